@@ -1,0 +1,342 @@
+"""The Rust core: ops, chains, signatures, merge. Pure: no I/O, no clock, no randomness (but for the seed that you pass).
+
+Handles are frozen and safe to share between threads; batch calls release the GIL. Errors are the classes of
+:mod:`fabrik_node.errors`. Formats and rules: ``docs/spec/op.cddl`` and ``docs/spec/merge.md``.
+
+The life of foreign bytes: ``bytes -> Replica.verify -> Verified -> Replica.chain -> Chained -> (persist) -> Replica.merge``.
+Own ops: ``Replica.draft -> Draft.append -> Chained -> (persist) -> Replica.merge``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias, final
+
+Value: TypeAlias = Any
+"""A decoded CBOR value. Integers are exact over -2**63 .. 2**64-1."""
+
+Fence: TypeAlias = tuple[int, int, bytes]
+"""``(receipt, epoch, claim_id)``."""
+
+Write: TypeAlias = tuple[int, bytes, int, Value, Fence | None]
+"""``(register kind, id, field, value, fence)``."""
+
+SPEC_VERSION: Final[int]
+OP_BYTES_MAX: Final[int]
+SEGMENT_BYTES_MAX: Final[int]
+LAMPORT_STEP_MAX: Final[int]
+LAMPORT_MAX: Final[int]
+
+def schema() -> list[tuple[str, int, int, list[tuple[str, int, str, bool]]]]:
+    """The register table of merge.md: ``(kind name, kind, id length, [(field name, field, type, fenced)])``."""
+
+def blake3(data: bytes) -> bytes:
+    """BLAKE3-256 of ``data``: 32 bytes."""
+
+def cbor_encode(value: Value) -> bytes:
+    """Deterministic CBOR. Raises InvalidOp for what the format has no place for (floats, too deep, too large integers)."""
+
+def cbor_decode(data: bytes) -> Value:
+    """Strict decoding. Raises InvalidOp unless the bytes are the canonical encoding of one item."""
+
+def verify(public: bytes, message: bytes, signature: bytes) -> None:
+    """Strict, cofactorless Ed25519. Returns nothing or raises BadSignature."""
+
+def mesh_id(genesis: bytes) -> bytes:
+    """The 32-byte mesh id of a genesis record. Raises BadGenesis when it can not be read."""
+
+def genesis_encode(admin: bytes, name: str, nonce: bytes, created_ms: int) -> bytes:
+    """A genesis record; ``nonce`` is 16 random bytes."""
+
+@final
+class Genesis:
+    """A decoded genesis record."""
+
+    @staticmethod
+    def decode(data: bytes) -> Genesis: ...
+    @property
+    def mesh_id(self) -> bytes: ...
+    @property
+    def admin(self) -> bytes: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def created_ms(self) -> int: ...
+
+@final
+class SigningKey:
+    """An Ed25519 key pair. Its repr and pickle never show the seed (pickling is refused)."""
+
+    @staticmethod
+    def from_seed(seed: bytes) -> SigningKey: ...
+    @property
+    def public(self) -> bytes: ...
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes. The caller puts a domain string in front of ``message``."""
+
+    def ephemeral(self, mesh_id: bytes, counter: int, payload: dict[str, Value]) -> bytes:
+        """A signed ephemeral message (op.cddl)."""
+
+def ephemeral_verify(mesh_id: bytes, message: bytes) -> tuple[bytes, int, dict[str, Value]]:
+    """``(author, counter, payload)``. Raises InvalidOp or BadSignature."""
+
+@final
+class Verified:
+    """A segment whose bytes are canonical and whose signature verifies. Says nothing about where it chains to."""
+
+    @property
+    def author(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def first_seq(self) -> int: ...
+    @property
+    def last_seq(self) -> int: ...
+    @property
+    def ops(self) -> int: ...
+
+@final
+class Chained:
+    """A verified segment cut to what is new and fitting exactly on a head. ``data`` is what to store and relay."""
+
+    @property
+    def author(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def first_seq(self) -> int: ...
+    @property
+    def last_seq(self) -> int: ...
+    @property
+    def ops(self) -> int: ...
+    @property
+    def prev(self) -> bytes:
+        """``h_{first_seq - 1}``."""
+
+    @property
+    def head(self) -> bytes:
+        """``h_{last_seq}``."""
+
+    @property
+    def data(self) -> bytes:
+        """The segment's bytes, canonical."""
+
+    @property
+    def digests(self) -> list[bytes]:
+        """Op digests in order."""
+
+@final
+class Gap:
+    """A segment that starts beyond what we hold: ask for ``have_seq + 1`` onwards."""
+
+    @property
+    def author(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def have_seq(self) -> int: ...
+    @property
+    def first_seq(self) -> int: ...
+
+@final
+class Fork:
+    """Two different ops at one place of a log. ``seq`` is the first place where they differ, as far as we can tell."""
+
+    @property
+    def author(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def segment(self) -> bytes:
+        """The other branch's segment, which with our own is the proof."""
+
+@final
+class ChainResult:
+    """The outcome of :meth:`Replica.chain`, in the order of the input within each list."""
+
+    @property
+    def chained(self) -> list[Chained]: ...
+    @property
+    def duplicates(self) -> int:
+        """Ops that we hold already."""
+
+    @property
+    def gaps(self) -> list[Gap]: ...
+    @property
+    def forks(self) -> list[Fork]: ...
+    @property
+    def unknown(self) -> list[bytes]:
+        """Authors without a member record; their segments were left out."""
+
+@final
+class Head:
+    @property
+    def author(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def head(self) -> bytes: ...
+    @property
+    def clock(self) -> int:
+        """Lamport of the last clock-valid op."""
+
+@final
+class Register:
+    """The winning write of one register."""
+
+    @property
+    def value(self) -> Value: ...
+    @property
+    def fence(self) -> Fence | None: ...
+    @property
+    def lamport(self) -> int: ...
+    @property
+    def digest(self) -> bytes: ...
+    @property
+    def author(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def wall_ms(self) -> int: ...
+
+@final
+class Change:
+    """The net effect of one merge call on one register: ``old`` before, ``new`` after (None: not there)."""
+
+    @property
+    def kind(self) -> int: ...
+    @property
+    def id(self) -> bytes: ...
+    @property
+    def field(self) -> int: ...
+    @property
+    def old(self) -> Value: ...
+    @property
+    def new(self) -> Value: ...
+    @property
+    def author(self) -> bytes:
+        """Of the winning write; the tombstone's author for a register that it removed."""
+
+    @property
+    def wall_ms(self) -> int: ...
+    @property
+    def digest(self) -> bytes: ...
+
+@final
+class Touch:
+    """One write of one op to an id, whether it won or not (see :func:`history`)."""
+
+    @property
+    def author(self) -> bytes: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def lamport(self) -> int: ...
+    @property
+    def wall_ms(self) -> int: ...
+    @property
+    def digest(self) -> bytes: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def field(self) -> int: ...
+    @property
+    def value(self) -> Value: ...
+    @property
+    def fence(self) -> Fence | None: ...
+
+def history(segments: Sequence[bytes], id: bytes) -> list[Touch]:
+    """Every write to ``id`` in these (trusted, stored) segments, in their order. Releases the GIL."""
+
+def coalesce(segments: Sequence[bytes], max_bytes: int) -> list[bytes]:
+    """Join neighbouring segments of one log into as few as fit in ``max_bytes`` each, keeping only the last signature of each.
+
+    The input is contiguous and in order; a single larger segment is passed as it is.
+    """
+
+@final
+class Draft:
+    """Local ops built on the heads of the moment. Nothing of it is in the replica until :meth:`Replica.merge`.
+
+    Drop it when persisting fails: no sequence number is used up. Not for use after another draft of the same log was merged.
+    """
+
+    def append(self, writes: Sequence[Write], wall_ms: int) -> list[Chained]:
+        """Sign one op (kind ``write``), preceded by clock-raising empty ops when the mesh clock is far ahead.
+
+        Each is a segment of its own with its own signature. Raises InvalidOp when the op would be void: nothing is drafted then.
+        """
+
+    def genesis(self, wall_ms: int) -> list[Chained]:
+        """The first op of the genesis admin's log."""
+
+    @property
+    def lamport(self) -> int:
+        """Lamport of the last drafted op."""
+
+@final
+class Replica:
+    """Heads and registers in memory. All methods may be called from any thread."""
+
+    def __init__(self, genesis: bytes) -> None: ...
+    @property
+    def mesh_id(self) -> bytes: ...
+    @property
+    def admin(self) -> bytes: ...
+    @property
+    def lamport(self) -> int: ...
+    @property
+    def ops(self) -> int: ...
+    @property
+    def voided(self) -> int: ...
+    @property
+    def registers(self) -> int: ...
+    def verify(self, segments: Sequence[bytes]) -> list[Verified]:
+        """Decode, hash and check one signature per segment. All or nothing: raises InvalidOp or BadSignature for the first bad one."""
+
+    def chain(self, verified: Sequence[Verified], *, admit_all: bool = False) -> ChainResult:
+        """Fit segments onto our heads and onto each other, in order. Changes nothing.
+
+        Segments may depend on members admitted by earlier segments of the same call (an admin's log before its members').
+        ``admit_all`` is for loading our own store.
+        """
+
+    def merge(self, chained: Sequence[Chained]) -> list[Change]:
+        """Apply what :meth:`chain` or a draft gave. Call it after persisting, once, in order.
+
+        Raises InvalidOp, changing nothing, when a segment does not fit on the heads.
+        """
+
+    def load(self, segments: Sequence[bytes]) -> int:
+        """Verify, chain and merge our own stored segments in one call without building changes; the number of ops.
+
+        Raises InvalidOp or BadSignature (a damaged store) and changes nothing.
+        """
+
+    def draft(self, key: SigningKey, epoch: int) -> Draft: ...
+    def heads(self) -> list[Head]: ...
+    def head(self, author: bytes, epoch: int) -> Head | None: ...
+    def frontier_digest(self) -> bytes: ...
+    def state_digest(self) -> bytes: ...
+    def is_admitted(self, author: bytes) -> bool:
+        """The genesis admin, or a member record with a role other than none."""
+
+    def get(self, kind: int, id: bytes, field: int) -> Register | None: ...
+    def row(self, kind: int, id: bytes) -> dict[int, Value]:
+        """All fields of one id; empty when there is none."""
+
+    def rows(self, kind: int) -> list[tuple[bytes, dict[int, Value]]]:
+        """All ids of a kind with their fields, in order of id."""
+
+    def tombstoned(self, id: bytes) -> bool: ...
+    def winning_fence(self, item: bytes) -> Fence | None:
+        """The fence of the item's winning claim, whatever its state."""
+
+    def fence_beats(self, item: bytes, fence: Fence | None, other: Fence | None) -> bool:
+        """True when ``fence`` is strictly above ``other`` for this item."""

@@ -1,0 +1,41 @@
+"""The only room that reads time. Everything else is given a clock."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock", "iso"]
+
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+class Clock(Protocol):
+    """Two clocks: one that decides (``now``) and one for people (``wall_ms``)."""
+
+    def now(self) -> float:
+        """Seconds since an arbitrary start; never goes back; counts time asleep where the system can."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds. For display only: it may jump."""
+        ...
+
+
+class SystemClock:
+    """``CLOCK_BOOTTIME`` where it exists (Linux), ``CLOCK_MONOTONIC`` elsewhere."""
+
+    def now(self) -> float:
+        """See :meth:`Clock.now`."""
+        return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+
+    def wall_ms(self) -> int:
+        """See :meth:`Clock.wall_ms`."""
+        return time.time_ns() // 1_000_000
+
+
+def iso(wall_ms: int) -> str:
+    """UTC, ISO 8601 with milliseconds and ``Z``: the one format in which times are shown."""
+    moment = datetime.fromtimestamp(wall_ms / 1000, tz=UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{wall_ms % 1000:03d}Z"
