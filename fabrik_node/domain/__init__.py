@@ -1,0 +1,1 @@
+"""Pure rules: what stages, claims, leases and runs mean. No I/O, no asyncio, no clock."""

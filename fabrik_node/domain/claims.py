@@ -1,0 +1,115 @@
+"""Claims: the immutable record of who works on an item, and how it is written as a register value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+from fabrik_node.errors import InvalidOp
+
+__all__ = ["Claim", "ClaimState", "Fence", "decode_claim", "encode_claim", "override", "successor"]
+
+Fence = tuple[int, int, bytes]
+
+
+class ClaimState(IntEnum):
+    """Of one claim; a higher state wins over a lower one of the same claim."""
+
+    TENTATIVE = 0
+    CONFIRMED = 1
+    RELEASED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim. ``ttl_ms`` in milliseconds; ``node`` is the author's key; ``incarnation`` names the holder's process."""
+
+    claim_id: bytes
+    epoch: int
+    receipt: int
+    state: ClaimState
+    node: bytes
+    agent: str
+    ttl_ms: int
+    incarnation: str
+    reason: str = ""
+    oid: bytes = b""
+    follows: bytes = b""
+
+    @property
+    def fence(self) -> Fence:
+        """What every write under this claim carries."""
+        return (self.receipt, self.epoch, self.claim_id)
+
+    @property
+    def held(self) -> bool:
+        """Not released. Says nothing about the lease, which only an observer's clock can tell."""
+        return self.state is not ClaimState.RELEASED
+
+    def confirmed(self, receipt: int = 0, oid: bytes = b"") -> Claim:
+        """The same claim, confirmed by an arbiter's receipt or by the settle delay."""
+        return replace(self, state=ClaimState.CONFIRMED, receipt=receipt or self.receipt, oid=oid or self.oid)
+
+    def released(self, reason: str) -> Claim:
+        """The same claim, given back."""
+        return replace(self, state=ClaimState.RELEASED, reason=reason)
+
+
+def successor(current: Claim | None, *, claim_id: bytes, node: bytes, agent: str, ttl_ms: int, incarnation: str) -> Claim:
+    """A tentative claim that follows ``current`` (None: the item was never claimed).
+
+    Its receipt is 0 until an arbiter gives one, so it can not overwrite a claim that an arbiter granted.
+    """
+    return Claim(
+        claim_id=claim_id,
+        epoch=1 if current is None else current.epoch + 1,
+        receipt=0,
+        state=ClaimState.TENTATIVE,
+        node=node,
+        agent=agent,
+        ttl_ms=ttl_ms,
+        incarnation=incarnation,
+        follows=b"" if current is None else current.claim_id,
+    )
+
+
+def override(current: Claim, *, claim_id: bytes, node: bytes, incarnation: str, reason: str) -> Claim:
+    """An operator's claim that ends ``current`` at once: one epoch above it, under the same receipt, and already released."""
+    return Claim(claim_id, current.epoch + 1, current.receipt, ClaimState.RELEASED, node, "operator", 0, incarnation, reason, b"", current.claim_id)
+
+
+def encode_claim(claim: Claim) -> dict[int, Any]:
+    """The CBOR form of merge.md."""
+    value: dict[int, Any] = {
+        1: claim.claim_id,
+        2: claim.epoch,
+        3: claim.receipt,
+        4: int(claim.state),
+        5: claim.node,
+        6: claim.agent,
+        7: claim.ttl_ms,
+        8: claim.incarnation,
+    }
+    optional: dict[int, Any] = {9: claim.reason, 10: claim.oid, 11: claim.follows}
+    return value | {number: part for number, part in optional.items() if part}
+
+
+def decode_claim(value: dict[int, Any]) -> Claim:
+    """Inverse of :func:`encode_claim`; unknown fields of a newer version are left aside."""
+    try:
+        return Claim(
+            claim_id=value[1],
+            epoch=value[2],
+            receipt=value[3],
+            state=ClaimState(value[4]),
+            node=value[5],
+            agent=value[6],
+            ttl_ms=value[7],
+            incarnation=value[8],
+            reason=value.get(9, ""),
+            oid=value.get(10, b""),
+            follows=value.get(11, b""),
+        )
+    except (KeyError, ValueError) as error:
+        raise InvalidOp(f"claim value is of a newer version: {error}", "upgrade this node") from error

@@ -1,0 +1,74 @@
+"""Register kinds and fields by name (docs/spec/merge.md). A test holds this equal to the core's own table."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ["ClaimField", "ItemField", "Kind", "MemberField", "NodeField", "Role", "RunField", "TombstoneField"]
+
+
+class Kind(IntEnum):
+    """Register kinds."""
+
+    ITEM = 1
+    CLAIM = 2
+    MEMBER = 3
+    NODE = 4
+    TOMBSTONE = 5
+    RUN = 6
+
+
+class ItemField(IntEnum):
+    """Fields of a work item."""
+
+    TITLE = 1
+    BODY = 2
+    STAGE = 3
+    OUTCOME = 4
+    LABELS = 5
+    PRIORITY = 6
+    DEPENDS_ON = 7
+    CREATED_MS = 8
+    HOLD = 9
+    ATTEMPTS = 10
+
+
+class ClaimField(IntEnum):
+    """The one field of a claim register."""
+
+    CLAIM = 1
+
+
+class MemberField(IntEnum):
+    """The one field of a member register."""
+
+    RECORD = 1
+
+
+class NodeField(IntEnum):
+    """Fields that a node says of itself."""
+
+    NAME = 1
+    INFO = 2
+
+
+class TombstoneField(IntEnum):
+    """The one field of a tombstone."""
+
+    TOMBSTONE = 1
+
+
+class RunField(IntEnum):
+    """The one field of a run."""
+
+    SUMMARY = 1
+
+
+class Role(IntEnum):
+    """What a member may do. ``NONE`` is final: the key is out."""
+
+    NONE = 0
+    READER = 1
+    AGENT = 2
+    PEER = 3
+    ADMIN = 4

@@ -1,0 +1,404 @@
+"""What the rooms need of each other, as Protocols. The composition root (``app.py``) puts the real ones in.
+
+Importable by every room from ``store`` outwards. Each port has an in-memory twin in ``tests/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from fabrik_node._core import Chained, Head
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.runs import RunRow
+from fabrik_node.domain.stages import Stage
+
+__all__ = [
+    "Arbiter",
+    "ArbiterReceipt",
+    "ArbiterTaken",
+    "ClaimIntent",
+    "ClaimRefused",
+    "Event",
+    "IngestReport",
+    "Invite",
+    "ItemView",
+    "MergeOutcome",
+    "OpStore",
+    "PeerAddress",
+    "PeerStatus",
+    "Pipeline",
+    "Replication",
+    "StoredSegment",
+    "Workspace",
+    "Workspaces",
+]
+
+
+# ---- store --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSegment:
+    """One stored row: ``pos`` rises in the order of arrival on this node, so rows in order of ``pos`` always chain."""
+
+    pos: int
+    author: bytes
+    epoch: int
+    first_seq: int
+    last_seq: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the node's event stream. ``seq`` is 0 until the store numbers it (1, 2, 3 ... without gaps)."""
+
+    type: str
+    wall_ms: int
+    data: Mapping[str, Any] = field(default_factory=dict)
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """A peer that this node dials. ``key`` is empty when any admitted key may answer there."""
+
+    url: str
+    key: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """A one-time secret. It expires at ``expires_at`` seconds on the boot clock of boot ``boot_id``, and with that boot."""
+
+    token_id: bytes
+    secret: bytes
+    role: int
+    expires_at: float
+    boot_id: str
+
+
+class OpStore(Protocol):
+    """Durable state of one node. Every ``async`` write is on the disk (``synchronous=FULL``) when it returns.
+
+    Errors: :class:`~fabrik_node.errors.StoreFailed`; then nothing of the call is stored, and the node stops.
+    """
+
+    async def append(self, chained: Sequence[Chained]) -> int:
+        """All segments in one transaction; the ``pos`` of the last row."""
+        ...
+
+    def load(self, batch_bytes: int = 4_194_304) -> AsyncIterator[list[StoredSegment]]:
+        """Everything, in order of ``pos``, in batches."""
+        ...
+
+    async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> list[StoredSegment]:
+        """Rows of one log that hold anything beyond ``after_seq``, in order, uncut; at least one row if there is any."""
+        ...
+
+    async def last_op_ms(self) -> int:
+        """Wall time at which the newest row was stored here, 0 when there is none."""
+        ...
+
+    async def append_events(self, events: Sequence[Event], upto_pos: int) -> list[Event]:
+        """Number and store events, and note that rows up to ``upto_pos`` have had theirs, in one transaction."""
+        ...
+
+    async def events(self, after: int, limit: int) -> list[Event]:
+        """Events with ``seq > after``, in order."""
+        ...
+
+    async def events_upto(self) -> tuple[int, int]:
+        """``(last event seq, pos up to which rows have had their events)``."""
+        ...
+
+    async def get_meta(self, key: str) -> bytes | None: ...
+
+    async def set_meta(self, key: str, value: bytes) -> None: ...
+
+    async def next_start(self) -> int:
+        """1, 2, 3 ...: how often this home was served, this time included."""
+        ...
+
+    async def peers(self) -> list[PeerAddress]: ...
+
+    async def put_peer(self, peer: PeerAddress) -> None: ...
+
+    async def put_invite(self, invite: Invite) -> None: ...
+
+    async def invite(self, token_id: bytes) -> Invite | None: ...
+
+    async def use_invite(self, token_id: bytes) -> bool:
+        """Redeem: True exactly once per invitation."""
+        ...
+
+    async def put_run(self, row: RunRow) -> None:
+        """Insert or replace by run id."""
+        ...
+
+    async def runs(self) -> list[RunRow]:
+        """This node's own runs, newest first."""
+        ...
+
+    async def stats(self) -> dict[str, Any]: ...
+
+    async def close(self) -> None: ...
+
+
+# ---- replication: what the transport needs of the node --------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What became of segments from a peer. ``refused`` is empty or names why all of them were refused (peer at fault)."""
+
+    new_ops: int
+    duplicates: int
+    heads: Sequence[Head]
+    gaps: Sequence[tuple[bytes, int, int]] = ()
+    """``(author, epoch, have_seq)``: ask again from there."""
+    forks: int = 0
+    unknown_authors: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One line of ``status`` about a peer. ``state``: connecting, connected, syncing, behind, refused, waiting, closed."""
+
+    url: str
+    key: bytes
+    name: str
+    state: str
+    direction: str
+    attempts: int
+    last_contact_s: float | None
+    lag_ops: int | None
+    detail: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class Replication(Protocol):
+    """The node as the transport sees it."""
+
+    @property
+    def mesh_id(self) -> bytes: ...
+
+    @property
+    def public(self) -> bytes: ...
+
+    def sign(self, message: bytes) -> bytes: ...
+
+    def is_admitted(self, key: bytes) -> bool: ...
+
+    def heads(self) -> Sequence[Head]: ...
+
+    def frontier_digest(self) -> bytes: ...
+
+    async def ingest(self, segments: Sequence[bytes], peer: bytes) -> IngestReport:
+        """Verify, chain, persist, merge, publish. Raises InvalidOp or BadSignature when the peer sent rubbish: nothing is stored."""
+        ...
+
+    async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
+        """Coalesced segments beyond ``after_seq`` and whether the log ends there."""
+        ...
+
+    def on_committed(self, callback: Callable[[Sequence[Head]], None]) -> Callable[[], None]:
+        """Call ``callback`` in the event loop with the moved heads after each commit; returns the way to unsubscribe."""
+        ...
+
+    def on_members(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` in the event loop when the set of admitted keys changed; returns the way to unsubscribe."""
+        ...
+
+    async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool]) -> None:
+        """A joiner shows a token: ``check(secret)`` tells whether its proof fits. Admits the key durably, or raises AuthError."""
+        ...
+
+    def ephemeral_in(self, message: bytes) -> tuple[bytes, int] | None:
+        """A presence message arrived: ``(author, counter)`` when it is valid, of an admitted key and newer; None otherwise."""
+        ...
+
+    def ephemerals(self) -> Sequence[tuple[bytes, int, bytes]]:
+        """The latest ``(author, counter, message)`` of every node, for a new peer."""
+        ...
+
+    def on_ephemeral(self, callback: Callable[[bytes, int, bytes], None]) -> Callable[[], None]:
+        """Call ``callback(author, counter, message)`` for each new one, own or foreign; returns the way to unsubscribe."""
+        ...
+
+
+# ---- arbiter --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimIntent:
+    """What the arbiter is asked to grant. Ids as people write them."""
+
+    item: str
+    claim_id: str
+    epoch: int
+    node: str
+    ttl_ms: int
+    state: str = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class ArbiterReceipt:
+    """Granted. ``number`` rises by one with each grant on an item; ``oid`` is what to name as expected next time."""
+
+    number: int
+    oid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ArbiterTaken:
+    """Not granted: somebody else's claim is there. ``merged`` is the merge commit when the item is merged already."""
+
+    number: int
+    oid: bytes
+    claim_id: str
+    node: str
+    state: str
+    ttl_ms: int
+    merged: bytes = b""
+
+
+class Arbiter(Protocol):
+    """Compare-and-swap of the claim on one item, at the resource that can refuse. Raises Unreachable."""
+
+    async def current(self, item: str) -> ArbiterTaken | None: ...
+
+    async def cas(self, expected: bytes, intent: ClaimIntent) -> ArbiterReceipt | ArbiterTaken:
+        """``expected`` is the oid that we know, empty for none."""
+        ...
+
+
+# ---- workspaces: what the agent needs of git ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOutcome:
+    """``kind``: merged, already_merged, superseded, conflicts."""
+
+    kind: str
+    merge_commit: bytes = b""
+    claim_oid: bytes = b""
+    detail: str = ""
+
+
+class Workspace(Protocol):
+    """One worktree on one branch, for one claim."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def branch(self) -> str: ...
+
+    async def commits_ahead(self) -> int: ...
+
+    async def keep_work(self, message: str) -> None:
+        """Commit whatever is uncommitted and push the branch, as far as possible; for the work of a stopped run."""
+        ...
+
+    async def push(self) -> None: ...
+
+    async def merge(self, claim_oid: bytes, message: str) -> MergeOutcome:
+        """The fenced merge. ``claim_oid`` empty: no arbiter, so only the base is pinned. Raises NoCommits."""
+        ...
+
+    async def remove(self) -> None: ...
+
+
+class Workspaces(Protocol):
+    """Makes worktrees."""
+
+    async def create(self, item: str, claim_id: str) -> Workspace: ...
+
+    async def merged_commit(self, item: str) -> bytes | None:
+        """The commit on the base branch that merged this item, if there is one."""
+        ...
+
+
+# ---- pipeline: what the agent needs of the node --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """An item as the replica has it now. ``claim`` is the winning one, released or not."""
+
+    id: bytes
+    title: str
+    body: str
+    stage: Stage
+    labels: Sequence[str]
+    priority: int
+    depends_on: Sequence[bytes]
+    created_ms: int
+    attempts: int
+    hold: Mapping[str, Any] | None
+    outcome: Mapping[str, Any] | None
+    claim: Claim | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRefused:
+    """Somebody else has it, or it is not there to be had. ``reason`` is one line."""
+
+    reason: str
+    merged: bytes = b""
+
+
+class Pipeline(Protocol):
+    """The node as an agent sees it. Every write is durable when it returns and raises ClaimLost once the claim does not win any more."""
+
+    def candidates(self, labels: Sequence[str]) -> list[ItemView]:
+        """Items that may be claimed now, best first: not held, dependencies done, unclaimed or with a lost lease."""
+        ...
+
+    def item(self, item: bytes) -> ItemView | None: ...
+
+    def is_winning(self, item: bytes, claim_id: bytes) -> bool: ...
+
+    async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
+        """Claim and confirm: by the arbiter's receipt, or by the settle delay without a better claim."""
+        ...
+
+    async def move(self, item: bytes, stage: Stage, claim: Claim) -> None:
+        """A fenced stage write. Raises ClaimLost, IllegalMove."""
+        ...
+
+    async def finish(self, item: bytes, claim: Claim, reason: str, outcome: Mapping[str, Any], *, charge_attempt: bool, hold: str = "") -> None:
+        """Write the outcome, release the claim, count an attempt if asked, hold the item if a reason is given: one op."""
+        ...
+
+    async def put_run(self, row: RunRow) -> None:
+        """Store the run here and publish its summary."""
+        ...
+
+    def renew(self, item: bytes, claim: Claim, run_id: bytes, progress_n: int) -> bool:
+        """One heartbeat. Thread-safe. True when it could be sent to somebody, or when there is nobody else in the mesh."""
+        ...
+
+    def stop_renewing(self, claim_id: bytes) -> None:
+        """The claim is over; presence does not carry it any more. Thread-safe."""
+        ...
+
+    def on_claim_lost(self, claim_id: bytes, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call ``callback(reason)`` in the event loop once another claim wins; returns the way to unsubscribe."""
+        ...
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` in the event loop when there may be new work; returns the way to unsubscribe."""
+        ...
+
+    async def wait_connected(self) -> None:
+        """Returns when there is a peer, or when no peer is to be expected."""
+        ...
+
+
+Handler = Callable[[Mapping[str, Any]], Awaitable[Any]]
