@@ -1,0 +1,153 @@
+"""Settings: one TOML file per home, plus flags; unknown keys are refused. The only room that reads the environment.
+
+Precedence: flag > ``FABRIK_*`` variable > ``config.toml`` in the home > default.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from fabrik_node.domain.leases import LeaseTiming
+from fabrik_node.errors import BadConfig
+
+__all__ = ["AgentConfig", "Config", "EventsConfig", "GitConfig", "LeaseConfig", "NodeConfig", "child_environment", "home_path", "load_config", "no_color", "user_paths"]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    pass
+
+
+class NodeConfig(_Table):
+    """``[node]``: where to listen and whom to dial."""
+
+    name: str = ""
+    listen: str = ""
+    """``HOST:PORT`` on loopback; empty: do not listen."""
+    peers: list[str] = []
+    """WebSocket URLs to dial besides those learned by joining."""
+
+
+class LeaseConfig(_Table):
+    """``[lease]``: seconds. See :class:`~fabrik_node.domain.leases.LeaseTiming`."""
+
+    beat_s: float = 10.0
+    ttl_s: float = 90.0
+    grace_s: float = 30.0
+    lock_delay_s: float = 15.0
+    settle_s: float = 2.0
+
+    def timing(self) -> LeaseTiming:
+        """The same as the domain's type. Raises :class:`BadConfig` when the numbers do not fit together."""
+        if min(self.beat_s, self.ttl_s) <= 0 or min(self.grace_s, self.lock_delay_s, self.settle_s) < 0:
+            raise BadConfig("[lease]: beat_s and ttl_s must be above 0, the others not below", "mend [lease] in config.toml")
+        if self.beat_s * 2 > self.ttl_s * 0.8:
+            raise BadConfig(f"[lease]: ttl_s = {self.ttl_s:g} leaves no room for two beats of {self.beat_s:g} s before the holder stops itself at 80 %", "raise ttl_s or lower beat_s")
+        return LeaseTiming(self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s)
+
+
+class GitConfig(_Table):
+    """``[git]``: the remote that work is merged into. Without one there is no arbiter and no merge."""
+
+    remote: str = ""
+    base: str = "main"
+    author_name: str = "fabrik-node"
+    author_email: str = "fabrik-node@localhost"
+
+
+class AgentConfig(_Table):
+    """``[agent]``: what a build agent runs. Commands are argument lists, or one string for the shell."""
+
+    command: list[str] | str = ""
+    """Changes the program and commits. Empty: this node takes no work."""
+    qa: list[str] | str = ""
+    """Runs the program's tests; empty: no tests are run in Qa."""
+    name: str = "agent"
+    slots: int = 1
+    labels: list[str] = []
+    timeout_s: float = 3600.0
+    """For each command."""
+    max_attempts: int = 3
+    backoff_s: float = 30.0
+    """Wait after a failed attempt; doubles with each, at most 15 minutes."""
+    kill_grace_s: float = 10.0
+    """Between SIGTERM and SIGKILL of the process group."""
+    log_bytes_max: int = 16_777_216
+    """Per run; what comes after is cut and said."""
+    keep_worktrees: Literal["always", "failed", "never"] = "failed"
+
+
+class EventsConfig(_Table):
+    """``[events]``: the exported stream."""
+
+    rotate_bytes: int = 16_777_216
+    keep_files: int = 4
+
+
+class Config(_Table):
+    """The whole file."""
+
+    node: NodeConfig = NodeConfig()
+    lease: LeaseConfig = LeaseConfig()
+    git: GitConfig = GitConfig()
+    agent: AgentConfig = AgentConfig()
+    events: EventsConfig = EventsConfig()
+
+
+def load_config(path: Path) -> Config:
+    """Read ``path``; the defaults when there is no such file. Raises :class:`BadConfig` naming the file and the key."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadConfig(f"{path}: {error}", f"mend {path}") from error
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise BadConfig(f"{path}: {error}", f"mend {path}; every key is in docs/howto/configure.md") from error
+    config.lease.timing()
+    _check_agent(path, config.agent)
+    return config
+
+
+def _check_agent(path: Path, agent: AgentConfig) -> None:
+    wrong = [
+        f"{name} must be {rule}"
+        for name, rule, ok in (
+            ("slots", "1 to 64", 1 <= agent.slots <= 64),
+            ("timeout_s", "above 0", agent.timeout_s > 0),
+            ("max_attempts", "at least 1", agent.max_attempts >= 1),
+            ("backoff_s", "0 or more", agent.backoff_s >= 0),
+            ("kill_grace_s", "0 or more", agent.kill_grace_s >= 0),
+            ("log_bytes_max", "at least 4096", agent.log_bytes_max >= 4096),
+        )
+        if not ok
+    ]
+    if wrong:
+        raise BadConfig(f"{path}: [agent]: {'; '.join(wrong)}", f"mend {path}")
+
+
+def home_path(flag: str | None) -> Path:
+    """The node's home: ``--home``, else ``FABRIK_HOME``, else ``~/.fabrik-node``."""
+    chosen = flag or os.environ.get("FABRIK_HOME") or "~/.fabrik-node"
+    return Path(chosen).expanduser().absolute()
+
+
+def no_color() -> bool:
+    """True when ``NO_COLOR`` is set to anything or the terminal is dumb (https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def child_environment(extra: dict[str, str]) -> dict[str, str]:
+    """Our own environment without ``FABRIK_*``, plus ``extra``: what a child process gets."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("FABRIK_")} | extra
+
+
+def user_paths() -> str:
+    """``PATH`` as the node sees it, for messages about missing programs."""
+    return os.environ.get("PATH", "")
