@@ -1,0 +1,91 @@
+# Everything starts here. Needs Python >= 3.11 with venv, a Rust toolchain, git and make.
+# `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python >= 3.11 that really runs and can make virtual environments.
+RUNS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12 python3.11 python3,$(if $(shell $(name) -c '$(RUNS)' >/dev/null 2>&1 && echo yes),$(name))))
+
+VENV := $(CURDIR)/.venv
+PY := $(VENV)/bin/python
+export VIRTUAL_ENV := $(VENV)
+unexport PYTHONHOME PYTHONPATH
+
+RUST_SOURCES := $(shell find rust -type f \( -name '*.rs' -o -name '*.toml' \) 2>/dev/null)
+CRATES := -p fabrik-op -p fabrik-merge
+STAMPS := $(VENV)/.stamps
+MYPY_PATHS := fabrik_node sync/fabrik_sync demo tests
+
+ONLY ?=
+KEEP ?=
+FULL ?=
+
+.PHONY: help setup test test-rust test-python check check-rust check-python check-docs bench demo wheels lock clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+setup: $(STAMPS)/core  ## virtual environment, pinned dependencies, the Rust core, both distributions (editable)
+
+$(STAMPS)/venv: requirements.lock
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv runs here: install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
+	@test -x $(PY) || { echo "venv: $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/sync: $(STAMPS)/venv sync/pyproject.toml
+	$(PY) -m pip install --quiet --no-index --no-deps --no-build-isolation --editable sync
+	@touch $@
+
+$(STAMPS)/core: $(STAMPS)/sync pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
+	@command -v cargo >/dev/null || { echo "no cargo: install a Rust toolchain (see rust-version in Cargo.toml)" >&2; exit 1; }
+	PIP_NO_INDEX=1 $(VENV)/bin/maturin develop --release --locked --quiet
+	@touch $@
+
+test: test-rust test-python  ## everything that must pass: cargo test, then pytest
+
+test-rust: setup
+	cargo test --release --locked --quiet $(CRATES)
+
+test-python: setup
+	$(PY) -m pytest
+
+check: check-python check-rust check-docs  ## formatting, lints, types, import rules, the core's stub, documents
+
+check-python: setup
+	$(VENV)/bin/ruff format --check --quiet .
+	$(VENV)/bin/ruff check --quiet .
+	$(VENV)/bin/mypy $(MYPY_PATHS)
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m mypy.stubtest fabrik_node._core --allowlist tests/tidy/stubtest_allowlist.txt
+
+check-rust:
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
+
+check-docs: setup
+	$(PY) -m pytest --quiet tests/tidy
+
+bench: setup  ## one JSON line per benchmark; ONLY=name for one, FULL=1 for the full sizes
+	$(PY) tests/bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
+
+demo: setup  ## the main job on this machine: three nodes, a killed agent, every item merged once; KEEP=1 keeps the folder
+	$(PY) demo/run.py $(if $(KEEP),--keep)
+
+wheels: setup  ## both wheels into dist/
+	$(VENV)/bin/maturin build --release --locked --out dist --quiet
+	$(PY) -m pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir dist ./sync
+	@ls dist/*.whl
+
+lock: $(STAMPS)/venv  ## pin the newest allowed dependencies with hashes; run it with the oldest supported Python
+	@$(PY) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock wants Python 3.11, the oldest supported: markers of newer ones are a subset")'
+	$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(d for d in p["dependencies"] + p["optional-dependencies"]["dev"] if not d.startswith("fabrik-")), sep="\n")' > $(STAMPS)/lock.in
+	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-annotate \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --output-file requirements.lock $(STAMPS)/lock.in
+
+clean:  ## everything that was built
+	rm -rf $(VENV) target dist build .hypothesis .mypy_cache .ruff_cache .pytest_cache fabrik_node/_core*.so sync/*.egg-info
