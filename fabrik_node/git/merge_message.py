@@ -1,0 +1,49 @@
+"""The message of a merge commit, and finding that commit again by its trailers."""
+
+from __future__ import annotations
+
+from fabrik_node.git.names import check_id
+from fabrik_node.git.repository import Repository
+
+__all__ = ["find_merge", "merge_message"]
+
+_SUBJECT_CHARS_MAX = 100
+_BODY_CHARS_MAX = 4000
+
+
+def merge_message(item: str, claim_id: str, text: str) -> str:
+    """``text`` (first line: the subject) and the two trailers.
+
+    Trailers count in the last paragraph only (git-interpret-trailers(1)), which is always ours: a title can not forge one.
+    """
+    lines = ["".join(char if char.isprintable() else " " for char in line).rstrip() for line in text.strip().splitlines()]
+    subject = " ".join(lines[0].split())[:_SUBJECT_CHARS_MAX] if lines else f"Merge item {item}"
+    body = "\n".join(lines[1:]).strip()[:_BODY_CHARS_MAX]
+    trailers = f"Fabrik-Item: {check_id(item, 'an item')}\nFabrik-Claim: {check_id(claim_id, 'a claim')}\n"
+    return "\n\n".join(part for part in (subject, body, trailers) if part)
+
+
+async def find_merge(repository: Repository, item: str, tip: str, beyond: str = "") -> str | None:
+    """The newest merge commit of ``item`` that is reachable from ``tip`` and, if given, not from ``beyond``; None when there is none.
+
+    A merge commit counts when it has two parents and both trailers. Ordinary commits never do: authors of work copy the style of the
+    history that they see, trailers included. Without ``beyond`` the whole history is walked (about a second per 100,000 merges).
+    """
+    wanted = check_id(item, "an item")
+    known = [f"^{beyond}"] if beyond else []
+    trailers = "%(trailers:key=Fabrik-Item,valueonly,separator=%x2C)%x09%(trailers:key=Fabrik-Claim,valueonly,separator=%x2C)"
+    rows = await repository.text(
+        "rev-list",
+        "--min-parents=2",
+        "--fixed-strings",
+        f"--grep=Fabrik-Item: {wanted}",
+        "--no-commit-header",
+        f"--format=%H%x09{trailers}",
+        tip,
+        *known,
+    )
+    for row in rows.splitlines():
+        oid, found, claim = [*row.split("\t"), "", ""][:3]
+        if found == wanted and claim:
+            return oid
+    return None

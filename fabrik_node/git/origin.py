@@ -1,0 +1,162 @@
+"""A git remote as the rest of the product sees it: the arbiter of claims and the maker of worktrees."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import assert_never
+
+from fabrik_node.errors import NoCommits
+from fabrik_node.git.claim_ref import ClaimRef
+from fabrik_node.git.fenced_merge import AlreadyMerged, ClaimSuperseded, FencedMerge, Merged, MergeRequest, fenced_merge
+from fabrik_node.git.jitter import pause_from
+from fabrik_node.git.merge_message import find_merge
+from fabrik_node.git.merge_tree import Conflicts
+from fabrik_node.git.names import CLAIMS_PREFIX, check_base, check_remote, work_branch
+from fabrik_node.git.probe import RemoteProbe, probe_remote
+from fabrik_node.git.repository import Repository
+from fabrik_node.git.runner import GitRunner
+from fabrik_node.git.worktree import Worktree
+from fabrik_node.ports import ArbiterReceipt, ArbiterTaken, ClaimIntent, MergeOutcome
+
+__all__ = ["ClaimWorkspace", "Origin"]
+
+
+class Origin:
+    """One remote. Fills the :class:`~fabrik_node.ports.Arbiter` and :class:`~fabrik_node.ports.Workspaces` ports.
+
+    Making one does no I/O, so a node starts while its remote is away; the local repository is made with the first use. Worktrees are made
+    at ``worktrees_dir``/<claim id>. ``rng`` spreads retries. Every method raises :class:`GitFailed` (no usable git, or git failed),
+    :class:`Unreachable`, or :class:`Precondition` when the remote has no such base.
+    """
+
+    def __init__(
+        self, git: GitRunner, home_dir: Path, remote: str, base: str, worktrees_dir: Path, rng: random.Random, claims_prefix: str = CLAIMS_PREFIX
+    ) -> None:
+        self._git = git
+        self._home_dir = home_dir
+        self._remote = check_remote(remote)
+        self._base = check_base(base)
+        self._worktrees_dir = worktrees_dir
+        self._pause = pause_from(rng)
+        self._claims_prefix = claims_prefix
+        self._opening = asyncio.Lock()
+        self._claims: ClaimRef | None = None
+
+    async def claims(self) -> ClaimRef:
+        """The arbiter with its repository, made on first use."""
+        async with self._opening:
+            if self._claims is None:
+                repository = await Repository.open(self._git, self._home_dir, self._remote, self._base)
+                self._claims = ClaimRef(repository, self._pause, self._claims_prefix)
+            return self._claims
+
+    async def current(self, item: str) -> ArbiterTaken | None:
+        """See :meth:`fabrik_node.ports.Arbiter.current`."""
+        return await (await self.claims()).current(item)
+
+    async def cas(self, expected: bytes, intent: ClaimIntent) -> ArbiterReceipt | ArbiterTaken:
+        """See :meth:`fabrik_node.ports.Arbiter.cas` and :meth:`ClaimRef.cas`."""
+        return await (await self.claims()).cas(expected, intent)
+
+    async def create(self, item: str, claim_id: str) -> ClaimWorkspace:
+        """A worktree for this claim, from the base as it is on the remote now. Raises :class:`Conflict` when this claim has one."""
+        claims = await self.claims()
+        start = await claims.repository.fetch()
+        worktree = await Worktree.create(claims.repository, self._worktrees_dir / claim_id, item, claim_id, start)
+        return ClaimWorkspace(self, claims, worktree)
+
+    async def reopen(self, item: str, claim_id: str) -> ClaimWorkspace:
+        """The worktree that an earlier process made for this claim. Raises :class:`GitFailed` when there is none."""
+        claims = await self.claims()
+        worktree = await Worktree.reopen(claims.repository, self._worktrees_dir / claim_id, item, claim_id)
+        return ClaimWorkspace(self, claims, worktree)
+
+    async def merged_commit(self, item: str) -> bytes | None:
+        """The commit on the base branch, as it is on the remote now, that merged this item; None when there is none."""
+        repository = (await self.claims()).repository
+        found = await find_merge(repository, item, await repository.fetch())
+        return None if found is None else bytes.fromhex(found)
+
+    async def merge_branch(self, item: str, work_claim_id: str, claim_id: str, claim_oid: bytes, message: str) -> MergeOutcome:
+        """Merge, under claim ``claim_id``, the branch that another claim on the item has pushed: to finish what a lost holder began.
+
+        Raises :class:`NoCommits` when that branch is not on the remote.
+        """
+        claims = await self.claims()
+        branch = work_branch(item, work_claim_id)
+        work_oid = await claims.repository.fetch_ref(f"refs/heads/{branch}")
+        if work_oid is None:
+            raise NoCommits(f"branch {branch} is not on {claims.repository.shown_remote}: nothing to merge", "claim the item anew")
+        return await self.merge(MergeRequest(item, claim_id, claim_oid.hex(), work_oid, message))
+
+    async def merge(self, request: MergeRequest) -> MergeOutcome:
+        """The fenced merge. Raises also :class:`NoCommits`."""
+        claims = await self.claims()
+        return _outcome(await fenced_merge(claims.repository, claims, request, self._pause))
+
+    async def probe(self) -> RemoteProbe:
+        """What the remote is able to do; for ``doctor``. Changes nothing that stays."""
+        return await probe_remote((await self.claims()).repository)
+
+
+class ClaimWorkspace:
+    """The worktree of one claim. Fills the :class:`~fabrik_node.ports.Workspace` port."""
+
+    def __init__(self, origin: Origin, claims: ClaimRef, worktree: Worktree) -> None:
+        self._origin = origin
+        self._claims = claims
+        self.worktree = worktree
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.worktree.path
+
+    @property
+    def branch(self) -> str:
+        """``fabrik/<item>/<claim id>``."""
+        return self.worktree.branch
+
+    async def commits_ahead(self) -> int:
+        """Commits on the branch that the base, as of the last fetch, has not."""
+        return await self.worktree.commits_ahead()
+
+    async def keep_work(self, message: str) -> None:
+        """Commit what is uncommitted and push the branch if it holds anything. What was committed stays when the push raises."""
+        await self.worktree.commit_all(message)
+        if await self.worktree.commits_ahead():
+            await self.worktree.push_branch()
+
+    async def push(self) -> None:
+        """Push the branch."""
+        await self.worktree.push_branch()
+
+    async def merge(self, claim_oid: bytes, message: str) -> MergeOutcome:
+        """The fenced merge of the branch as it is now. ``claim_oid`` empty: no arbiter, only the base is pinned. Raises :class:`NoCommits`."""
+        tree = self.worktree
+        return await self._origin.merge(MergeRequest(tree.item, tree.claim_id, claim_oid.hex(), await tree.head_oid(), message))
+
+    async def remove(self) -> None:
+        """Remove the folder; the branch stays."""
+        await self.worktree.remove()
+
+
+def _outcome(done: FencedMerge) -> MergeOutcome:
+    match done:
+        case Merged(merge_commit, claim_oid):
+            return MergeOutcome("merged", bytes.fromhex(merge_commit), bytes.fromhex(claim_oid))
+        case AlreadyMerged(merge_commit):
+            return MergeOutcome("already_merged", bytes.fromhex(merge_commit))
+        case ClaimSuperseded(current):
+            detail = (
+                "the claim ref is gone from the remote"
+                if current is None
+                else f"claim {current.claim_id} of {current.node} is {current.state} (receipt {current.number})"
+            )
+            return MergeOutcome("superseded", detail=detail)
+        case Conflicts(files):
+            return MergeOutcome("conflicts", detail=", ".join(files))
+        case _:
+            assert_never(done)

@@ -1,0 +1,189 @@
+"""The local bare repository of one remote: what was fetched from it, and what is made here to be pushed to it."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from fabrik_node.errors import Precondition, Unreachable
+from fabrik_node.git.file_lock import file_lock
+from fabrik_node.git.names import check_base, check_remote, repository_name
+from fabrik_node.git.runner import Answer, GitRunner, check_git, failed, redacted
+
+__all__ = ["Repository"]
+
+_LOCK_TIMEOUT_S = 300.0
+_FETCH_TRIES = 3
+_LS_TIMEOUT_S = 60.0
+_FETCH_TIMEOUT_S = 600.0
+_CLONE_TIMEOUT_S = 3600.0
+
+
+class Repository:
+    """A bare repository under the node's home that follows one branch, ``base``, of one remote.
+
+    All worktrees of the node hang on it. Objects are shared, refs are not: the base is ``refs/remotes/origin/<base>``, work is
+    ``refs/heads/fabrik/<item>/<claim>``, and claim refs exist on the remote only (their objects are fetched when they are read).
+    Use :meth:`open`, not the constructor.
+    """
+
+    def __init__(self, git: GitRunner, directory: Path, remote: str, base: str, git_version: tuple[int, ...]) -> None:
+        self.git = git
+        self.directory = directory
+        self.remote = remote
+        self.base = base
+        self.git_version = git_version
+
+    @classmethod
+    async def open(cls, git: GitRunner, home_dir: Path, remote: str, base: str) -> Repository:
+        """The repository of ``remote`` under ``home_dir``/git. Made and fetched if it is not there yet; otherwise the network is not touched.
+
+        Raises :class:`UsageError` for a malformed remote or base, :class:`GitFailed` without a usable git, and for a new one
+        :class:`Unreachable` or :class:`Precondition` (the remote has no such branch); then nothing is left behind.
+        """
+        check_remote(remote)
+        check_base(base)
+        version = await check_git(git)
+        root = home_dir / "git"
+        root.mkdir(parents=True, exist_ok=True)
+        repository = cls(git, root / repository_name(remote), remote, base, version)
+        async with file_lock(root / f"{repository.directory.name}.lock", _LOCK_TIMEOUT_S):
+            if not repository.directory.is_dir():
+                await repository._create()
+        if not await repository._has_base():
+            await repository.fetch()
+        return repository
+
+    @property
+    def base_ref(self) -> str:
+        """The full name of the base branch on the remote."""
+        return f"refs/heads/{self.base}"
+
+    @property
+    def shown_remote(self) -> str:
+        """The remote without credentials, for messages."""
+        return redacted(self.remote)
+
+    async def fetch(self) -> str:
+        """Bring the base up to date with the remote; its object id. Concurrent fetches wait for each other, in this process and in others.
+
+        Raises :class:`Unreachable`, or :class:`Precondition` when the remote has no such branch.
+        """
+        async with self._lock():
+            answer = await self._fetch(f"+{self.base_ref}:{self._tracking_ref}")
+            if not answer.ok:
+                # Which of the two it was is asked, not read out of the message.
+                if self.base_ref not in await self.remote_refs(self.base_ref):
+                    raise self._no_base()
+                raise self.unreachable(answer)
+        return await self.base_oid()
+
+    async def base_oid(self) -> str:
+        """The base as of the last fetch. Raises :class:`GitFailed` when it was never fetched."""
+        return await self.text("rev-parse", "--verify", "--quiet", "--end-of-options", f"{self._tracking_ref}^{{commit}}")
+
+    async def remote_refs(self, *refs: str) -> dict[str, str]:
+        """The object ids that these refs have on the remote right now; absent ones are left out. Raises :class:`Unreachable`."""
+        cwd = self.directory if self.directory.is_dir() else self.directory.parent
+        answer = await self.git.call(cwd, "ls-remote", "--quiet", "--", self.remote, *refs, timeout_s=_LS_TIMEOUT_S)
+        if not answer.ok:
+            raise self.unreachable(answer)
+        rows = (line.partition("\t") for line in answer.stdout.decode("utf-8", "replace").splitlines())
+        # ls-remote matches the tail of a name, so "x/refs/heads/main" would come too.
+        return {ref: oid for oid, _, ref in rows if ref in refs}
+
+    async def fetch_ref(self, ref: str) -> str | None:
+        """The object id of ``ref`` on the remote, with all its objects here; None when the remote has no such ref. Raises :class:`Unreachable`.
+
+        No local ref is written, so any number may run at once.
+        """
+        for _ in range(_FETCH_TRIES):
+            oid = (await self.remote_refs(ref)).get(ref)
+            if oid is None or await self.has_object(oid):
+                return oid
+            answer = await self._fetch(ref)
+            if not answer.ok and await self.remote_refs(ref):
+                raise self.unreachable(answer)
+            if await self.has_object(oid):
+                return oid
+        raise Unreachable(f"{ref} on {self.shown_remote} moves faster than it can be fetched", "try again")
+
+    async def has_object(self, oid: str) -> bool:
+        """Is this commit here, as an object?"""
+        return (await self.git.call(self.directory, "cat-file", "-e", f"{oid}^{{commit}}")).ok
+
+    async def commits_ahead(self, oid: str, base_oid: str) -> int:
+        """How many commits ``oid`` has that ``base_oid`` has not."""
+        return int(await self.text("rev-list", "--count", oid, f"^{base_oid}"))
+
+    async def make_commit(self, tree: str, parents: list[str], message: str) -> str:
+        """A commit object, reachable from nothing yet; its id."""
+        named = [part for parent in parents for part in ("-p", parent)]
+        return await self.text("commit-tree", tree, *named, "-F", "-", stdin=message.encode())
+
+    async def empty_tree(self) -> str:
+        """The id of the tree without entries, which is made if it is not there."""
+        return await self.text("mktree")
+
+    async def text(self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
+        """stdout of a git command in this repository. Raises :class:`GitFailed`."""
+        return await self.git.text(self.directory, *args, stdin=stdin, env=env)
+
+    def unreachable(self, answer: Answer) -> Unreachable:
+        """The error for a network command that failed."""
+        return Unreachable(f"git remote {self.shown_remote} can not be reached: {answer.cause}", f"git ls-remote {self.shown_remote}")
+
+    @property
+    def _tracking_ref(self) -> str:
+        return f"refs/remotes/origin/{self.base}"
+
+    async def _has_base(self) -> bool:
+        return (await self.git.call(self.directory, "show-ref", "--verify", "--quiet", "--", self._tracking_ref)).ok
+
+    def _lock(self) -> AbstractAsyncContextManager[None]:
+        return file_lock(self.directory / "fabrik.lock", _LOCK_TIMEOUT_S)
+
+    def _no_base(self) -> Precondition:
+        return Precondition(
+            f"git remote {self.shown_remote} has no branch {self.base!r}", f"push a first commit to {self.base!r}, or set base in [git] of config.toml"
+        )
+
+    async def _fetch(self, refspec: str) -> Answer:
+        return await self._fetch_into(self.directory, refspec, _FETCH_TIMEOUT_S)
+
+    async def _fetch_into(self, directory: Path, refspec: str, timeout_s: float) -> Answer:
+        return await self.git.call(directory, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", self.remote, refspec, timeout_s=timeout_s)
+
+    async def _create(self) -> None:
+        tip = (await self.remote_refs(self.base_ref)).get(self.base_ref)
+        if tip is None:
+            raise self._no_base()
+        for left in self.directory.parent.glob(f"{self.directory.name}.new-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        # Built beside its place and renamed, so a killed process leaves no half repository under the real name.
+        building = self.directory.with_name(f"{self.directory.name}.new-{secrets.token_hex(4)}")
+        try:
+            object_format = "sha256" if len(tip) == 64 else "sha1"
+            await self.git.run(building.parent, "init", "--quiet", "--bare", f"--object-format={object_format}", "--template=", "--", str(building))
+            await self._configure(building)
+            answer = await self._fetch_into(building, f"+{self.base_ref}:{self._tracking_ref}", _CLONE_TIMEOUT_S)
+            if not answer.ok:
+                raise self.unreachable(answer)
+            building.rename(self.directory)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+
+    async def _configure(self, directory: Path) -> None:
+        settings = {"remote.origin.url": self.remote, "remote.origin.fetch": "+refs/heads/*:refs/remotes/origin/*"}
+        # An agent commits with git's own rules; on a host where nobody told git a name, that would fail.
+        if not (await self.git.call(directory, "config", "--global", "--get", "user.email")).ok:
+            settings |= {"user.name": self.git.name, "user.email": self.git.email}
+        for key, value in settings.items():
+            args = ("config", "--", key, value)
+            answer = await self.git.call(directory, *args)
+            if not answer.ok:
+                raise failed(args, answer)

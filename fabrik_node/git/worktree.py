@@ -1,0 +1,161 @@
+"""One worktree on one branch, for one claim."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from fabrik_node.errors import Conflict, GitFailed
+from fabrik_node.git.claim_ref import push_failed
+from fabrik_node.git.names import work_branch
+from fabrik_node.git.push import RefUpdate, push
+from fabrik_node.git.repository import Repository
+from fabrik_node.git.runner import failed
+
+__all__ = ["Worktree"]
+
+
+class Worktree:
+    """A folder with the files of a branch of its own, ``fabrik/<item>/<claim_id>``. Use :meth:`create` or :meth:`reopen`.
+
+    Invariant: no two worktrees share a folder or a branch, in one process or in several; the second :meth:`create` is refused.
+    """
+
+    def __init__(self, repository: Repository, path: Path, item: str, claim_id: str) -> None:
+        self.repository = repository
+        self.path = path
+        self.item = item
+        self.claim_id = claim_id
+        self.branch = work_branch(item, claim_id)
+
+    @classmethod
+    async def create(cls, repository: Repository, path: Path, item: str, claim_id: str, start: str = "") -> Worktree:
+        """Make the folder ``path`` (it must not exist) on a new branch at ``start``, the fetched base if empty.
+
+        Raises :class:`Conflict` when the folder or the branch is there already, :class:`GitFailed` otherwise. Then nothing is left behind.
+        """
+        worktree = cls(repository, path, item, claim_id)
+        oid = start or await repository.base_oid()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # git only looks whether the folder is there; making it is what no two processes can both do.
+            path.mkdir()
+        except FileExistsError as error:
+            raise Conflict(f"the folder {path} is in use", "remove it, or claim the item anew") from error
+        try:
+            await worktree._branch_off(oid)
+        except BaseException:
+            path.rmdir()
+            raise
+        try:
+            await repository.text("worktree", "add", "--quiet", "--", str(path), worktree.branch)
+        except BaseException:
+            await asyncio.shield(worktree._undo(oid))
+            raise
+        return worktree
+
+    @classmethod
+    async def reopen(cls, repository: Repository, path: Path, item: str, claim_id: str) -> Worktree:
+        """The worktree that an earlier process made. Raises :class:`GitFailed` when ``path`` is not it."""
+        worktree = cls(repository, path, item, claim_id)
+        common = await repository.git.text(path, "rev-parse", "--path-format=absolute", "--git-common-dir")
+        top = await repository.git.text(path, "rev-parse", "--show-toplevel")
+        if Path(common) != repository.directory.resolve() or Path(top) != path.resolve() or await worktree._tip() is None:
+            raise GitFailed(f"{path} is not the worktree of {worktree.branch}", "claim the item anew")
+        return worktree
+
+    async def head_oid(self) -> str:
+        """The tip of the claim's branch. Commits on a detached head or another branch are not in it."""
+        tip = await self._tip()
+        if tip is None:
+            raise GitFailed(f"branch {self.branch} is gone from {self.repository.directory}", "claim the item anew")
+        return tip
+
+    async def commits_ahead(self) -> int:
+        """How many commits the branch has that the base, as of the last fetch, has not."""
+        return await self.repository.commits_ahead(await self.head_oid(), await self.repository.base_oid())
+
+    async def has_changes(self) -> bool:
+        """Is anything changed or new (ignored files aside) and not committed?"""
+        return bool(await self.repository.git.run(self.path, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=none"))
+
+    async def commit_all(self, message: str) -> str | None:
+        """Commit everything in the folder (ignored files aside) onto the claim's branch; the commit, None when there was nothing to commit.
+
+        For the work of a run that was stopped: call it when no process of the run is left. It copes with what such a run leaves behind: a
+        held ``index.lock``, a detached head, a half-done merge or rebase. No commit that the branch or the head has is lost.
+        """
+        repository, git = self.repository, self.repository.git
+        index = Path(await git.text(self.path, "rev-parse", "--path-format=absolute", "--git-path", "index"))
+        own = index.with_name(f"index.fabrik-{secrets.token_hex(4)}")
+        env = {"GIT_INDEX_FILE": str(own)}
+        tip = await self.head_oid()
+        try:
+            if index.exists():
+                shutil.copyfile(index, own)
+            await git.run(self.path, "add", "--all", env=env)
+            tree = await git.text(self.path, "write-tree", env=env)
+            parents = await self._parents(tip)
+            if parents == [tip] and tree == await repository.text("rev-parse", "--verify", "--quiet", f"{tip}^{{tree}}"):
+                return None
+            commit = await repository.make_commit(tree, parents, message)
+            await repository.text("update-ref", "-m", "fabrik: keep work", f"refs/heads/{self.branch}", commit, tip)
+            own.replace(index)
+        finally:
+            own.unlink(missing_ok=True)
+            own.with_name(f"{own.name}.lock").unlink(missing_ok=True)
+        return commit
+
+    async def push_branch(self) -> str:
+        """Make the branch on the remote what it is here; its tip. Raises :class:`Unreachable`, or :class:`GitFailed` when it is refused."""
+        tip = await self.head_oid()
+        # No lease: the branch belongs to this claim alone, and its owner may have amended it.
+        answer = await push(self.repository, [RefUpdate(f"refs/heads/{self.branch}", tip, None)])
+        if not answer.accepted:
+            raise push_failed(self.repository, answer)
+        return tip
+
+    async def remove(self) -> None:
+        """Remove the folder with everything in it. The branch stays. A folder that is gone already is no error."""
+        if self.path.exists():
+            await asyncio.to_thread(_remove_tree, self.path)
+        if self.path.exists():
+            raise GitFailed(f"{self.path} can not be removed: a file in it is still in use or belongs to another user", f"rm -rf {self.path}")
+        await self.repository.text("worktree", "prune")
+
+    async def _branch_off(self, oid: str) -> None:
+        # An old value of zeros lets git create the ref only if it does not exist, in one step.
+        args = ("update-ref", "-m", "fabrik: branch off", f"refs/heads/{self.branch}", oid, "0" * len(oid))
+        answer = await self.repository.git.call(self.repository.directory, *args)
+        if not answer.ok:
+            if await self._tip() is not None:
+                raise Conflict(f"branch {self.branch} exists already", "claim the item anew")
+            raise failed(args, answer)
+
+    async def _undo(self, oid: str) -> None:
+        await asyncio.to_thread(_remove_tree, self.path)
+        await self.repository.text("worktree", "prune")
+        await self.repository.text("update-ref", "-d", f"refs/heads/{self.branch}", oid)
+
+    async def _tip(self) -> str | None:
+        answer = await self.repository.git.call(self.repository.directory, "rev-parse", "--verify", "--quiet", f"refs/heads/{self.branch}^{{commit}}")
+        return answer.stdout.decode().strip() if answer.ok else None
+
+    async def _parents(self, tip: str) -> list[str]:
+        # After a rebase or a checkout the head may be elsewhere: then both lines of work are kept.
+        answer = await self.repository.git.call(self.path, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        head = answer.stdout.decode().strip() if answer.ok else tip
+        return [tip] if head == tip or await self.repository.commits_ahead(head, tip) == 0 else [tip, head]
+
+
+def _remove_tree(path: Path) -> None:
+    # Package caches are unpacked as read-only folders, out of which nothing can be deleted.
+    for folder, inner, _ in os.walk(path):
+        for name in inner:
+            below = Path(folder, name)
+            if not below.is_symlink():
+                below.chmod(0o700)
+    shutil.rmtree(path, ignore_errors=True)
