@@ -1,0 +1,62 @@
+//! What one merge call changed, net.
+
+use std::collections::BTreeSet;
+
+use fabrik_op::{Digest, Key};
+
+use crate::log::Logs;
+use crate::schema;
+use crate::state::{RowKey, State};
+
+/// The net effect of one merge call on one register. `old` and `new` are CBOR; none where there was or is no register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub kind: u8,
+    pub id: Box<[u8]>,
+    pub field: u8,
+    pub old: Option<Box<[u8]>>,
+    pub new: Option<Box<[u8]>>,
+    /// Of the winning write; of the tombstone for a register that it removed.
+    pub author: Key,
+    pub wall_ms: u64,
+    pub digest: Digest,
+}
+
+/// Each register that was touched, with its value before, in order of time.
+#[derive(Debug, Default)]
+pub struct Trail(Vec<(RowKey, u8, Option<Box<[u8]>>)>);
+
+impl Trail {
+    pub fn note(&mut self, key: RowKey, field: u8, old: Option<Box<[u8]>>) {
+        self.0.push((key, field, old));
+    }
+
+    /// The changes in order of first touch. A register that came and went within the call is none.
+    #[must_use]
+    pub fn settle(self, state: &State, logs: &Logs) -> Vec<Change> {
+        let mut seen = BTreeSet::new();
+        let mut changes = Vec::with_capacity(self.0.len());
+        for (key, field, old) in self.0 {
+            if !seen.insert((key, field)) {
+                continue;
+            }
+            let held = state.get(&key, field);
+            if held.is_none() && old.is_none() {
+                continue;
+            }
+            let Some(cause) = held.or_else(|| state.get(&RowKey::new(schema::TOMBSTONE, key.id()), 1)) else { continue };
+            let Some(log) = logs.at(cause.log) else { continue };
+            changes.push(Change {
+                kind: key.kind(),
+                id: key.id().into(),
+                field,
+                old,
+                new: held.map(|register| register.value.clone()),
+                author: log.tip.author,
+                wall_ms: cause.wall_ms,
+                digest: cause.digest,
+            });
+        }
+        changes
+    }
+}

@@ -1,0 +1,55 @@
+//! State digest and frontier digest: what two nodes compare.
+
+use fabrik_op::Digest;
+use fabrik_op::cbor::Writer;
+use fabrik_op::hash::claim_rank;
+
+use crate::log::Logs;
+use crate::state::{Register, RowKey, State};
+
+/// The state digest. Only buckets that changed since the last call are hashed again.
+#[must_use]
+pub fn state_digest(state: &State) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("fabrik 2026 v1 state");
+    hasher.update(&(state.registers() as u64).to_be_bytes());
+    for bucket in 0..=u8::MAX {
+        hasher.update(&state.bucket_digest(bucket, || hash_bucket(state, bucket)));
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn hash_bucket(state: &State, bucket: u8) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("fabrik 2026 v1 state bucket");
+    let mut entry = Writer::with_capacity(512);
+    for (key, row) in state.bucket_rows(bucket) {
+        for register in row {
+            entry.clear();
+            write_entry(&mut entry, key, register);
+            hasher.update(entry.as_bytes());
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn write_entry(entry: &mut Writer, key: &RowKey, register: &Register) {
+    entry.array(3).uint(u64::from(key.kind())).bytes(key.id()).uint(u64::from(register.field));
+    entry.array(6);
+    match register.fence.as_deref() {
+        Some(fence) => entry.uint(fence.receipt).uint(fence.epoch).bytes(&claim_rank(key.id(), &fence.claim_id)),
+        None => entry.uint(0).uint(0).bytes(&[]),
+    };
+    entry.uint(register.lamport).bytes(&register.digest).raw(&register.value);
+}
+
+/// The frontier digest: every log with its head.
+#[must_use]
+pub fn frontier_digest(logs: &Logs) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("fabrik 2026 v1 frontier");
+    for log in logs.ordered() {
+        hasher.update(&log.tip.author);
+        hasher.update(&log.tip.epoch.to_be_bytes());
+        hasher.update(&log.tip.seq.to_be_bytes());
+        hasher.update(&log.tip.head);
+    }
+    *hasher.finalize().as_bytes()
+}

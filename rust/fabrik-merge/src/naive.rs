@@ -1,0 +1,1 @@
+//! The obvious version of the merge.

@@ -1,0 +1,133 @@
+//! The register table of `merge.md`, as data. One list; validation, the binding and the tests read it.
+
+/// The type of a field's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldType {
+    /// A text of at most so many bytes of UTF-8.
+    Text {
+        bytes_max: usize,
+    },
+    /// At most `count_max` texts of at most `bytes_max` bytes each.
+    Texts {
+        bytes_max: usize,
+        count_max: usize,
+    },
+    /// At most `count_max` ids of 16 bytes.
+    Ids {
+        count_max: usize,
+    },
+    Uint,
+    Int64,
+    /// A map with text keys.
+    Map,
+    /// A map with text keys, or null.
+    MapOrNull,
+    /// A map with text keys and at least `node`: the author's key.
+    Summary,
+    Stage,
+    Claim,
+    Member,
+}
+
+impl FieldType {
+    /// The name in `merge.md`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Text { bytes_max } => format!("text<={bytes_max}"),
+            Self::Texts { bytes_max, count_max } => format!("[text<={bytes_max}]<={count_max}"),
+            Self::Ids { count_max } => format!("[id16]<={count_max}"),
+            Self::Uint => "uint".to_owned(),
+            Self::Int64 => "int64".to_owned(),
+            Self::Map | Self::Summary => "map".to_owned(),
+            Self::MapOrNull => "map / null".to_owned(),
+            Self::Stage => "stage".to_owned(),
+            Self::Claim => "claim".to_owned(),
+            Self::Member => "member".to_owned(),
+        }
+    }
+}
+
+/// One field of a register kind. A field's number is its place in [`Kind::fields`], from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    pub name: &'static str,
+    pub value: FieldType,
+    /// Whether a claim holder owns it: only then may a write carry a fence.
+    pub fenced: bool,
+}
+
+/// One register kind. Its number is its place in [`KINDS`], from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    pub name: &'static str,
+    pub id_bytes: usize,
+    pub fields: &'static [Field],
+}
+
+pub const ITEM: u8 = 1;
+pub const CLAIM: u8 = 2;
+pub const MEMBER: u8 = 3;
+pub const NODE: u8 = 4;
+pub const TOMBSTONE: u8 = 5;
+pub const RUN: u8 = 6;
+
+const fn free(name: &'static str, value: FieldType) -> Field {
+    Field { name, value, fenced: false }
+}
+
+const fn fenced(name: &'static str, value: FieldType) -> Field {
+    Field { name, value, fenced: true }
+}
+
+/// All kinds in order of their numbers. The list only grows; a number is never reused.
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "item",
+        id_bytes: 16,
+        fields: &[
+            free("title", FieldType::Text { bytes_max: 200 }),
+            free("body", FieldType::Text { bytes_max: 32_768 }),
+            fenced("stage", FieldType::Stage),
+            fenced("outcome", FieldType::Map),
+            free("labels", FieldType::Texts { bytes_max: 64, count_max: 32 }),
+            free("priority", FieldType::Int64),
+            free("depends_on", FieldType::Ids { count_max: 64 }),
+            free("created_ms", FieldType::Uint),
+            free("hold", FieldType::MapOrNull),
+            fenced("attempts", FieldType::Uint),
+        ],
+    },
+    Kind { name: "claim", id_bytes: 16, fields: &[free("claim", FieldType::Claim)] },
+    Kind { name: "member", id_bytes: 32, fields: &[free("record", FieldType::Member)] },
+    Kind { name: "node", id_bytes: 32, fields: &[free("name", FieldType::Text { bytes_max: 64 }), free("info", FieldType::Map)] },
+    Kind { name: "tombstone", id_bytes: 16, fields: &[free("tombstone", FieldType::Map)] },
+    Kind { name: "run", id_bytes: 16, fields: &[free("summary", FieldType::Summary)] },
+];
+
+/// A register kind and field of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    pub kind_number: u8,
+    pub field_number: u8,
+    pub kind: &'static Kind,
+    pub field: &'static Field,
+}
+
+/// The entry of `(kind, field)`; none for those of a later version.
+#[must_use]
+#[inline]
+pub fn lookup(kind: u64, field: u64) -> Option<Known> {
+    let kind_number = u8::try_from(kind).ok()?;
+    let field_number = u8::try_from(field).ok()?;
+    let entry = kind_entry(kind_number)?;
+    let field = entry.fields.get(usize::from(field_number).checked_sub(1)?)?;
+    Some(Known { kind_number, field_number, kind: entry, field })
+}
+
+/// The entry of a kind.
+#[must_use]
+#[inline]
+pub fn kind_entry(kind: u8) -> Option<&'static Kind> {
+    KINDS.get(usize::from(kind).checked_sub(1)?)
+}

@@ -1,0 +1,239 @@
+//! The live registers, in 256 buckets by the last byte of their id.
+
+use std::cell::Cell;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use fabrik_op::{Digest, Fence};
+
+use crate::order::Standing;
+use crate::schema;
+
+/// The kind and id of a register; orders like the bytes of its key in the state digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowKey([u8; 33]);
+
+impl RowKey {
+    /// The caller has checked that `id` has the kind's length.
+    #[must_use]
+    #[inline]
+    pub fn new(kind: u8, id: &[u8]) -> Self {
+        let mut key = [0; 33];
+        key[0] = kind;
+        for (to, from) in key[1..].iter_mut().zip(id) {
+            *to = *from;
+        }
+        Self(key)
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> u8 {
+        self.0[0]
+    }
+
+    #[must_use]
+    pub fn id(&self) -> &[u8] {
+        let bytes = schema::kind_entry(self.kind()).map_or(0, |kind| kind.id_bytes);
+        self.0.get(1..=bytes).unwrap_or_default()
+    }
+
+    fn bucket(&self) -> usize {
+        usize::from(self.id().last().copied().unwrap_or_default())
+    }
+}
+
+/// The winning write of one register.
+#[derive(Debug, Clone)]
+pub struct Register {
+    pub value: Box<[u8]>,
+    /// For a claim its own, elsewhere the one that the write carried.
+    pub fence: Option<Box<Fence>>,
+    pub digest: Digest,
+    pub lamport: u64,
+    pub seq: u64,
+    pub wall_ms: u64,
+    /// Index of the log.
+    pub log: u32,
+    pub write_index: u32,
+    pub field: u8,
+    /// A claim's state, elsewhere 0.
+    pub state: u8,
+}
+
+impl Register {
+    #[must_use]
+    #[inline]
+    pub fn standing(&self) -> Standing<'_> {
+        Standing { fence: self.fence.as_deref(), state: self.state, lamport: self.lamport, digest: &self.digest, write_index: self.write_index }
+    }
+}
+
+/// A write on its way into a register.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    pub standing: Standing<'a>,
+    pub field: u8,
+    pub value: &'a [u8],
+    pub seq: u64,
+    pub wall_ms: u64,
+    pub log: u32,
+}
+
+impl Candidate<'_> {
+    fn to_register(self) -> Register {
+        Register {
+            value: self.value.into(),
+            fence: self.standing.fence.map(|fence| Box::new(*fence)),
+            digest: *self.standing.digest,
+            lamport: self.standing.lamport,
+            seq: self.seq,
+            wall_ms: self.wall_ms,
+            log: self.log,
+            write_index: self.standing.write_index,
+            field: self.field,
+            state: self.standing.state,
+        }
+    }
+}
+
+/// What a write did to its register.
+#[derive(Debug)]
+pub enum Effect {
+    /// It lost, or its item is deleted.
+    None,
+    /// It became the value of a register that had none.
+    Inserted,
+    /// It replaced this value.
+    Replaced(Box<[u8]>),
+}
+
+/// The registers of one id, in order of their fields.
+pub type Row = Vec<Register>;
+
+#[derive(Debug, Default)]
+struct Bucket {
+    rows: BTreeMap<RowKey, Row>,
+    tombstones: usize,
+    digest: Cell<Option<Digest>>,
+}
+
+/// All live registers.
+#[derive(Debug)]
+pub struct State {
+    buckets: Vec<Bucket>,
+    registers: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { buckets: (0..256).map(|_| Bucket::default()).collect(), registers: 0 }
+    }
+}
+
+impl State {
+    #[must_use]
+    pub fn registers(&self) -> usize {
+        self.registers
+    }
+
+    #[must_use]
+    pub fn row(&self, key: &RowKey) -> Option<&Row> {
+        self.buckets[key.bucket()].rows.get(key)
+    }
+
+    #[must_use]
+    pub fn get(&self, key: &RowKey, field: u8) -> Option<&Register> {
+        let row = self.row(key)?;
+        row.iter().find(|register| register.field == field)
+    }
+
+    /// All rows of a kind in order of id.
+    #[must_use]
+    pub fn rows(&self, kind: u8) -> Vec<(&RowKey, &Row)> {
+        let range = RowKey([0; 33]).with_kind(kind)..=RowKey([0xff; 33]).with_kind(kind);
+        let mut rows: Vec<_> = self.buckets.iter().flat_map(|bucket| bucket.rows.range(range.clone())).collect();
+        rows.sort_unstable_by_key(|(key, _)| **key);
+        rows
+    }
+
+    /// The rows of one bucket in order of their keys.
+    pub fn bucket_rows(&self, bucket: u8) -> impl Iterator<Item = (&RowKey, &Row)> {
+        self.buckets[usize::from(bucket)].rows.iter()
+    }
+
+    /// The digest of one bucket, computed by `compute` unless nothing changed since.
+    pub fn bucket_digest(&self, bucket: u8, compute: impl FnOnce() -> Digest) -> Digest {
+        let cache = &self.buckets[usize::from(bucket)].digest;
+        let digest = cache.get().unwrap_or_else(compute);
+        cache.set(Some(digest));
+        digest
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn tombstoned(&self, id: &[u8]) -> bool {
+        let key = RowKey::new(schema::TOMBSTONE, id);
+        let bucket = &self.buckets[key.bucket()];
+        bucket.tombstones > 0 && bucket.rows.contains_key(&key)
+    }
+
+    /// Joins one write of an effective op into register `(key, field)`, which is not a tombstone.
+    #[inline]
+    pub fn join(&mut self, key: &RowKey, write: &Candidate<'_>) -> Effect {
+        if matches!(key.kind(), schema::ITEM | schema::CLAIM) && self.tombstoned(key.id()) {
+            return Effect::None;
+        }
+        self.settle(key, write, |held, new| held.standing().compare(&new.standing, key.id()) == Ordering::Less)
+    }
+
+    /// Joins one tombstone. The caller then removes what it deletes with [`State::bury`].
+    pub fn entomb(&mut self, key: &RowKey, write: &Candidate<'_>) -> Effect {
+        self.settle(key, write, |held, new| held.standing().age(&new.standing) == Ordering::Greater)
+    }
+
+    /// Removes the item and claim registers of a deleted id and returns them with their keys.
+    pub fn bury(&mut self, id: &[u8]) -> Vec<(RowKey, Register)> {
+        let mut removed = Vec::new();
+        for kind in [schema::ITEM, schema::CLAIM] {
+            let key = RowKey::new(kind, id);
+            let bucket = &mut self.buckets[key.bucket()];
+            if let Some(row) = bucket.rows.remove(&key) {
+                bucket.digest.set(None);
+                self.registers -= row.len();
+                removed.extend(row.into_iter().map(|register| (key, register)));
+            }
+        }
+        removed
+    }
+
+    #[inline]
+    fn settle(&mut self, key: &RowKey, write: &Candidate<'_>, loses: impl FnOnce(&Register, &Candidate<'_>) -> bool) -> Effect {
+        let bucket = &mut self.buckets[key.bucket()];
+        let row = bucket.rows.entry(*key).or_default();
+        match row.binary_search_by_key(&write.field, |register| register.field) {
+            Ok(place) => {
+                let held = &mut row[place];
+                if !loses(held, write) {
+                    return Effect::None;
+                }
+                bucket.digest.set(None);
+                Effect::Replaced(std::mem::replace(held, write.to_register()).value)
+            }
+            Err(place) => {
+                row.reserve_exact(1);
+                row.insert(place, write.to_register());
+                bucket.digest.set(None);
+                bucket.tombstones += usize::from(key.kind() == schema::TOMBSTONE);
+                self.registers += 1;
+                Effect::Inserted
+            }
+        }
+    }
+}
+
+impl RowKey {
+    fn with_kind(mut self, kind: u8) -> Self {
+        self.0[0] = kind;
+        self
+    }
+}

@@ -1,0 +1,85 @@
+//! Whether a chained op has effect: the rules of "Op validity" in `merge.md`.
+
+use std::fmt;
+
+use fabrik_op::limits::{LAMPORT_MAX, LAMPORT_STEP_MAX};
+use fabrik_op::{Key, Op, Write, kind};
+
+use crate::schema::{self, Known};
+use crate::value::{self, Names};
+
+/// Where an op stands: the genesis admin and its log's author.
+#[derive(Debug, Clone, Copy)]
+pub struct Standpoint<'a> {
+    pub admin: &'a Key,
+    pub author: &'a Key,
+}
+
+/// Why an op is void, naming the write and the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Void {
+    Clock { clock: u64, lamport: u64 },
+    Kind(&'static str),
+    Write { index: usize, name: String, rule: String },
+}
+
+impl fmt::Display for Void {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clock { clock, lamport } => write!(f, "lamport {lamport} is not within 2^24 above the log's clock {clock}"),
+            Self::Kind(rule) => f.write_str(rule),
+            Self::Write { index, name, rule } => write!(f, "write {index} to {name}: {rule}"),
+        }
+    }
+}
+
+/// Rule 1. Only an op that keeps it moves its log's clock.
+#[must_use]
+#[inline]
+pub fn keeps_clock(clock: u64, lamport: u64) -> bool {
+    lamport > clock && lamport - clock <= LAMPORT_STEP_MAX && lamport <= LAMPORT_MAX
+}
+
+/// Rules 2 to 4, for an op that keeps rule 1: whether its writes have effect (false: an unknown op kind), or why it is void.
+pub fn judge(standpoint: &Standpoint<'_>, op: &Op<'_>) -> Result<bool, Void> {
+    match op.kind() {
+        kind::WRITE if op.follows().is_some() => return Err(Void::Kind("only an epoch opening may follow another log")),
+        kind::WRITE => {}
+        kind::GENESIS if op.follows().is_some() => return Err(Void::Kind("only an epoch opening may follow another log")),
+        kind::GENESIS if op.seq != 1 || standpoint.author != standpoint.admin => {
+            return Err(Void::Kind("a genesis op stands only at seq 1 of a log of the genesis admin"));
+        }
+        kind::GENESIS => {}
+        kind::EPOCH if op.seq != 1 || op.follows().is_none() => {
+            return Err(Void::Kind("an epoch opening stands only at seq 1 and names the log that it follows"));
+        }
+        kind::EPOCH => {}
+        _ => return Ok(false),
+    }
+    for (index, write) in op.writes().enumerate() {
+        if let Some(known) = schema::lookup(write.kind, write.field) {
+            check_write(standpoint, &known, &write).map_err(|rule| Void::Write { index, name: format!("{}.{}", known.kind.name, known.field.name), rule })?;
+        }
+    }
+    Ok(true)
+}
+
+#[inline]
+fn check_write(standpoint: &Standpoint<'_>, known: &Known, write: &Write<'_>) -> Result<(), String> {
+    if write.id.len() != known.kind.id_bytes {
+        return Err(format!("an id of {} bytes, expected {}", write.id.len(), known.kind.id_bytes));
+    }
+    if write.fence.is_some() && !known.field.fenced {
+        return Err("a fence on a field that is not fenced".to_owned());
+    }
+    let names = value::check(known.field.value, write.value).map_err(|malformed| format!("not {}: {malformed}", known.field.value.name()))?;
+    match known.kind_number {
+        schema::MEMBER if standpoint.author != standpoint.admin => return Err("only the genesis admin writes member records".to_owned()),
+        schema::NODE if write.id != standpoint.author => return Err("a node register is written by its own key only".to_owned()),
+        _ => {}
+    }
+    match names {
+        Names::Node(node) if node != *standpoint.author => Err("it names another node than its author".to_owned()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,69 @@
+//! Digests and their domains. Every hash of more than an op's own bytes has a derivation string of its own.
+
+use crate::key::Key;
+
+/// BLAKE3-256.
+pub type Digest = [u8; 32];
+
+/// BLAKE3-256 of `data`; of an op's bytes it is the op's digest.
+#[must_use]
+#[inline]
+pub fn blake3(data: &[u8]) -> Digest {
+    *::blake3::hash(data).as_bytes()
+}
+
+/// The mesh id of a genesis record's bytes.
+#[must_use]
+pub fn mesh_id(genesis: &[u8]) -> Digest {
+    ::blake3::derive_key("fabrik 2026 v1 mesh id", genesis)
+}
+
+/// `h_0`: where a log starts. Binds the chain to its mesh, author and epoch.
+#[must_use]
+pub fn log_start(mesh_id: &Digest, author: &Key, epoch: u64) -> Digest {
+    let mut material = [0; 72];
+    material[..32].copy_from_slice(mesh_id);
+    material[32..64].copy_from_slice(author);
+    material[64..].copy_from_slice(&epoch.to_be_bytes());
+    ::blake3::derive_key("fabrik 2026 v1 log start", &material)
+}
+
+/// `h_i` from `h_{i-1}` and the digest of op `i`.
+#[must_use]
+#[inline]
+pub fn chain(before: &Digest, digest: &Digest) -> Digest {
+    let mut both = [0; 64];
+    both[..32].copy_from_slice(before);
+    both[32..].copy_from_slice(digest);
+    blake3(&both)
+}
+
+/// The message that an author signs for the head at `seq`; `lamport` is that op's, as written.
+#[must_use]
+pub fn head_message(mesh_id: &Digest, author: &Key, epoch: u64, seq: u64, lamport: u64, head: &Digest) -> Vec<u8> {
+    let mut message = Vec::with_capacity(135);
+    message.extend_from_slice(b"fabrik/v1/head\0");
+    message.extend_from_slice(mesh_id);
+    message.extend_from_slice(author);
+    message.extend_from_slice(&epoch.to_be_bytes());
+    message.extend_from_slice(&seq.to_be_bytes());
+    message.extend_from_slice(&lamport.to_be_bytes());
+    message.extend_from_slice(head);
+    message
+}
+
+/// Where a claim stands among claims of one receipt and epoch: the greater rank wins.
+///
+/// The bitwise complement of `BLAKE3(item || claim_id)`, so that the lower digest is the greater rank.
+#[must_use]
+pub fn claim_rank(item: &[u8], claim_id: &[u8; 16]) -> Digest {
+    let mut hasher = ::blake3::Hasher::new();
+    hasher.update(item).update(claim_id);
+    hasher.finalize().as_bytes().map(|byte| !byte)
+}
+
+/// The first 8 hex digits, for messages.
+#[must_use]
+pub fn short(bytes: &[u8]) -> String {
+    bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,198 @@
+//! What is read out of a replica. Values become Python objects when they are asked for.
+
+use fabrik_merge::{HeadView, RegisterView};
+use fabrik_op::Fence;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::value;
+
+/// `(receipt, epoch, claim_id)`.
+pub type PyFence<'py> = (u64, u64, Bound<'py, PyBytes>);
+
+pub fn show_fence<'py>(py: Python<'py>, fence: &Fence) -> PyFence<'py> {
+    (fence.receipt, fence.epoch, PyBytes::new(py, &fence.claim_id))
+}
+
+/// The end of a log.
+#[pyclass(frozen, module = "fabrik_node._core")]
+pub struct Head(pub HeadView);
+
+#[pymethods]
+impl Head {
+    #[getter]
+    fn author<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.author)
+    }
+
+    #[getter]
+    fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    #[getter]
+    fn head<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.head)
+    }
+
+    #[getter]
+    fn clock(&self) -> u64 {
+        self.0.clock
+    }
+}
+
+/// The winning write of one register.
+#[pyclass(frozen, module = "fabrik_node._core")]
+pub struct Register(pub RegisterView);
+
+#[pymethods]
+impl Register {
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        value::decode(py, &self.0.value)
+    }
+
+    #[getter]
+    fn fence<'py>(&self, py: Python<'py>) -> Option<PyFence<'py>> {
+        self.0.fence.as_ref().map(|fence| show_fence(py, fence))
+    }
+
+    #[getter]
+    fn lamport(&self) -> u64 {
+        self.0.lamport
+    }
+
+    #[getter]
+    fn digest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.digest)
+    }
+
+    #[getter]
+    fn author<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.author)
+    }
+
+    #[getter]
+    fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    #[getter]
+    fn wall_ms(&self) -> u64 {
+        self.0.wall_ms
+    }
+}
+
+/// The net effect of one merge call on one register.
+#[pyclass(frozen, module = "fabrik_node._core")]
+pub struct Change(pub fabrik_merge::Change);
+
+#[pymethods]
+impl Change {
+    #[getter]
+    fn kind(&self) -> u8 {
+        self.0.kind
+    }
+
+    #[getter]
+    fn id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.id)
+    }
+
+    #[getter]
+    fn field(&self) -> u8 {
+        self.0.field
+    }
+
+    #[getter]
+    fn old<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.old.as_deref().map(|data| value::decode(py, data)).transpose()
+    }
+
+    #[getter]
+    fn new<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.new.as_deref().map(|data| value::decode(py, data)).transpose()
+    }
+
+    #[getter]
+    fn author<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.author)
+    }
+
+    #[getter]
+    fn wall_ms(&self) -> u64 {
+        self.0.wall_ms
+    }
+
+    #[getter]
+    fn digest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.digest)
+    }
+}
+
+/// One write of one op to an id.
+#[pyclass(frozen, module = "fabrik_node._core")]
+pub struct Touch(pub fabrik_merge::Touch);
+
+#[pymethods]
+impl Touch {
+    #[getter]
+    fn author<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.author)
+    }
+
+    #[getter]
+    fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    #[getter]
+    fn lamport(&self) -> u64 {
+        self.0.lamport
+    }
+
+    #[getter]
+    fn wall_ms(&self) -> u64 {
+        self.0.wall_ms
+    }
+
+    #[getter]
+    fn digest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.digest)
+    }
+
+    #[getter]
+    fn kind(&self) -> u64 {
+        self.0.kind
+    }
+
+    #[getter]
+    fn field(&self) -> u64 {
+        self.0.field
+    }
+
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        value::decode(py, &self.0.value)
+    }
+
+    #[getter]
+    fn fence<'py>(&self, py: Python<'py>) -> Option<PyFence<'py>> {
+        self.0.fence.as_ref().map(|fence| show_fence(py, fence))
+    }
+}

@@ -1,0 +1,184 @@
+//! Heads and registers in memory.
+
+use std::sync::{Arc, Mutex};
+
+use fabrik_op::{Digest, Key, RawSegment};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use crate::door::{Failure, detached, lock};
+use crate::draft::{Draft, read_fence};
+use crate::keys::SigningKey;
+use crate::registers::{Change, Head, PyFence, Register, Touch, show_fence};
+use crate::segments::{ChainResult, Chained, Verified};
+use crate::value;
+
+fn raw(segment: &PyBackedBytes) -> RawSegment {
+    RawSegment(Arc::from(&segment[..]))
+}
+
+/// Every write to an id in stored segments.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+pub fn history(py: Python<'_>, segments: Vec<PyBackedBytes>, id: &[u8]) -> PyResult<Vec<Touch>> {
+    let touches = detached(py, || Ok(fabrik_merge::history(segments.iter().map(raw), id)?))?;
+    Ok(touches.into_iter().map(Touch).collect())
+}
+
+/// Joins neighbouring segments of one log.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+pub fn coalesce<'py>(py: Python<'py>, segments: Vec<PyBackedBytes>, max_bytes: usize) -> PyResult<Bound<'py, PyList>> {
+    let joined = detached(py, || {
+        let segments: Vec<Arc<[u8]>> = segments.iter().map(|segment| Arc::from(&segment[..])).collect();
+        Ok(fabrik_op::coalesce(&segments, max_bytes)?)
+    })?;
+    PyList::new(py, joined.iter().map(|data| PyBytes::new(py, data)))
+}
+
+/// A full replica of one mesh.
+#[pyclass(frozen, module = "fabrik_node._core")]
+pub struct Replica {
+    mesh_id: Digest,
+    admin: Key,
+    inner: Mutex<fabrik_merge::Replica>,
+}
+
+impl Replica {
+    /// Reads under the lock, without the interpreter: a long merge elsewhere never holds up Python.
+    fn read<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&fabrik_merge::Replica) -> T + Send) -> PyResult<T> {
+        detached(py, || Ok(work(&*lock(&self.inner)?)))
+    }
+}
+
+#[pymethods]
+impl Replica {
+    #[new]
+    fn new(py: Python<'_>, genesis: &[u8]) -> PyResult<Self> {
+        detached(py, || {
+            let genesis = fabrik_op::Genesis::decode(genesis)?;
+            Ok(Self { mesh_id: genesis.mesh_id, admin: genesis.admin, inner: Mutex::new(fabrik_merge::Replica::new(genesis)) })
+        })
+    }
+
+    #[getter]
+    fn mesh_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.mesh_id)
+    }
+
+    #[getter]
+    fn admin<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.admin)
+    }
+
+    #[getter]
+    fn lamport(&self, py: Python<'_>) -> PyResult<u64> {
+        self.read(py, fabrik_merge::Replica::lamport)
+    }
+
+    #[getter]
+    fn ops(&self, py: Python<'_>) -> PyResult<u64> {
+        self.read(py, fabrik_merge::Replica::ops)
+    }
+
+    #[getter]
+    fn voided(&self, py: Python<'_>) -> PyResult<u64> {
+        self.read(py, fabrik_merge::Replica::voided)
+    }
+
+    #[getter]
+    fn registers(&self, py: Python<'_>) -> PyResult<usize> {
+        self.read(py, fabrik_merge::Replica::registers)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+    fn verify(&self, py: Python<'_>, segments: Vec<PyBackedBytes>) -> PyResult<Vec<Verified>> {
+        let verify = |segment| fabrik_merge::Replica::verify(&self.mesh_id, raw(segment)).map(Verified).map_err(Failure::from);
+        detached(py, || segments.iter().map(verify).collect())
+    }
+
+    #[pyo3(signature = (verified, *, admit_all = false))]
+    #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+    fn chain(&self, py: Python<'_>, verified: Vec<Bound<'_, Verified>>, admit_all: bool) -> PyResult<ChainResult> {
+        let verified: Vec<_> = verified.iter().map(|one| one.get().0.clone()).collect();
+        let outcome = detached(py, || Ok(lock(&self.inner)?.chain(&verified, admit_all)?))?;
+        ChainResult::new(py, outcome)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+    fn merge(&self, py: Python<'_>, chained: Vec<Bound<'_, Chained>>) -> PyResult<Vec<Change>> {
+        let chained: Vec<_> = chained.iter().map(|one| one.get().0.clone()).collect();
+        let changes = detached(py, || Ok(lock(&self.inner)?.merge(&chained)?))?;
+        Ok(changes.into_iter().map(Change).collect())
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+    fn load(&self, py: Python<'_>, segments: Vec<PyBackedBytes>) -> PyResult<u64> {
+        detached(py, || Ok(lock(&self.inner)?.load(segments.iter().map(raw))?))
+    }
+
+    fn draft(&self, py: Python<'_>, key: &SigningKey, epoch: u64) -> PyResult<Draft> {
+        let draft = self.read(py, |replica| replica.draft(key.0.clone(), epoch))?;
+        Ok(Draft(Mutex::new(draft)))
+    }
+
+    fn heads(&self, py: Python<'_>) -> PyResult<Vec<Head>> {
+        self.read(py, |replica| replica.heads().map(Head).collect())
+    }
+
+    fn head(&self, py: Python<'_>, author: &[u8], epoch: u64) -> PyResult<Option<Head>> {
+        let Ok(author) = Key::try_from(author) else { return Ok(None) };
+        self.read(py, |replica| replica.head(&author, epoch).map(Head))
+    }
+
+    fn frontier_digest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.read(py, fabrik_merge::Replica::frontier_digest)?))
+    }
+
+    fn state_digest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.read(py, fabrik_merge::Replica::state_digest)?))
+    }
+
+    fn is_admitted(&self, py: Python<'_>, author: &[u8]) -> PyResult<bool> {
+        let Ok(author) = Key::try_from(author) else { return Ok(false) };
+        self.read(py, |replica| replica.is_admitted(&author))
+    }
+
+    fn get(&self, py: Python<'_>, kind: u8, id: &[u8], field: u8) -> PyResult<Option<Register>> {
+        self.read(py, |replica| replica.get(kind, id, field).map(Register))
+    }
+
+    fn row<'py>(&self, py: Python<'py>, kind: u8, id: &[u8]) -> PyResult<Bound<'py, PyDict>> {
+        show_row(py, &self.read(py, |replica| replica.row(kind, id))?)
+    }
+
+    fn rows<'py>(&self, py: Python<'py>, kind: u8) -> PyResult<Bound<'py, PyList>> {
+        let rows = self.read(py, |replica| replica.rows(kind))?;
+        let shown = rows.iter().map(|(id, row)| Ok((PyBytes::new(py, id), show_row(py, row)?))).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, shown)
+    }
+
+    fn tombstoned(&self, py: Python<'_>, id: &[u8]) -> PyResult<bool> {
+        self.read(py, |replica| replica.tombstoned(id))
+    }
+
+    fn winning_fence<'py>(&self, py: Python<'py>, item: &[u8]) -> PyResult<Option<PyFence<'py>>> {
+        let fence = self.read(py, |replica| replica.winning_fence(item))?;
+        Ok(fence.map(|fence| show_fence(py, &fence)))
+    }
+
+    #[pyo3(signature = (item, fence, other))]
+    fn fence_beats(&self, item: &[u8], fence: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (fence, other) = (read_fence(fence)?, read_fence(other)?);
+        Ok(fabrik_merge::Replica::fence_beats(item, fence.as_ref(), other.as_ref()))
+    }
+}
+
+fn show_row<'py>(py: Python<'py>, row: &[(u8, Box<[u8]>)]) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (field, data) in row {
+        dict.set_item(field, value::decode(py, data)?)?;
+    }
+    Ok(dict)
+}
