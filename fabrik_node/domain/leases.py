@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Lease", "LeaseState", "LeaseTable", "LeaseTiming"]
+__all__ = ["Lease", "LeaseState", "LeaseTable", "LeaseTiming", "overdue_s"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,12 @@ class LeaseTiming:
     def takeover_after_s(self, ttl_s: float) -> float:
         """Seconds without an observed change until another may take the claim."""
         return ttl_s + self.grace_s + self.lock_delay_s
+
+
+def overdue_s(renewed_at: float, now: float, timing: LeaseTiming) -> float | None:
+    """Seconds without renewal once a holder must stop itself, None before. Both times on the holder's own clock."""
+    age_s = now - renewed_at
+    return age_s if age_s >= timing.holder_stop_s else None
 
 
 class LeaseState(Enum):

@@ -106,7 +106,7 @@ def judge_run(row: RunRow, signals: RunSignals) -> RunVerdict:
 
 def _judge_own(row: RunRow, signals: RunSignals) -> RunVerdict:
     if row.process is None:
-        return RunVerdict(row.state, "its command was not started yet")
+        return RunVerdict(row.state, f"no command runs in phase {row.phase}: the node itself is at work")
     if signals.process_alive is None:
         return RunVerdict(RunState.UNKNOWN, "its process can not be looked at")
     if not signals.process_alive:

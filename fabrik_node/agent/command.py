@@ -1,0 +1,104 @@
+"""One command of a run, watched: its time, its lease, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from fabrik_node.agent.child import Child, ChildExit
+from fabrik_node.agent.environment import CommandContext, command_environment
+from fabrik_node.agent.folder import RunFolder
+from fabrik_node.agent.members import run_tag
+from fabrik_node.agent.results import Result, Verdict, judge_exit
+from fabrik_node.agent.setup import AgentSetup
+from fabrik_node.agent.stop import Stop, StopSwitch
+from fabrik_node.agent.supervisor import LeaseKeeper
+from fabrik_node.domain.runs import ProcessId
+from fabrik_node.ids import show_id
+
+__all__ = ["CommandRunner"]
+
+
+class CommandRunner:
+    """Runs commands of one run, one after the other, into its one log."""
+
+    def __init__(self, setup: AgentSetup, folder: RunFolder, switch: StopSwitch, keeper: LeaseKeeper) -> None:
+        self._setup = setup
+        self._folder = folder
+        self._switch = switch
+        self._keeper = keeper
+
+    async def run(
+        self, what: str, command: list[str] | str, cwd: Path, context: CommandContext, started: Callable[[ProcessId | None], Awaitable[None]]
+    ) -> Verdict:
+        """Start, tell ``started`` which process it is, wait. When this returns or raises, no process of the command is left.
+
+        A command that can not be started is ``infra_lost``: a missing program is the host's fault, not the item's.
+        """
+        arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        self._folder.say(f"{what}: {shlex.join(arguments)}")
+        child = await self._start(arguments, cwd, context)
+        try:
+            detach = self._switch.attach(child.stop)
+            timer = asyncio.get_running_loop().call_later(self._setup.config.timeout_s, self._time_out, what)
+            try:
+                await started(child.process)
+                ended = await self._watch(child)
+            finally:
+                timer.cancel()
+                detach()
+        finally:
+            await child.close()
+        return self._judge(what, arguments, ended)
+
+    async def _start(self, arguments: list[str], cwd: Path, context: CommandContext) -> Child:
+        config = self._setup.config
+        log = self._folder.open_log()
+        try:
+            return await Child.start(
+                arguments,
+                cwd=cwd,
+                env=command_environment(context, self._setup.git),
+                log=log,
+                room=max(0, config.log_bytes_max - self._folder.log_bytes()),
+                grace_s=config.kill_grace_s,
+                tag=run_tag(show_id(context.run_id)),
+            )
+        finally:
+            os.close(log)
+
+    async def _watch(self, child: Child) -> ChildExit:
+        """Wait, and look at the lease from here too: should its thread be gone, somebody must still stop in time."""
+        waiting = asyncio.ensure_future(child.wait())
+        try:
+            while not waiting.done():
+                await asyncio.wait({waiting}, timeout=self._setup.timing.beat_s)
+                self._keeper.check()
+            return waiting.result()
+        finally:
+            waiting.cancel()
+
+    def _time_out(self, what: str) -> None:
+        self._switch.throw(Stop(Result.TIMEOUT, f"{what} took longer than {self._setup.config.timeout_s:g} s"))
+
+    def _judge(self, what: str, arguments: list[str], ended: ChildExit) -> Verdict:
+        if ended.left:
+            self._folder.say(f"{what} left {ended.left} processes behind; they were ended")
+        if ended.log_error:
+            self._folder.say(f"output is missing: {ended.log_error}")
+        if ended.survivors:
+            pids = ", ".join(map(str, ended.survivors))
+            return Verdict(
+                Result.INFRA_LOST, f"{what}: processes that SIGKILL did not end: {pids}", hold=f"processes {pids} of {what} could not be ended on this host"
+            )
+        stop = self._switch.stop
+        if stop is not None:
+            return Verdict(stop.result, stop.reason, hold=stop.hold)
+        if ended.unstartable:
+            return Verdict(Result.INFRA_LOST, f"{what}: {arguments[0]!r} can not be started: {ended.unstartable}")
+        if ended.status is None:
+            return Verdict(Result.INFRA_LOST, f"{what}: its supervisor process was killed")
+        return judge_exit(what, ended.status)

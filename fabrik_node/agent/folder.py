@@ -1,0 +1,67 @@
+"""The folder of one run: its prompt, its log, and how to see from outside that it moves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fabrik_node.ids import show_id
+from fabrik_node.paths import HomePaths
+from fabrik_node.ports import ItemView
+
+__all__ = ["RunFolder", "one_line"]
+
+
+class RunFolder:
+    """``<home>/runs/<run id>``, made with the object, for this run alone.
+
+    Raises OSError when it can not be made; a folder that exists already is an error too: no two runs share one.
+    """
+
+    def __init__(self, paths: HomePaths, run_id: bytes) -> None:
+        self.path = paths.run_folder(show_id(run_id))
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700)
+        self.log.touch(mode=0o600)
+
+    @property
+    def log(self) -> Path:
+        """Everything that the run's commands print, both streams in order."""
+        return self.path / "output.log"
+
+    @property
+    def prompt(self) -> Path:
+        """Title and body of the item, for the command to read. Outside the worktree, so that it is never committed."""
+        return self.path / "prompt.md"
+
+    def write_prompt(self, view: ItemView) -> None:
+        """Markdown: the title as heading, then the body."""
+        self.prompt.write_text(f"# {one_line(view.title)}\n\n{view.body}".rstrip() + "\n", encoding="utf-8", errors="replace")
+
+    def say(self, line: str) -> None:
+        """A line of ours in the log. Only between commands."""
+        with self.log.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(f"[fabrik-node: {one_line(line)}]\n")
+
+    def open_log(self) -> int:
+        """A descriptor at the end of the log, for a shim. The caller closes it."""
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.lseek(descriptor, 0, os.SEEK_END)
+        return descriptor
+
+    def log_bytes(self) -> int:
+        """Size of the log."""
+        return self.log.stat().st_size
+
+    def mark(self) -> tuple[int, int]:
+        """Differs from before when there was output since. Thread-safe."""
+        try:
+            seen = self.log.stat()
+        except FileNotFoundError:  # somebody cleaned up; that is no progress
+            return (0, 0)
+        return (seen.st_size, seen.st_mtime_ns)
+
+
+def one_line(text: str) -> str:
+    """``text`` without control characters: it goes into environment variables, messages and log lines."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -1,0 +1,220 @@
+"""The claim loop: find work, claim it, run it, again; up to ``slots`` runs at once.
+
+It wakes when the node says that there may be work, and looks again by itself now and then, because a lease that runs out is no event.
+Other agents look at the same list: each waits a random moment before it claims and looks again, and who is refused takes the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from fabrik_node.agent.backoff import Backoff
+from fabrik_node.agent.child import SHIM_MARGIN_S
+from fabrik_node.agent.results import RESULT_RULES, Pause, Result
+from fabrik_node.agent.run import KEEP_WORK_S, AgentRun, RunReport
+from fabrik_node.agent.setup import AgentSetup
+from fabrik_node.agent.stop import Stop
+from fabrik_node.domain.claims import Claim
+from fabrik_node.errors import BadConfig, Conflict, GitFailed, NotFound, Precondition, Unreachable
+from fabrik_node.ports import ItemView
+
+__all__ = ["AgentState", "ClaimLoop"]
+
+_JITTER_S_MAX = 1.0
+_STOP_MARGIN_S = 10.0
+"""For the writes at the end of a stopped run."""
+_HURRY_S = 2 * SHIM_MARGIN_S + _STOP_MARGIN_S
+"""For a run whose task had to be cancelled: killing what is left, and the writes."""
+
+
+class AgentState(StrEnum):
+    """What this agent is doing. Local to the node, never replicated."""
+
+    IDLE = "Idle"
+    PENDING = "Pending"
+    RUNNING = "Running"
+    RATE_LIMITED = "RateLimited"
+    COMPLETED = "Completed"
+
+
+class ClaimLoop:
+    """Await :meth:`run` once as a task; end it with :meth:`drain` or :meth:`stop`. All methods belong to one event loop.
+
+    Raises :class:`BadConfig` when there is no command to run.
+    """
+
+    def __init__(self, setup: AgentSetup, rng: random.Random) -> None:
+        if not setup.config.command:
+            raise BadConfig("[agent]: command is empty, so this agent could do nothing", "set command in [agent] of config.toml")
+        self._setup = setup
+        self._rng = rng
+        self._backoff = Backoff(setup.config.backoff_s, setup.timing.beat_s, rng)
+        self._wake = asyncio.Event()
+        self._accepting = True
+        self._stop: Stop | None = None
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._runs: dict[bytes, AgentRun] = {}
+        self._failure: BaseException | None = None
+        self._over = asyncio.Event()
+
+    @property
+    def runs(self) -> Mapping[bytes, AgentRun]:
+        """Runs in progress, by run id."""
+        return MappingProxyType(self._runs)
+
+    @property
+    def accepting(self) -> bool:
+        """False once it drains or stops."""
+        return self._accepting
+
+    @property
+    def state(self) -> AgentState:
+        """See :class:`AgentState`."""
+        if self._over.is_set():
+            return AgentState.COMPLETED
+        if self._runs:
+            return AgentState.RUNNING
+        if self._tasks:
+            return AgentState.PENDING
+        return AgentState.RATE_LIMITED if self._backoff.is_closed(self._setup.clock.now()) else AgentState.IDLE
+
+    async def run(self) -> None:
+        """Returns after :meth:`drain` or :meth:`stop`, when the last run is over. Raises what the node must stop for; every run is ended then."""
+        unsubscribe = self._setup.pipeline.on_change(self._wake.set)
+        try:
+            while self._accepting:
+                self._wake.clear()
+                if await self._is_connected():
+                    await self._rest(self._fill_slots())
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        finally:
+            unsubscribe()
+            self._accepting = False
+            try:
+                await self._finish_runs()
+            finally:
+                self._over.set()
+        if self._failure is not None:
+            raise self._failure
+
+    async def drain(self) -> None:
+        """Claim nothing more; returns when the last run is done, however long that takes. Leases are renewed until then."""
+        self._accepting = False
+        self._wake.set()
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def stop(self, reason: str = "the node was stopped") -> None:
+        """End every run: its processes are killed, its work is kept on its branch, its claim is given back. Also while draining.
+
+        Ends within ``kill_grace_s`` + 52 s, or 22 s later when git does not answer at all.
+        """
+        self._stop = self._stop or Stop(Result.CANCELLED, reason)
+        self._accepting = False
+        self._wake.set()
+        for run in list(self._runs.values()):
+            run.switch.throw(self._stop)
+        if not self._tasks:
+            return
+        bound_s = self._setup.config.kill_grace_s + 2 * SHIM_MARGIN_S + KEEP_WORK_S + _STOP_MARGIN_S
+        _, late = await asyncio.wait(list(self._tasks.values()), timeout=bound_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=_HURRY_S)
+
+    def cancel(self, run_id: bytes, reason: str) -> bool:
+        """End one run on an operator's word and hold its item, so that it is not started again at once. False: no such run here."""
+        run = self._runs.get(run_id)
+        return run is not None and run.switch.throw(Stop(Result.CANCELLED, reason, hold=f"cancelled: {reason}"))
+
+    async def _is_connected(self) -> bool:
+        """Wait for company, but not longer than we accept work. An isolated holder would only lose its lease."""
+        connected = asyncio.ensure_future(self._setup.pipeline.wait_connected())
+        try:
+            while self._accepting and not connected.done():
+                woken = asyncio.ensure_future(self._wake.wait())
+                await asyncio.wait({connected, woken}, return_when=asyncio.FIRST_COMPLETED)
+                woken.cancel()
+                self._wake.clear()
+            if connected.done():
+                connected.result()
+            return self._accepting
+        finally:
+            connected.cancel()
+
+    def _fill_slots(self) -> float | None:
+        """Start what can be started; seconds until more can be, as far as that is a question of waiting."""
+        now = self._setup.clock.now()
+        views = [view for view in self._setup.pipeline.candidates(self._setup.config.labels) if view.id not in self._tasks]
+        for view in self._backoff.ready(views, now)[: self._setup.config.slots - len(self._tasks)]:
+            task = asyncio.create_task(self._claim_and_run(view.id), name=f"agent-{view.id.hex()}")
+            self._tasks[view.id] = task
+            task.add_done_callback(lambda done, item=view.id: self._ended(item, done))  # type: ignore[misc]  # inference of the default argument
+        return self._backoff.next_s(views, now) if len(self._tasks) < self._setup.config.slots else None
+
+    async def _rest(self, next_s: float | None) -> None:
+        wait_s = self._rng.uniform(0.5, 1.0) * self._setup.timing.beat_s
+        try:
+            async with asyncio.timeout(wait_s if next_s is None else min(wait_s, next_s)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _claim_and_run(self, item: bytes) -> None:
+        setup = self._setup
+        await asyncio.sleep(self._rng.uniform(0.0, min(_JITTER_S_MAX, setup.timing.settle_s / 4)))
+        if not self._accepting or not self._is_candidate(item):
+            return
+        since = setup.clock.now()
+        try:
+            claim = await setup.pipeline.claim(item, setup.config.name)
+        except (Unreachable, GitFailed, Conflict, NotFound, Precondition):
+            # Somebody else's, gone, or nobody to ask: all of it may be different at the next look.
+            self._backoff.in_vain(item, setup.clock.now())
+            return
+        if not isinstance(claim, Claim):
+            self._backoff.in_vain(item, setup.clock.now())
+            return
+        run = AgentRun(setup, item, claim, since)
+        self._runs[run.row.run_id] = run
+        if self._stop is not None:
+            run.switch.throw(self._stop)
+        try:
+            self._learn(await run.execute())
+        finally:
+            del self._runs[run.row.run_id]
+
+    def _is_candidate(self, item: bytes) -> bool:
+        views: list[ItemView] = self._setup.pipeline.candidates(self._setup.config.labels)
+        return any(view.id == item for view in views)
+
+    def _learn(self, report: RunReport) -> None:
+        now = self._setup.clock.now()
+        match RESULT_RULES[report.verdict.result].pause:
+            case Pause.NOBODY:
+                self._backoff.went_well(report.item)
+            case Pause.ITEM:
+                self._backoff.in_vain(report.item, now)
+            case Pause.AGENT:
+                self._backoff.rate_limited(now)
+
+    def _ended(self, item: bytes, task: asyncio.Task[None]) -> None:
+        del self._tasks[item]
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._failure = self._failure or failure
+            self._accepting = False
+        self._wake.set()
+
+    async def _finish_runs(self) -> None:
+        """Wait for the last run; after a failure of one, end the others first."""
+        while self._tasks:
+            if self._failure is not None and self._stop is None:
+                await self.stop(f"another run of this node failed: {self._failure}")
+            await asyncio.wait(list(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED)

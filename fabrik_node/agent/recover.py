@@ -1,0 +1,85 @@
+"""What a node does at its start about runs that an earlier incarnation of it left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from fabrik_node.agent.members import end_members, run_tag
+from fabrik_node.agent.results import Result
+from fabrik_node.agent.walk import walk_back, walk_to_done
+from fabrik_node.clock import Clock
+from fabrik_node.domain.runs import FINAL_STATES, ProcessId, RunRow, RunState
+from fabrik_node.domain.stages import Done
+from fabrik_node.errors import ClaimLost, GitFailed, IllegalMove, NotFound, Unreachable
+from fabrik_node.ids import show_id
+from fabrik_node.ports import Pipeline, Workspaces
+from fabrik_node.process import is_alive
+
+__all__ = ["recover_runs"]
+
+
+async def recover_runs(pipeline: Pipeline, workspaces: Workspaces | None, rows: Iterable[RunRow], clock: Clock, kill_grace_s: float) -> list[RunRow]:
+    """Close every own run that has no end: call it after the store is loaded and before the claim loop starts.
+
+    For each: its processes are ended (they end themselves within ``kill_grace_s`` when their node dies; this makes sure), its
+    row becomes ``interrupted`` with reason and time, and its claim, if it still wins, is given back without charging an attempt.
+    An item that the run had merged already, as ``workspaces`` can tell, goes on to Done. Returns the rows as they were written.
+
+    A process is ended only when it is verified to be the run's: pid, start time and boot, or the run's id in its environment.
+    Raises StoreFailed.
+    """
+    closed = []
+    for row in rows:
+        if row.state in FINAL_STATES:
+            continue
+        was_alive = row.process is not None and is_alive(row.process) is True
+        survivors = await end_members(row.process, run_tag(show_id(row.run_id)), kill_grace_s)
+        reason = f"the node ended in phase {row.phase}; {_process_line(row.process, was_alive=was_alive, survivors=survivors)}"
+        reason += await _give_back(pipeline, workspaces, row, reason, clock, survivors)
+        closed.append(
+            replace(row, state=RunState.INTERRUPTED, process=None, ended_ms=max(clock.wall_ms(), row.started_ms), reason=f"{Result.INFRA_LOST}: {reason}")
+        )
+        await pipeline.put_run(closed[-1])
+    return closed
+
+
+def _process_line(process: ProcessId | None, *, was_alive: bool, survivors: list[int]) -> str:
+    if survivors:
+        return f"processes {', '.join(map(str, survivors))} could not be ended"
+    if process is None:
+        return "no command was running"
+    return f"process {process.pid} was still alive and was ended" if was_alive else f"process {process.pid} was gone"
+
+
+async def _give_back(pipeline: Pipeline, workspaces: Workspaces | None, row: RunRow, reason: str, clock: Clock, survivors: list[int]) -> str:
+    """Release the run's claim if it is there to be released; what to add to the reason."""
+    view = pipeline.item(row.item)
+    claim = None if view is None else view.claim
+    if view is None or claim is None or claim.claim_id != row.claim_id:
+        return "; its claim does not win any more"
+    if not claim.held:
+        return "; its claim was released"
+    outcome: dict[str, Any] = {"result": str(Result.INFRA_LOST), "reason": reason, "run": row.run_id, "agent": row.agent}
+    hold = f"processes {', '.join(map(str, survivors))} of a run could not be ended on this host" if survivors else ""
+    merged, unknown = await _merged(workspaces, row.item)
+    try:
+        if merged is not None:
+            await walk_to_done(pipeline, row.item, claim, Done(clock.wall_ms(), merged))
+            outcome |= {"result": str(Result.OK), "merge_commit": merged}
+        else:
+            await walk_back(pipeline, row.item, claim)
+        await pipeline.finish(row.item, claim, f"{outcome['result']}: {reason}", outcome, charge_attempt=False, hold=hold)
+    except (ClaimLost, NotFound, IllegalMove) as error:
+        return f"; its claim could not be given back: {error}"
+    return f"; its work was merged as {merged.hex()}" if merged is not None else f"; its claim was given back{unknown}"
+
+
+async def _merged(workspaces: Workspaces | None, item: bytes) -> tuple[bytes | None, str]:
+    if workspaces is None:
+        return None, ""
+    try:
+        return await workspaces.merged_commit(show_id(item)), ""
+    except (GitFailed, Unreachable) as error:
+        return None, f" (whether it was merged is not known: {error})"  # whoever claims it next looks again

@@ -1,0 +1,124 @@
+"""How a run ended: the classes, what follows from each, and which exit code of a command means which. All of it data."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from fabrik_node.domain.runs import RunState
+
+__all__ = ["EXIT_CODES", "RESULT_RULES", "SIGNALS", "ExitRule", "Pause", "Result", "ResultRule", "Verdict", "judge_exit"]
+
+
+class Result(StrEnum):
+    """The class of a finished run. Everything that follows from it is in :data:`RESULT_RULES`."""
+
+    OK = "ok"
+    AGENT_FAILED = "agent_failed"
+    TIMEOUT = "timeout"
+    CONFLICT = "conflict"
+    RATE_LIMITED = "rate_limited"
+    INFRA_LOST = "infra_lost"
+    LEASE_LOST = "lease_lost"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+
+class Pause(Enum):
+    """Who waits before the next try, besides the wait that every charged attempt brings."""
+
+    NOBODY = "nobody"
+    ITEM = "item"
+    """This agent leaves the item alone for a while."""
+    AGENT = "agent"
+    """This agent takes nothing for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRule:
+    """``charges``: an attempt is used up. ``state``: what the run's row says. ``pause``: see :class:`Pause`."""
+
+    charges: bool
+    state: RunState
+    pause: Pause
+
+
+RESULT_RULES: Mapping[Result, ResultRule] = {
+    Result.OK: ResultRule(charges=False, state=RunState.COMPLETED, pause=Pause.NOBODY),
+    Result.AGENT_FAILED: ResultRule(charges=True, state=RunState.FAILED, pause=Pause.NOBODY),
+    Result.TIMEOUT: ResultRule(charges=True, state=RunState.FAILED, pause=Pause.NOBODY),
+    Result.CONFLICT: ResultRule(charges=False, state=RunState.FAILED, pause=Pause.NOBODY),  # held, so nobody tries
+    Result.RATE_LIMITED: ResultRule(charges=False, state=RunState.INTERRUPTED, pause=Pause.AGENT),
+    Result.INFRA_LOST: ResultRule(charges=False, state=RunState.INTERRUPTED, pause=Pause.ITEM),
+    Result.LEASE_LOST: ResultRule(charges=False, state=RunState.INTERRUPTED, pause=Pause.ITEM),
+    Result.SUPERSEDED: ResultRule(charges=False, state=RunState.SUPERSEDED, pause=Pause.NOBODY),
+    Result.CANCELLED: ResultRule(charges=False, state=RunState.CANCELLED, pause=Pause.NOBODY),
+}
+"""Only ``agent_failed`` and ``timeout`` use up attempts: the others say nothing about the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRule:
+    """One line of the documented table (docs/howto/write-an-agent.md)."""
+
+    result: Result
+    meaning: str
+
+
+EXIT_CODES: Mapping[int, ExitRule] = {
+    0: ExitRule(Result.OK, "the work is done and committed"),
+    75: ExitRule(Result.RATE_LIMITED, "it is rate limited; try again later"),  # EX_TEMPFAIL of sysexits(3)
+    76: ExitRule(Result.INFRA_LOST, "something that it depends on failed; the item is not to blame"),  # EX_PROTOCOL
+    124: ExitRule(Result.TIMEOUT, "it ended itself for taking too long"),  # timeout(1)
+    129: ExitRule(Result.INFRA_LOST, "its shell reports SIGHUP from outside"),
+    130: ExitRule(Result.INFRA_LOST, "its shell reports SIGINT from outside"),
+    143: ExitRule(Result.INFRA_LOST, "its shell reports SIGTERM from outside"),
+}
+"""Every other exit code is ``agent_failed``."""
+
+SIGNALS: Mapping[int, ExitRule] = {
+    signal.SIGHUP: ExitRule(Result.INFRA_LOST, "ended from outside"),
+    signal.SIGINT: ExitRule(Result.INFRA_LOST, "ended from outside"),
+    signal.SIGTERM: ExitRule(Result.INFRA_LOST, "ended from outside"),
+}
+"""Signals that the supervisor did not send. Every other one is ``agent_failed``, SIGKILL too: a command that always runs out of memory must not be tried for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a run, or one command of it, ended. ``reason`` is one line; ``hold`` is not empty when a person has to look at the item first."""
+
+    result: Result
+    reason: str
+    exit_code: int | None = None
+    hold: str = ""
+    merge_commit: bytes = b""
+
+    @property
+    def line(self) -> str:
+        """Class and reason, as shown everywhere."""
+        return f"{self.result}: {self.reason}"
+
+
+def judge_exit(what: str, status: int) -> Verdict:
+    """The verdict on ``what`` from its wait status: an exit code, or minus the signal that ended it."""
+    if status >= 0:
+        rule = EXIT_CODES.get(status)
+        if rule is None:
+            return Verdict(Result.AGENT_FAILED, f"{what} failed with exit code {status}", status)
+        return Verdict(rule.result, f"{what} ended with exit code {status}: {rule.meaning}", status)
+    number = -status
+    name = _signal_name(number)
+    rule = SIGNALS.get(number)
+    if rule is None:
+        return Verdict(Result.AGENT_FAILED, f"{what} was ended by {name}", 128 + number)
+    return Verdict(rule.result, f"{what} was ended by {name}: {rule.meaning}", 128 + number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -1,0 +1,26 @@
+"""What every run of one agent shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fabrik_node.clock import Clock
+from fabrik_node.config import AgentConfig, GitConfig
+from fabrik_node.domain.leases import LeaseTiming
+from fabrik_node.paths import HomePaths
+from fabrik_node.ports import Pipeline, Workspaces
+
+__all__ = ["AgentSetup"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSetup:
+    """The ports, settings and clock of one agent. Nothing in it changes while the agent lives."""
+
+    pipeline: Pipeline
+    workspaces: Workspaces
+    config: AgentConfig
+    git: GitConfig
+    timing: LeaseTiming
+    clock: Clock
+    paths: HomePaths

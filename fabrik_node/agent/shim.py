@@ -1,0 +1,308 @@
+"""The small process between the node and one command: no descendant of the command outlives the node or the command.
+
+Started by :mod:`fabrik_node.agent.child` as ``python -I -S shim.py CONTROL STATUS GRACE_S ROOM -- COMMAND...`` in a session of
+its own, with the run's log as stdout and stderr. It needs nothing but the standard library and about 10 ms.
+
+- It is session and group leader; the command is its child, in its group.
+- ``CONTROL`` is the reading end of a pipe whose only writer is the node. ``T``, or the end of the pipe (the node died, by
+  whatever cause), ends the group: SIGTERM, ``GRACE_S`` seconds, SIGKILL. ``K`` skips the grace.
+- What the command leaves behind when it exits is ended in the same way.
+- On Linux it is the reaper of all its descendants (``PR_SET_CHILD_SUBREAPER``, prctl(2)), so a daemon that forked twice and made a
+  session of its own is still found by walking ``/proc``. If the shim itself is killed, the command gets SIGKILL (``PR_SET_PDEATHSIG``)
+  and the node ends the rest (:mod:`fabrik_node.agent.members`).
+- Output is copied to the log up to ``ROOM`` bytes; then one line counts what was left out.
+- ``STATUS`` gets text lines: ``exited N``, ``signalled N`` or ``unstartable ERRNO TEXT``, and ``left N``, ``alive PIDS``, ``log TEXT``.
+
+Deadlines are an interval timer, so no clock is read here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+from dataclasses import dataclass
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+CHUNK_BYTES = 65_536
+KILL_EVERY_S = 0.05
+KILL_ROUNDS_MAX = 100
+"""Five seconds of SIGKILL; what is still there then hangs in the kernel, and its pids are reported."""
+CUT_LINE = "\n[fabrik-node: the log is full; {:>16} bytes of output left out]\n"
+HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+LOG_FD = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ProcRow:
+    """What is needed of one line of ``/proc/<pid>/stat``."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    ended: bool
+
+
+def proc_table() -> list[ProcRow]:
+    """All processes of this pid namespace (proc_pid_stat(5)); empty where there is no ``/proc``."""
+    if sys.platform != "linux":
+        return []
+    rows = []
+    for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib would double the start-up time of the shim
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - as above
+                stat = file.read()
+        except OSError:  # it ended in between
+            continue
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        rows.append(ProcRow(int(name), int(fields[1]), int(fields[2]), int(fields[3]), fields[0] in {b"Z", b"X", b"x"}))
+    return rows
+
+
+def descendants(table: list[ProcRow], roots: set[int]) -> list[int]:
+    """Pids of running processes below ``roots``, these not included."""
+    children: dict[int, list[ProcRow]] = {}
+    for row in table:
+        children.setdefault(row.parent, []).append(row)
+    found, queue = [], list(roots)
+    seen = set(roots)
+    while queue:
+        for row in children.get(queue.pop(), ()):
+            if row.pid not in seen:
+                seen.add(row.pid)
+                queue.append(row.pid)
+                if not row.ended:
+                    found.append(row.pid)
+    return found
+
+
+class Log:
+    """The run's log: what fits into ``room`` bytes, then one line that counts the rest. A full disk loses output, never the command."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.cut_bytes = 0
+        self.cut_at = -1
+        self.error = ""
+
+    def write(self, data: bytes) -> None:
+        """Copy ``data``, or count it."""
+        kept = data[: self.room]
+        left_out = len(data) - len(kept)
+        self.room -= len(kept)
+        try:
+            while kept and not self.error:
+                kept = kept[os.write(LOG_FD, kept) :]
+            if left_out:
+                self._cut(left_out)
+        except OSError as error:
+            self.error = error.strerror or str(error)
+
+    def _cut(self, count: int) -> None:
+        self.cut_bytes += count
+        if self.cut_at < 0:
+            self.cut_at = os.lseek(LOG_FD, 0, os.SEEK_CUR)
+        os.pwrite(LOG_FD, CUT_LINE.format(self.cut_bytes).encode(), self.cut_at)
+
+
+class Shim:
+    """One command from its start until nothing of it is left. :meth:`run` returns the lines for ``STATUS``."""
+
+    def __init__(self, control: int, grace_s: float, room: int) -> None:
+        self.control = control
+        self.grace_s = grace_s
+        self.log = Log(room)
+        self.output = -1
+        self.main = -1
+        self.main_status: int | None = None
+        self.ending = False
+        self.left = 0
+        self.kills = 0
+        self.survivors: list[int] = []
+        self.poller = select.poll()
+
+    def run(self, command: list[str]) -> list[str]:
+        """Start, watch, end, report."""
+        wake = self._listen()
+        error = self._start(command)
+        for descriptor in (self.control, self.output, wake):
+            self.poller.register(descriptor, select.POLLIN)
+        while not self._is_over():
+            for descriptor, _ in self.poller.poll():
+                if descriptor == self.control:
+                    self._on_control()
+                elif descriptor == self.output:
+                    self._on_output()
+                else:
+                    self._on_signals(os.read(wake, 1024))
+        self._drain()
+        return self._report(error)
+
+    def _listen(self) -> int:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in HANDLED:
+            signal.signal(number, lambda *_: None)
+        return reader
+
+    def _start(self, command: list[str]) -> str:
+        """Fork and execute; the error line when that is not possible."""
+        libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+        if libc is not None:
+            libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.output, writer = os.pipe()
+        verdict, failed = os.pipe()
+        self.main = os.fork()
+        if self.main == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                for number in (*HANDLED, signal.SIGPIPE, signal.SIGXFSZ):
+                    signal.signal(number, signal.SIG_DFL)
+                if libc is not None:
+                    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(writer, 1)
+                os.dup2(writer, 2)
+                os.execvp(command[0], command)  # noqa: S606 - running it is the job
+            except OSError as error:
+                os.write(failed, f"unstartable {error.errno} {error.strerror}".encode())
+            finally:
+                os._exit(127)
+        os.close(writer)
+        os.close(failed)
+        return os.read(verdict, 1024).decode(errors="replace")
+
+    def _on_control(self) -> None:
+        order = os.read(self.control, 64)
+        if not order:
+            self.poller.unregister(self.control)
+        self._end(at_once=b"K" in order)
+
+    def _on_output(self) -> None:
+        data = os.read(self.output, CHUNK_BYTES)
+        if data:
+            self.log.write(data)
+        else:
+            self.poller.unregister(self.output)
+
+    def _on_signals(self, numbers: bytes) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == self.main:
+                self.main_status = status
+        if signal.SIGALRM in numbers:
+            self._kill()
+        if not self.ending and set(numbers) & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
+            self._end(at_once=False)
+
+    def _is_over(self) -> bool:
+        if self.main_status is None or self.survivors:
+            return bool(self.survivors)
+        left = descendants(proc_table(), {os.getpid()})
+        if left and not self.ending:
+            self.left = len(left)
+            self._end(at_once=False)
+        return not left
+
+    def _end(self, *, at_once: bool) -> None:
+        """SIGTERM to everybody and set the timer, or kill."""
+        if at_once or self.grace_s <= 0:
+            self.ending = True
+            self._kill()
+        elif not self.ending:
+            self.ending = True
+            signal.setitimer(signal.ITIMER_REAL, self.grace_s)
+            os.killpg(os.getpgrp(), signal.SIGTERM)  # in one step, so nobody escapes by forking; we only note it
+            os.killpg(os.getpgrp(), signal.SIGCONT)  # a stopped process could not act on it
+            for pid in descendants(proc_table(), {os.getpid()}):
+                if _group(pid) != os.getpgrp():
+                    _send(pid, signal.SIGTERM)
+                    _send(pid, signal.SIGCONT)
+
+    def _kill(self) -> None:
+        """SIGKILL to everybody but us, and again until nobody is left: some may fork in between."""
+        left = descendants(proc_table(), {os.getpid()}) or ([self.main] if self.main_status is None else [])
+        for pid in left:
+            _send(pid, signal.SIGKILL)
+        self.kills += 1
+        if left and self.kills > KILL_ROUNDS_MAX:
+            self.survivors = left
+        signal.setitimer(signal.ITIMER_REAL, KILL_EVERY_S)
+
+    def _drain(self) -> None:
+        """What is still in the pipe. Its writers are gone, but for those that nobody could end."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        os.set_blocking(self.output, False)
+        try:
+            while data := os.read(self.output, CHUNK_BYTES):
+                self.log.write(data)
+        except BlockingIOError:
+            return
+
+    def _report(self, error: str) -> list[str]:
+        lines = [error] if error else []
+        if not error and self.main_status is not None:
+            code = os.waitstatus_to_exitcode(self.main_status)
+            lines.append(f"exited {code}" if code >= 0 else f"signalled {-code}")
+        if self.left:
+            lines.append(f"left {self.left}")
+        if self.survivors:
+            lines.append("alive " + ",".join(map(str, self.survivors)))
+        if self.log.error:
+            lines.append(f"log {self.log.error}")
+        return lines
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):  # gone already, or of another user: the report names it if it stays
+        return
+
+
+def _tell(status: int, lines: list[str]) -> None:
+    try:
+        os.write(status, "".join(f"{line}\n" for line in lines).encode())
+    except BrokenPipeError:  # the node died: nobody wants to know
+        return
+
+
+def main(arguments: list[str]) -> int:
+    """The shim's exit status is the command's, 128 + N for signal N."""
+    control, status = int(arguments[0]), int(arguments[1])
+    os.set_inheritable(control, False)
+    os.set_inheritable(status, False)
+    if os.getpid() != os.getsid(0):
+        os.setsid()
+    shim = Shim(control, float(arguments[2]), int(arguments[3]))
+    _tell(status, shim.run(arguments[5:]))
+    if sys.platform != "linux":  # no walk over /proc: end the group as a whole, ourselves included
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    if shim.main_status is None:
+        return 127
+    code = os.waitstatus_to_exitcode(shim.main_status)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

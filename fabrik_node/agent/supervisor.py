@@ -1,0 +1,100 @@
+"""The lease of one claim, renewed from a thread of its own, and the holder's own end when that fails for too long.
+
+A command that eats the CPU, or an event loop that is busy, must not cost the lease; and a holder that nobody hears of must have
+stopped before others may take over. So the thread both renews and, at 80 % of the TTL without success, throws the run's switch itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Hashable
+
+from fabrik_node.agent.results import Result
+from fabrik_node.agent.stop import Stop, StopSwitch
+from fabrik_node.clock import Clock
+from fabrik_node.domain.leases import LeaseTiming, overdue_s
+
+__all__ = ["LeaseKeeper"]
+
+_LOOK_S = 1.0
+"""The clock is looked at so often at least: a thread's own waiting does not count the time that a machine was asleep."""
+
+
+class LeaseKeeper:
+    """:meth:`start` before the command, :meth:`stop` after the claim is released.
+
+    ``renew(progress_n)`` sends one heartbeat and says whether it reached somebody; it is called in the keeper's thread, and an exception
+    counts as failure. ``mark()`` gives anything that differs after progress. ``since``: when the claim was asked for, on ``clock``.
+    """
+
+    def __init__(
+        self,
+        *,
+        renew: Callable[[int], bool],
+        mark: Callable[[], Hashable],
+        timing: LeaseTiming,
+        clock: Clock,
+        switch: StopSwitch,
+        since: float,
+        name: str,
+    ) -> None:
+        self._renew = renew
+        self._mark = mark
+        self._timing = timing
+        self._clock = clock
+        self._switch = switch
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"lease-{name}", daemon=True)
+        self._seen: Hashable = None
+        self._last_error = ""
+        self.renewed_at = since
+        """Taken before the last renewal that succeeded: what observers count from is later."""
+        self.progress_n = 0
+        self.beats = 0
+        """Renewals that succeeded."""
+
+    def start(self) -> None:
+        """The first renewal is tried at once."""
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """No renewal is under way or will be when this returns."""
+        self._end.set()
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def check(self) -> None:
+        """Throw the switch when the lease is overdue. Called by the thread, and by the run too, lest the thread itself is gone."""
+        late_s = overdue_s(self.renewed_at, self._clock.now(), self._timing)
+        if late_s is not None:
+            cause = f" ({self._last_error})" if self._last_error else ""
+            self._switch.throw(Stop(Result.LEASE_LOST, f"the lease could not be renewed for {late_s:.0f} of {self._timing.ttl_s:.0f} s{cause}"))
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            began = self._clock.now()
+            self._beat(began)
+            self.check()
+            waited_s = 0.0
+            while waited_s < self._timing.beat_s and self._clock.now() < began + self._timing.beat_s:
+                slice_s = min(_LOOK_S, self._timing.beat_s - waited_s)
+                if self._end.wait(slice_s):
+                    return
+                waited_s += slice_s
+                self.check()
+
+    def _beat(self, began: float) -> None:
+        try:
+            mark = self._mark()
+            if mark != self._seen:
+                self._seen = mark
+                self.progress_n += 1
+            reached = self._renew(self.progress_n)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the lease was not renewed, and this thread must go on to say so
+            self._last_error = str(error) or type(error).__name__
+            return
+        if reached:
+            self.renewed_at = began
+            self.beats += 1
+            self._last_error = ""

@@ -1,0 +1,75 @@
+"""The ways of a claimed item through the stages that are not the work itself. Every step is a legal move of the one table."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage
+from fabrik_node.errors import ClaimLost, NotFound
+from fabrik_node.ids import show_id
+from fabrik_node.ports import ItemView, Pipeline
+
+__all__ = ["held_item", "walk_back", "walk_to_coding", "walk_to_done"]
+
+
+def held_item(pipeline: Pipeline, item: bytes, claim: Claim) -> ItemView:
+    """The item as it is now, under our claim. Raises NotFound when it was deleted, ClaimLost when another claim wins."""
+    view = pipeline.item(item)
+    if view is None:
+        raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
+    if not pipeline.is_winning(item, claim.claim_id):
+        raise ClaimLost(f"another claim on item {show_id(item)} wins", f"fabrik-node claims show {show_id(item)}")
+    return view
+
+
+async def walk_to_coding(pipeline: Pipeline, item: bytes, claim: Claim) -> None:
+    """Where the work starts, from wherever the holder before us left it. Raises IllegalMove from Done and Archived."""
+    stage = held_item(pipeline, item, claim).stage
+    match stage:
+        case Coding():
+            return
+        case Backlog() | Qa() | Merge() | Done() | Archived():
+            await pipeline.move(item, Coding(), claim)
+        case _:
+            assert_never(stage)
+
+
+async def walk_back(pipeline: Pipeline, item: bytes, claim: Claim) -> None:
+    """To Backlog, so that no stage says that somebody works on it. Done, Archived and Backlog stay."""
+    stage = held_item(pipeline, item, claim).stage
+    match stage:
+        case Coding() | Qa() | Merge():
+            await pipeline.move(item, Backlog(), claim)
+        case Backlog() | Done() | Archived():
+            return
+        case _:
+            assert_never(stage)
+
+
+async def walk_to_done(pipeline: Pipeline, item: bytes, claim: Claim, done: Done) -> None:
+    """For an item whose work is on the base branch already: to Done without doing or merging anything again.
+
+    A Merge stage on the way names the branch of the claim before ours (it made the merge), and one commit, of which we know.
+    """
+    while True:
+        stage = held_item(pipeline, item, claim).stage
+        following: Stage
+        match stage:
+            case Backlog():
+                following = Coding()
+            case Coding():
+                following = Qa()
+            case Qa():
+                following = Merge(_merged_branch(item, claim), 1)
+            case Merge() | Archived():  # from the archive this raises IllegalMove
+                following = done
+            case Done():
+                return
+            case _:
+                assert_never(stage)
+        await pipeline.move(item, following, claim)
+
+
+def _merged_branch(item: bytes, claim: Claim) -> str:
+    return f"fabrik/{show_id(item)}/{show_id(claim.follows or claim.claim_id)}"
