@@ -26,6 +26,7 @@ __all__ = [
     "Invite",
     "ItemView",
     "MergeOutcome",
+    "OpReads",
     "OpStore",
     "PeerAddress",
     "PeerStatus",
@@ -81,15 +82,8 @@ class Invite:
     boot_id: str
 
 
-class OpStore(Protocol):
-    """Durable state of one node. Every ``async`` write is on the disk (``synchronous=FULL``) when it returns.
-
-    Errors: :class:`~fabrik_node.errors.StoreFailed`; then nothing of the call is stored, and the node stops.
-    """
-
-    async def append(self, chained: Sequence[Chained]) -> int:
-        """All segments in one transaction; the ``pos`` of the last row."""
-        ...
+class OpReads(Protocol):
+    """Reading durable state; also from a store that no node serves. Raises :class:`~fabrik_node.errors.StoreFailed`."""
 
     def load(self, batch_bytes: int = 4_194_304) -> AsyncIterator[list[StoredSegment]]:
         """Everything, in order of ``pos``, in batches."""
@@ -103,10 +97,6 @@ class OpStore(Protocol):
         """Wall time at which the newest row was stored here, 0 when there is none."""
         ...
 
-    async def append_events(self, events: Sequence[Event], upto_pos: int) -> list[Event]:
-        """Number and store events, and note that rows up to ``upto_pos`` have had theirs, in one transaction."""
-        ...
-
     async def events(self, after: int, limit: int) -> list[Event]:
         """Events with ``seq > after``, in order."""
         ...
@@ -117,19 +107,40 @@ class OpStore(Protocol):
 
     async def get_meta(self, key: str) -> bytes | None: ...
 
+    async def peers(self) -> list[PeerAddress]: ...
+
+    async def invite(self, token_id: bytes) -> Invite | None: ...
+
+    async def runs(self) -> list[RunRow]:
+        """This node's own runs, newest first."""
+        ...
+
+    async def stats(self) -> dict[str, Any]: ...
+
+
+class OpStore(OpReads, Protocol):
+    """Durable state of one node. Every ``async`` write is on the disk (``synchronous=FULL``) when it returns.
+
+    Errors: :class:`~fabrik_node.errors.StoreFailed`; then nothing of the call is stored, and the node stops.
+    """
+
+    async def append(self, chained: Sequence[Chained]) -> int:
+        """All segments in one transaction; the ``pos`` of the last row."""
+        ...
+
+    async def append_events(self, events: Sequence[Event], upto_pos: int) -> list[Event]:
+        """Number and store events, and note that rows up to ``upto_pos`` have had theirs, in one transaction."""
+        ...
+
     async def set_meta(self, key: str, value: bytes) -> None: ...
 
     async def next_start(self) -> int:
         """1, 2, 3 ...: how often this home was served, this time included."""
         ...
 
-    async def peers(self) -> list[PeerAddress]: ...
-
     async def put_peer(self, peer: PeerAddress) -> None: ...
 
     async def put_invite(self, invite: Invite) -> None: ...
-
-    async def invite(self, token_id: bytes) -> Invite | None: ...
 
     async def use_invite(self, token_id: bytes) -> bool:
         """Redeem: True exactly once per invitation."""
@@ -138,12 +149,6 @@ class OpStore(Protocol):
     async def put_run(self, row: RunRow) -> None:
         """Insert or replace by run id."""
         ...
-
-    async def runs(self) -> list[RunRow]:
-        """This node's own runs, newest first."""
-        ...
-
-    async def stats(self) -> dict[str, Any]: ...
 
     async def close(self) -> None: ...
 

@@ -1,0 +1,64 @@
+"""The composition root: puts the real parts together and runs them. Nothing else may import it.
+
+``main`` imports little: the command line answers from a running node over a socket; the heavy rooms load only to serve.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+
+class Hooks:
+    """What the command line may ask of the product without importing it (``fabrik_node.cli.hooks``)."""
+
+    def serve(self, home: Path, options: Any) -> int:
+        """Run the node in the foreground; the exit status."""
+        from fabrik_node.app.serving import serve
+
+        return serve(home, options)
+
+    def init(self, home: Path, *, name: str, mesh: str) -> dict[str, Any]:
+        """Make a mesh and its first node."""
+        from fabrik_node.app.setup import init
+
+        return init(home, name=name, mesh=mesh)
+
+    def join(self, home: Path, token: str, *, name: str) -> dict[str, Any]:
+        """Enter a mesh; returns when the first sync is done."""
+        from fabrik_node.app.serving import join
+
+        return join(home, token, name=name)
+
+    def offline(self, home: Path) -> Any:
+        """Reads from the store, with no node running."""
+        from fabrik_node.app.offline import OfflineReader
+
+        return OfflineReader(home)
+
+    def lock_show(self, home: Path) -> Mapping[str, Any]:
+        """Who owns this home."""
+        from fabrik_node.app.setup import lock_show
+
+        return lock_show(home)
+
+    def lock_clear(self, home: Path) -> Mapping[str, Any]:
+        """Forget a dead owner."""
+        from fabrik_node.app.setup import lock_clear
+
+        return lock_clear(home)
+
+
+def main() -> int:
+    """Entry point of ``fabrik-node``."""
+    from fabrik_node.cli.main import run
+
+    return run(Hooks(), sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

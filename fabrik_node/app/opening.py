@@ -1,0 +1,110 @@
+"""Opening a home: its key, its mesh and its store. What is half made is finished or refused, never guessed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from fabrik_node._core import Genesis, Replica, SigningKey, genesis_encode, mesh_id
+from fabrik_node.clock import Clock
+from fabrik_node.domain.schema import Kind, NodeField
+from fabrik_node.errors import BadGenesis, Conflict, ForeignStore, InvalidOp, NotInitialised
+from fabrik_node.ids import show_key
+from fabrik_node.node.identity import create_key, load_key
+from fabrik_node.paths import HomePaths, private_folder
+from fabrik_node.store.sqlite import SqliteStore
+
+__all__ = ["Mesh", "first_epoch", "load_mesh", "make_home"]
+
+_INIT_HINT = "fabrik-node init, or fabrik-node join TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """Who we are and which mesh we are in."""
+
+    key: SigningKey
+    genesis: bytes
+
+    @property
+    def record(self) -> Genesis:
+        """The decoded genesis record."""
+        return Genesis.decode(self.genesis)
+
+
+def load_mesh(paths: HomePaths) -> Mesh:
+    """The key and the genesis record of a home. Raises :class:`NotInitialised`."""
+    try:
+        genesis = _genesis_file(paths).read_bytes()
+    except FileNotFoundError:
+        raise NotInitialised(f"no node in {paths.home}", _INIT_HINT) from None
+    try:
+        Genesis.decode(genesis)
+    except InvalidOp as error:
+        raise BadGenesis(f"{_genesis_file(paths)} is damaged: {error}", "restore it from another node of the mesh: it is the same everywhere") from error
+    return Mesh(load_key(paths.identity_key), genesis)
+
+
+async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str = "", genesis: bytes = b"") -> Mesh:
+    """Make a node: of a mesh of its own (``mesh_name``), or of the mesh of ``genesis``.
+
+    The genesis file is put in place last, so a home that a crash left half made is finished by the next call.
+    Raises :class:`Conflict` when there is a node already.
+    """
+    final = _genesis_file(paths)
+    if final.exists():
+        known = load_mesh(paths)
+        raise Conflict(f"{paths.home} is already node {show_key(known.key.public)[:8]} of mesh {known.record.name!r}", "fabrik-node status")
+    paths.home.mkdir(parents=True, exist_ok=True)
+    private_folder(paths.identity)
+    key = create_key(paths.identity_key)
+    started = paths.identity / "genesis.new"
+    chosen = genesis or (started.read_bytes() if started.exists() else b"") or genesis_encode(key.public, mesh_name, secrets.token_bytes(16), clock.wall_ms())
+    if paths.store.exists() and started.exists() and started.read_bytes() != chosen:
+        raise ForeignStore(f"{paths.home} was being made for another mesh", f"remove {paths.home} if nothing in it is needed, then try again")
+    _write_durably(started, chosen)
+    paths.store.parent.mkdir(parents=True, exist_ok=True)
+    async with await SqliteStore.open(paths.store, clock, mesh_id=mesh_id(chosen), create_missing=True) as store:
+        await _first_ops(store, clock, key, chosen, name)
+    started.rename(final)
+    _sync_folder(paths.identity)
+    return Mesh(key, chosen)
+
+
+def first_epoch() -> int:
+    """Of a new log: count 1 and 32 random bits, so that two clones of one key do not collide."""
+    return 1 << 32 | secrets.randbits(32)
+
+
+async def _first_ops(store: SqliteStore, clock: Clock, key: SigningKey, genesis: bytes, name: str) -> None:
+    replica = Replica(genesis)
+    async for batch in store.load():
+        replica.load([row.data for row in batch])
+    if replica.ops:
+        return
+    draft = replica.draft(key, first_epoch())
+    chained = draft.genesis(clock.wall_ms()) if replica.admin == key.public else []
+    chained += draft.append([(Kind.NODE, key.public, NodeField.NAME, name, None)], clock.wall_ms())
+    await store.append(chained)
+
+
+def _genesis_file(paths: HomePaths) -> Path:
+    return paths.identity / "genesis.cbor"
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

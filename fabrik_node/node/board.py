@@ -1,0 +1,93 @@
+"""Items, claims and names as the replica has them now: the read side of the registers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fabrik_node._core import Replica
+from fabrik_node.domain.claims import Claim, decode_claim
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, Role
+from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Done, Stage, decode_stage
+from fabrik_node.ports import ItemView
+
+__all__ = ["Board"]
+
+
+class Board:
+    """A typed view of a replica. Holds nothing: each call reads the replica."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def item(self, item: bytes) -> ItemView | None:
+        """The item, or None when it was never added here or is deleted."""
+        row = self._replica.row(Kind.ITEM, item)
+        return None if ItemField.TITLE not in row else self._view(item, row)
+
+    def items(self) -> list[ItemView]:
+        """All items in order of their ids, which is the order in which they were added."""
+        return [self._view(item, row) for item, row in self._replica.rows(Kind.ITEM) if ItemField.TITLE in row]
+
+    def stage(self, item: bytes) -> Stage:
+        """The item's stage; Backlog before the first move."""
+        register = self._replica.get(Kind.ITEM, item, ItemField.STAGE)
+        return Backlog() if register is None else decode_stage(register.value)
+
+    def claim(self, item: bytes) -> Claim | None:
+        """The winning claim, whatever its state."""
+        register = self._replica.get(Kind.CLAIM, item, ClaimField.CLAIM)
+        return None if register is None else decode_claim(register.value)
+
+    def claims(self) -> list[tuple[bytes, Claim]]:
+        """``(item, winning claim)`` of every item that was ever claimed."""
+        return [(item, decode_claim(row[ClaimField.CLAIM])) for item, row in self._replica.rows(Kind.CLAIM) if ClaimField.CLAIM in row]
+
+    def is_done(self, item: bytes) -> bool:
+        """For dependencies: Done, or archived as completed from there, counts."""
+        view = self.item(item)
+        return view is not None and _finished(view.stage)
+
+    def names(self) -> dict[bytes, str]:
+        """Node names by key: what a node calls itself, else what its inviter called it."""
+        named = {key: str(row[MemberField.RECORD].get(2)) for key, row in self.members().items() if row.get(MemberField.RECORD, {}).get(2)}
+        for key, row in self._replica.rows(Kind.NODE):
+            if row.get(NodeField.NAME):
+                named[key] = str(row[NodeField.NAME])
+        return named
+
+    def members(self) -> dict[bytes, Mapping[int, Any]]:
+        """Member rows by key, without the genesis admin."""
+        return dict(self._replica.rows(Kind.MEMBER))
+
+    def roles(self) -> dict[bytes, Role]:
+        """Roles by key, the genesis admin's included."""
+        found = {self._replica.admin: Role.ADMIN}
+        for key, row in self.members().items():
+            found[key] = Role(row[MemberField.RECORD].get(1, 0))
+        return found
+
+    def tombstones(self) -> list[tuple[bytes, Mapping[str, Any]]]:
+        """Deleted ids with what was said about it."""
+        return [(item, row[1]) for item, row in self._replica.rows(Kind.TOMBSTONE)]
+
+    def _view(self, item: bytes, row: Mapping[int, Any]) -> ItemView:
+        stage = row.get(ItemField.STAGE)
+        return ItemView(
+            id=item,
+            title=row[ItemField.TITLE],
+            body=row.get(ItemField.BODY, ""),
+            stage=Backlog() if stage is None else decode_stage(stage),
+            labels=row.get(ItemField.LABELS, []),
+            priority=row.get(ItemField.PRIORITY, 0),
+            depends_on=row.get(ItemField.DEPENDS_ON, []),
+            created_ms=row.get(ItemField.CREATED_MS, 0),
+            attempts=row.get(ItemField.ATTEMPTS, 0),
+            hold=row.get(ItemField.HOLD),
+            outcome=row.get(ItemField.OUTCOME),
+            claim=self.claim(item),
+        )
+
+
+def _finished(stage: Stage) -> bool:
+    return isinstance(stage, Done) or (isinstance(stage, Archived) and stage.reason is ArchiveReason.COMPLETED)

@@ -1,0 +1,146 @@
+"""From net changes of registers to the events that people and programs follow. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fabrik_node._core import Change
+from fabrik_node.domain.claims import Claim, ClaimState, decode_claim
+from fabrik_node.domain.schema import ItemField, Kind, Role
+from fabrik_node.domain.stages import decode_stage, stage_fields
+from fabrik_node.ids import show_id, show_key
+from fabrik_node.ports import Event
+
+__all__ = ["EVENTS_PER_BATCH_MAX", "happenings"]
+
+EVENTS_PER_BATCH_MAX = 2_000
+"""A batch that changes more registers than this (a first sync) is told as one ``sync.bulk`` event."""
+
+_EDITS = {ItemField.TITLE: "title", ItemField.BODY: "body", ItemField.LABELS: "labels", ItemField.PRIORITY: "priority", ItemField.DEPENDS_ON: "depends_on"}
+
+
+def happenings(changes: Sequence[Change], names: Mapping[bytes, str]) -> list[Event]:
+    """Events of one batch. ``names`` gives node names by key; a key without one is shown by its first 8 hex digits."""
+    if len(changes) > EVENTS_PER_BATCH_MAX:
+        newest = max(change.wall_ms for change in changes)
+        return [Event("sync.bulk", newest, {"registers": len(changes)})]
+    by_item: dict[tuple[int, bytes], list[Change]] = {}
+    for change in changes:
+        by_item.setdefault((change.kind, change.id), []).append(change)
+    events: list[Event] = []
+    for (kind, _), group in by_item.items():
+        match kind:
+            case Kind.ITEM:
+                events += _item(group, names)
+            case Kind.CLAIM:
+                events += [event for change in group for event in _claim(change, names)]
+            case Kind.MEMBER:
+                events += [_member(change, names) for change in group]
+            case Kind.TOMBSTONE:
+                events += [_event("item.deleted", change, names, {"item": show_id(change.id)}) for change in group if change.old is None]
+            case Kind.RUN:
+                events += [_run(change, names) for change in group if change.new is not None]
+            case Kind.NODE:
+                events += [_event("node.changed", change, names, {}) for change in group if change.field == 1 and change.new is not None]
+            case _:
+                continue
+    return events
+
+
+def _who(key: bytes, names: Mapping[bytes, str]) -> str:
+    return names.get(key) or show_key(key)[:8]
+
+
+def _event(kind: str, change: Change, names: Mapping[bytes, str], data: Mapping[str, Any]) -> Event:
+    return Event(kind, change.wall_ms, {**data, "by": _who(change.author, names), "op": show_key(change.digest)})
+
+
+def _item(group: Sequence[Change], names: Mapping[bytes, str]) -> list[Event]:
+    if all(change.new is None for change in group):
+        return []  # removed by a tombstone, which has an event of its own
+    fields = {change.field: change for change in group}
+    item = show_id(group[0].id)
+    title = fields.get(ItemField.TITLE)
+    stage = fields.get(ItemField.STAGE)
+    events: list[Event] = []
+    added = title is not None and title.old is None
+    if added and title is not None:
+        events.append(_event("item.added", title, names, {"item": item, "title": title.new}))
+    if stage is not None and stage.new is not None and (stage.old is not None or not added):
+        new = decode_stage(stage.new)
+        old = None if stage.old is None else decode_stage(stage.old).name
+        events.append(_event("item.moved", stage, names, {"item": item, "from": old, "to": new.name, **stage_fields(new)}))
+    if not added:
+        edited = [name for number, name in _EDITS.items() if number in fields]
+        if edited:
+            first = next(change for change in group if change.field in _EDITS)
+            events.append(_event("item.edited", first, names, {"item": item, "fields": edited}))
+    hold = fields.get(ItemField.HOLD)
+    if hold is not None and (hold.new is not None or hold.old is not None):
+        kind = "item.requeued" if hold.new is None else "item.held"
+        events.append(_event(kind, hold, names, {"item": item} | ({} if hold.new is None else {"reason": hold.new.get("reason", "")})))
+    outcome = fields.get(ItemField.OUTCOME)
+    if outcome is not None and outcome.new is not None:
+        known = {key: value for key, value in outcome.new.items() if isinstance(value, str | int)}
+        events.append(_event("item.outcome", outcome, names, {"item": item, **known}))
+    return events
+
+
+def _claim(change: Change, names: Mapping[bytes, str]) -> list[Event]:
+    if change.new is None:
+        return []
+    new = decode_claim(change.new)
+    old = None if change.old is None else decode_claim(change.old)
+    data = _claim_data(change.id, new, names)
+    if old is None or old.claim_id != new.claim_id:
+        lost = (
+            []
+            if old is None or not old.held
+            else [_event("claim.superseded", change, names, _claim_data(change.id, old, names) | {"superseded_by": show_id(new.claim_id)})]
+        )
+        if new.state is ClaimState.RELEASED:
+            return [*lost, _event("claim.released", change, names, data | {"reason": new.reason})]
+        confirmed = [_event("claim.confirmed", change, names, data)] if new.state is ClaimState.CONFIRMED else []
+        return [*lost, _event("claim.taken", change, names, data), *confirmed]
+    if new.state is ClaimState.RELEASED and old.state is not ClaimState.RELEASED:
+        return [_event("claim.released", change, names, data | {"reason": new.reason})]
+    if new.state is ClaimState.CONFIRMED and old.state is ClaimState.TENTATIVE:
+        return [_event("claim.confirmed", change, names, data)]
+    return []
+
+
+def _claim_data(item: bytes, claim: Claim, names: Mapping[bytes, str]) -> dict[str, Any]:
+    return {
+        "item": show_id(item),
+        "claim": show_id(claim.claim_id),
+        "epoch": claim.epoch,
+        "receipt": claim.receipt,
+        "holder": _who(claim.node, names),
+        "agent": claim.agent,
+    }
+
+
+def _member(change: Change, names: Mapping[bytes, str]) -> Event:
+    record = change.new or {}
+    role = Role(record.get(1, 0)).name.lower()
+    name = record.get(2) or _who(change.id, names)
+    return _event("member.changed", change, names, {"node": show_key(change.id), "name": name, "role": role})
+
+
+def _run(change: Change, names: Mapping[bytes, str]) -> Event:
+    summary = change.new
+    data: dict[str, Any] = {
+        "run": show_id(change.id),
+        "node": _who(summary["node"], names),
+        "state": summary.get("state", ""),
+        "phase": summary.get("phase", ""),
+        "agent": summary.get("agent", ""),
+    }
+    if isinstance(summary.get("item"), bytes):
+        data["item"] = show_id(summary["item"])
+    if summary.get("reason"):
+        data["reason"] = summary["reason"]
+    if summary.get("exit_code") is not None:
+        data["exit_code"] = summary["exit_code"]
+    return _event("run.changed", change, names, data)

@@ -1,0 +1,269 @@
+"""The node itself: a replica, its store, its writer, its event stream and its presence, and what each tells the others.
+
+Implements :class:`fabrik_node.ports.Replication` for the transport. :class:`~fabrik_node.node.pipeline.NodePipeline` stands on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fabrik_node._core import Chained, Change, Head, Replica, SigningKey, Write, coalesce, segment_span
+from fabrik_node.clock import Clock
+from fabrik_node.domain.leases import LeaseTable, LeaseTiming
+from fabrik_node.domain.schema import Kind, MemberField, Role
+from fabrik_node.errors import AuthError, FabrikError
+from fabrik_node.ids import show_key
+from fabrik_node.node.board import Board
+from fabrik_node.node.happenings import happenings
+from fabrik_node.node.presence import Presence
+from fabrik_node.node.stream import EventSink, EventStream
+from fabrik_node.node.writer import Committed, Writer
+from fabrik_node.ports import Event, IngestReport, OpStore, PeerStatus, StoredSegment
+
+__all__ = ["Node"]
+
+
+class Node:
+    """Build it with :meth:`open`, run :meth:`run` as a task, stop with :meth:`close`.
+
+    Invariants: an op is durable before it is merged, merged before it is published; nothing is published that is not durable.
+    """
+
+    def __init__(  # noqa: PLR0913 - the composition root names every part once
+        self, *, replica: Replica, store: OpStore, key: SigningKey, epoch: int, start: int, clock: Clock, timing: LeaseTiming, sink: EventSink, boot_id: str
+    ) -> None:
+        self.replica = replica
+        self.store = store
+        self.clock = clock
+        self.timing = timing
+        self.epoch = epoch
+        self.boot_id = boot_id
+        self.board = Board(replica)
+        self.leases = LeaseTable(timing)
+        self.stream = EventStream(store, sink, clock)
+        self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self._is_holder)
+        self.writer = Writer(replica, store, key, epoch, clock, self._publish)
+        self.key = key
+        self.forks = 0
+        self.refused_segments = 0
+        self.peers: Callable[[], Sequence[PeerStatus]] = tuple
+        self.describe_self: Callable[[], Mapping[str, Any]] = dict
+        self._names: dict[bytes, str] = {}
+        self._committed: list[Callable[[Sequence[Head]], None]] = []
+        self._members: list[Callable[[], None]] = []
+        self._changed: list[Callable[[Sequence[Change]], None]] = []
+        self._beat = asyncio.Event()
+        self._peers_moved = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    # ---- life -----------------------------------------------------------------------------------
+
+    async def load(self) -> int:
+        """Replay the store into the replica; events that a crash cut off are told now. The number of ops."""
+        upto = await self.stream.start()
+        late: list[StoredSegment] = []
+        async for batch in self.store.load():
+            told = [row.data for row in batch if row.pos <= upto]
+            late += [row for row in batch if row.pos > upto]
+            if told:
+                await asyncio.to_thread(self.replica.load, told)
+        self._names = self.board.names()
+        if late:
+            verified = await asyncio.to_thread(self.replica.verify, [row.data for row in late])
+            changes = self.replica.merge(self.replica.chain(verified, admit_all=True).chained)
+            self.stream.tell(happenings(changes, self._names), late[-1].pos)
+            self._names = self.board.names()
+        now = self.clock.now()
+        for _, claim in self.board.claims():
+            if claim.held:
+                self.leases.first_seen(claim.claim_id, now)
+        return self.replica.ops
+
+    async def run(self) -> None:
+        """Serve until :meth:`close`. Raises what made the node stop: a failed persist ends it (fail-stop)."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.writer.run(), name="writer")
+            tasks.create_task(self.stream.run(), name="events")
+            tasks.create_task(self._beats(), name="presence")
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let :meth:`run` return."""
+        self._closing.set()
+        self._beat.set()
+        self.writer.close()
+        self.stream.close()
+
+    # ---- local writes ---------------------------------------------------------------------------
+
+    async def write(self, key: object, build: Callable[[], Sequence[Write]]) -> list[Chained]:
+        """One local op; see :meth:`Writer.submit`."""
+        return await self.writer.submit(key, build)
+
+    def on_changes(self, callback: Callable[[Sequence[Change]], None]) -> Callable[[], None]:
+        """``callback(net changes)`` in the event loop after each commit; returns the way out."""
+        self._changed.append(callback)
+        return lambda: self._changed.remove(callback)
+
+    def name_of(self, key: bytes) -> str:
+        """The node's name, or the first hex digits of its key."""
+        return self._names.get(key) or show_key(key)[:8]
+
+    @property
+    def names(self) -> Mapping[bytes, str]:
+        """Node names by key."""
+        return self._names
+
+    def tell_peers_moved(self) -> None:
+        """The transport says that the state of a peer changed. From the event loop only."""
+        moved, self._peers_moved = self._peers_moved, asyncio.Event()
+        moved.set()
+
+    async def peers_moved(self) -> None:
+        """Returns at the next change of a peer's state."""
+        await self._peers_moved.wait()
+
+    def beat_now(self) -> None:
+        """Publish presence without waiting for the next beat. From the event loop only."""
+        self._beat.set()
+
+    # ---- Replication ----------------------------------------------------------------------------
+
+    @property
+    def mesh_id(self) -> bytes:
+        """32 bytes."""
+        return self.replica.mesh_id
+
+    @property
+    def public(self) -> bytes:
+        """Our key."""
+        return self.key.public
+
+    def sign(self, message: bytes) -> bytes:
+        """With our key; the caller puts a domain string in front."""
+        return self.key.sign(message)
+
+    def is_admitted(self, key: bytes) -> bool:
+        """A member, or the genesis admin."""
+        return self.replica.is_admitted(key)
+
+    def heads(self) -> Sequence[Head]:
+        """All logs."""
+        return self.replica.heads()
+
+    def frontier_digest(self) -> bytes:
+        """Equal on two nodes exactly when they hold the same logs."""
+        return self.replica.frontier_digest()
+
+    async def ingest(self, segments: Sequence[bytes], peer: bytes) -> IngestReport:
+        """See :meth:`fabrik_node.ports.Replication.ingest`."""
+        try:
+            verified = await asyncio.to_thread(self.replica.verify, segments) if len(segments) > 1 else self.replica.verify(segments)
+        except FabrikError as error:
+            self.refused_segments += len(segments)
+            self.stream.note("peer.bad_segment", {"peer": self.name_of(peer), "code": error.code, "message": error.message})
+            raise
+        result = await self.writer.ingest(verified)
+        for fork in result.forks:
+            self.forks += 1
+            self.stream.note(
+                "log.forked",
+                {"author": show_key(fork.author), "name": self.name_of(fork.author), "epoch": fork.epoch, "seq": fork.seq, "peer": self.name_of(peer)},
+            )
+        logs = {(each.author, each.epoch) for each in verified}
+        heads = [head for author, epoch in logs if (head := self.replica.head(author, epoch)) is not None]
+        return IngestReport(
+            new_ops=sum(each.ops for each in result.chained),
+            duplicates=result.duplicates,
+            heads=heads,
+            gaps=[(gap.author, gap.epoch, gap.have_seq) for gap in result.gaps],
+            forks=len(result.forks),
+            unknown_authors=result.unknown,
+        )
+
+    async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
+        """See :meth:`fabrik_node.ports.Replication.read`."""
+        head = self.replica.head(author, epoch)
+        if head is None or head.seq <= after_seq:
+            return [], True
+        rows = [row for row in await self.store.read(author, epoch, after_seq, max_bytes) if row.first_seq <= head.seq]
+        if not rows:
+            return [], True
+        joined = [StoredSegment(rows[-1].pos, *segment_span(data), data) for data in coalesce([row.data for row in rows], max_bytes)]
+        return joined, joined[-1].last_seq >= head.seq
+
+    def on_committed(self, callback: Callable[[Sequence[Head]], None]) -> Callable[[], None]:
+        """See :meth:`fabrik_node.ports.Replication.on_committed`."""
+        self._committed.append(callback)
+        return lambda: self._committed.remove(callback)
+
+    def on_members(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """See :meth:`fabrik_node.ports.Replication.on_members`."""
+        self._members.append(callback)
+        return lambda: self._members.remove(callback)
+
+    async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool]) -> None:
+        """See :meth:`fabrik_node.ports.Replication.redeem`."""
+        again = "ask its operator for a new one: fabrik-node invite"
+        invite = await self.store.invite(token_id)
+        if invite is None:
+            raise AuthError("this node did not issue that invitation, or it was used", again)
+        if invite.boot_id != self.boot_id or self.clock.now() >= invite.expires_at:
+            raise AuthError("the invitation has expired", again)
+        if not check(invite.secret):
+            raise AuthError("the joiner could not prove that it holds the invitation", again)
+        if not await self.store.use_invite(token_id):
+            raise AuthError("the invitation was used already", again)
+        await self.write(("member", key), lambda: [] if self.is_admitted(key) else [(Kind.MEMBER, key, MemberField.RECORD, {1: int(Role(invite.role))}, None)])
+
+    def ephemeral_in(self, message: bytes) -> tuple[bytes, int] | None:
+        """See :meth:`fabrik_node.ports.Replication.ephemeral_in`."""
+        return self.presence.receive(message)
+
+    def ephemerals(self) -> Sequence[tuple[bytes, int, bytes]]:
+        """See :meth:`fabrik_node.ports.Replication.ephemerals`."""
+        return [(heard.author, heard.counter, heard.message) for heard in self.presence.heard().values()]
+
+    def on_ephemeral(self, callback: Callable[[bytes, int, bytes], None]) -> Callable[[], None]:
+        """See :meth:`fabrik_node.ports.Replication.on_ephemeral`."""
+        return self.presence.subscribe(callback)
+
+    # ---- inside ---------------------------------------------------------------------------------
+
+    def _publish(self, committed: Committed) -> None:
+        if any(change.kind in (Kind.MEMBER, Kind.NODE) for change in committed.changes):
+            self._names = self.board.names()
+        self.stream.tell(happenings(committed.changes, self._names), committed.pos)
+        now = self.clock.now()
+        for change in committed.changes:
+            if change.kind == Kind.CLAIM and change.new is not None:
+                self.leases.first_seen(change.new[1], now)
+        moved = {(each.author, each.epoch) for each in committed.chained}
+        heads = [head for author, epoch in moved if (head := self.replica.head(author, epoch)) is not None]
+        for tell in tuple(self._committed):
+            tell(heads)
+        if any(change.kind == Kind.MEMBER for change in committed.changes):
+            for told in tuple(self._members):
+                told()
+        for follower in tuple(self._changed):
+            follower(committed.changes)
+
+    def _is_holder(self, author: bytes, item: bytes, claim_id: bytes) -> bool:
+        claim = self.board.claim(item)
+        return claim is not None and claim.claim_id == claim_id and claim.node == author
+
+    async def _beats(self) -> None:
+        while not self._closing.is_set():
+            self._beat.clear()
+            held = {claim.claim_id for _, claim in self.board.claims() if claim.held}
+            self.leases.keep(held)
+            self.presence.publish(self.describe_self())
+            try:
+                await asyncio.wait_for(self._beat.wait(), self.timing.beat_s)
+            except TimeoutError:
+                continue
+
+    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        """One event of the node itself."""
+        self.stream.tell([Event(kind, self.clock.wall_ms(), data)])

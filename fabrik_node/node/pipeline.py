@@ -1,0 +1,312 @@
+"""Claims, fenced stage moves and results: the node as an agent sees it (:class:`fabrik_node.ports.Pipeline`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fabrik_node._core import Change, Write
+from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, successor
+from fabrik_node.domain.leases import LeaseState
+from fabrik_node.domain.runs import RunRow
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
+from fabrik_node.domain.stages import Archived, Done, Stage, check_move, encode_stage
+from fabrik_node.errors import ClaimLost, NotFound
+from fabrik_node.ids import new_id, show_id, show_key
+from fabrik_node.node.node import Node
+from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
+
+__all__ = ["NodePipeline", "claim_write", "run_summary", "stage_write"]
+
+_BACKOFF_S_MAX = 900.0
+
+
+def claim_write(item: bytes, claim: Claim) -> Write:
+    """The write of a claim register."""
+    return (Kind.CLAIM, item, ClaimField.CLAIM, encode_claim(claim), None)
+
+
+def stage_write(item: bytes, stage: Stage, fence: tuple[int, int, bytes] | None) -> Write:
+    """The write of a stage register."""
+    return (Kind.ITEM, item, ItemField.STAGE, encode_stage(stage), fence)
+
+
+class NodePipeline:
+    """``arbiter`` None: claims are confirmed by the settle delay alone. ``dials``: this node has peers that it must reach to renew."""
+
+    def __init__(self, node: Node, arbiter: Arbiter | None, *, incarnation: str, backoff_s: float, dials: Callable[[], bool]) -> None:
+        self._node = node
+        self._arbiter = arbiter
+        self._incarnation = incarnation
+        self._backoff_s = backoff_s
+        self._dials = dials
+        self._loop = asyncio.get_running_loop()
+        self._failed_at: dict[bytes, float] = {}
+        self._stray: dict[str, float] = {}
+        self._lost: dict[bytes, list[Callable[[str], None]]] = {}
+        self._changed: list[Callable[[], None]] = []
+        node.on_changes(self._on_changes)
+
+    # ---- reading --------------------------------------------------------------------------------
+
+    def candidates(self, labels: Sequence[str]) -> list[ItemView]:
+        """See :meth:`fabrik_node.ports.Pipeline.candidates`. Best is the highest priority, then the oldest."""
+        board, now = self._node.board, self._node.clock.now()
+        offered = set(labels)
+        items = board.items()
+        done = {view.id for view in items if isinstance(view.stage, Done | Archived)}
+        found = [
+            view
+            for view in items
+            if view.id not in done
+            and view.hold is None
+            and set(view.labels) <= offered
+            and all(needed in done and board.is_done(needed) for needed in view.depends_on)
+            and self._is_free(view)
+            and now >= self._not_before(view)
+        ]
+        return sorted(found, key=lambda view: (-view.priority, view.id))
+
+    def item(self, item: bytes) -> ItemView | None:
+        """The item as it is now."""
+        return self._node.board.item(item)
+
+    def is_winning(self, item: bytes, claim_id: bytes) -> bool:
+        """True while the claim is the winning one and not released."""
+        claim = self._node.board.claim(item)
+        return claim is not None and claim.claim_id == claim_id and claim.held
+
+    # ---- claiming -------------------------------------------------------------------------------
+
+    async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
+        """See :meth:`fabrik_node.ports.Pipeline.claim`."""
+        view = self.item(item)
+        if view is None or not self._is_free(view):
+            return ClaimRefused("it is not free any more")
+        ttl_ms = round(self._node.timing.ttl_s * 1000)
+        claim_id = new_id(self._node.clock.wall_ms())
+        wanted = successor(view.claim, claim_id=claim_id, node=self._node.public, agent=agent, ttl_ms=ttl_ms, incarnation=self._incarnation)
+        if self._arbiter is None:
+            return await self._claim_by_settling(view, wanted)
+        return await self._claim_by_arbiter(self._arbiter, view, wanted)
+
+    async def _claim_by_settling(self, view: ItemView, wanted: Claim) -> Claim | ClaimRefused:
+        if view.claim is not None and view.claim.receipt > 0:
+            return ClaimRefused("its last claim was granted by a git remote, and this node has none: set [git] remote")
+        if not await self._write_claim(view, wanted):
+            return ClaimRefused("somebody else was faster")
+        lost = asyncio.Event()
+        unsubscribe = self.on_claim_lost(wanted.claim_id, lambda _: lost.set())
+        try:
+            self.renew(view.id, wanted, b"", 0)
+            await asyncio.wait_for(lost.wait(), self._node.timing.settle_s)
+        except TimeoutError:
+            confirmed = wanted.confirmed()
+            if await self._state_claim(view.id, confirmed):
+                return confirmed
+        finally:
+            unsubscribe()
+        self.stop_renewing(wanted.claim_id)
+        return ClaimRefused("a better claim arrived while ours was settling")
+
+    async def _claim_by_arbiter(self, arbiter: Arbiter, view: ItemView, wanted: Claim) -> Claim | ClaimRefused:
+        name = show_id(view.id)
+        known = await arbiter.current(name)
+        if known is not None:
+            if known.merged:
+                return ClaimRefused("it is merged already", known.merged)
+            refused = self._still_held(view, known)
+            if refused:
+                return ClaimRefused(refused)
+        intent = ClaimIntent(name, show_id(wanted.claim_id), wanted.epoch, show_key(wanted.node), wanted.ttl_ms)
+        answer = await arbiter.cas(b"" if known is None else known.oid, intent)
+        if isinstance(answer, ArbiterTaken):
+            return ClaimRefused(f"the remote granted it to {answer.node[:8]}", answer.merged)
+        granted = wanted.confirmed(answer.number, answer.oid)
+        if not await self._write_claim(view, granted):
+            return ClaimRefused("a better claim arrived meanwhile")
+        self.renew(view.id, granted, b"", 0)
+        return granted
+
+    def _still_held(self, view: ItemView, known: ArbiterTaken) -> str:
+        """Why the arbiter's present claim must be respected; empty when it may be followed."""
+        if known.state != "held":
+            return ""
+        if view.claim is not None and show_id(view.claim.claim_id) == known.claim_id:
+            return "" if self._is_free(view) else "its claim is held"
+        if view.claim is not None and view.claim.receipt > known.number:
+            return ""
+        # Granted, but its op has not reached us (or its holder died in between): give it a lease's time from now.
+        now = self._node.clock.now()
+        first = self._stray.setdefault(known.claim_id, now)
+        if now - first <= self._node.timing.takeover_after_s(known.ttl_ms / 1000):
+            return f"the remote granted it to {known.node[:8]}, of whom nothing is known here yet"
+        del self._stray[known.claim_id]
+        return ""
+
+    async def _write_claim(self, view: ItemView, claim: Claim) -> bool:
+        """Write a first statement of ``claim``, if the item's claim is still the one that it follows; True when it wins."""
+
+        def build() -> Sequence[Write]:
+            now = self._node.board.claim(view.id)
+            moved = (now is None) != (view.claim is None) or (now is not None and view.claim is not None and now.claim_id != view.claim.claim_id)
+            if moved and claim.receipt == 0:
+                return []
+            return [claim_write(view.id, claim)]
+
+        await self._node.write(view.id, build)
+        return self.is_winning(view.id, claim.claim_id)
+
+    async def _state_claim(self, item: bytes, claim: Claim) -> bool:
+        """Write a later statement of a claim that must be winning."""
+        await self._node.write(item, lambda: [claim_write(item, claim)] if self.is_winning(item, claim.claim_id) else [])
+        return self.is_winning(item, claim.claim_id)
+
+    # ---- working --------------------------------------------------------------------------------
+
+    async def move(self, item: bytes, stage: Stage, claim: Claim) -> None:
+        """See :meth:`fabrik_node.ports.Pipeline.move`."""
+
+        def build() -> Sequence[Write]:
+            self._must_win(item, claim)
+            check_move(self._node.board.stage(item), stage)
+            return [stage_write(item, stage, claim.fence)]
+
+        await self._node.write(item, build)
+
+    async def finish(self, item: bytes, claim: Claim, reason: str, outcome: Mapping[str, Any], *, charge_attempt: bool, hold: str = "") -> None:
+        """See :meth:`fabrik_node.ports.Pipeline.finish`."""
+
+        def build() -> Sequence[Write]:
+            self._must_win(item, claim)
+            view = self._node.board.item(item)
+            if view is None:
+                raise NotFound(f"item {show_id(item)} is deleted", "fabrik-node tombstones list")
+            writes: list[Write] = [
+                (Kind.ITEM, item, ItemField.OUTCOME, dict(outcome), claim.fence),
+                claim_write(item, claim.released(reason)),
+            ]
+            if charge_attempt:
+                writes.append((Kind.ITEM, item, ItemField.ATTEMPTS, view.attempts + 1, claim.fence))
+            if hold:
+                writes.append((Kind.ITEM, item, ItemField.HOLD, {"reason": hold, "since_ms": self._node.clock.wall_ms()}, None))
+            return writes
+
+        await self._node.write(item, build)
+        self.stop_renewing(claim.claim_id)
+
+    async def put_run(self, row: RunRow) -> None:
+        """See :meth:`fabrik_node.ports.Pipeline.put_run`."""
+        await self._node.store.put_run(row)
+        summary = run_summary(row)
+        known = self._node.replica.get(Kind.RUN, row.run_id, RunField.SUMMARY)
+        if known is None or known.value != summary:
+            await self._node.write(row.run_id, lambda: [(Kind.RUN, row.run_id, RunField.SUMMARY, summary, None)])
+
+    # ---- leases ---------------------------------------------------------------------------------
+
+    def renew(self, item: bytes, claim: Claim, run_id: bytes, progress_n: int) -> bool:
+        """See :meth:`fabrik_node.ports.Pipeline.renew`. A node that dials nobody has nobody whom it must reach."""
+        self._node.presence.renew(claim.claim_id, item, run_id, progress_n)
+        self._loop.call_soon_threadsafe(self._node.beat_now)
+        return not self._dials() or any(peer.state in ("connected", "syncing", "behind") for peer in self._node.peers())
+
+    def stop_renewing(self, claim_id: bytes) -> None:
+        """See :meth:`fabrik_node.ports.Pipeline.stop_renewing`."""
+        self._node.presence.forget(claim_id)
+
+    # ---- hearing --------------------------------------------------------------------------------
+
+    def on_claim_lost(self, claim_id: bytes, callback: Callable[[str], None]) -> Callable[[], None]:
+        """See :meth:`fabrik_node.ports.Pipeline.on_claim_lost`."""
+        callbacks = self._lost.setdefault(claim_id, [])
+        callbacks.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in callbacks:
+                callbacks.remove(callback)
+            if not callbacks:
+                self._lost.pop(claim_id, None)
+
+        return unsubscribe
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """See :meth:`fabrik_node.ports.Pipeline.on_change`."""
+        self._changed.append(callback)
+        return lambda: self._changed.remove(callback)
+
+    async def wait_connected(self) -> None:
+        """See :meth:`fabrik_node.ports.Pipeline.wait_connected`."""
+        while self._dials() and not any(peer.state == "connected" for peer in self._node.peers()):
+            await self._node.peers_moved()
+
+    # ---- inside ---------------------------------------------------------------------------------
+
+    def _is_free(self, view: ItemView) -> bool:
+        if isinstance(view.stage, Done | Archived):
+            return False
+        claim = view.claim
+        if claim is None or not claim.held:
+            return True
+        return self._node.leases.state(claim.claim_id, claim.ttl_ms / 1000, self._node.clock.now()) is LeaseState.LOST
+
+    def _not_before(self, view: ItemView) -> float:
+        failed = self._failed_at.get(view.id)
+        if failed is None or view.attempts == 0:
+            return 0.0
+        return failed + min(self._backoff_s * 2 ** (view.attempts - 1), _BACKOFF_S_MAX)
+
+    def _must_win(self, item: bytes, claim: Claim) -> None:
+        now = self._node.board.claim(item)
+        if now is None or now.claim_id != claim.claim_id:
+            holder = "nobody" if now is None else f"{self._node.name_of(now.node)} ({now.agent})"
+            raise ClaimLost(f"the claim on item {show_id(item)} is lost to {holder}", f"fabrik-node claims show {show_id(item)}")
+        if now.state is ClaimState.RELEASED:
+            raise ClaimLost(f"the claim on item {show_id(item)} was released: {now.reason}", f"fabrik-node claims show {show_id(item)}")
+
+    def _on_changes(self, changes: Sequence[Change]) -> None:
+        interesting = False
+        for change in changes:
+            if change.kind == Kind.CLAIM:
+                interesting = True
+                self._claim_changed(change)
+            elif change.kind in (Kind.ITEM, Kind.TOMBSTONE):
+                interesting = True
+                if change.kind == Kind.ITEM and change.field == ItemField.ATTEMPTS and change.new:
+                    self._failed_at[change.id] = self._node.clock.now()
+        if interesting:
+            for told in tuple(self._changed):
+                told()
+
+    def _claim_changed(self, change: Change) -> None:
+        old_id = None if change.old is None else change.old[1]
+        if old_id is None or old_id not in self._lost:
+            return
+        if change.new is None:
+            reason = "its item was deleted"
+        elif change.new[1] != old_id:
+            reason = f"superseded by {self._node.name_of(change.new[5])} ({change.new[6]})" + (f": {change.new[9]}" if change.new.get(9) else "")
+        else:
+            return
+        for callback in tuple(self._lost.get(old_id, ())):
+            callback(reason)
+
+
+def run_summary(row: RunRow) -> dict[str, Any]:
+    """The replicated summary of a run: what other nodes may know of it."""
+    summary: dict[str, Any] = {
+        "node": row.node,
+        "item": row.item,
+        "claim": row.claim_id,
+        "agent": row.agent,
+        "state": row.state.value,
+        "phase": row.phase,
+        "started_ms": row.started_ms,
+        "ended_ms": row.ended_ms,
+        "exit_code": row.exit_code,
+        "reason": row.reason[:500],
+        "branch": row.branch,
+        "engine": row.engine,
+    }
+    return summary

@@ -1,0 +1,136 @@
+"""What nodes say of themselves now: signed, ephemeral, the latest of each node; never an op, never stored.
+
+Lease renewals travel here. Observers time them on their own clock since the last change that they saw.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fabrik_node._core import SigningKey, ephemeral_verify
+from fabrik_node.clock import Clock
+from fabrik_node.domain.leases import LeaseTable
+from fabrik_node.errors import FabrikError
+
+__all__ = ["LEASES_MAX", "Heard", "Presence"]
+
+LEASES_MAX = 128
+"""Leases in one message: more claims than any node may hold, and it keeps a message below 16 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The newest message of one node. ``at`` is on our clock."""
+
+    author: bytes
+    counter: int
+    message: bytes
+    payload: Mapping[str, Any]
+    at: float
+
+
+@dataclass(slots=True)
+class _OwnLease:
+    item: bytes
+    renew_n: int
+    progress_n: int
+    run_id: bytes
+
+
+class Presence:
+    """Own message and those of others. ``start`` is the home's start count: it keeps counters rising over restarts.
+
+    ``is_holder(author, item, claim_id)``: nobody renews a claim that is not its own.
+
+    :meth:`renew` and :meth:`forget` may be called from any thread; the rest from the event loop.
+    """
+
+    def __init__(
+        self,
+        key: SigningKey,
+        mesh_id: bytes,
+        start: int,
+        clock: Clock,
+        leases: LeaseTable,
+        *,
+        is_admitted: Callable[[bytes], bool],
+        is_holder: Callable[[bytes, bytes, bytes], bool],
+    ) -> None:
+        self._key = key
+        self._mesh_id = mesh_id
+        self._counter = start << 32
+        self._clock = clock
+        self._leases = leases
+        self._is_admitted = is_admitted
+        self._is_holder = is_holder
+        self._own: dict[bytes, _OwnLease] = {}
+        self._lock = threading.Lock()
+        self._heard: dict[bytes, Heard] = {}
+        self._listeners: list[Callable[[bytes, int, bytes], None]] = []
+        self.refused = 0
+
+    def renew(self, claim_id: bytes, item: bytes, run_id: bytes, progress_n: int) -> None:
+        """One heartbeat of one own claim; it leaves with the next :meth:`publish`."""
+        with self._lock:
+            old = self._own.get(claim_id)
+            self._own[claim_id] = _OwnLease(item, 1 if old is None else old.renew_n + 1, progress_n, run_id)
+
+    def forget(self, claim_id: bytes) -> None:
+        """The claim is over."""
+        with self._lock:
+            self._own.pop(claim_id, None)
+
+    def publish(self, payload: Mapping[str, Any]) -> None:
+        """Sign and send our message: ``payload`` plus our leases."""
+        with self._lock:
+            own = list(self._own.items())[:LEASES_MAX]
+        leases = [[claim_id, lease.item, lease.renew_n, lease.progress_n, lease.run_id] for claim_id, lease in own]
+        self._counter += 1
+        full = {**payload, "leases": leases}
+        message = self._key.ephemeral(self._mesh_id, self._counter, full)
+        self._take(Heard(self._key.public, self._counter, message, full, self._clock.now()))
+
+    def receive(self, message: bytes) -> tuple[bytes, int] | None:
+        """``(author, counter)`` of a message that is valid, of an admitted node and news; None otherwise."""
+        try:
+            author, counter, payload = ephemeral_verify(self._mesh_id, message)
+        except FabrikError:
+            self.refused += 1
+            return None
+        known = self._heard.get(author)
+        if author == self._key.public or not self._is_admitted(author) or (known is not None and counter <= known.counter):
+            return None
+        self._take(Heard(author, counter, message, payload, self._clock.now()))
+        return author, counter
+
+    def heard(self) -> Mapping[bytes, Heard]:
+        """The newest message of each node, our own included."""
+        return self._heard
+
+    def subscribe(self, callback: Callable[[bytes, int, bytes], None]) -> Callable[[], None]:
+        """``callback(author, counter, message)`` for each new message; returns the way out."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def _take(self, heard: Heard) -> None:
+        self._heard[heard.author] = heard
+        for claim_id, item, renew_n, progress_n, run_id in _leases(heard.payload):
+            if self._is_holder(heard.author, item, claim_id):
+                self._leases.observe(claim_id, renew_n, progress_n, run_id, heard.at)
+        for listener in tuple(self._listeners):
+            listener(heard.author, heard.counter, heard.message)
+
+
+def _leases(payload: Mapping[str, Any]) -> list[tuple[bytes, bytes, int, int, bytes]]:
+    """The well-formed leases of a message; another version's are left aside."""
+    found = []
+    for entry in payload.get("leases") or ():
+        match entry:
+            case [bytes() as claim_id, bytes() as item, int() as renew_n, int() as progress_n, bytes() as run_id, *_]:
+                found.append((claim_id, item, renew_n, progress_n, run_id))
+            case _:
+                continue
+    return found[:LEASES_MAX]

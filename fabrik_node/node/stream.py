@@ -1,0 +1,96 @@
+"""The node's event stream: numbered in the store first, then told to followers and to the exported file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from fabrik_node.clock import Clock
+from fabrik_node.ports import Event, OpStore
+
+__all__ = ["EventSink", "EventStream"]
+
+_PAGE = 500
+
+
+class EventSink(Protocol):
+    """Where numbered events go besides the store: the exported file."""
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Append, in order. Raises :class:`~fabrik_node.errors.FabrikError`."""
+        ...
+
+
+class EventStream:
+    """Call :meth:`run` as a task; :meth:`tell` from the same loop. Followers read from the store, so none can fall out."""
+
+    def __init__(self, store: OpStore, sink: EventSink, clock: Clock) -> None:
+        self._store = store
+        self._sink = sink
+        self._clock = clock
+        self._queue: list[Event] = []
+        self._upto_pos = 0
+        self._wake = asyncio.Event()
+        self._told = asyncio.Condition()
+        self._last = 0
+        self._closing = False
+
+    async def start(self) -> int:
+        """Read where the stream stands; the ``pos`` up to which stored ops have had their events."""
+        self._last, self._upto_pos = await self._store.events_upto()
+        return self._upto_pos
+
+    def tell(self, events: Sequence[Event], upto_pos: int = 0) -> None:
+        """Queue events of the batch that ends at ``upto_pos`` (0: not of a batch)."""
+        self._queue.extend(events)
+        self._upto_pos = max(self._upto_pos, upto_pos)
+        self._wake.set()
+
+    def note(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Queue one event of the node itself."""
+        self.tell([Event(kind, self._clock.wall_ms(), data)])
+
+    def close(self) -> None:
+        """Store what is queued, then let :meth:`run` return."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """The loop. Raises what the store raises: a stream with holes is worse than a stopped node."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            queued, self._queue = self._queue, []
+            upto = self._upto_pos
+            numbered = await self._store.append_events(queued, upto)
+            if numbered:
+                self._sink.write(numbered)
+                async with self._told:
+                    self._last = numbered[-1].seq
+                    self._told.notify_all()
+            if self._closing and not self._queue:
+                return
+
+    async def follow(self, after: int, *, follow: bool, limit: int = 0) -> AsyncIterator[Event]:
+        """Events with ``seq > after``, gap-free; with ``follow`` for ever, else up to the newest. ``limit`` 0: all."""
+        sent = 0
+        while True:
+            page = await self._store.events(after, _PAGE)
+            for event in page:
+                yield event
+                after = event.seq
+                sent += 1
+                if limit and sent >= limit:
+                    return
+            if page:
+                continue
+            if not follow:
+                return
+            async with self._told:
+                await self._told.wait_for(lambda seen=after: self._last > seen)
+
+    @property
+    def last(self) -> int:
+        """Sequence number of the newest event."""
+        return self._last

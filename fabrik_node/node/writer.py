@@ -1,0 +1,189 @@
+"""The one writer: everything that changes the replica passes here, in batches, in this order: build, persist, merge, publish.
+
+A batch is either local commands (group commit: one transaction for all that are waiting) or the segments of one peer.
+Two local commands with one key never share a batch, so each sees what the one before it did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+from fabrik_node._core import Chained, ChainResult, Change, Replica, SigningKey, Verified, Write
+from fabrik_node.clock import Clock
+from fabrik_node.errors import FabrikError, Internal, StoreFailed
+from fabrik_node.ports import OpStore
+
+__all__ = ["BATCH_COMMANDS_MAX", "Committed", "Writer"]
+
+BATCH_COMMANDS_MAX = 256
+"""Local commands in one transaction: keeps one commit below some tens of milliseconds."""
+_THREAD_OPS_MIN = 2_000
+"""A merge of more ops than this leaves the event loop free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One batch that is durable and merged. ``pos`` is the store's position of its last row."""
+
+    chained: Sequence[Chained]
+    changes: Sequence[Change]
+    pos: int
+    ops: int
+    local: bool
+
+
+@dataclass(slots=True)
+class _Local:
+    key: Hashable
+    build: Callable[[], Sequence[Write]]
+    done: asyncio.Future[list[Chained]]
+
+
+@dataclass(slots=True)
+class _Remote:
+    verified: Sequence[Verified]
+    done: asyncio.Future[ChainResult]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    local: deque[_Local] = field(default_factory=deque)
+    remote: deque[_Remote] = field(default_factory=deque)
+
+
+class Writer:
+    """Call :meth:`run` as a task, then :meth:`submit` and :meth:`ingest` from the same loop.
+
+    After a failed persist every call raises the same :class:`StoreFailed`: the node must stop (``failed`` says why).
+    """
+
+    def __init__(self, replica: Replica, store: OpStore, key: SigningKey, epoch: int, clock: Clock, publish: Callable[[Committed], None]) -> None:
+        self._replica = replica
+        self._store = store
+        self._key = key
+        self._epoch = epoch
+        self._clock = clock
+        self._publish = publish
+        self._waiting = _Waiting()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self.failed: FabrikError | None = None
+
+    async def submit(self, key: Hashable, build: Callable[[], Sequence[Write]]) -> list[Chained]:
+        """One local op. ``build`` runs in the writer, on the newest state: it checks and returns the writes, or raises.
+
+        Returns when the op is durable and merged. No writes: no op, an empty list.
+        """
+        self._check_open()
+        done: asyncio.Future[list[Chained]] = asyncio.get_running_loop().create_future()
+        self._waiting.local.append(_Local(key, build, done))
+        self._wake.set()
+        return await done
+
+    async def ingest(self, verified: Sequence[Verified]) -> ChainResult:
+        """Segments of a peer, verified already. Returns when what is new of them is durable and merged."""
+        self._check_open()
+        done: asyncio.Future[ChainResult] = asyncio.get_running_loop().create_future()
+        self._waiting.remote.append(_Remote(verified, done))
+        self._wake.set()
+        return await done
+
+    def close(self) -> None:
+        """Finish what is waiting, then let :meth:`run` return."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """The loop. Ends after :meth:`close`, or after a failed persist, which it raises."""
+        while True:
+            if not self._waiting.local and not self._waiting.remote:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            try:
+                if self._waiting.remote:
+                    await self._remote_batch()
+                if self._waiting.local:
+                    await self._local_batch()
+            except FabrikError as error:
+                self._fail(error)
+                raise
+
+    def _check_open(self) -> None:
+        if self.failed is not None:
+            raise StoreFailed(f"this node stopped writing: {self.failed}", "look at its log, then start it again")
+        if self._closing:
+            raise StoreFailed("this node is stopping", "fabrik-node serve")
+
+    def _fail(self, error: FabrikError) -> None:
+        self.failed = error
+        for waiting in (*self._waiting.local, *self._waiting.remote):
+            if not waiting.done.done():
+                waiting.done.set_exception(error)
+        self._waiting = _Waiting()
+
+    async def _local_batch(self) -> None:
+        draft = self._replica.draft(self._key, self._epoch)
+        keys: set[Hashable] = set()
+        accepted: list[tuple[_Local, list[Chained]]] = []
+        deferred: deque[_Local] = deque()
+        while self._waiting.local and len(accepted) < BATCH_COMMANDS_MAX:
+            command = self._waiting.local.popleft()
+            if command.done.cancelled():
+                continue
+            if command.key in keys:
+                deferred.append(command)
+                continue
+            try:
+                writes = command.build()
+                chained = draft.append(writes, self._clock.wall_ms()) if writes else []
+            except FabrikError as error:
+                command.done.set_exception(error)
+                continue
+            except Exception as error:  # noqa: BLE001 - a broken command must not stop the node's writer
+                refused = Internal(f"a local command broke: {error!r}", "report this")
+                refused.__cause__ = error
+                command.done.set_exception(refused)
+                continue
+            keys.add(command.key)
+            accepted.append((command, chained))
+        self._waiting.local.extendleft(reversed(deferred))
+        everything = [each for _, chained in accepted for each in chained]
+        try:
+            await self._commit(everything, local=True)
+        except FabrikError as error:
+            for command, _ in accepted:
+                if not command.done.done():
+                    command.done.set_exception(error)
+            raise
+        for command, chained in accepted:
+            if not command.done.done():
+                command.done.set_result(chained)
+
+    async def _remote_batch(self) -> None:
+        remote = self._waiting.remote.popleft()
+        try:
+            result = self._replica.chain(remote.verified)
+            await self._commit(result.chained, local=False)
+        except FabrikError as error:
+            if not remote.done.done():
+                remote.done.set_exception(error)
+            raise
+        if not remote.done.done():
+            remote.done.set_result(result)
+
+    async def _commit(self, chained: Sequence[Chained], *, local: bool) -> None:
+        if not chained:
+            return
+        pos = await self._store.append(chained)
+        ops = sum(each.ops for each in chained)
+        if ops > _THREAD_OPS_MIN:
+            changes = await asyncio.to_thread(self._replica.merge, chained)
+        else:
+            changes = self._replica.merge(chained)
+        self._publish(Committed(chained, changes, pos, ops, local))

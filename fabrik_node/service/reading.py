@@ -1,0 +1,328 @@
+"""Reads: everything that is shown, with its source and the time it is true for.
+
+Works on a running node and, with fewer signals, on a store that no node serves. Arguments come as text, answers go as JSON.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from fabrik_node._core import Genesis, Replica, history
+from fabrik_node.clock import Clock, iso
+from fabrik_node.domain.leases import LeaseTable
+from fabrik_node.domain.runs import RunRow
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
+from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
+from fabrik_node.errors import NotFound, UsageError
+from fabrik_node.ids import parse_id, resolve, show_id, show_key
+from fabrik_node.node.board import Board
+from fabrik_node.node.presence import Heard
+from fabrik_node.ports import ItemView, OpReads, PeerStatus
+from fabrik_node.process import is_alive
+from fabrik_node.service.views import Views, fingerprint, outcome_json, run_from_summary
+
+__all__ = ["Reader"]
+
+_LIST_MAX = 10_000
+"""Rows in one answer: keeps it below the line limit of the local API."""
+
+
+class Reader:
+    """``source`` is ``node`` or ``store``; ``as_of_ms`` None means now. ``leases``, ``heard`` and ``peers`` exist only on a running node."""
+
+    def __init__(  # noqa: PLR0913 - one argument for each thing that is read
+        self,
+        *,
+        replica: Replica,
+        genesis: Genesis,
+        store: OpReads,
+        clock: Clock,
+        own: bytes,
+        source: str,
+        leases: LeaseTable | None = None,
+        heard: Callable[[], Mapping[bytes, Heard]] = dict,
+        peers: Callable[[], Sequence[PeerStatus]] = tuple,
+        beat_s: float = 10.0,
+        as_of_ms: int | None = None,
+    ) -> None:
+        self.replica = replica
+        self.board = Board(replica)
+        self._genesis = genesis
+        self._store = store
+        self._clock = clock
+        self._own = own
+        self._source = source
+        self._leases = leases
+        self._heard = heard
+        self._peers = peers
+        self._beat_s = beat_s
+        self._as_of_ms = as_of_ms
+        self._names: dict[bytes, str] = {}
+
+    @property
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
+        """Reads by name."""
+        return {
+            "status": self.status,
+            "items.list": self.items_list,
+            "items.show": self.items_show,
+            "items.history": self.items_history,
+            "claims.list": self.claims_list,
+            "claims.show": self.claims_show,
+            "tombstones.list": self.tombstones_list,
+            "nodes.list": self.nodes_list,
+            "runs.list": self.runs_list,
+            "runs.show": self.runs_show,
+        }
+
+    # ---- finding --------------------------------------------------------------------------------
+
+    def find_item(self, text: str) -> bytes:
+        """The id of one item. A deleted one is not found, and the message says that it was deleted."""
+        whole = parse_id(text)
+        if whole is not None and self.replica.tombstoned(whole):
+            raise NotFound(f"item {text} was deleted; its id is never used again", "fabrik-node tombstones list")
+        found = parse_id(resolve(text, (show_id(item) for item, row in self.replica.rows(Kind.ITEM) if ItemField.TITLE in row), "item"))
+        if found is None:
+            raise NotFound(f"no item {text!r}", "fabrik-node items list")
+        return found
+
+    def must_item(self, text: str) -> ItemView:
+        """One item."""
+        item = self.board.item(self.find_item(text))
+        if item is None:
+            raise NotFound(f"no item {text!r}", "fabrik-node items list")
+        return item
+
+    async def find_run(self, text: str) -> RunRow:
+        """One run, own or foreign."""
+        rows = {show_id(row.run_id): row for row in await self.runs()}
+        return rows[resolve(text, rows, "run")]
+
+    async def runs(self) -> list[RunRow]:
+        """All runs, newest first: own ones as written down here, foreign ones as their owners summed them up."""
+        own = {row.run_id: row for row in await self._store.runs()}
+        for run_id, row in self.replica.rows(Kind.RUN):
+            if run_id not in own and (foreign := run_from_summary(run_id, row[RunField.SUMMARY])) is not None:
+                own[run_id] = foreign
+        return sorted(own.values(), key=lambda row: row.run_id, reverse=True)
+
+    def views(self) -> Views:
+        """For one answer."""
+        self._names = self.board.names()
+        return Views(
+            own=self._own,
+            name_of=self.name_of,
+            leases=self._leases,
+            now=self._clock.now(),
+            wall_ms=self._clock.wall_ms(),
+            alive=lambda row: None if row.process is None else is_alive(row.process),
+        )
+
+    def name_of(self, key: bytes) -> str:
+        """A node's name as of the last :meth:`views`."""
+        return self._names.get(key) or show_key(key)[:8]
+
+    def stamp(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Say what an answer rests on."""
+        as_of = self._clock.wall_ms() if self._as_of_ms is None else self._as_of_ms
+        connected = sum(1 for peer in self._peers() if peer.state in ("connected", "syncing", "behind"))
+        names = self.board.names()
+        return {"as_of": iso(as_of), "source": self._source, "node": names.get(self._own) or show_key(self._own)[:8], "peers_connected": connected, **data}
+
+    # ---- operations -----------------------------------------------------------------------------
+
+    async def status(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The replica's own figures; a running node adds its own."""
+        stages = Counter(view.stage.name for view in self.board.items())
+        own = [head for head in self.replica.heads() if head.author == self._own]
+        return self.stamp(
+            {
+                "node_id": show_key(self._own),
+                "fingerprint": fingerprint(self._own),
+                "mesh": self._genesis.name,
+                "mesh_id": show_key(self._genesis.mesh_id),
+                "epoch": own[-1].epoch if own else None,
+                "lamport": self.replica.lamport,
+                "ops": self.replica.ops,
+                "voided": self.replica.voided,
+                "registers": self.replica.registers,
+                "items": {cls.name: stages.get(cls.name, 0) for cls in STAGE_TYPES},
+                "state_digest": show_key(self.replica.state_digest()),
+                "frontier_digest": show_key(self.replica.frontier_digest()),
+                "peers": [self._peer(peer) for peer in self._peers()],
+            }
+        )
+
+    async def items_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The board. Filters: ``stage``, ``reason`` (of archived ones), ``label``, ``held``."""
+        stage = stage_type(args["stage"]) if args.get("stage") else None
+        reason = parse_reason(args["reason"]) if args.get("reason") else None
+        label, held = args.get("label"), args.get("held")
+        views = self.views()
+        chosen = [
+            view
+            for view in self.board.items()
+            if (stage is None or isinstance(view.stage, stage))
+            and (reason is None or (isinstance(view.stage, Archived) and view.stage.reason is reason))
+            and (not label or label in view.labels)
+            and (held is None or (view.hold is not None) == bool(held))
+        ]
+        return self.stamp({"items": [views.item(view) for view in _limited(chosen, args)], "total": len(chosen)})
+
+    async def items_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """One item and its runs."""
+        view = self.must_item(_text(args, "id"))
+        views = self.views()
+        runs = [views.run(row, claim_wins=self._wins(row), title=view.title) for row in await self.runs() if row.item == view.id]
+        return self.stamp({"item": views.item(view), "runs": runs})
+
+    async def items_history(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Every write to an item and its claim, oldest first, with author, claim and op digest. Reads the whole log."""
+        text = _text(args, "id")
+        whole = parse_id(text)
+        item = whole if whole is not None and self.replica.tombstoned(whole) else self.find_item(text)
+        self.views()
+        changes: list[dict[str, Any]] = []
+        async for batch in self._store.load():
+            for touch in history([row.data for row in batch], item):
+                if touch.kind in (Kind.ITEM, Kind.CLAIM, Kind.TOMBSTONE):
+                    changes.append(self._touch(item, touch))
+        changes.sort(key=lambda change: (change["lamport"], change["digest"]))
+        return self.stamp({"id": show_id(item), "changes": changes})
+
+    def _touch(self, item: bytes, touch: Any) -> dict[str, Any]:
+        register = self.replica.get(touch.kind, item, touch.field)
+        value = touch.value
+        claim_id = touch.fence[2] if touch.fence else None
+        match touch.kind:
+            case Kind.ITEM:
+                name = ItemField(touch.field).name.lower() if touch.field in list(ItemField) else f"field {touch.field}"
+                if touch.field == ItemField.STAGE:
+                    stage = decode_stage(value)
+                    shown: Any = {"stage": stage.name, **stage_fields(stage)}
+                else:
+                    shown = outcome_json(value)
+            case Kind.CLAIM:
+                name = "claim"
+                claim_id = value.get(ClaimField.CLAIM) if isinstance(value, dict) else None
+                shown = outcome_json(value)
+            case _:
+                name, shown = "tombstone", outcome_json(value)
+        return {
+            "at": iso(touch.wall_ms),
+            "node": self.name_of(touch.author),
+            "author": show_key(touch.author),
+            "epoch": touch.epoch,
+            "seq": touch.seq,
+            "lamport": touch.lamport,
+            "digest": show_key(touch.digest),
+            "field": name,
+            "value": shown,
+            "claim_id": show_id(claim_id) if claim_id else None,
+            "won": register is not None and register.digest == touch.digest,
+        }
+
+    async def claims_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Held claims; with ``all`` the released ones too."""
+        views = self.views()
+        titles = {view.id: view.title for view in self.board.items()}
+        claims = [views.claim(item, claim, titles.get(item, "")) for item, claim in self.board.claims() if claim.held or args.get("all")]
+        return self.stamp({"claims": _limited(claims, args), "total": len(claims)})
+
+    async def claims_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The winning claim of one item."""
+        view = self.must_item(_text(args, "item"))
+        if view.claim is None:
+            raise NotFound(f"item {show_id(view.id)} was never claimed", f"fabrik-node items show {show_id(view.id)}")
+        views = self.views()
+        return self.stamp({"claim": views.claim(view.id, view.claim, view.title), "item": views.item(view)})
+
+    async def tombstones_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Deleted ids."""
+        self.views()
+        found = []
+        for item, said in self.board.tombstones():
+            register = self.replica.get(Kind.TOMBSTONE, item, 1)
+            by, at = ("", 0) if register is None else (self.name_of(register.author), register.wall_ms)
+            found.append({"id": show_id(item), "at": iso(at), "by": by, "reason": str(said.get("reason", ""))})
+        return self.stamp({"tombstones": _limited(found, args), "total": len(found)})
+
+    async def nodes_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Members with what was last heard of each. ``alive``: heard within three beats; None when nobody listens."""
+        self.views()
+        now, heard = self._clock.now(), self._heard()
+        by_key = {peer.key: peer for peer in self._peers() if peer.key}
+        nodes = []
+        for key, role in sorted(self.board.roles().items(), key=lambda entry: (entry[0] != self._own, entry[0])):
+            last, peer = heard.get(key), by_key.get(key)
+            age = None if last is None else max(0.0, now - last.at)
+            nodes.append(
+                {
+                    "node": show_key(key),
+                    "fingerprint": fingerprint(key),
+                    "name": self.name_of(key),
+                    "role": role.name.lower(),
+                    "me": key == self._own,
+                    "alive": None if self._leases is None else (age is not None and age <= 3 * self._beat_s),
+                    "connected": peer is not None and peer.state in ("connected", "syncing", "behind"),
+                    "last_contact_s": age,
+                    "lag_ops": None if peer is None else peer.lag_ops,
+                    "version": "" if last is None else str(last.payload.get("version", "")),
+                    "url": "" if last is None else str(last.payload.get("url", "")),
+                }
+            )
+        return self.stamp({"nodes": nodes})
+
+    async def runs_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs of all hosts, newest first. Filters: ``item``, ``node`` (name or key prefix), ``state``."""
+        item = self.find_item(args["item"]) if args.get("item") else None
+        views = self.views()
+        titles = {view.id: view.title for view in self.board.items()}
+        shown = [views.run(row, claim_wins=self._wins(row), title=titles.get(row.item, "")) for row in await self.runs() if item is None or row.item == item]
+        node, state = args.get("node"), args.get("state")
+        chosen = [run for run in shown if (not node or run["node_name"] == node or run["node"].startswith(node)) and (not state or run["state"] == state)]
+        return self.stamp({"runs": _limited(chosen, args), "total": len(chosen)})
+
+    async def runs_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """One run."""
+        row = await self.find_run(_text(args, "id"))
+        view = self.board.item(row.item)
+        return self.stamp({"run": self.views().run(row, claim_wins=self._wins(row), title="" if view is None else view.title)})
+
+    # ---- inside ---------------------------------------------------------------------------------
+
+    def _wins(self, row: RunRow) -> bool | None:
+        claim = self.board.claim(row.item)
+        return None if claim is None else claim.claim_id == row.claim_id
+
+    def _peer(self, peer: PeerStatus) -> dict[str, Any]:
+        return {
+            "url": peer.url,
+            "key": show_key(peer.key),
+            "name": peer.name or (self.board.names().get(peer.key, "") if peer.key else ""),
+            "state": peer.state,
+            "direction": peer.direction,
+            "attempts": peer.attempts,
+            "lag_ops": peer.lag_ops,
+            "last_contact_s": peer.last_contact_s,
+            "detail": peer.detail,
+            "bytes_in": peer.bytes_in,
+            "bytes_out": peer.bytes_out,
+        }
+
+
+def _limited(rows: Sequence[Any], args: Mapping[str, Any]) -> list[Any]:
+    limit = args.get("limit") or _LIST_MAX
+    if not isinstance(limit, int) or limit < 1:
+        raise UsageError(f"limit {limit!r} is not a number above 0", "--limit N")
+    return list(rows[: min(limit, _LIST_MAX)])
+
+
+def _text(args: Mapping[str, Any], name: str) -> str:
+    value = args.get(name)
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{name} is missing", "fabrik-node --help")
+    return value

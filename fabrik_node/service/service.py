@@ -1,0 +1,172 @@
+"""The one door: every use case by name, with JSON-ready arguments and answers. Raises :class:`FabrikError` only."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from fabrik_node import __version__
+from fabrik_node.clock import iso
+from fabrik_node.domain.runs import FINAL_STATES
+from fabrik_node.domain.schema import Role
+from fabrik_node.domain.token import JoinToken
+from fabrik_node.errors import AuthError, NotFound, Precondition, UsageError
+from fabrik_node.ids import show_id
+from fabrik_node.node.node import Node
+from fabrik_node.ports import Arbiter, Event, Invite
+from fabrik_node.service.reading import Reader
+from fabrik_node.service.writing import ItemWriter
+
+__all__ = ["AgentView", "Service", "event_json"]
+
+_LOG_CHUNK = 65_536
+_TTL_S_MAX = 30 * 86_400
+
+
+class AgentView(Protocol):
+    """What ``status`` shows of the agent on this node."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """``enabled``, ``slots``, ``running`` (run ids), ``draining``."""
+        ...
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """One line of the stream."""
+    return {"seq": event.seq, "at": iso(event.wall_ms), "type": event.type, **event.data}
+
+
+class Service:
+    """``genesis`` is the mesh's record; ``listen_url`` where peers can reach us (empty: they can not)."""
+
+    def __init__(  # noqa: PLR0913 - the composition root names every part once
+        self,
+        *,
+        node: Node,
+        reader: Reader,
+        arbiter: Arbiter | None,
+        genesis: bytes,
+        incarnation: str,
+        home: Path,
+        pid: int,
+        boot_id: str,
+        listen_url: Callable[[], str],
+        agent: AgentView,
+    ) -> None:
+        self._node = node
+        self._reader = reader
+        self._genesis = genesis
+        self._home = home
+        self._pid = pid
+        self._boot_id = boot_id
+        self._listen_url = listen_url
+        self._agent = agent
+        self._started = node.clock.now()
+        self._writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
+        self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
+            **reader.operations,
+            **self._writer.operations,
+            "status": self.status,
+            "invite": self.invite,
+        }
+
+    async def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """One question, one answer. Raises UsageError for an unknown operation."""
+        operation = self._operations.get(op)
+        if operation is None:
+            raise UsageError(f"this node knows no operation {op!r}", "fabrik-node version")
+        return await operation(args)
+
+    def stream(self, op: str, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Answers one after the other. Raises UsageError for an unknown stream."""
+        match op:
+            case "events":
+                return self._events(args)
+            case "runs.logs":
+                return self._logs(args)
+            case _:
+                raise UsageError(f"this node knows no stream {op!r}", "fabrik-node version")
+
+    async def status(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The replica's figures and the process's own."""
+        warnings = []
+        if self._node.forks:
+            warnings.append(f"{self._node.forks} forked log segments were refused: two nodes write with one key (fabrik-node events)")
+        if self._node.refused_segments:
+            warnings.append(f"{self._node.refused_segments} bad segments of peers were refused (fabrik-node events)")
+        return {
+            **await self._reader.status(args),
+            "uptime_s": self._node.clock.now() - self._started,
+            "pid": self._pid,
+            "home": str(self._home),
+            "version": __version__,
+            "listen": self._listen_url() or None,
+            "events": self._node.stream.last,
+            "agent": dict(self._agent.describe()),
+            "warnings": warnings,
+        }
+
+    async def invite(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """A one-time token for a new machine. Only the mesh's admin may issue one, and only it can redeem it."""
+        if self._node.public != self._node.replica.admin:
+            raise AuthError("only the mesh's admin can invite, and this node is not it", "run fabrik-node invite on the node that made the mesh")
+        url = str(args.get("url") or self._listen_url())
+        if not url:
+            raise Precondition("this node does not listen, so nobody could join through it", "fabrik-node serve --listen 127.0.0.1:PORT")
+        role = _role(str(args.get("role") or "agent"))
+        ttl_s = args.get("ttl_s", 3600)
+        if not isinstance(ttl_s, int | float) or not 0 < ttl_s <= _TTL_S_MAX:
+            raise UsageError(f"an invitation lives for 1 second to 30 days, not {ttl_s!r}", "--ttl 1h")
+        token = JoinToken(self._genesis, self._node.public, url, secrets.token_bytes(16), secrets.token_bytes(32), int(role))
+        await self._node.store.put_invite(Invite(token.token_id, token.secret, int(role), self._node.clock.now() + ttl_s, self._boot_id))
+        return self._reader.stamp({"token": token.encode(), "expires_in_s": ttl_s, "role": role.name.lower(), "url": url})
+
+    async def _events(self, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        after = args.get("after") or 0
+        limit = args.get("limit") or 0
+        if not isinstance(after, int) or after < 0 or not isinstance(limit, int) or limit < 0:
+            raise UsageError("after and limit are numbers from 0", "fabrik-node events --after N")
+        if after > self._node.stream.last:
+            raise UsageError(f"there is no event {after} yet: the newest is {self._node.stream.last}", f"fabrik-node events --after {self._node.stream.last}")
+        async for event in self._node.stream.follow(after, follow=bool(args.get("follow")), limit=limit):
+            yield event_json(event)
+
+    async def _logs(self, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        row = await self._reader.find_run(str(args.get("id", "")))
+        if row.node != self._node.public:
+            owner = self._node.name_of(row.node)
+            raise Precondition(f"the log of run {show_id(row.run_id)} lies on its own node, {owner}", f"run fabrik-node runs logs {show_id(row.run_id)} there")
+        path, follow = Path(row.log), bool(args.get("follow"))
+        if not path.is_file():
+            raise NotFound(f"the log file {path} is gone", f"fabrik-node runs show {show_id(row.run_id)}")
+        offset = args.get("offset") or 0
+        if not isinstance(offset, int) or offset < 0:
+            raise UsageError("offset is a number from 0", "fabrik-node runs logs ID")
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with path.open("rb") as file:
+            file.seek(offset)
+            while True:
+                ended = (await self._reader.find_run(show_id(row.run_id))).state in FINAL_STATES
+                while chunk := file.read(_LOG_CHUNK):
+                    offset += len(chunk)
+                    yield {"offset": offset, "text": decoder.decode(chunk)}
+                if ended or not follow:
+                    return
+                await asyncio.sleep(self.LOG_POLL_S)
+
+    LOG_POLL_S = 0.2
+    """A followed log file is looked at this often: files have no portable change notice."""
+
+
+def _role(text: str) -> Role:
+    try:
+        role = Role[text.upper()]
+    except KeyError:
+        raise UsageError(f"no role {text!r}", "roles: reader, agent, peer") from None
+    if role in (Role.NONE, Role.ADMIN):
+        raise UsageError(f"nobody can be invited as {text}", "roles: reader, agent, peer")
+    return role

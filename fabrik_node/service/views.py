@@ -1,0 +1,157 @@
+"""What is shown: items, claims, runs and nodes as JSON-ready dictionaries. One shape for every surface; pure reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fabrik_node.clock import iso
+from fabrik_node.domain.claims import Claim, ClaimState
+from fabrik_node.domain.leases import LeaseTable
+from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunSignals, RunState, judge_run
+from fabrik_node.domain.stages import stage_fields
+from fabrik_node.ids import show_id, show_key
+from fabrik_node.ports import ItemView
+
+__all__ = ["Views", "fingerprint", "outcome_json", "run_from_summary"]
+
+
+def fingerprint(key: bytes) -> str:
+    """A key for people: its first 16 hex digits in groups of four."""
+    text = show_key(key)[:16]
+    return "-".join(text[at : at + 4] for at in range(0, 16, 4))
+
+
+def outcome_json(value: Any) -> Any:
+    """A register value for JSON: bytes as ids or hex, integer keys as text."""
+    if isinstance(value, bytes):
+        return show_id(value) if len(value) == 16 else show_key(value)
+    if isinstance(value, list | tuple):
+        return [outcome_json(part) for part in value]
+    if isinstance(value, Mapping):
+        return {str(key): outcome_json(part) for key, part in value.items()}
+    return value
+
+
+class Views:
+    """``leases`` None and ``own`` empty: nobody watches (a read from the store with no node running)."""
+
+    def __init__(
+        self, *, own: bytes, name_of: Callable[[bytes], str], leases: LeaseTable | None, now: float, wall_ms: int, alive: Callable[[RunRow], bool | None]
+    ) -> None:
+        self._own = own
+        self._name_of = name_of
+        self._leases = leases
+        self._now = now
+        self._wall_ms = wall_ms
+        self._alive = alive
+
+    def item(self, view: ItemView) -> dict[str, Any]:
+        """An item with its winning claim, if somebody holds it."""
+        claim = view.claim
+        return {
+            "id": show_id(view.id),
+            "title": view.title,
+            "body": view.body,
+            "stage": view.stage.name,
+            "stage_data": stage_fields(view.stage),
+            "labels": list(view.labels),
+            "priority": view.priority,
+            "depends_on": [show_id(other) for other in view.depends_on],
+            "created_at": iso(view.created_ms),
+            "age_s": max(0.0, (self._wall_ms - view.created_ms) / 1000),
+            "attempts": view.attempts,
+            "hold": None if view.hold is None else outcome_json(view.hold),
+            "outcome": None if view.outcome is None else outcome_json(view.outcome),
+            "claim": None if claim is None or not claim.held else self.claim(view.id, claim, view.title),
+        }
+
+    def claim(self, item: bytes, claim: Claim, title: str = "") -> dict[str, Any]:
+        """A claim with what this node can say of its lease."""
+        state = None if self._leases is None or not claim.held else self._leases.state(claim.claim_id, claim.ttl_ms / 1000, self._now).value
+        return {
+            "item": show_id(item),
+            "title": title,
+            "claim_id": show_id(claim.claim_id),
+            "epoch": claim.epoch,
+            "receipt": claim.receipt,
+            "state": claim.state.name.lower(),
+            "label": _label(claim),
+            "node": show_key(claim.node),
+            "node_name": self._name_of(claim.node),
+            "agent": claim.agent,
+            "ttl_s": claim.ttl_ms / 1000,
+            "lease": state,
+            "lease_age_s": None if self._leases is None or not claim.held else self._leases.age_s(claim.claim_id, self._now),
+            "reason": claim.reason,
+            "follows": show_id(claim.follows) if claim.follows else None,
+        }
+
+    def run(self, row: RunRow, *, claim_wins: bool | None, title: str = "") -> dict[str, Any]:
+        """A run with the verdict of :func:`~fabrik_node.domain.runs.judge_run` and what it rests on."""
+        own = row.node == self._own
+        lease = None if self._leases is None else self._leases.get(row.claim_id)
+        signals = RunSignals(
+            own=own,
+            process_alive=self._alive(row) if own else None,
+            lease=None if self._leases is None or lease is None else self._leases.state(row.claim_id, self._leases.timing.ttl_s, self._now),
+            lease_age_s=None if lease is None else max(0.0, self._now - lease.seen_at),
+            progress_age_s=None if lease is None else max(0.0, self._now - lease.progress_at),
+            claim_wins=claim_wins,
+        )
+        verdict = judge_run(row, signals)
+        final = row.state in FINAL_STATES
+        return {
+            "run_id": show_id(row.run_id),
+            "item": show_id(row.item),
+            "title": title,
+            "claim_id": show_id(row.claim_id),
+            "node": show_key(row.node),
+            "node_name": self._name_of(row.node),
+            "own": own,
+            "agent": row.agent,
+            "state": verdict.state.value,
+            "recorded_state": row.state.value,
+            "evidence": verdict.evidence,
+            "degraded": verdict.degraded,
+            "phase": row.phase,
+            "started_at": iso(row.started_ms),
+            "ended_at": iso(row.ended_ms) if row.ended_ms else None,
+            "exit_code": row.exit_code,
+            "reason": row.reason,
+            "age_s": None if final else (0.0 if own else signals.lease_age_s),
+            "branch": row.branch,
+            "worktree": row.worktree,
+            "log": row.log,
+            "engine": row.engine,
+        }
+
+
+def _label(claim: Claim) -> str:
+    """The honest label: fenced (the remote refuses others), confirmed, tentative, released."""
+    if claim.state is ClaimState.CONFIRMED and claim.receipt > 0:
+        return "fenced"
+    return claim.state.name.lower()
+
+
+def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None:
+    """A foreign run as its owner summed it up; None for a summary that this version can not read."""
+    try:
+        state = RunState(summary["state"])
+        return RunRow(
+            run_id=run_id,
+            item=bytes(summary["item"]),
+            claim_id=bytes(summary["claim"]),
+            node=bytes(summary["node"]),
+            agent=str(summary.get("agent", "")),
+            state=state,
+            phase=str(summary.get("phase", "")),
+            started_ms=int(summary["started_ms"]),
+            ended_ms=int(summary.get("ended_ms") or 0),
+            exit_code=summary.get("exit_code"),
+            reason=str(summary.get("reason", "")),
+            branch=str(summary.get("branch", "")),
+            engine=str(summary.get("engine", "")),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

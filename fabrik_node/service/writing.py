@@ -1,0 +1,243 @@
+"""Operators' writes: items, stage moves, claims, tombstones. Each is one op: checked on the newest state, durable when it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from fabrik_node._core import Write
+from fabrik_node.clock import iso
+from fabrik_node.domain.claims import Claim, override
+from fabrik_node.domain.schema import ItemField, Kind, TombstoneField
+from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage, check_move, parse_reason, stage_type
+from fabrik_node.errors import Conflict, FabrikError, NotFound, Precondition, UsageError
+from fabrik_node.ids import new_id, parse_id, show_id, show_key
+from fabrik_node.node.node import Node
+from fabrik_node.node.pipeline import claim_write, stage_write
+from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent
+from fabrik_node.service.reading import Reader
+
+__all__ = ["ItemWriter"]
+
+_FIELDS: Mapping[str, tuple[ItemField, type]] = {
+    "title": (ItemField.TITLE, str),
+    "body": (ItemField.BODY, str),
+    "labels": (ItemField.LABELS, list),
+    "priority": (ItemField.PRIORITY, int),
+}
+
+
+class ItemWriter:
+    """``arbiter`` None: this node has no remote to tell of a superseded claim."""
+
+    def __init__(self, node: Node, reader: Reader, arbiter: Arbiter | None, *, incarnation: str) -> None:
+        self._node = node
+        self._reader = reader
+        self._arbiter = arbiter
+        self._incarnation = incarnation
+
+    @property
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
+        """Writes by name."""
+        return {
+            "items.add": self.add,
+            "items.edit": self.edit,
+            "items.move": self.move,
+            "items.requeue": self.requeue,
+            "claims.release": self.release,
+            "tombstone": self.tombstone,
+        }
+
+    async def add(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """A new item in Backlog."""
+        now = self._node.clock.wall_ms()
+        item = new_id(now)
+        writes = self._field_writes(item, args)
+        if not any(write[2] == ItemField.TITLE for write in writes):
+            raise UsageError("an item needs a title", "fabrik-node items add TITLE")
+        writes.append((Kind.ITEM, item, ItemField.CREATED_MS, now, None))
+        writes.append(stage_write(item, Backlog(), None))
+        await self._node.write(item, lambda: writes)
+        return self._shown(item)
+
+    async def edit(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Change fields that no holder owns."""
+        item = self._reader.must_item(_id(args)).id
+        writes = self._field_writes(item, args)
+        if not writes:
+            raise UsageError("nothing to change", "give --title, --body, --label, --priority or --depends-on")
+
+        def build() -> Sequence[Write]:
+            self._must_exist(item)
+            return writes
+
+        await self._node.write(item, build)
+        return self._shown(item)
+
+    async def move(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """An operator's stage move. A claim in its way is superseded first, and the answer says whose work that stops."""
+        view = self._reader.must_item(_id(args))
+        stage = _parse_stage(args, self._node.clock.wall_ms())
+        check_move(view.stage, stage)
+        held = view.claim if view.claim is not None and view.claim.held else None
+        ending, note = (None, "") if held is None else await self._override(view.id, held, f"an operator moved the item to {stage.name}")
+
+        def build() -> Sequence[Write]:
+            self._must_exist(view.id)
+            check_move(self._node.board.stage(view.id), stage)
+            now = self._node.board.claim(view.id)
+            if now is None or not now.held:
+                return [stage_write(view.id, stage, None if now is None else now.fence)]
+            if ending is None or now.claim_id != ending.follows:
+                raise Conflict(f"item {show_id(view.id)} was claimed by {self._node.name_of(now.node)} in this moment", "look at it, then try again")
+            return [claim_write(view.id, ending), stage_write(view.id, stage, ending.fence)]
+
+        await self._node.write(view.id, build)
+        return {**self._shown(view.id), "superseded": None if held is None else self._claim(view.id, held), "note": note}
+
+    async def requeue(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Take an item out of its hold and forget its failed attempts."""
+        view = self._reader.must_item(_id(args))
+        if view.hold is None:
+            raise Precondition(f"item {show_id(view.id)} is not held", f"fabrik-node items show {show_id(view.id)}")
+
+        def build() -> Sequence[Write]:
+            self._must_exist(view.id)
+            return [
+                (Kind.ITEM, view.id, ItemField.HOLD, None, None),
+                (Kind.ITEM, view.id, ItemField.ATTEMPTS, 0, self._node.replica.winning_fence(view.id)),
+            ]
+
+        await self._node.write(view.id, build)
+        return self._shown(view.id)
+
+    async def release(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """End a claim now, whoever holds it. Its holder stops when it hears of it, and can not overwrite what follows."""
+        text = args.get("item")
+        view = self._reader.must_item(text if isinstance(text, str) else "")
+        held = view.claim
+        if held is None or not held.held:
+            raise Precondition(f"item {show_id(view.id)} is not claimed", "fabrik-node claims list")
+        reason = args.get("reason") or "released by an operator"
+        ending, note = await self._override(view.id, held, str(reason))
+
+        def build() -> Sequence[Write]:
+            now = self._node.board.claim(view.id)
+            if now is None or now.claim_id != held.claim_id or not now.held:
+                raise Conflict(f"the claim on item {show_id(view.id)} changed in this moment", f"fabrik-node claims show {show_id(view.id)}")
+            return [claim_write(view.id, ending)]
+
+        await self._node.write(view.id, build)
+        return self._reader.stamp({"claim": self._claim(view.id, ending), "was": self._claim(view.id, held), "note": note})
+
+    async def tombstone(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Delete an item for ever, on every replica."""
+        text = _id(args)
+        whole = parse_id(text)
+        if whole is not None and self._node.replica.tombstoned(whole):
+            raise Precondition(f"item {text} is deleted already", "fabrik-node tombstones list")
+        item = self._reader.find_item(text)
+        said = {"reason": str(args["reason"])} if args.get("reason") else {}
+        await self._node.write(item, lambda: [(Kind.TOMBSTONE, item, TombstoneField.TOMBSTONE, said, None)])
+        register = self._node.replica.get(Kind.TOMBSTONE, item, TombstoneField.TOMBSTONE)
+        return self._reader.stamp({"id": show_id(item), "at": iso(self._node.clock.wall_ms() if register is None else register.wall_ms)})
+
+    # ---- inside ---------------------------------------------------------------------------------
+
+    async def _override(self, item: bytes, held: Claim, reason: str) -> tuple[Claim, str]:
+        """The claim that ends ``held``, granted by the arbiter where this node has one, and what the operator should know."""
+        holder = f"{self._node.name_of(held.node)} ({held.agent})"
+        claim_id = new_id(self._node.clock.wall_ms())
+        ending = override(held, claim_id=claim_id, node=self._node.public, incarnation=self._incarnation, reason=reason)
+        if held.receipt == 0:
+            return ending, f"{holder} is stopped when it hears of this"
+        still = f"{holder} can still merge until it hears of this"
+        if self._arbiter is None:
+            return ending, f"this node has no [git] remote: {still}"
+        intent = ClaimIntent(show_id(item), show_id(claim_id), ending.epoch, show_key(ending.node), 0, "released")
+        try:
+            answer = await self._arbiter.cas(held.oid, intent)
+        except FabrikError as error:
+            return ending, f"{error}: {still}"
+        if isinstance(answer, ArbiterTaken):
+            if answer.merged:
+                raise Conflict(f"item {show_id(item)} was merged by {holder} in this moment", f"fabrik-node items show {show_id(item)}")
+            return ending, f"the remote knows a newer claim of {answer.node[:8]}: this ends only the one known here"
+        granted = Claim(
+            ending.claim_id, ending.epoch, answer.number, ending.state, ending.node, ending.agent, 0, ending.incarnation, reason, answer.oid, ending.follows
+        )
+        return granted, f"{holder} is stopped when it hears of this, and the remote refuses its merge from now on"
+
+    def _field_writes(self, item: bytes, args: Mapping[str, Any]) -> list[Write]:
+        writes: list[Write] = []
+        for name, (number, kind) in _FIELDS.items():
+            value = args.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise UsageError(f"{name} must be of type {kind.__name__}", "fabrik-node items --help")
+            if name == "title" and not value.strip():
+                raise UsageError("an item needs a title", "fabrik-node items add TITLE")
+            writes.append((Kind.ITEM, item, number, value, None))
+        needed = args.get("depends_on")
+        if needed is not None:
+            others = [self._reader.find_item(str(text)) for text in needed]
+            if item in others or any(self._depends(other, item) for other in others):
+                raise Precondition(f"item {show_id(item)} would depend on itself", "leave that dependency out")
+            writes.append((Kind.ITEM, item, ItemField.DEPENDS_ON, others, None))
+        return writes
+
+    def _depends(self, start: bytes, wanted: bytes) -> bool:
+        waiting, seen = [start], set[bytes]()
+        while waiting:
+            item = waiting.pop()
+            if item == wanted:
+                return True
+            if item not in seen:
+                seen.add(item)
+                view = self._node.board.item(item)
+                waiting.extend(view.depends_on if view is not None else ())
+        return False
+
+    def _must_exist(self, item: bytes) -> None:
+        if self._node.board.item(item) is None:
+            raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
+
+    def _shown(self, item: bytes) -> dict[str, Any]:
+        view = self._node.board.item(item)
+        if view is None:
+            raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
+        return self._reader.stamp({"item": self._reader.views().item(view)})
+
+    def _claim(self, item: bytes, claim: Claim) -> dict[str, Any]:
+        return self._reader.views().claim(item, claim)
+
+
+def _id(args: Mapping[str, Any]) -> str:
+    value = args.get("id")
+    if not isinstance(value, str) or not value:
+        raise UsageError("id is missing", "fabrik-node items list")
+    return value
+
+
+def _parse_stage(args: Mapping[str, Any], now_ms: int) -> Stage:
+    """The stage that an operator names. Raises UsageError for what is missing, NoCommits for a merge of nothing."""
+    target = stage_type(str(args.get("to", "")))
+    if target is Merge:
+        branch, ahead = args.get("branch"), args.get("commits_ahead")
+        if not isinstance(branch, str) or not branch or not isinstance(ahead, int):
+            raise UsageError("a move to Merge needs the branch and how many commits it is ahead", "--branch NAME --commits-ahead N")
+        return Merge(branch, ahead)
+    if target is Done:
+        text = args.get("merge_commit")
+        try:
+            return Done(now_ms, bytes.fromhex(text if isinstance(text, str) else ""))
+        except ValueError as error:
+            raise UsageError(f"{text!r} is not a git object id", "--merge-commit OID") from error
+    if target is Archived:
+        reason = args.get("reason")
+        if not isinstance(reason, str) or not reason:
+            raise UsageError("archiving needs a reason", "--reason Completed|Abandoned|Superseded|Blocked|MergeFailed|ReviewHeld")
+        return Archived(now_ms, parse_reason(reason))
+    plain: dict[type[Stage], Stage] = {Backlog: Backlog(), Coding: Coding(), Qa: Qa()}
+    return plain[target]

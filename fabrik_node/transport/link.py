@@ -1,0 +1,224 @@
+"""One connection: moves frames between a WebSocket and a ``fabrik_sync`` session until it ends, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from fabrik_node.clock import Clock
+from fabrik_node.errors import AuthError, FabrikError, StoreFailed
+from fabrik_node.ports import Replication
+from fabrik_sync import (
+    BadProof,
+    CaughtUp,
+    Closed,
+    EphemeralReceived,
+    ForkSeen,
+    JoinRequested,
+    LogId,
+    PeerReady,
+    Refused,
+    SegmentsReceived,
+    Session,
+    State,
+    verify_join_proof,
+)
+
+__all__ = ["Link", "LinkEnd"]
+
+LinkEnd: TypeAlias = Closed | Refused
+_FLUSH_S = 2.0
+"""Seconds that the last frames may take to leave; then the socket is cut."""
+
+
+class Link:
+    """``on_ready`` is called once when the peer is proven; ``on_caught_up`` when the first sync is done; ``on_ephemeral`` for each message."""
+
+    def __init__(
+        self,
+        socket: ClientConnection | ServerConnection,
+        session: Session,
+        node: Replication,
+        clock: Clock,
+        *,
+        on_ready: Callable[[Link], None],
+        on_caught_up: Callable[[Link], None],
+        on_ephemeral: Callable[[EphemeralReceived], None],
+    ) -> None:
+        self.session = session
+        self._socket = socket
+        self._node = node
+        self._clock = clock
+        self._on_ready = on_ready
+        self._on_caught_up = on_caught_up
+        self._on_ephemeral = on_ephemeral
+        self._kicked = asyncio.Event()
+        self._inbox: deque[SegmentsReceived] = deque()
+        self._arrived = asyncio.Event()
+        self._end: LinkEnd | None = None
+        self.heard_at = clock.now()
+
+    def kick(self) -> None:
+        """Something was done to the session from outside: look at it."""
+        self._kicked.set()
+
+    async def run(self) -> LinkEnd:
+        """Until the session ends. Cancelling closes the session first."""
+        tasks = [asyncio.create_task(work(), name=f"link-{work.__name__}") for work in (self._receive, self._ingest, self._watch)]
+        try:
+            await self._pump()
+        except asyncio.CancelledError:
+            self.session.close()
+            self._take_events_only()
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            failures = [found for found in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(found, Exception)]
+            await self._close_socket()
+        for failure in failures:
+            raise failure
+        return self._end or Closed("disconnected", "", by_peer=True)
+
+    # ---- tasks ----------------------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        """Events, reads and frames, in the order that the session asks for."""
+        session = self.session
+        while True:
+            self._kicked.clear()
+            for event in session.poll_events():
+                await self._handle(event)
+            while (request := session.poll_read()) is not None:
+                found, _ = await self._node.read(request.log.author, request.log.epoch, request.after_seq, request.max_bytes)
+                session.handle_read(request, [(part.first_seq, part.last_seq, part.data) for part in found])
+            frame = session.poll_frame()
+            if frame is not None:
+                if not await self._send(frame):
+                    session.handle_disconnected()
+                continue
+            if session.state is State.CLOSED:
+                self._take_events_only()
+                return
+            if not self._kicked.is_set():
+                await self._kicked.wait()
+
+    async def _receive(self) -> None:
+        """Frames of the peer. A text message is none."""
+        try:
+            async for message in self._socket:
+                self.heard_at = self._clock.now()
+                self.session.receive_frame(message if isinstance(message, bytes) else b"", self.heard_at)
+                self.kick()
+        except ConnectionClosed:
+            pass  # told below like a clean end: the session names the reason
+        self.session.handle_disconnected()
+        self.kick()
+
+    async def _watch(self) -> None:
+        """The session's deadlines, also while a send is stuck; a session that ended may not hang on its socket."""
+        while self.session.state is not State.CLOSED:
+            deadline = self.session.next_timeout()
+            wait = 1.0 if deadline is None else min(1.0, max(0.0, deadline - self._clock.now()))
+            await asyncio.sleep(wait)
+            self.session.handle_timeout(self._clock.now())
+            self.kick()
+        await asyncio.sleep(_FLUSH_S)
+        self._socket.transport.abort()
+
+    async def _ingest(self) -> None:
+        """Segments, in order, as many at once as have arrived. What is not ours to take costs the peer its connection, not us."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._inbox:
+                batch = [self._inbox.popleft() for _ in range(len(self._inbox))]
+                if not await self._ingest_batch(batch):
+                    return
+
+    async def _ingest_batch(self, batch: list[SegmentsReceived]) -> bool:
+        try:
+            report = await self._node.ingest([segment for received in batch for segment in received.segments], self.session.peer_key or b"")
+        except StoreFailed:
+            self.session.close("shutdown", "the node can not store anything")
+            self.kick()
+            return False
+        except FabrikError as error:
+            self.session.close("bad_segment", error.message)
+            self.kick()
+            return False
+        for received in batch:
+            self.session.handle_processed(received.size_bytes)
+        for author, epoch, have_seq in report.gaps:
+            self.session.handle_gap(LogId(author, epoch), have_seq)
+        if report.forks:
+            held = {(head.author, head.epoch): head.seq for head in report.heads}
+            for received in batch:
+                if held.get((received.log.author, received.log.epoch), 0) < received.last_seq:
+                    self.session.refuse_log(received.log)
+        self.kick()
+        return True
+
+    # ---- events ---------------------------------------------------------------------------------
+
+    async def _handle(self, event: object) -> None:
+        match event:
+            case SegmentsReceived():
+                self._inbox.append(event)
+                self._arrived.set()
+            case EphemeralReceived():
+                self._on_ephemeral(event)
+            case PeerReady():
+                self._on_ready(self)
+            case CaughtUp():
+                self._on_caught_up(self)
+            case JoinRequested():
+                await self._join(event)
+            case ForkSeen():
+                self.session.refuse_log(event.log)
+            case Closed() | Refused():
+                self._end = event
+            case _:
+                raise AssertionError(f"an event that this shell does not know: {event!r}")
+
+    def _take_events_only(self) -> None:
+        for event in self.session.poll_events():
+            if isinstance(event, Closed | Refused):
+                self._end = event
+
+    async def _join(self, event: JoinRequested) -> None:
+        def proves(secret: bytes) -> bool:
+            try:
+                verify_join_proof(secret, event.transcript, event.proof)
+            except BadProof:
+                return False
+            return True
+
+        try:
+            await self._node.redeem(event.token_id, event.key, proves)
+        except AuthError as error:
+            self.session.join_refused("join_refused", f"{error.message}; {error.hint}")
+        else:
+            self.session.join_accepted()
+
+    # ---- socket ---------------------------------------------------------------------------------
+
+    async def _send(self, frame: bytes) -> bool:
+        try:
+            await self._socket.send(frame)
+        except ConnectionClosed:
+            return False
+        return True
+
+    async def _close_socket(self) -> None:
+        closing: Awaitable[None] = self._socket.close()
+        try:
+            await asyncio.wait_for(closing, _FLUSH_S)
+        except (TimeoutError, ConnectionClosed, OSError):
+            self._socket.transport.abort()
