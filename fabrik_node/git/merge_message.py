@@ -16,9 +16,10 @@ def merge_message(item: str, claim_id: str, text: str) -> str:
 
     Trailers count in the last paragraph only (git-interpret-trailers(1)), which is always ours: a title can not forge one.
     """
-    lines = ["".join(char if char.isprintable() else " " for char in line).rstrip() for line in text.strip().splitlines()]
-    subject = " ".join(lines[0].split())[:_SUBJECT_CHARS_MAX] if lines else f"Merge item {item}"
-    body = "\n".join(lines[1:]).strip()[:_BODY_CHARS_MAX]
+    printable = ("".join(char if char.isprintable() else " " for char in line).rstrip() for line in text.splitlines())
+    first, _, rest = "\n".join(printable).strip().partition("\n")
+    subject = " ".join(first.split())[:_SUBJECT_CHARS_MAX] or f"Merge item {item}"
+    body = rest.strip()[:_BODY_CHARS_MAX]
     trailers = f"Fabrik-Item: {check_id(item, 'an item')}\nFabrik-Claim: {check_id(claim_id, 'a claim')}\n"
     return "\n\n".join(part for part in (subject, body, trailers) if part)
 

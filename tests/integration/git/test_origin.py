@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from integration.git.forge import Remote, commit, fresh
+
+from fabrik_node.errors import Conflict, NoCommits, Unreachable
+from fabrik_node.git import GitRunner, Origin
+from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, ClaimIntent, MergeOutcome, Workspace, Workspaces
+
+
+def make(git: GitRunner, remote: Remote, home: Path) -> Origin:
+    home.mkdir(exist_ok=True)
+    return Origin(git, home, str(remote.path), "main", home / "worktrees", random.Random(1))
+
+
+def intent(item: str, claim_id: str, state: str = "held") -> ClaimIntent:
+    return ClaimIntent(item, claim_id, 1, "node", 90_000, state)
+
+
+async def test_one_item_from_claim_to_merge_through_the_ports(git: GitRunner, remote: Remote, tmp_path: Path) -> None:
+    origin = make(git, remote, tmp_path / "home")
+    arbiter: Arbiter = origin
+    workspaces: Workspaces = origin
+    item, claim_id = fresh(), fresh()
+    assert await arbiter.current(item) is None
+    receipt = await arbiter.cas(b"", intent(item, claim_id))
+    assert isinstance(receipt, ArbiterReceipt)
+    assert await workspaces.merged_commit(item) is None
+    space: Workspace = await workspaces.create(item, claim_id)
+    assert space.path == tmp_path / "home" / "worktrees" / claim_id
+    assert space.branch == f"fabrik/{item}/{claim_id}"
+    with pytest.raises(NoCommits):
+        await space.merge(receipt.oid, "nothing")
+    (space.path / "new.txt").write_text("new\n")
+    commit(space.path, "work")
+    assert await space.commits_ahead() == 1
+    await space.push()
+    done = await space.merge(receipt.oid, "Add new.txt")
+    assert done == MergeOutcome("merged", bytes.fromhex(remote.ref("main")), bytes.fromhex(remote.ref(f"refs/fabrik/claims/{item}")))
+    assert await space.merge(receipt.oid, "Add new.txt") == MergeOutcome("already_merged", done.merge_commit)
+    assert await workspaces.merged_commit(item) == done.merge_commit
+    taken = await arbiter.current(item)
+    assert taken == ArbiterTaken(2, done.claim_oid, claim_id, "node", "merged", 90_000, done.merge_commit)
+    await space.remove()
+    assert not space.path.exists()
+
+
+async def test_superseded_work_is_kept_and_conflicts_are_named(git: GitRunner, remote: Remote, tmp_path: Path) -> None:
+    alice, bob = make(git, remote, tmp_path / "alice"), make(git, remote, tmp_path / "bob")
+    item, first, second = fresh(), fresh(), fresh()
+    held = await alice.cas(b"", intent(item, first))
+    space = await alice.create(item, first)
+    (space.path / "shared.txt").write_text("alice\n")
+    taken = await bob.cas(held.oid, intent(item, second))
+    await space.keep_work("stopped: superseded")
+    assert remote.git("show", f"{space.branch}:shared.txt") == "alice"
+    outcome = await space.merge(held.oid, "late")
+    assert (outcome.kind, outcome.detail) == ("superseded", f"claim {second} of node is held (receipt 2)")
+    other = fresh()
+    rival = await bob.create(other, fresh())
+    (rival.path / "shared.txt").write_text("bob\n")
+    commit(rival.path, "rival")
+    assert (await rival.merge(b"", "rival")).kind == "merged"
+    assert await bob.merge_branch(item, first, second, taken.oid, "") == MergeOutcome("conflicts", detail="shared.txt")
+
+
+async def test_another_node_finishes_the_merge_of_a_lost_holder(git: GitRunner, remote: Remote, tmp_path: Path) -> None:
+    alice, bob = make(git, remote, tmp_path / "alice"), make(git, remote, tmp_path / "bob")
+    item, first, second = fresh(), fresh(), fresh()
+    held = await alice.cas(b"", intent(item, first))
+    space = await alice.create(item, first)
+    (space.path / "new.txt").write_text("alice\n")
+    with pytest.raises(NoCommits, match="is not on"):
+        await bob.merge_branch(item, first, second, b"", "too early")
+    await space.keep_work("done")
+    taken = await bob.cas(held.oid, intent(item, second))
+    done = await bob.merge_branch(item, first, second, taken.oid, "Finish it")
+    assert done.kind == "merged"
+    assert remote.file("new.txt") == "alice"
+    assert await space.merge(held.oid, "late") == MergeOutcome("already_merged", done.merge_commit)
+    assert len(remote.merges(item)) == 1
+
+
+async def test_a_restarted_node_finds_its_workspace_and_makes_no_second(git: GitRunner, remote: Remote, tmp_path: Path) -> None:
+    item, claim_id = fresh(), fresh()
+    space = await make(git, remote, tmp_path / "home").create(item, claim_id)
+    (space.path / "half.txt").write_text("half\n")
+    restarted = make(git, remote, tmp_path / "home")
+    with pytest.raises(Conflict, match="in use"):
+        await restarted.create(item, claim_id)
+    again = await restarted.reopen(item, claim_id)
+    await again.keep_work("infra lost")
+    assert remote.git("show", f"{again.branch}:half.txt") == "half"
+
+
+async def test_keeping_no_work_pushes_no_branch(git: GitRunner, remote: Remote, tmp_path: Path) -> None:
+    space = await make(git, remote, tmp_path / "home").create(fresh(), fresh())
+    before = remote.refs()
+    await space.keep_work("nothing")
+    assert remote.refs() == before
+
+
+async def test_a_node_starts_while_its_remote_is_away(git: GitRunner, remote: Remote, tmp_path: Path) -> None:
+    away = remote.path.rename(tmp_path / "away.git")
+    origin = make(git, remote, tmp_path / "home")
+    with pytest.raises(Unreachable):
+        await origin.current(fresh())
+    away.rename(remote.path)
+    assert await origin.current(fresh()) is None
+    assert (await origin.probe()).ok

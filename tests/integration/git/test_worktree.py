@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from integration.git.forge import Node, NodeFactory, Remote, commit, fresh
+
+from fabrik_node.errors import Conflict, GitFailed
+from fabrik_node.git import Worktree
+
+WORKER = Path(__file__).with_name("parallel_worker.py")
+
+
+async def new_tree(node: Node) -> Worktree:
+    claim_id = fresh()
+    return await Worktree.create(node.repository, node.home / claim_id, fresh(), claim_id)
+
+
+def plain(folder: Path, *args: str) -> str:
+    """git as the agent's own command would run it."""
+    return subprocess.run(["git", *args], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.promise("A9")
+async def test_twelve_processes_on_one_home_never_write_to_each_other(tmp_path: Path, remote: Remote, environ: dict[str, str]) -> None:
+    """They even race to make the local repository."""
+    home = tmp_path / "home"
+    home.mkdir()
+    env = environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ids = [(fresh(), fresh()) for _ in range(12)]
+    workers = [
+        await asyncio.create_subprocess_exec(sys.executable, str(WORKER), str(home), str(remote.path), *pair, env=env, stdout=asyncio.subprocess.PIPE)
+        for pair in ids
+    ]
+    made = [json.loads(stdout) for stdout, _ in await asyncio.gather(*(worker.communicate() for worker in workers))]
+    for key in ("pid", "path", "branch", "tip"):
+        assert len({row[key] for row in made}) == 12
+    for (item, claim_id), row in zip(ids, made, strict=True):
+        assert row["ahead"] == 3
+        assert Path(row["path"], "result.txt").read_text() == f"{item} 2\n"
+        assert remote.ref(f"refs/heads/fabrik/{item}/{claim_id}") == row["tip"]
+        assert remote.git("log", "--format=%s", f"main..{row['tip']}").splitlines() == [f"{item} {number}" for number in (2, 1, 0)]
+    assert len(list((home / "git").glob("*.git"))) == 1
+    assert not list((home / "git").glob("*.new-*"))
+
+
+@pytest.mark.promise("A9")
+async def test_twelve_tasks_get_distinct_folders_and_branches(make_node: NodeFactory) -> None:
+    alice = await make_node("alice")
+    trees = await asyncio.gather(*(new_tree(alice) for _ in range(12)))
+    assert len({tree.path for tree in trees}) == len({tree.branch for tree in trees}) == 12
+    for tree in trees:
+        (tree.path / "mine.txt").write_text(tree.branch)
+    kept = await asyncio.gather(*(tree.commit_all("work") for tree in trees))
+    assert len(set(kept)) == 12
+    assert [await tree.commits_ahead() for tree in trees] == [1] * 12
+    assert [plain(tree.path, "show", "HEAD:mine.txt") for tree in trees] == [tree.branch for tree in trees]
+
+
+@pytest.mark.promise("A9")
+async def test_a_folder_or_branch_in_use_is_refused_and_left_alone(make_node: NodeFactory) -> None:
+    alice = await make_node("alice")
+    tree = await new_tree(alice)
+    (tree.path / "mine.txt").write_text("mine")
+    with pytest.raises(Conflict, match=r"folder .* is in use"):
+        await Worktree.create(alice.repository, tree.path, fresh(), fresh())
+    elsewhere = alice.home / "elsewhere"
+    with pytest.raises(Conflict, match=r"branch .* exists already"):
+        await Worktree.create(alice.repository, elsewhere, tree.item, tree.claim_id)
+    assert not elsewhere.exists()
+    assert (tree.path / "mine.txt").read_text() == "mine"
+    same = [Worktree.create(alice.repository, alice.home / "same", fresh(), fresh()) for _ in range(4)]
+    outcomes = await asyncio.gather(*same, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "Conflict", "Conflict", "Worktree"]
+
+
+async def test_a_failed_create_leaves_nothing_behind(make_node: NodeFactory) -> None:
+    alice = await make_node("alice")
+    claim_id, before = fresh(), plain(alice.repository.directory, "for-each-ref")
+    with pytest.raises(GitFailed):
+        await Worktree.create(alice.repository, alice.home / "tree", fresh(), claim_id, "1" * 40)
+    assert not (alice.home / "tree").exists()
+    assert plain(alice.repository.directory, "for-each-ref") == before
+
+
+async def test_changes_are_seen_and_kept_but_ignored_files_are_not(make_node: NodeFactory) -> None:
+    alice = await make_node("alice")
+    tree = await new_tree(alice)
+    assert not await tree.has_changes()
+    assert await tree.commit_all("nothing") is None
+    (tree.path / ".gitignore").write_text("*.log\n")
+    (tree.path / "a.log").write_text("noise")
+    (tree.path / "readme.txt").unlink()
+    (tree.path / "ünew").mkdir()
+    (tree.path / "ünew" / "file").write_text("x")
+    assert await tree.has_changes()
+    kept = await tree.commit_all("wip\n\nsecond paragraph")
+    assert kept == await tree.head_oid() == plain(tree.path, "rev-parse", "HEAD")
+    assert plain(tree.path, "-c", "core.quotePath=false", "ls-tree", "-r", "--name-only", "HEAD").splitlines() == [".gitignore", "shared.txt", "ünew/file"]
+    assert not await tree.has_changes()
+    assert plain(tree.path, "status", "--porcelain") == ""
+    assert await tree.commits_ahead() == 1
+
+
+async def test_the_work_of_a_killed_run_is_kept_whatever_state_it_left(make_node: NodeFactory, remote: Remote) -> None:
+    """A held index lock, a detached head with a commit of its own, and a half-done merge with conflicts."""
+    alice = await make_node("alice")
+    tree = await new_tree(alice)
+    (tree.path / "shared.txt").write_text("one\nBRANCH\nthree\n")
+    commit(tree.path, "on the branch")
+    on_branch = await tree.head_oid()
+    plain(tree.path, "checkout", "-q", "--detach", "HEAD~1")
+    (tree.path / "shared.txt").write_text("one\nDETACHED\nthree\n")
+    commit(tree.path, "detached")
+    detached = plain(tree.path, "rev-parse", "HEAD")
+    assert subprocess.run(["git", "merge", on_branch], cwd=tree.path, capture_output=True, check=False).returncode == 1
+    index = Path(plain(tree.path, "rev-parse", "--path-format=absolute", "--git-path", "index"))
+    index.with_name("index.lock").touch()
+    (tree.path / "untracked.txt").write_text("new\n")
+    kept = await tree.commit_all("wip")
+    assert kept is not None
+    assert plain(tree.path, "log", "-1", "--format=%P", kept).split() == [on_branch, detached]
+    assert plain(tree.path, "show", f"{kept}:untracked.txt") == "new"
+    assert "<<<<<<<" in plain(tree.path, "show", f"{kept}:shared.txt")
+    assert await tree.push_branch() == kept == remote.ref(f"refs/heads/{tree.branch}")
+
+
+async def test_a_pushed_branch_that_was_amended_is_pushed_again(make_node: NodeFactory, remote: Remote) -> None:
+    alice = await make_node("alice")
+    tree = await new_tree(alice)
+    (tree.path / "a.txt").write_text("a")
+    commit(tree.path, "first wording")
+    await tree.push_branch()
+    plain(tree.path, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "--amend", "-m", "second wording")
+    assert await tree.push_branch() == remote.ref(f"refs/heads/{tree.branch}")
+    assert remote.git("log", "-1", "--format=%s", tree.branch) == "second wording"
+
+
+async def test_remove_takes_the_folder_and_keeps_the_branch(make_node: NodeFactory) -> None:
+    alice = await make_node("alice")
+    tree = await new_tree(alice)
+    cache = tree.path / "cache"
+    cache.mkdir()
+    (cache / "file").write_text("x")
+    (tree.path / "link").symlink_to(alice.repository.directory)
+    cache.chmod(0o500)
+    tip = await tree.head_oid()
+    await tree.remove()
+    await tree.remove()
+    assert not tree.path.exists()
+    assert alice.repository.directory.exists()
+    assert plain(alice.repository.directory, "worktree", "list", "--porcelain").count("worktree ") == 1
+    assert await tree.head_oid() == tip
+
+
+async def test_a_restarted_node_finds_its_worktree_and_no_other(make_node: NodeFactory) -> None:
+    alice, bob = await make_node("alice"), await make_node("bob")
+    tree = await new_tree(alice)
+    (tree.path / "half.txt").write_text("half")
+    again = await Worktree.reopen(alice.repository, tree.path, tree.item, tree.claim_id)
+    assert again.branch == tree.branch
+    assert await again.commit_all("wip") == await tree.head_oid()
+    for repository, path, item in ((bob.repository, tree.path, tree.item), (alice.repository, tree.path, fresh()), (alice.repository, alice.home, tree.item)):
+        with pytest.raises(GitFailed):
+            await Worktree.reopen(repository, path, item, tree.claim_id)
+
+
+async def test_an_agent_can_commit_on_a_host_without_a_git_identity(make_node: NodeFactory, environ: dict[str, str]) -> None:
+    alice = await make_node("alice")
+    tree = await new_tree(alice)
+    (tree.path / "a.txt").write_text("a")
+    for args in (["add", "-A"], ["commit", "-q", "-m", "work"]):
+        subprocess.run(["git", *args], cwd=tree.path, env=environ, check=True)
+    assert await tree.commits_ahead() == 1
