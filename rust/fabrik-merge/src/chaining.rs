@@ -67,11 +67,14 @@ struct Fitting<'a> {
     outcome: ChainOutcome,
 }
 
-/// A log's end in this call, and the chain hashes that came on top of the replica's.
+/// A log's end in this call.
 struct NewLog {
     tip: Tip,
     clock: u64,
+    /// The chain hashes that came in this call, from `start + 1` onwards.
     marks: Marks,
+    /// Where the replica's own log ends.
+    start: u64,
 }
 
 /// The winning member record among those of this call.
@@ -102,14 +105,14 @@ impl Fitting<'_> {
         let log = self.logs.entry((author, epoch)).or_insert_with(|| {
             let held = replica.log(&author, epoch);
             let tip = held.map_or_else(|| Tip::start(&replica.genesis().mesh_id, &author, epoch), |log| log.tip.clone());
-            NewLog { tip, clock: held.map_or(0, |log| log.clock), marks: Marks::default() }
+            NewLog { start: tip.seq, tip, clock: held.map_or(0, |log| log.clock), marks: Marks::default() }
         });
         let held = segment.last_seq().min(log.tip.seq).saturating_sub(segment.first_seq() - 1);
         match segment.chain_onto(&log.tip) {
             Ok(chained) => {
                 self.outcome.duplicates += held;
                 log.tip = chained.tip();
-                log.marks.push(chained.last_seq(), *chained.head());
+                chained.ops().for_each(|op| log.marks.push(op.head()));
                 if author == replica.genesis().admin {
                     log.clock = note_members(replica, &chained, log.clock, &mut self.members);
                 }
@@ -118,7 +121,7 @@ impl Fitting<'_> {
             Err(Misfit::Gap | Misfit::OtherLog) => {
                 self.outcome.gaps.push(Gap { author, epoch, have_seq: log.tip.seq, first_seq: segment.first_seq() });
             }
-            Err(misfit) => match find_fork(replica, log, segment, misfit == Misfit::Fork) {
+            Err(Misfit::Held | Misfit::Fork) => match find_fork(replica, log, segment) {
                 Some(seq) => self.outcome.forks.push(Fork { author, epoch, seq, segment: Arc::clone(segment.data()) }),
                 None => self.outcome.duplicates += held,
             },
@@ -126,21 +129,14 @@ impl Fitting<'_> {
     }
 }
 
-/// The first place where a segment's chain leaves ours, as far as our marks tell; none when no mark tells it.
-fn find_fork(replica: &Replica, log: &NewLog, segment: &VerifiedSegment, known: bool) -> Option<u64> {
+/// The seq of the first op of a segment that differs from ours; none when all that we hold of it is equal.
+fn find_fork(replica: &Replica, log: &NewLog, segment: &VerifiedSegment) -> Option<u64> {
     let before = segment.first_seq() - 1;
-    let last = segment.last_seq();
-    let old = replica.log(&log.tip.author, log.tip.epoch).map(|log| log.marks.between(before, last)).unwrap_or_default();
-    let new = log.marks.between(before, last);
-    let mut agreed = None;
-    let mut heads = segment.heads();
-    for &(seq, head) in old.iter().chain(new) {
-        if heads.find(|&(place, _)| place == seq) != Some((seq, head)) {
-            return Some(agreed.map_or(segment.first_seq(), |seq: u64| seq + 1).min(seq));
-        }
-        agreed = Some(seq);
-    }
-    known.then(|| agreed.map_or(segment.first_seq(), |seq| seq + 1).min(log.tip.seq.max(1)))
+    let places = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let old = replica.log(&log.tip.author, log.tip.epoch).and_then(|held| held.marks.differ(places(before), segment.heads()));
+    let ahead = places((log.start + 1).saturating_sub(before));
+    let new = log.marks.differ(places(before.saturating_sub(log.start + 1)), segment.heads().skip(ahead)).map(|place| place + ahead);
+    old.or(new).map(|place| (before + place as u64).max(1))
 }
 
 /// Takes the effective member records of a segment of the genesis admin into account; returns the log's clock after it.

@@ -1,35 +1,30 @@
-//! The logs that we hold: one head each, and enough of the chain behind it to recognise a fork.
+//! The logs that we hold: one head each, and enough of the chain behind it to recognise a fork (8 bytes per op).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use fabrik_op::{Digest, Key, Tip};
 
-/// Chain hashes kept per log. Bounds memory at 80 KiB per log; beyond it the older half is thinned.
-const MARKS_MAX: usize = 2_048;
-
-/// Chain hashes at some places of a log, ascending by seq, the newest densest.
+/// The chain hashes of a run of ops from some seq onwards, 8 bytes of each: what a foreign chain is compared with.
+///
+/// 8 bytes find every accident. A collision that is made on purpose only hides its maker's own fork, which is not stored anyway.
 #[derive(Debug, Clone, Default)]
-pub struct Marks(Vec<(u64, Digest)>);
+pub struct Marks(Vec<[u8; 8]>);
 
 impl Marks {
-    pub fn push(&mut self, seq: u64, head: Digest) {
-        if self.0.len() >= MARKS_MAX {
-            let older = MARKS_MAX / 2;
-            let mut place = 0;
-            self.0.retain(|_| {
-                place += 1;
-                place > older || place % 2 == 0
-            });
-        }
-        self.0.push((seq, head));
+    pub fn push(&mut self, head: &Digest) {
+        self.0.push(mark(head));
     }
 
-    /// The marks from `first` to `last`, both included.
-    pub fn between(&self, first: u64, last: u64) -> &[(u64, Digest)] {
-        let start = self.0.partition_point(|&(seq, _)| seq < first);
-        let end = self.0.partition_point(|&(seq, _)| seq <= last);
-        self.0.get(start..end).unwrap_or_default()
+    /// The first place of `heads` that differs from this run at and after `skip`, as an index into `heads`.
+    pub fn differ<'a>(&self, skip: usize, heads: impl Iterator<Item = &'a Digest>) -> Option<usize> {
+        let held = self.0.get(skip..).unwrap_or_default();
+        held.iter().zip(heads).position(|(held, head)| *held != mark(head))
     }
+}
+
+fn mark(head: &Digest) -> [u8; 8] {
+    head.first_chunk().copied().unwrap_or_default()
 }
 
 /// One log.
@@ -38,6 +33,7 @@ pub struct Log {
     pub tip: Tip,
     /// Lamport of the last clock-valid op.
     pub clock: u64,
+    /// From `h_0` onwards.
     pub marks: Marks,
 }
 
@@ -69,9 +65,19 @@ impl Logs {
             return Some(place);
         }
         let place = u32::try_from(self.list.len()).ok()?;
-        self.list.push(Log { tip: Tip::start(mesh_id, author, epoch), clock: 0, marks: Marks::default() });
+        let tip = Tip::start(mesh_id, author, epoch);
+        let mut marks = Marks::default();
+        marks.push(&tip.head);
+        self.list.push(Log { tip, clock: 0, marks });
         self.places.insert((*author, epoch), place);
         Some(place)
+    }
+
+    /// Compares two logs by author and epoch. Decides between identical ops of two logs, which have one digest.
+    #[must_use]
+    pub fn compare(&self, one: u32, other: u32) -> Ordering {
+        let name = |place| self.at(place).map(|log| (&log.tip.author, log.tip.epoch));
+        name(one).cmp(&name(other))
     }
 
     /// All logs in order of author and epoch.

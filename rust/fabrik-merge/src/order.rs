@@ -45,6 +45,6 @@ pub fn compare_fences(one: Option<&Fence>, other: Option<&Fence>, item: &[u8]) -
         (None, Some(_)) => Ordering::Less,
         (Some(_), None) => Ordering::Greater,
         (Some(one), Some(other)) if one.claim_id == other.claim_id => Ordering::Equal,
-        (Some(one), Some(other)) => claim_rank(item, &one.claim_id).cmp(&claim_rank(item, &other.claim_id)),
+        (Some(one), Some(other)) => claim_rank(item, &other.claim_id).cmp(&claim_rank(item, &one.claim_id)), // the lower digest ranks higher
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fabrik_op::hash::{log_start, short};
+use fabrik_op::limits::EPOCH_MAX;
 use fabrik_op::{ChainedSegment, Digest, Fence, Genesis, Key, Op, RawSegment, Refused, SigningKey, Tip, VerifiedSegment};
 
 use crate::chaining::{self, ChainOutcome};
@@ -130,13 +131,15 @@ impl Replica {
         Ok(self.ops - before)
     }
 
-    /// Starts local ops at the end of the key's own log.
-    #[must_use]
-    pub fn draft(&self, key: SigningKey, epoch: u64) -> Draft {
+    /// Starts local ops at the end of the key's own log. Refuses an epoch outside 1..2^53-1.
+    pub fn draft(&self, key: SigningKey, epoch: u64) -> Result<Draft, Refused> {
+        if !(1..=EPOCH_MAX).contains(&epoch) {
+            return Err(Refused::invalid(format!("epoch {epoch} is not within 1..2^53-1")));
+        }
         let author = key.public();
         let (tip, clock) =
             self.logs.find(&author, epoch).map_or_else(|| (Tip::start(&self.genesis.mesh_id, &author, epoch), 0), |log| (log.tip.clone(), log.clock));
-        Draft::new(key, self.genesis.admin, tip, clock, self.lamport)
+        Ok(Draft::new(key, self.genesis.admin, tip, clock, self.lamport))
     }
 
     /// All heads in order of author and epoch.
@@ -262,7 +265,9 @@ impl Replica {
         if let Some(log) = self.logs.at_mut(place) {
             log.clock = clock;
             log.tip = segment.tip();
-            log.marks.push(segment.last_seq(), *segment.head());
+            for op in segment.ops() {
+                log.marks.push(op.head());
+            }
         }
         Ok(())
     }
@@ -293,9 +298,9 @@ impl Replica {
                         trail.note(gone, register.field, Some(register.value));
                     }
                 }
-                self.state.entomb(&key, &candidate)
+                self.state.entomb(&key, &candidate, &self.logs)
             } else {
-                self.state.join(&key, &candidate)
+                self.state.join(&key, &candidate, &self.logs)
             };
             if let Some(trail) = trail.as_deref_mut() {
                 match effect {

@@ -1,11 +1,11 @@
 //! The live registers, in 256 buckets by the last byte of their id.
 
 use std::cell::Cell;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use fabrik_op::{Digest, Fence};
 
+use crate::log::Logs;
 use crate::order::Standing;
 use crate::schema;
 
@@ -179,16 +179,16 @@ impl State {
 
     /// Joins one write of an effective op into register `(key, field)`, which is not a tombstone.
     #[inline]
-    pub fn join(&mut self, key: &RowKey, write: &Candidate<'_>) -> Effect {
+    pub fn join(&mut self, key: &RowKey, write: &Candidate<'_>, logs: &Logs) -> Effect {
         if matches!(key.kind(), schema::ITEM | schema::CLAIM) && self.tombstoned(key.id()) {
             return Effect::None;
         }
-        self.settle(key, write, |held, new| held.standing().compare(&new.standing, key.id()) == Ordering::Less)
+        self.settle(key, write, |held, new| held.standing().compare(&new.standing, key.id()).then_with(|| logs.compare(held.log, new.log)).is_lt())
     }
 
     /// Joins one tombstone. The caller then removes what it deletes with [`State::bury`].
-    pub fn entomb(&mut self, key: &RowKey, write: &Candidate<'_>) -> Effect {
-        self.settle(key, write, |held, new| held.standing().age(&new.standing) == Ordering::Greater)
+    pub fn entomb(&mut self, key: &RowKey, write: &Candidate<'_>, logs: &Logs) -> Effect {
+        self.settle(key, write, |held, new| held.standing().age(&new.standing).then_with(|| logs.compare(held.log, new.log)).is_gt())
     }
 
     /// Removes the item and claim registers of a deleted id and returns them with their keys.

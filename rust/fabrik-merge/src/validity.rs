@@ -42,10 +42,11 @@ pub fn keeps_clock(clock: u64, lamport: u64) -> bool {
 
 /// Rules 2 to 4, for an op that keeps rule 1: whether its writes have effect (false: an unknown op kind), or why it is void.
 pub fn judge(standpoint: &Standpoint<'_>, op: &Op<'_>) -> Result<bool, Void> {
+    if op.follows().is_some() && op.kind() != kind::EPOCH {
+        return Err(Void::Kind("only an epoch opening may follow another log"));
+    }
     match op.kind() {
-        kind::WRITE if op.follows().is_some() => return Err(Void::Kind("only an epoch opening may follow another log")),
         kind::WRITE => {}
-        kind::GENESIS if op.follows().is_some() => return Err(Void::Kind("only an epoch opening may follow another log")),
         kind::GENESIS if op.seq != 1 || standpoint.author != standpoint.admin => {
             return Err(Void::Kind("a genesis op stands only at seq 1 of a log of the genesis admin"));
         }

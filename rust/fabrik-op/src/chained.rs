@@ -128,6 +128,7 @@ pub fn author_segment(key: &SigningKey, tip: &Tip, op: &OpBody) -> Result<Chaine
     let head = chain(&tip.head, &crate::hash::blake3(&body));
     let sig = key.sign(&head_message(&tip.mesh_id, &tip.author, tip.epoch, op.seq, op.lamport, &head));
     let data = encode(&tip.author, tip.epoch, tip.seq + 1, &tip.head, std::iter::once(body.as_slice()), &sig);
-    let decoded = RawSegment(data.into()).decode()?;
-    Ok(ChainedSegment::cut(&Arc::new(decoded.into_contents()), tip.mesh_id, 0, tip.head, head))
+    let mut contents = RawSegment(data.into()).decode()?.into_contents();
+    contents.hash_chain();
+    Ok(ChainedSegment::cut(&Arc::new(contents), tip.mesh_id, 0, tip.head, head))
 }

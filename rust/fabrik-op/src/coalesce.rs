@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cbor::Writer;
 use crate::hash::{Digest, chain};
 use crate::limits::SEGMENT_BYTES_MAX;
 use crate::refused::Refused;
@@ -17,7 +18,7 @@ pub fn coalesce(segments: &[Arc<[u8]>], max_bytes: usize) -> Result<Vec<Arc<[u8]
     let mut group = Group::default();
     for data in segments {
         let decoded = RawSegment(Arc::clone(data)).decode()?;
-        if !group.continues_with(&decoded)? || group.bytes + size(&decoded) > max_bytes {
+        if !group.continues_with(&decoded)? || group.bytes_with(&decoded) > max_bytes {
             group.flush(&mut joined);
         }
         group.push(decoded);
@@ -26,19 +27,13 @@ pub fn coalesce(segments: &[Arc<[u8]>], max_bytes: usize) -> Result<Vec<Arc<[u8]
     Ok(joined)
 }
 
-/// Bytes of a segment's header and signature, at most.
-const FRAME_BYTES: usize = 160;
-
-/// Bytes that a segment adds to a joined one, at most.
-fn size(segment: &DecodedSegment) -> usize {
-    segment.contents().ops.iter().map(|op| op.body.len() + 5).sum()
-}
-
-/// Segments to be joined. `bytes` is an upper bound of the joined size.
+/// Segments to be joined.
 #[derive(Default)]
 struct Group {
     members: Vec<DecodedSegment>,
-    bytes: usize,
+    /// Bytes of the op bodies with their heads.
+    body_bytes: usize,
+    ops: usize,
     head: Digest,
 }
 
@@ -55,16 +50,25 @@ impl Group {
         Ok(true)
     }
 
+    /// The size of the joined segment with `next` in it.
+    fn bytes_with(&self, next: &DecodedSegment) -> usize {
+        let Some(first) = self.members.first().map(DecodedSegment::contents) else { return next.data().len() };
+        let mut frame = Writer::new();
+        frame.array(7).uint(1).bytes(&first.author).uint(first.epoch).uint(first.first_seq).bytes(&first.prev);
+        frame.array(self.ops + next.contents().ops.len()).bytes(&first.sig);
+        frame.as_bytes().len() + self.body_bytes + body_bytes(next)
+    }
+
     fn push(&mut self, next: DecodedSegment) {
         let contents = next.contents();
-        self.bytes += size(&next) + if self.members.is_empty() { FRAME_BYTES } else { 0 };
+        self.body_bytes += body_bytes(&next);
+        self.ops += contents.ops.len();
         self.head = contents.ops.iter().fold(contents.prev, |before, op| chain(&before, &op.digest));
         self.members.push(next);
     }
 
     fn flush(&mut self, joined: &mut Vec<Arc<[u8]>>) {
-        let members = std::mem::take(&mut self.members);
-        self.bytes = 0;
+        let Self { members, .. } = std::mem::take(self);
         let (Some(first), Some(last)) = (members.first(), members.last()) else { return };
         let (first, last) = (first.contents(), last.contents());
         if members.len() == 1 {
@@ -75,5 +79,20 @@ impl Group {
             members.iter().flat_map(|one| one.contents().ops.iter().map(|op| one.data().get(op.body.clone()).unwrap_or_default())).collect();
         let data = encode(&first.author, first.epoch, first.first_seq, &first.prev, bodies.iter().copied(), &last.sig);
         joined.push(data.into());
+    }
+}
+
+/// Bytes of a segment's op bodies with their heads.
+fn body_bytes(segment: &DecodedSegment) -> usize {
+    segment.contents().ops.iter().map(|op| op.body.len() + head_bytes(op.body.len())).sum()
+}
+
+/// Bytes of the head of a byte string.
+fn head_bytes(length: usize) -> usize {
+    match length {
+        0..=23 => 1,
+        24..=0xff => 2,
+        0x100..=0xffff => 3,
+        _ => 5,
     }
 }

@@ -52,14 +52,12 @@ pub fn head_message(mesh_id: &Digest, author: &Key, epoch: u64, seq: u64, lampor
     message
 }
 
-/// Where a claim stands among claims of one receipt and epoch: the greater rank wins.
-///
-/// The bitwise complement of `BLAKE3(item || claim_id)`, so that the lower digest is the greater rank.
+/// The rank of a claim among claims of one receipt and epoch: the *lower* digest ranks higher.
 #[must_use]
 pub fn claim_rank(item: &[u8], claim_id: &[u8; 16]) -> Digest {
     let mut hasher = ::blake3::Hasher::new();
     hasher.update(item).update(claim_id);
-    hasher.finalize().as_bytes().map(|byte| !byte)
+    *hasher.finalize().as_bytes()
 }
 
 /// The first 8 hex digits, for messages.

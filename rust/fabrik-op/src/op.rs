@@ -45,6 +45,12 @@ pub struct Op<'a> {
 }
 
 impl<'a> Op<'a> {
+    /// The log's chain hash at this op.
+    #[must_use]
+    pub const fn head(&self) -> &'a Digest {
+        &self.span.head
+    }
+
     #[must_use]
     pub const fn lamport(&self) -> u64 {
         self.span.lamport
@@ -94,6 +100,8 @@ pub struct Write<'a> {
 pub(crate) struct OpSpan {
     pub body: Range<usize>,
     pub digest: Digest,
+    /// `h_seq`, once verified.
+    pub head: Digest,
     pub lamport: u64,
     pub wall_ms: u64,
     pub kind: u64,
@@ -157,7 +165,16 @@ pub(crate) fn decode(body: &[u8], base: usize, writes: &mut Vec<WriteSpan>) -> R
         }
     }
     reader.end()?;
-    let span = OpSpan { body: base..base + body.len(), digest: crate::hash::blake3(body), lamport, wall_ms, kind, writes: first..writes.len(), follows };
+    let span = OpSpan {
+        body: base..base + body.len(),
+        digest: crate::hash::blake3(body),
+        head: [0; 32],
+        lamport,
+        wall_ms,
+        kind,
+        writes: first..writes.len(),
+        follows,
+    };
     Ok((seq, span))
 }
 

@@ -36,6 +36,14 @@ impl Contents {
         self.ops.get(index).map(|span| span.view(self.first_seq + index as u64, &self.writes, &self.data))
     }
 
+    /// Fills in the chain hash of every op; the last.
+    pub fn hash_chain(&mut self) -> Digest {
+        self.ops.iter_mut().fold(self.prev, |before, op| {
+            op.head = chain(&before, &op.digest);
+            op.head
+        })
+    }
+
     pub fn name(&self) -> String {
         format!("segment of {}.. epoch {}", short(&self.author), self.epoch)
     }
@@ -144,15 +152,15 @@ impl DecodedSegment {
     ///
     /// A segment at the start of a log must begin at the log's `h_0`.
     pub fn verify(self, mesh_id: &Digest) -> Result<VerifiedSegment, Refused> {
-        let contents = self.0;
-        if contents.first_seq == 1 && contents.prev != log_start(mesh_id, &contents.author, contents.epoch) {
-            return Err(Refused::invalid(format!("{}: prev at seq 1 is not the start of this log in this mesh", contents.name())));
-        }
-        let head = contents.ops.iter().fold(contents.prev, |before, op| chain(&before, &op.digest));
+        let mut contents = self.0;
+        let head = contents.hash_chain();
         let lamport = contents.ops.last().map_or(0, |op| op.lamport);
         let message = head_message(mesh_id, &contents.author, contents.epoch, contents.last_seq(), lamport, &head);
         verify_strict(&contents.author, &message, &contents.sig)
             .map_err(|refused| refused.at(&format!("{} at seq {}", contents.name(), contents.last_seq())))?;
+        if contents.first_seq == 1 && contents.prev != log_start(mesh_id, &contents.author, contents.epoch) {
+            return Err(Refused::invalid(format!("{}: prev at seq 1 is not the start of this log in this mesh", contents.name())));
+        }
         Ok(VerifiedSegment { contents: Arc::new(contents), mesh_id: *mesh_id, head })
     }
 
@@ -254,15 +262,9 @@ impl VerifiedSegment {
         &self.contents.data
     }
 
-    /// The chain hashes that this segment implies: `(seq, h_seq)` from `first_seq - 1` to `last_seq`.
-    pub fn heads(&self) -> impl Iterator<Item = (u64, Digest)> + use<'_> {
-        let before = (self.contents.first_seq - 1, self.contents.prev);
-        let after = self.contents.ops.iter().scan(before, |(seq, head), op| {
-            *seq += 1;
-            *head = chain(head, &op.digest);
-            Some((*seq, *head))
-        });
-        std::iter::once(before).chain(after)
+    /// The chain hashes that this segment implies, from `h_{first_seq - 1}` to `h_{last_seq}`.
+    pub fn heads(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.contents.prev).chain(self.contents.ops.iter().map(|op| &op.head))
     }
 
     /// Cuts the segment to what is new after `tip`, which it must extend.
@@ -276,10 +278,10 @@ impl VerifiedSegment {
         if self.last_seq() <= tip.seq {
             return Err(Misfit::Held);
         }
-        if self.heads().find(|&(seq, _)| seq == tip.seq) != Some((tip.seq, tip.head)) {
+        let skip = usize::try_from(tip.seq + 1 - self.first_seq()).map_err(|_| Misfit::Gap)?;
+        if self.heads().nth(skip) != Some(&tip.head) {
             return Err(Misfit::Fork);
         }
-        let skip = usize::try_from(tip.seq + 1 - self.first_seq()).map_err(|_| Misfit::Gap)?;
         Ok(ChainedSegment::cut(&self.contents, self.mesh_id, skip, tip.head, self.head))
     }
 }

@@ -119,7 +119,7 @@ impl Replica {
     }
 
     fn draft(&self, py: Python<'_>, key: &SigningKey, epoch: u64) -> PyResult<Draft> {
-        let draft = self.read(py, |replica| replica.draft(key.0.clone(), epoch))?;
+        let draft = detached(py, || Ok(lock(&self.inner)?.draft(key.0.clone(), epoch)?))?;
         Ok(Draft(Mutex::new(draft)))
     }
 
