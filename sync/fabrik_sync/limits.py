@@ -1,0 +1,90 @@
+"""Every limit of a session: its unit and its reason, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "EPHEMERAL_BYTES_MAX",
+    "FRAME_BYTES_MAX",
+    "HANDSHAKE_FRAME_BYTES_MAX",
+    "HEADER_BYTES_MAX",
+    "HEADS_PER_LOG_MAX",
+    "SEGMENT_BYTES_MAX",
+    "WELCOME_BYTES_MAX",
+    "Limits",
+]
+
+SEGMENT_BYTES_MAX: Final = 262_144
+"""Bytes of one segment (256 KiB): the unit that is stored, sent and verified with one signature."""
+
+HEADER_BYTES_MAX: Final = 1_024
+"""Bytes that a frame may add to a segment; in truth under 80."""
+
+FRAME_BYTES_MAX: Final = SEGMENT_BYTES_MAX + HEADER_BYTES_MAX
+"""Bytes of one frame: what a transport has to allow (its ``max_size``)."""
+
+HANDSHAKE_FRAME_BYTES_MAX: Final = 8_192
+"""Bytes of one frame before READY: a stranger may not make us hold or parse more."""
+
+EPHEMERAL_BYTES_MAX: Final = 16_384
+"""Bytes of one ephemeral message: presence with its leases, not a data channel."""
+
+WELCOME_BYTES_MAX: Final = 4_096
+"""Bytes of the opaque welcome in READY (a genesis record is under 200)."""
+
+HEADS_PER_LOG_MAX: Final = 16
+"""Heads of one log in a HEADS frame: forks are rare, and a forger may not fill our tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one session. Two sides may differ: only ``window_bytes`` is told to the peer."""
+
+    outbox_bytes: int = SEGMENT_BYTES_MAX + 16_384
+    """Encoded bytes that wait for the socket. One largest segment and room for small frames; while a largest segment would not fit, nothing is read."""
+
+    window_bytes: int = 1_048_576
+    """Segment bytes that the peer may send ahead of what we have processed. Four segments keep the link busy during a commit."""
+
+    chunk_bytes: int = 65_536
+    """Bytes of one HEADS frame, about 700 logs: a peer is never busy with one frame for long."""
+
+    wants_per_frame: int = 512
+    """Logs in one WANT frame, for the same reason."""
+
+    logs: int = 65_536
+    """Logs that a peer may announce; further ones are ignored and counted."""
+
+    ephemeral_authors: int = 4_096
+    """Authors whose latest ephemeral message is remembered; further ones are ignored and counted."""
+
+    unknown_frames: int = 1_024
+    """Frames of unknown types that are ignored before the session ends: a newer peer sends a few, an attacker many."""
+
+    handshake_s: float = 5.0
+    """Seconds until READY. What an unproven connection may cost in time."""
+
+    join_s: float = 30.0
+    """The same with a join token: the shell writes a member record before it answers."""
+
+    ping_s: float = 10.0
+    """Seconds without a frame from the peer until we ask for one."""
+
+    silent_s: float = 30.0
+    """Seconds without a frame from the peer until the session ends as ``silent``."""
+
+    progress_s: float = 30.0
+    """Seconds in which a peer may take nothing of what waits for it; then it ends as ``no_progress`` (found within a quarter more)."""
+
+    defer_s: float = 2.0
+    """Seconds that a log is left to the peer that streams it already, without a segment from there, before we ask another peer too."""
+
+    def __post_init__(self) -> None:
+        if self.outbox_bytes < FRAME_BYTES_MAX:
+            raise ValueError(f"outbox_bytes {self.outbox_bytes} is less than one frame ({FRAME_BYTES_MAX})")
+        if self.window_bytes < SEGMENT_BYTES_MAX:
+            raise ValueError(f"window_bytes {self.window_bytes} is less than one segment ({SEGMENT_BYTES_MAX})")
+        if not 0 < self.ping_s < self.silent_s:
+            raise ValueError("ping_s has to be above 0 and below silent_s")

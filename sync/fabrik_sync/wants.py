@@ -1,0 +1,50 @@
+"""Which peer is asked for which log, so that a node with several peers does not fetch the same ops from each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fabrik_sync.ports import LogId
+
+__all__ = ["Wants"]
+
+
+@dataclass(slots=True)
+class _Take:
+    owner: object
+    up_to: int
+    at: float
+
+
+class Wants:
+    """One table per node, shared by its sessions. A take that brings nothing for ``defer_s`` may be overtaken."""
+
+    def __init__(self) -> None:
+        self._takes: dict[LogId, _Take] = {}
+
+    def take(self, log: LogId, owner: object, *, have_seq: int, up_to: int, now: float, defer_s: float) -> bool:
+        """True when ``owner`` shall fetch ``log``; False while another one does."""
+        held = self._takes.get(log)
+        if held is not None and held.owner is not owner and held.up_to > have_seq and now - held.at < defer_s:
+            return False
+        self._takes[log] = _Take(owner, up_to, now)
+        return True
+
+    def note(self, log: LogId, owner: object, *, up_to: int, now: float) -> None:
+        """A segment of ``log`` came from ``owner``, asked for or not."""
+        held = self._takes.get(log)
+        if held is None:
+            self._takes[log] = _Take(owner, up_to, now)
+        elif held.owner is owner:
+            held.up_to, held.at = max(held.up_to, up_to), now
+
+    def done(self, log: LogId, owner: object) -> None:
+        """``owner`` has nothing more of ``log`` to bring."""
+        held = self._takes.get(log)
+        if held is not None and held.owner is owner:
+            del self._takes[log]
+
+    def release(self, owner: object) -> None:
+        """``owner`` is gone: everything that it fetched is free."""
+        for log in [log for log, held in self._takes.items() if held.owner is owner]:
+            del self._takes[log]
