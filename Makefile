@@ -43,7 +43,7 @@ $(STAMPS)/sync: $(STAMPS)/venv sync/pyproject.toml
 
 $(STAMPS)/core: $(STAMPS)/sync pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
 	@command -v cargo >/dev/null || { echo "no cargo: install a Rust toolchain (see rust-version in Cargo.toml)" >&2; exit 1; }
-	PIP_NO_INDEX=1 $(VENV)/bin/maturin develop --release --locked --quiet
+	PIP_NO_INDEX=1 PIP_QUIET=1 $(VENV)/bin/maturin develop --release --locked --quiet
 	@touch $@
 
 test: test-rust test-python  ## everything that must pass: cargo test, then pytest
