@@ -1,7 +1,7 @@
-"""When this agent tries an item again. On its own clock, counted from what it saw itself; nothing here is written down.
+"""What this agent leaves alone for a while, besides what the node keeps back after a failed attempt.
 
-Three causes: an item with failed attempts waits after the last of them was seen; an item that was refused or lost waits here only;
-a rate limit stops the whole agent. The waits double up to a limit.
+On the agent's own clock, and nothing here is written down. An item that was refused is tried again after about a beat; an item whose
+run was lost through nobody's fault waits longer each time; a rate limit stops the whole agent, longer each time.
 """
 
 from __future__ import annotations
@@ -19,41 +19,45 @@ _DOUBLINGS_MAX = 30
 
 
 class Backoff:
-    """Memory is bounded by the candidates of the last :meth:`ready` call."""
+    """``base_s``: the first wait after a loss or a rate limit; ``refused_s``: after a refusal. Memory is bounded by the candidates of the last look."""
 
     def __init__(self, base_s: float, refused_s: float, rng: random.Random) -> None:
         self._base_s = base_s
         self._refused_s = refused_s
         self._rng = rng
-        self._attempts: dict[bytes, tuple[int, float]] = {}
-        """Item -> attempts as seen, and when they were first seen."""
-        self._avoid: dict[bytes, tuple[int, float]] = {}
-        """Item -> how often in a row it was in vain, and until when it is left alone."""
+        self._until: dict[bytes, float] = {}
+        self._losses: dict[bytes, int] = {}
         self._limits = 0
         self._closed_until = 0.0
 
     def ready(self, views: Sequence[ItemView], now: float) -> list[ItemView]:
-        """Those that may be tried now, in their order. Forgets every other item."""
-        ids = {view.id for view in views}
-        self._avoid = {item: entry for item, entry in self._avoid.items() if item in ids or entry[1] > now}
-        seen = {view.id: view.attempts for view in views if view.attempts > 0}
-        self._attempts = {item: entry if (entry := self._attempts.get(item)) and entry[0] == attempts else (attempts, now) for item, attempts in seen.items()}
-        return [] if now < self._closed_until else [view for view in views if self._ready_at(view.id) <= now]
+        """Those that may be tried now, in their order."""
+        return [] if self.is_closed(now) else [view for view in views if self._until.get(view.id, now) <= now]
 
     def next_s(self, views: Sequence[ItemView], now: float) -> float | None:
-        """Seconds until one of ``views`` becomes ready; None when that is not a question of waiting."""
-        times = [max(self._ready_at(view.id), self._closed_until) - now for view in views]
-        waiting = [wait for wait in times if wait > 0]
-        return min(waiting) if waiting else None
+        """Seconds until one more of ``views`` may be tried; None when that is not a question of waiting."""
+        waits = [wait for view in views if (wait := max(self._until.get(view.id, now), self._closed_until) - now) > 0]
+        return min(waits, default=None)
 
-    def in_vain(self, item: bytes, now: float) -> None:
-        """The item was refused, or a run of it was lost through nobody's fault."""
-        times, _ = self._avoid.get(item, (0, 0.0))
-        self._avoid[item] = (times + 1, now + self._rng.uniform(0.5, 1.0) * _doubled(self._refused_s, times))
+    def keep(self, items: set[bytes]) -> None:
+        """Forget every other item."""
+        self._until = {item: until for item, until in self._until.items() if item in items}
+        self._losses = {item: times for item, times in self._losses.items() if item in items}
+
+    def refused(self, item: bytes, now: float) -> None:
+        """Somebody else was faster, or nobody could be asked."""
+        self._until[item] = now + self._rng.uniform(0.5, 1.0) * self._refused_s
+
+    def lost(self, item: bytes, now: float) -> None:
+        """A run was lost, and neither the item nor the agent is to blame."""
+        times = self._losses.get(item, 0)
+        self._losses[item] = times + 1
+        self._until[item] = now + self._rng.uniform(0.75, 1.0) * _doubled(self._base_s, times)
 
     def went_well(self, item: bytes) -> None:
-        """A run ended without a rate limit and not in vain."""
-        self._avoid.pop(item, None)
+        """A run said something about the item: it is neither lost nor limited."""
+        self._until.pop(item, None)
+        self._losses.pop(item, None)
         self._limits = 0
 
     def rate_limited(self, now: float) -> None:
@@ -64,11 +68,6 @@ class Backoff:
     def is_closed(self, now: float) -> bool:
         """A rate limit is waited for."""
         return now < self._closed_until
-
-    def _ready_at(self, item: bytes) -> float:
-        attempts, since = self._attempts.get(item, (0, 0.0))
-        after_attempts = since + _doubled(self._base_s, attempts - 1) if attempts else 0.0
-        return max(after_attempts, self._avoid.get(item, (0, 0.0))[1])
 
 
 def _doubled(base_s: float, times: int) -> float:

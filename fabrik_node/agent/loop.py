@@ -14,8 +14,9 @@ from types import MappingProxyType
 
 from fabrik_node.agent.backoff import Backoff
 from fabrik_node.agent.child import SHIM_MARGIN_S
+from fabrik_node.agent.ending import KEEP_WORK_S
 from fabrik_node.agent.results import RESULT_RULES, Pause, Result
-from fabrik_node.agent.run import KEEP_WORK_S, AgentRun, RunReport
+from fabrik_node.agent.run import AgentRun, RunReport
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop
 from fabrik_node.domain.claims import Claim
@@ -152,7 +153,9 @@ class ClaimLoop:
     def _fill_slots(self) -> float | None:
         """Start what can be started; seconds until more can be, as far as that is a question of waiting."""
         now = self._setup.clock.now()
-        views = [view for view in self._setup.pipeline.candidates(self._setup.config.labels) if view.id not in self._tasks]
+        found = self._setup.pipeline.candidates(self._setup.config.labels)
+        self._backoff.keep({view.id for view in found} | set(self._tasks))
+        views = [view for view in found if view.id not in self._tasks]
         for view in self._backoff.ready(views, now)[: self._setup.config.slots - len(self._tasks)]:
             task = asyncio.create_task(self._claim_and_run(view.id), name=f"agent-{view.id.hex()}")
             self._tasks[view.id] = task
@@ -177,10 +180,10 @@ class ClaimLoop:
             claim = await setup.pipeline.claim(item, setup.config.name)
         except (Unreachable, GitFailed, Conflict, NotFound, Precondition):
             # Somebody else's, gone, or nobody to ask: all of it may be different at the next look.
-            self._backoff.in_vain(item, setup.clock.now())
+            self._backoff.refused(item, setup.clock.now())
             return
         if not isinstance(claim, Claim):
-            self._backoff.in_vain(item, setup.clock.now())
+            self._backoff.refused(item, setup.clock.now())
             return
         run = AgentRun(setup, item, claim, since)
         self._runs[run.row.run_id] = run
@@ -201,7 +204,7 @@ class ClaimLoop:
             case Pause.NOBODY:
                 self._backoff.went_well(report.item)
             case Pause.ITEM:
-                self._backoff.in_vain(report.item, now)
+                self._backoff.lost(report.item, now)
             case Pause.AGENT:
                 self._backoff.rate_limited(now)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
 from fabrik_node.domain.runs import RunState
 
-__all__ = ["EXIT_CODES", "RESULT_RULES", "SIGNALS", "ExitRule", "Pause", "Result", "ResultRule", "Verdict", "judge_exit"]
+__all__ = ["EXIT_CODES", "REASON_CHARS_MAX", "RESULT_RULES", "SIGNALS", "ExitRule", "Pause", "Result", "ResultRule", "Verdict", "judge_exit"]
 
 
 class Result(StrEnum):
@@ -59,6 +59,10 @@ RESULT_RULES: Mapping[Result, ResultRule] = {
 """Only ``agent_failed`` and ``timeout`` use up attempts: the others say nothing about the work."""
 
 
+REASON_CHARS_MAX = 1000
+"""Of a reason or hold: enough for a list of files, little enough for an op."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExitRule:
     """One line of the documented table (docs/howto/write-an-agent.md)."""
@@ -96,10 +100,19 @@ class Verdict:
     hold: str = ""
     merge_commit: bytes = b""
 
+    def __post_init__(self) -> None:
+        """Reasons quote git and other programs: they are cut, because they become part of ops."""
+        object.__setattr__(self, "reason", _cut(self.reason))
+        object.__setattr__(self, "hold", _cut(self.hold))
+
     @property
     def line(self) -> str:
         """Class and reason, as shown everywhere."""
         return f"{self.result}: {self.reason}"
+
+    def noting(self, note: str) -> Verdict:
+        """The same, with something that went wrong besides."""
+        return replace(self, reason=f"{self.reason}; {note}")
 
 
 def judge_exit(what: str, status: int) -> Verdict:
@@ -122,3 +135,8 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
         return f"signal {number}"
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= REASON_CHARS_MAX else f"{line[: REASON_CHARS_MAX - 4]} ..."

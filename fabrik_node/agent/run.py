@@ -13,24 +13,22 @@ from typing import Any
 
 from fabrik_node import __version__
 from fabrik_node.agent.command import CommandRunner
+from fabrik_node.agent.ending import clear_up, give_back, keep_work
 from fabrik_node.agent.environment import CommandContext
 from fabrik_node.agent.folder import RunFolder, one_line
 from fabrik_node.agent.results import RESULT_RULES, Result, Verdict
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop, Stopped, StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
-from fabrik_node.agent.walk import held_item, walk_back, walk_to_coding, walk_to_done
+from fabrik_node.agent.walk import held_item, walk_to_coding, walk_to_done
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Coding, Done, Merge, Qa
-from fabrik_node.errors import ClaimLost, FabrikError, GitFailed, IllegalMove, Internal, MergeConflict, NoCommits, NotFound, Unreachable
+from fabrik_node.errors import ClaimLost, GitFailed, IllegalMove, Internal, MergeConflict, NoCommits, NotFound, Unreachable
 from fabrik_node.ids import new_id, show_id
 from fabrik_node.ports import ItemView, Workspace
 
-__all__ = ["KEEP_WORK_S", "AgentRun", "Phase", "RunReport"]
-
-KEEP_WORK_S = 30.0
-"""For committing and pushing the work of a run that did not succeed: the remote may be away, and a stop has to end."""
+__all__ = ["AgentRun", "Phase", "RunReport"]
 
 
 class Phase(StrEnum):
@@ -97,13 +95,12 @@ class AgentRun:
         unsubscribe = pipeline.on_claim_lost(self.claim.claim_id, self._on_claim_lost)
         self._keeper.start()
         try:
-            verdict = await self._verdict()
-            await self._close(verdict)
+            verdict = await self._close(await self._verdict())
         finally:
             unsubscribe()
             await self._keeper.stop()
             pipeline.stop_renewing(self.claim.claim_id)
-        return RunReport(self.item, self.row.run_id, self._final)
+        return RunReport(self.item, self.row.run_id, verdict)
 
     def _on_claim_lost(self, reason: str) -> None:
         self.switch.throw(Stop(Result.SUPERSEDED, reason))
@@ -223,94 +220,35 @@ class AgentRun:
     def _done(self, commit: bytes) -> Done:
         return Done(self.setup.clock.wall_ms(), commit)
 
-    async def _close(self, verdict: Verdict) -> None:
-        """Keep the work, give the claim back, write the row down, clear up."""
-        self._final = verdict
+    async def _close(self, verdict: Verdict) -> Verdict:
+        """Keep the work, give the claim back, clear up, write the row down; the verdict with what went wrong on the way."""
         self.row = replace(self.row, phase=Phase.CLOSING)
-        if verdict.result is not Result.OK and self._workspace is not None:
-            await self._keep_work(self._workspace)
-        try:
-            await self._give_back()
-        except (ClaimLost, NotFound, IllegalMove) as error:
-            if isinstance(error, ClaimLost):
-                self._final = replace(self._final, result=Result.SUPERSEDED, reason=f"{self._final.line}; then {error}")
-            else:
-                self._add(str(error))
-        if self._workspace is not None and self._clears_up(verdict):
-            try:
-                await self._workspace.remove()
-            except (FabrikError, OSError) as error:
-                self._add(f"its worktree could not be removed: {error}")
-        await self._write_end()
-
-    async def _keep_work(self, workspace: Workspace) -> None:
-        if self._hurried:
-            self._add(f"its work is in {workspace.path}")
-            return
-        try:
-            async with asyncio.timeout(KEEP_WORK_S):
-                await workspace.keep_work(f"Work in progress of {one_line(self.claim.agent)}: {one_line(self._final.line)}")
-        except TimeoutError:
-            self._add(f"its work is in {workspace.path}: it could not be pushed within {KEEP_WORK_S:.0f} s")
-        except (FabrikError, OSError) as error:
-            self._add(f"its work is in {workspace.path}: it could not be pushed: {error}")
-
-    async def _give_back(self) -> None:
-        final = self._final
-        if final.result is Result.SUPERSEDED:
-            return  # no write of ours counts any more
-        if final.result is not Result.OK:
-            await walk_back(self.setup.pipeline, self.item, self.claim)
-        charges = RESULT_RULES[final.result].charges
-        hold, attempt = final.hold, self._attempts + 1
-        if charges and not hold and attempt >= self.setup.config.max_attempts:
-            hold = f"{attempt} of {self.setup.config.max_attempts} attempts failed; the last: {final.line}"
-        await self.setup.pipeline.finish(self.item, self.claim, final.line, self._outcome(), charge_attempt=charges, hold=hold)
-
-    def _outcome(self) -> dict[str, Any]:
-        final = self._final
-        facts: dict[str, Any] = {
-            "result": str(final.result),
-            "reason": final.reason,
+        workspace = self._workspace
+        if verdict.result is not Result.OK and workspace is not None:
+            verdict = await keep_work(workspace, self.claim, verdict, hurried=self._hurried)
+        facts = {
             "run": self.row.run_id,
             "agent": self.claim.agent,
-            "duration_ms": self._duration_ms(),
             "branch": self.row.branch,
-            "merge_commit": final.merge_commit,
+            "merge_commit": verdict.merge_commit,
+            "exit_code": verdict.exit_code,
+            "duration_ms": self._duration_ms(),
         }
-        known = {name: value for name, value in facts.items() if value not in {"", b""}}
-        return known if final.exit_code is None else known | {"exit_code": final.exit_code}
-
-    async def _write_end(self) -> None:
-        """``ended_ms`` is the start plus the time that really passed, so a corrected wall clock does not change the duration."""
+        verdict = await give_back(self.setup, self.item, self.claim, verdict, self._attempts, facts)
+        if workspace is not None:
+            verdict = await clear_up(self.setup, workspace, verdict)
         if self._folder is not None:
             try:
-                self._folder.say(self._final.line)
+                self._folder.say(verdict.line)
             except OSError as error:
-                self._add(f"its log is incomplete: {error}")
-        final = self._final
-        await self._note(
-            state=RESULT_RULES[final.result].state,
-            process=None,
-            ended_ms=self.row.started_ms + self._duration_ms(),
-            exit_code=final.exit_code,
-            reason=final.line,
-        )
+                verdict = verdict.noting(f"its log is incomplete: {error}")
+        state, ended_ms = RESULT_RULES[verdict.result].state, self.row.started_ms + self._duration_ms()
+        await self._note(state=state, process=None, ended_ms=ended_ms, exit_code=verdict.exit_code, reason=verdict.line)
+        return verdict
 
     def _duration_ms(self) -> int:
+        """Time that really passed: added to the start, it gives an end that a corrected wall clock does not falsify."""
         return max(0, round((self.setup.clock.now() - self._began) * 1000))
-
-    def _clears_up(self, verdict: Verdict) -> bool:
-        match self.setup.config.keep_worktrees:
-            case "always":
-                return False
-            case "failed":
-                return verdict.result is Result.OK
-            case "never":
-                return True
-
-    def _add(self, note: str) -> None:
-        self._final = replace(self._final, reason=f"{self._final.reason}; {note}")
 
     async def _note(self, **changes: Any) -> None:
         self.row = replace(self.row, **changes)

@@ -12,8 +12,7 @@ its own, with the run's log as stdout and stderr. It needs nothing but the stand
   and the node ends the rest (:mod:`fabrik_node.agent.members`).
 - Output is copied to the log up to ``ROOM`` bytes; then one line counts what was left out.
 - ``STATUS`` gets text lines: ``exited N``, ``signalled N`` or ``unstartable ERRNO TEXT``, and ``left N``, ``alive PIDS``, ``log TEXT``.
-
-Deadlines are an interval timer, so no clock is read here.
+- Deadlines are an interval timer, so no clock is read here.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import os
 import select
 import signal
 import sys
-from dataclasses import dataclass
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -36,15 +34,17 @@ HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.
 LOG_FD = 1
 
 
-@dataclass(frozen=True, slots=True)
 class ProcRow:
-    """What is needed of one line of ``/proc/<pid>/stat``."""
+    """What is needed of one line of ``/proc/<pid>/stat``. (A dataclass would double the start-up time.)"""
 
-    pid: int
-    parent: int
-    group: int
-    session: int
-    ended: bool
+    __slots__ = ("ended", "group", "parent", "pid", "session")
+
+    def __init__(self, pid: int, parent: int, group: int, session: int, *, ended: bool) -> None:
+        self.pid = pid
+        self.parent = parent
+        self.group = group
+        self.session = session
+        self.ended = ended
 
 
 def proc_table() -> list[ProcRow]:
@@ -61,7 +61,7 @@ def proc_table() -> list[ProcRow]:
         except OSError:  # it ended in between
             continue
         fields = stat[stat.rindex(b")") + 2 :].split()
-        rows.append(ProcRow(int(name), int(fields[1]), int(fields[2]), int(fields[3]), fields[0] in {b"Z", b"X", b"x"}))
+        rows.append(ProcRow(int(name), int(fields[1]), int(fields[2]), int(fields[3]), ended=fields[0] in {b"Z", b"X", b"x"}))
     return rows
 
 
@@ -227,10 +227,11 @@ class Shim:
             signal.setitimer(signal.ITIMER_REAL, self.grace_s)
             os.killpg(os.getpgrp(), signal.SIGTERM)  # in one step, so nobody escapes by forking; we only note it
             os.killpg(os.getpgrp(), signal.SIGCONT)  # a stopped process could not act on it
-            for pid in descendants(proc_table(), {os.getpid()}):
-                if _group(pid) != os.getpgrp():
-                    _send(pid, signal.SIGTERM)
-                    _send(pid, signal.SIGCONT)
+            table = proc_table()
+            inside = {row.pid for row in table if row.group == os.getpgrp()}
+            for pid in set(descendants(table, {os.getpid()})) - inside:
+                _send(pid, signal.SIGTERM)
+                _send(pid, signal.SIGCONT)
 
     def _kill(self) -> None:
         """SIGKILL to everybody but us, and again until nobody is left: some may fork in between."""
@@ -266,17 +267,10 @@ class Shim:
         return lines
 
 
-def _group(pid: int) -> int:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return 0
-
-
 def _send(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):  # gone already, or of another user: the report names it if it stays
+    except (ProcessLookupError, PermissionError):  # gone, or another user's: the report names it if it stays
         return
 
 
@@ -298,9 +292,7 @@ def main(arguments: list[str]) -> int:
     _tell(status, shim.run(arguments[5:]))
     if sys.platform != "linux":  # no walk over /proc: end the group as a whole, ourselves included
         os.killpg(os.getpgrp(), signal.SIGKILL)
-    if shim.main_status is None:
-        return 127
-    code = os.waitstatus_to_exitcode(shim.main_status)
+    code = 127 if shim.main_status is None else os.waitstatus_to_exitcode(shim.main_status)
     return code if code >= 0 else 128 - code
 
 

@@ -1,0 +1,72 @@
+"""The end of a run, step by step: keep its work, give its claim back, clear up. What does not go well is added to the verdict, not hidden."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from fabrik_node.agent.folder import one_line
+from fabrik_node.agent.results import RESULT_RULES, Result, Verdict
+from fabrik_node.agent.setup import AgentSetup
+from fabrik_node.agent.walk import walk_back
+from fabrik_node.domain.claims import Claim
+from fabrik_node.errors import ClaimLost, FabrikError, IllegalMove, NotFound
+from fabrik_node.ports import Workspace
+
+__all__ = ["KEEP_WORK_S", "clear_up", "give_back", "keep_work"]
+
+KEEP_WORK_S = 30.0
+"""For committing and pushing the work of a run that did not succeed: the remote may be away, and a stop has to end."""
+
+
+async def keep_work(workspace: Workspace, claim: Claim, verdict: Verdict, *, hurried: bool) -> Verdict:
+    """Commit and push what there is. ``hurried``: leave it in its worktree, because git does not answer."""
+    if hurried:
+        return verdict.noting(f"its work is in {workspace.path}")
+    try:
+        async with asyncio.timeout(KEEP_WORK_S):
+            await workspace.keep_work(f"Unfinished work of {one_line(claim.agent)}\n\n{one_line(verdict.line)}\n")
+    except TimeoutError:
+        return verdict.noting(f"its work is in {workspace.path}: it could not be pushed within {KEEP_WORK_S:.0f} s")
+    except (FabrikError, OSError) as error:
+        return verdict.noting(f"its work is in {workspace.path}: it could not be pushed: {error}")
+    return verdict
+
+
+async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdict, attempts: int, facts: dict[str, Any]) -> Verdict:
+    """Write the outcome and release the claim; out of the stages that say that somebody works on it, unless it is Done.
+
+    ``attempts`` is the number before this run; ``facts`` go into the outcome. A superseded run writes nothing: it would not count.
+    """
+    if verdict.result is Result.SUPERSEDED:
+        return verdict
+    charges = RESULT_RULES[verdict.result].charges
+    hold, attempt, most = verdict.hold, attempts + 1, setup.config.max_attempts
+    if charges and not hold and attempt >= most:
+        hold = f"{attempt} of {most} attempts failed; the last: {verdict.line}"
+    outcome = {"result": str(verdict.result), "reason": verdict.reason} | {name: value for name, value in facts.items() if value not in {None, "", b""}}
+    try:
+        if verdict.result is not Result.OK:
+            await walk_back(setup.pipeline, item, claim)
+        await setup.pipeline.finish(item, claim, verdict.line, outcome, charge_attempt=charges, hold=hold)
+    except ClaimLost as error:
+        return replace(verdict, result=Result.SUPERSEDED, reason=f"{verdict.line}; then {error}")
+    except (NotFound, IllegalMove) as error:
+        return verdict.noting(str(error))
+    return verdict
+
+
+async def clear_up(setup: AgentSetup, workspace: Workspace, verdict: Verdict) -> Verdict:
+    """Remove the worktree as ``keep_worktrees`` says. The branch stays in any case."""
+    match setup.config.keep_worktrees:
+        case "always":
+            return verdict
+        case "failed" if verdict.result is not Result.OK:
+            return verdict
+        case "failed" | "never":
+            try:
+                await workspace.remove()
+            except (FabrikError, OSError) as error:
+                return verdict.noting(f"its worktree could not be removed: {error}")
+            return verdict
