@@ -73,6 +73,15 @@ def _equal_lamports(admin: Author, bee: Author, cat: Author) -> list[bytes]:
     return [first, bee.cut(), cat.cut()]
 
 
+def _identical_ops(admin: Author, bee: Author, cat: Author) -> list[bytes]:
+    first = admit(admin)
+    again = Author(GENESIS, CAT, 2)
+    for author in (bee, cat, again):
+        author.op(title("same"), (5, SECOND, 1, {"why": "same"}, None), lamport=10)
+    assert bee.bodies == cat.bodies == again.bodies
+    return [first, *(author.cut() for author in sorted((bee, cat, again), key=lambda author: author.key.public, reverse=True))]
+
+
 def _one_op_twice_one_register(admin: Author, _bee: Author, _cat: Author) -> list[bytes]:
     admin.op(title("first"), title("second"))
     admin.op((1, ITEM, 3, [1], (0, 2, STRONG)), (1, ITEM, 3, [2], (0, 1, STRONG)))
@@ -267,6 +276,7 @@ SCENARIOS: list[tuple[str, Scenario]] = [
     ("empty", _empty),
     ("every field at its limit", _every_field),
     ("equal lamports: the digest decides", _equal_lamports),
+    ("byte-identical ops of two authors: the higher key and epoch have written it", _identical_ops),
     ("one op writes one register twice", _one_op_twice_one_register),
     ("a fence beats any clock", _fence_over_clock),
     ("a receipt beats any epoch", _receipt_over_epoch),

@@ -191,7 +191,7 @@ def _bad_segments(author: Author) -> list[tuple[str, bytes, str]]:
     def signed_over(message: bytes) -> bytes:
         return with_sig(ADMIN.sign(message))
 
-    head = segment_decode(author.segment(1, 2)).head
+    head, later = segment_decode(author.segment(1, 2)).head, segment_decode(author.segment(3, 4))
     layout = [1, public, 1, 1, START, sizes, sig]
     found = [(f"op: {name}", _single(body, lamport), "invalid_op") for name, body, lamport in _bad_ops()]
     found += [
@@ -222,13 +222,21 @@ def _bad_segments(author: Author) -> list[tuple[str, bytes, str]]:
         ("chain: a place left out", sign_segment(ADMIN, MESH, 1, 1, START, [first, author.bodies[2]]), "invalid_op"),
         ("chain: ops in the wrong order", sign_segment(ADMIN, MESH, 1, 1, START, [second, first]), "invalid_op"),
         ("chain: op twice", sign_segment(ADMIN, MESH, 1, 1, START, [first, first]), "invalid_op"),
-        ("chain: another prev under this signature", segment_encode(public, 1, 1, bytes(32), sizes, sig), "bad_signature"),
+        ("chain: starts elsewhere than at h_0", segment_encode(public, 1, 1, bytes(32), sizes, sig), "bad_signature"),
+        ("chain: starts elsewhere than at h_0, well signed", sign_segment(ADMIN, MESH, 1, 1, bytes(32), sizes), "invalid_op"),
+        ("chain: another prev under this signature", segment_encode(public, 1, 3, bytes(32), later.bodies, later.sig), "bad_signature"),
         ("chain: another body under this signature", segment_encode(public, 1, 1, START, [first, op_encode(2, 2)], sig), "bad_signature"),
         ("chain: last op dropped", segment_encode(public, 1, 1, START, [first], sig), "bad_signature"),
         ("signature: another mesh", sign_segment(ADMIN, ELSEWHERE, 1, 1, START, sizes), "bad_signature"),
-        ("signature: another author's key", segment_encode(OTHER.public, 1, 1, START, sizes, sig), "bad_signature"),
+        ("signature: start of another mesh", sign_segment(ADMIN, ELSEWHERE, 1, 1, log_start(ELSEWHERE, public, 1), sizes), "bad_signature"),
+        ("signature: another mesh, later in the log", sign_segment(ADMIN, ELSEWHERE, 1, 3, later.prev, later.bodies), "bad_signature"),
+        ("signature: another author's key", segment_encode(OTHER.public, 1, 3, later.prev, later.bodies, later.sig), "bad_signature"),
+        ("signature: another author's key and start", segment_encode(OTHER.public, 1, 1, log_start(MESH, OTHER.public, 1), sizes, sig), "bad_signature"),
+        ("signature: another author's key, first op", segment_encode(OTHER.public, 1, 1, START, sizes, sig), "bad_signature"),
         ("signature: made by another key", with_sig(segment_decode(sign_segment(OTHER, MESH, 1, 1, START, sizes)).sig), "bad_signature"),
-        ("signature: moved to another epoch", segment_encode(public, 2, 1, START, sizes, sig), "bad_signature"),
+        ("signature: moved to another epoch", segment_encode(public, 2, 3, later.prev, later.bodies, later.sig), "bad_signature"),
+        ("signature: moved to the start of another epoch", segment_encode(public, 2, 1, log_start(MESH, public, 2), sizes, sig), "bad_signature"),
+        ("signature: first op moved to another epoch", segment_encode(public, 2, 1, START, sizes, sig), "bad_signature"),
         ("signature: over another seq", signed_over(head_message(MESH, public, 1, 3, 2, head)), "bad_signature"),
         ("signature: over another lamport", signed_over(head_message(MESH, public, 1, 2, 3, head)), "bad_signature"),
         ("signature: over another head", signed_over(head_message(MESH, public, 1, 2, 2, START)), "bad_signature"),

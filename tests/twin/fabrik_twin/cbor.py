@@ -23,16 +23,14 @@ class Refused(Exception):
 
 
 class Map(Mapping[Any, Any]):
-    """A decoded map. Keys match by type as well: ``true`` is not ``1``."""
+    """A decoded map, in the order of its encoding."""
 
     def __init__(self, pairs: list[tuple[Any, Any]]) -> None:
         self.pairs = pairs
+        self._values = dict(pairs)
 
     def __getitem__(self, key: Any) -> Any:
-        for have, value in self.pairs:
-            if type(have) is type(key) and have == key:
-                return value
-        raise KeyError(key)
+        return self._values[key]
 
     def __iter__(self) -> Iterator[Any]:
         return iter([key for key, _ in self.pairs])
@@ -47,6 +45,11 @@ class Map(Mapping[Any, Any]):
 def pairs_of(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
     """Keys and values of a dict or of a :class:`Map`, in its order."""
     return value.pairs if isinstance(value, Map) else list(value.items())
+
+
+def is_label(key: Any) -> bool:
+    """What may be a map key: integers, byte strings and text."""
+    return isinstance(key, (int, bytes, str)) and not isinstance(key, bool)
 
 
 def encode(value: Any, depth: int = 0) -> bytes:
@@ -73,6 +76,8 @@ def encode(value: Any, depth: int = 0) -> bytes:
         if depth == DEPTH_MAX:
             raise Refused("nested too deep")
         if isinstance(value, Mapping):
+            if not all(is_label(key) for key, _ in pairs_of(value)):
+                raise Refused("a map key that is not an integer, bytes or text")
             pairs = sorted((encode(key, depth + 1), encode(item, depth + 1)) for key, item in pairs_of(value))
             return _head(MAP, len(pairs)) + b"".join(key + item for key, item in pairs)
         return _head(ARRAY, len(value)) + b"".join(encode(item, depth + 1) for item in value)
@@ -92,7 +97,7 @@ def decode(data: bytes) -> Any:
 def plain(value: Any) -> Any:
     """``value`` with dicts for maps, as the product shows it."""
     if isinstance(value, Map):
-        return {plain(key): plain(item) for key, item in value.pairs}
+        return {key: plain(item) for key, item in value.pairs}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
@@ -165,6 +170,8 @@ def _item(data: bytes, at: int, depth: int) -> tuple[Any, int]:
         items.append(item)
     if major == ARRAY:
         return items, at
+    if not all(is_label(key) for key in items[::2]):
+        raise Refused("a map key that is not an integer, bytes or text")
     keys = [encode(key) for key in items[::2]]
     if len(set(keys)) != len(keys):
         raise Refused("a map key twice")

@@ -161,10 +161,14 @@ class Touch:
         return (write.value[3], write.value[2], write.value[1]) if write.kind == CLAIM else write.fence
 
 
+def _rank(item: bytes, claim_id: bytes) -> bytes:
+    """32 bytes; the *lower* ranks higher."""
+    return digest(item + claim_id)
+
+
 def _height(item: bytes, fence: Fence | None) -> tuple[int, int, int]:
-    if fence is None:
-        return (0, 0, -1)
-    return (fence[0], fence[1], 2**256 - 1 - int.from_bytes(digest(item + fence[2]), "big"))
+    """What compares as the fence does; a missing one is below all."""
+    return (0, 0, -1) if fence is None else (fence[0], fence[1], 2**256 - 1 - int.from_bytes(_rank(item, fence[2]), "big"))
 
 
 def fence_beats(item: bytes, fence: Fence | None, other: Fence | None) -> bool:
@@ -175,7 +179,12 @@ def fence_beats(item: bytes, fence: Fence | None, other: Fence | None) -> bool:
 def _strength(touch: Touch) -> tuple[Any, ...]:
     write = touch.write
     state = write.value[4] if write.kind == CLAIM else 0
-    return (_height(write.id, touch.fence), state, touch.op.lamport, touch.op.digest, touch.index)
+    return (_height(write.id, touch.fence), state, *_place(touch))
+
+
+def _place(touch: Touch) -> tuple[Any, ...]:
+    """Total: an op does not name its author, so two authors can write the same bytes."""
+    return (touch.op.lamport, touch.op.digest, touch.index, touch.author, touch.epoch)
 
 
 class State:
@@ -195,7 +204,7 @@ class State:
         self.winners: dict[Place, Touch] = {}
         for place, found in touches.items():
             if place[0] == TOMBSTONE:
-                self.winners[place] = min(found, key=lambda touch: (touch.op.lamport, touch.op.digest, touch.index))
+                self.winners[place] = min(found, key=_place)
             elif not (place[0] in (ITEM, CLAIM) and place[1] in self.deleted):
                 self.winners[place] = max(found, key=_strength)
 
@@ -226,7 +235,7 @@ class State:
         buckets: list[list[tuple[bytes, bytes]]] = [[] for _ in range(256)]
         for place, touch in self.winners.items():
             fence = touch.fence
-            receipt, epoch, rank = (0, 0, b"") if fence is None else (fence[0], fence[1], digest(place[1] + fence[2]))
+            receipt, epoch, rank = (0, 0, b"") if fence is None else (fence[0], fence[1], _rank(place[1], fence[2]))
             key = encode(list(place))
             buckets[place[1][-1]].append((key, encode([receipt, epoch, rank, touch.op.lamport, touch.op.digest, touch.write.value])))
         joined = b"".join(derive("fabrik 2026 v1 state bucket", b"".join(key + entry for key, entry in sorted(bucket))) for bucket in buckets)

@@ -15,6 +15,7 @@ from fabrik_twin.cbor import Map, Refused, decode, encode
 LIMIT = 2**53
 EPOCH_MAX = 2**53 - 1
 OP_BYTES_MAX = 65_536
+"""Of an op body, a genesis record and an ephemeral message."""
 SEGMENT_BYTES_MAX = 262_144
 
 WRITE, GENESIS, OPENING = 1, 2, 3
@@ -235,10 +236,11 @@ def segment_decode(data: bytes) -> Segment:
 
 
 def segment_verify(mesh_id: bytes, data: bytes) -> Segment:
-    """The segment, when its signature verifies in this mesh. Raises :class:`Refused` or :class:`BadSignature`."""
+    """The segment, when it starts where a log of this mesh can and its signature verifies. Raises :class:`Refused` or :class:`BadSignature`."""
     segment = segment_decode(data)
     last = segment.ops[-1]
     verify(segment.author, head_message(mesh_id, segment.author, segment.epoch, last.seq, last.lamport, segment.head), segment.sig)
+    _require(segment.first_seq > 1 or segment.prev == log_start(mesh_id, segment.author, segment.epoch), "the first op does not start from h_0")
     return segment
 
 
@@ -269,6 +271,7 @@ def genesis_encode(admin: bytes, name: str, nonce: bytes, created_ms: int, extra
 def genesis_decode(data: bytes) -> Genesis:
     """Raises :class:`BadGenesis`."""
     try:
+        _require(len(data) <= OP_BYTES_MAX, "genesis record too large")
         fields = decode(data)
         _require(isinstance(fields, Map) and all(_is_uint(key, 1) for key in fields), "genesis is not a map with keys from 1")
         _require(all(number in fields for number in (1, 2, 3, 4, 5)), "a genesis field is missing")
@@ -292,6 +295,7 @@ def ephemeral_sign(key: Key, mesh_id: bytes, counter: int, payload: Any) -> byte
 
 def ephemeral_verify(mesh_id: bytes, data: bytes) -> tuple[bytes, int, Map]:
     """``(author, counter, payload)``. Raises :class:`Refused` or :class:`BadSignature`."""
+    _require(len(data) <= OP_BYTES_MAX, "ephemeral message too large")
     rows = decode(data)
     _require(isinstance(rows, list) and len(rows) == 5, "an ephemeral message is an array of 5")
     version, author, counter, payload, sig = rows

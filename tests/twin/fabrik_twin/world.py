@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fabrik_twin.cbor import Refused
 from fabrik_twin.merge import Log, State
 from fabrik_twin.op import Genesis, Op, advance, be64, derive, genesis_decode, log_start, segment_verify
 
@@ -39,7 +38,7 @@ class World:
         return advance(log_start(self.genesis.mesh_id, author, epoch), bodies[:seq])
 
     def offer(self, data: bytes, *, admit_all: bool = False) -> Verdict:
-        """Store what is new and fits. Raises :class:`Refused` or its BadSignature for bad bytes; then nothing has changed."""
+        """Store what is new and fits. Raises :class:`~fabrik_twin.cbor.Refused` or its BadSignature for bad bytes; then nothing has changed."""
         segment = segment_verify(self.genesis.mesh_id, data)
         log = (segment.author, segment.epoch)
         if not admit_all and not self.state.admitted(segment.author):
@@ -48,8 +47,6 @@ class World:
         if segment.first_seq > len(held) + 1:
             return Verdict("gap")
         if segment.prev != self.head(*log, segment.first_seq - 1):
-            if segment.first_seq == 1:
-                raise Refused("the first op does not start from this log's h_0")
             return Verdict("fork")
         overlap = held[segment.first_seq - 1 : segment.first_seq - 1 + len(segment.ops)]
         if any(have.body != op.body for have, op in zip(overlap, segment.ops, strict=False)):

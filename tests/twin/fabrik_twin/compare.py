@@ -1,0 +1,114 @@
+"""Puts a replica of the Rust core beside the twin: delivers to it, and says where the two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from fabrik_node import _core
+from fabrik_node.errors import FabrikError
+from fabrik_twin.cbor import Refused, encode, plain
+from fabrik_twin.world import Verdict, World
+
+
+def shown(replica: _core.Replica) -> dict[str, Any]:
+    """All that a replica says about itself as a whole. Equal before and after means that nothing happened."""
+    return {
+        "state": replica.state_digest().hex(),
+        "frontier": replica.frontier_digest().hex(),
+        "lamport": replica.lamport,
+        "ops": replica.ops,
+        "void": replica.voided,
+        "registers": replica.registers,
+        "heads": [(head.author, head.epoch, head.seq, head.head, head.clock) for head in replica.heads()],
+    }
+
+
+def expected(world: World) -> dict[str, Any]:
+    """The same of the twin."""
+    state = world.state
+    return {
+        "state": state.state_digest().hex(),
+        "frontier": world.frontier_digest().hex(),
+        "lamport": state.lamport,
+        "ops": sum(len(ops) for ops in world.logs.values()),
+        "void": len(state.void),
+        "registers": len(state.winners),
+        "heads": [(*log, len(world.logs[log]), world.head(*log), state.clocks[log]) for log in sorted(world.logs)],
+    }
+
+
+def registers(replica: _core.Replica, world: World) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Every register that the twin has, as both see it: value, fence, and where the winning write was made."""
+    ours, theirs = {}, {}
+    for place, touch in world.state.winners.items():
+        op = touch.op
+        theirs[place] = (encode(touch.write.value), plain(touch.write.value), op.lamport, op.digest, touch.author, touch.epoch, op.seq, op.wall_ms)
+        found = replica.get(*place)
+        ours[place] = found and (
+            _core.cbor_encode(found.value),
+            found.value,
+            found.lamport,
+            found.digest,
+            found.author,
+            found.epoch,
+            found.seq,
+            found.wall_ms,
+        )
+    return ours, theirs
+
+
+def same(replica: _core.Replica, world: World) -> None:
+    """Assert that both hold the same. Registers first: they say more than a digest."""
+    ours, theirs = registers(replica, world)
+    assert ours == theirs
+    assert shown(replica) == expected(world)
+
+
+def offer(replica: _core.Replica, data: bytes, *, admit_all: bool = False) -> Verdict | str:
+    """One segment to the core: what became of it, or the code of the error that refused it."""
+    try:
+        result = replica.chain(replica.verify([data]), admit_all=admit_all)
+    except FabrikError as error:
+        return error.code
+    replica.merge(result.chained)
+    if result.unknown:
+        return Verdict("unknown")
+    if result.gaps:
+        return Verdict("gap")
+    if result.forks:
+        return Verdict("fork")
+    stored = sum(chained.ops for chained in result.chained)
+    return Verdict("stored" if stored else "duplicate", stored, result.duplicates)
+
+
+def offer_twin(world: World, data: bytes, *, admit_all: bool = False) -> Verdict | str:
+    """One segment to the twin."""
+    try:
+        return world.offer(data, admit_all=admit_all)
+    except Refused as error:
+        return error.verdict
+
+
+def deliver(replica: _core.Replica, logs: Sequence[Sequence[bytes]], rng: Random) -> list[_core.Chained]:
+    """Every segment at least once, in any order, some twice, in batches of any size, again until all of it is in. What was stored."""
+    stored: list[_core.Chained] = []
+    waiting = [segment for log in logs for segment in log]
+    while waiting:
+        rng.shuffle(waiting)
+        before = replica.ops
+        left: list[bytes] = []
+        while waiting:
+            batch = [waiting.pop() for _ in range(min(len(waiting), rng.randint(1, 4)))]
+            if rng.random() < 0.3:
+                batch.append(rng.choice(batch))
+            result = replica.chain(replica.verify(batch))
+            assert result.forks == []
+            replica.merge(result.chained)
+            stored += result.chained
+            if result.gaps or result.unknown:
+                left.extend(batch)
+        assert replica.ops > before or not left, "no segment of a whole round fitted"
+        waiting = left
+    return stored
