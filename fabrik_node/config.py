@@ -15,14 +15,27 @@ import msgspec
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.errors import BadConfig
 
-__all__ = ["AgentConfig", "Config", "EventsConfig", "GitConfig", "LeaseConfig", "NodeConfig", "child_environment", "home_path", "load_config", "no_color", "user_paths"]
+__all__ = [
+    "AgentConfig",
+    "Config",
+    "EventsConfig",
+    "GitConfig",
+    "LeaseConfig",
+    "NodeConfig",
+    "check_config",
+    "child_environment",
+    "home_path",
+    "load_config",
+    "no_color",
+    "user_paths",
+]
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     pass
 
 
-class NodeConfig(_Table):
+class NodeConfig(_Table, frozen=True):
     """``[node]``: where to listen and whom to dial."""
 
     name: str = ""
@@ -32,7 +45,7 @@ class NodeConfig(_Table):
     """WebSocket URLs to dial besides those learned by joining."""
 
 
-class LeaseConfig(_Table):
+class LeaseConfig(_Table, frozen=True):
     """``[lease]``: seconds. See :class:`~fabrik_node.domain.leases.LeaseTiming`."""
 
     beat_s: float = 10.0
@@ -46,11 +59,14 @@ class LeaseConfig(_Table):
         if min(self.beat_s, self.ttl_s) <= 0 or min(self.grace_s, self.lock_delay_s, self.settle_s) < 0:
             raise BadConfig("[lease]: beat_s and ttl_s must be above 0, the others not below", "mend [lease] in config.toml")
         if self.beat_s * 2 > self.ttl_s * 0.8:
-            raise BadConfig(f"[lease]: ttl_s = {self.ttl_s:g} leaves no room for two beats of {self.beat_s:g} s before the holder stops itself at 80 %", "raise ttl_s or lower beat_s")
+            raise BadConfig(
+                f"[lease]: ttl_s = {self.ttl_s:g} leaves no room for two beats of {self.beat_s:g} s before the holder stops itself at 80 %",
+                "raise ttl_s or lower beat_s",
+            )
         return LeaseTiming(self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s)
 
 
-class GitConfig(_Table):
+class GitConfig(_Table, frozen=True):
     """``[git]``: the remote that work is merged into. Without one there is no arbiter and no merge."""
 
     remote: str = ""
@@ -59,7 +75,7 @@ class GitConfig(_Table):
     author_email: str = "fabrik-node@localhost"
 
 
-class AgentConfig(_Table):
+class AgentConfig(_Table, frozen=True):
     """``[agent]``: what a build agent runs. Commands are argument lists, or one string for the shell."""
 
     command: list[str] | str = ""
@@ -81,14 +97,14 @@ class AgentConfig(_Table):
     keep_worktrees: Literal["always", "failed", "never"] = "failed"
 
 
-class EventsConfig(_Table):
+class EventsConfig(_Table, frozen=True):
     """``[events]``: the exported stream."""
 
     rotate_bytes: int = 16_777_216
     keep_files: int = 4
 
 
-class Config(_Table):
+class Config(_Table, frozen=True):
     """The whole file."""
 
     node: NodeConfig = NodeConfig()
@@ -110,12 +126,13 @@ def load_config(path: Path) -> Config:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise BadConfig(f"{path}: {error}", f"mend {path}; every key is in docs/howto/configure.md") from error
+    return check_config(config, str(path))
+
+
+def check_config(config: Config, where: str) -> Config:
+    """The same config when its numbers make sense; raises :class:`BadConfig` naming ``where`` otherwise."""
     config.lease.timing()
-    _check_agent(path, config.agent)
-    return config
-
-
-def _check_agent(path: Path, agent: AgentConfig) -> None:
+    agent = config.agent
     wrong = [
         f"{name} must be {rule}"
         for name, rule, ok in (
@@ -129,7 +146,8 @@ def _check_agent(path: Path, agent: AgentConfig) -> None:
         if not ok
     ]
     if wrong:
-        raise BadConfig(f"{path}: [agent]: {'; '.join(wrong)}", f"mend {path}")
+        raise BadConfig(f"{where}: [agent]: {'; '.join(wrong)}", "every setting is in docs/howto/configure.md")
+    return config
 
 
 def home_path(flag: str | None) -> Path:

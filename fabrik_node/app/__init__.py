@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fabrik_node.cli.hooks import OfflineReader, ServeOptions
 
 __all__ = ["main"]
 
@@ -16,7 +18,7 @@ __all__ = ["main"]
 class Hooks:
     """What the command line may ask of the product without importing it (``fabrik_node.cli.hooks``)."""
 
-    def serve(self, home: Path, options: Any) -> int:
+    def serve(self, home: Path, options: ServeOptions) -> int:
         """Run the node in the foreground; the exit status."""
         from fabrik_node.app.serving import serve
 
@@ -34,19 +36,19 @@ class Hooks:
 
         return join(home, token, name=name)
 
-    def offline(self, home: Path) -> Any:
+    def offline(self, home: Path) -> OfflineReader:
         """Reads from the store, with no node running."""
         from fabrik_node.app.offline import OfflineReader
 
         return OfflineReader(home)
 
-    def lock_show(self, home: Path) -> Mapping[str, Any]:
+    def lock_show(self, home: Path) -> dict[str, Any]:
         """Who owns this home."""
         from fabrik_node.app.setup import lock_show
 
         return lock_show(home)
 
-    def lock_clear(self, home: Path) -> Mapping[str, Any]:
+    def lock_clear(self, home: Path) -> dict[str, Any]:
         """Forget a dead owner."""
         from fabrik_node.app.setup import lock_clear
 

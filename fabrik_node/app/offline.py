@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fabrik_node._core import Replica
-from fabrik_node.app.opening import load_mesh
+from fabrik_node.app.opening import Mesh, load_mesh
 from fabrik_node.clock import SystemClock
 from fabrik_node.errors import NoNode
 from fabrik_node.paths import HomePaths
+from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.reading import Reader
-from fabrik_node.service.service import event_json
-from fabrik_node.store.readonly import open_readonly
+from fabrik_node.store.readonly import ReadonlyStore, open_readonly
 
 __all__ = ["OfflineReader"]
 
@@ -31,20 +31,42 @@ class OfflineReader:
         """Answer a read. Raises :class:`NoNode` for anything that needs a running node."""
         return asyncio.run(self._call(op, args))
 
+    def stream(self, op: str, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """What is there now, then the end."""
+        yield from asyncio.run(self._stream(op, args))
+
+    async def _stream(self, op: str, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+        mesh = load_mesh(self._paths)
+        async with await open_readonly(self._paths.store, mesh_id=mesh.record.mesh_id) as store:
+            match op:
+                case "events":
+                    last, _ = await store.events_upto()
+                    after, limit = int(args.get("after") or 0), int(args.get("limit") or 0)
+                    return [event_json(event) for event in await store.events(after, limit or max(1, last - after))]
+                case "runs.logs":
+                    reader = await self._reader(mesh, store)
+                    return [part async for part in run_log(reader, mesh.key.public, {**args, "follow": False})]
+                case _:
+                    raise NoNode(f"no node is running on {self._paths.home}", _START)
+
     async def _call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
         mesh = load_mesh(self._paths)
-        clock = SystemClock()
         async with await open_readonly(self._paths.store, mesh_id=mesh.record.mesh_id) as store:
-            if op == "events":
-                found = await store.events(int(args.get("after") or 0), int(args.get("limit") or 10_000))
-                return {"events": [event_json(event) for event in found]}
-            replica = Replica(mesh.genesis)
-            async for batch in store.load():
-                replica.load([row.data for row in batch])
-            reader = Reader(
-                replica=replica, genesis=mesh.record, store=store, clock=clock, own=mesh.key.public, source="store", as_of_ms=await store.last_op_ms()
-            )
-            operation = reader.operations.get(op)
+            operation = (await self._reader(mesh, store)).operations.get(op)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)
             return await operation(args)
+
+    async def _reader(self, mesh: Mesh, store: ReadonlyStore) -> Reader:
+        replica = Replica(mesh.genesis)
+        async for batch in store.load():
+            replica.load([row.data for row in batch])
+        return Reader(
+            replica=replica,
+            genesis=mesh.record,
+            store=store,
+            clock=SystemClock(),
+            own=mesh.key.public,
+            source="store",
+            as_of_ms=await store.last_op_ms(),
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ from fabrik_node.app.opening import make_home
 from fabrik_node.clock import SystemClock
 from fabrik_node.ids import show_key
 from fabrik_node.paths import HomePaths
+from fabrik_node.process import boot_id, is_alive
 from fabrik_node.service.views import fingerprint
+from fabrik_node.store.owner import Owner, clear_owner, read_owner
 
 __all__ = ["default_name", "init", "lock_clear", "lock_show"]
 
@@ -34,3 +35,22 @@ def init(home: Path, *, name: str, mesh: str) -> dict[str, Any]:
         "mesh": made.record.name,
         "mesh_id": show_key(made.record.mesh_id),
     }
+
+
+def lock_show(home: Path) -> dict[str, Any]:
+    """Who owns the home, or owned it and died."""
+    owner = read_owner(home)
+    if owner is None:
+        return {"home": str(home), "owned": False, "alive": None, "owner": None}
+    here = owner.process.boot_id == boot_id() or owner.host == socket.gethostname()
+    return {"home": str(home), "owned": True, "alive": is_alive(owner.process) if here else None, "owner": _owner_json(owner)}
+
+
+def lock_clear(home: Path) -> dict[str, Any]:
+    """Forget an owner that is gone. Raises OwnedElsewhere while it lives."""
+    owner = clear_owner(home)
+    return {"home": str(home), "cleared": owner is not None, "owner": None if owner is None else _owner_json(owner)}
+
+
+def _owner_json(owner: Owner) -> dict[str, Any]:
+    return {"pid": owner.process.pid, "host": owner.host, "started": owner.started, "socket": owner.socket}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, TypeAlias, assert_never
 
-from fabrik_node.errors import IllegalMove, InvalidOp, NoCommits, UsageError
+from fabrik_node.errors import FabrikError, IllegalMove, InvalidOp, NoCommits, UsageError
 
 __all__ = [
     "REASON_NAMES",
@@ -92,7 +92,9 @@ class Merge:
     def __post_init__(self) -> None:
         """Raises :class:`NoCommits` for zero commits ahead."""
         if self.commits_ahead < 1:
-            raise NoCommits(f"branch {self.feature_branch!r} is {self.commits_ahead} commits ahead: there is nothing to merge", "commit the work on the branch first")
+            raise NoCommits(
+                f"branch {self.feature_branch!r} is {self.commits_ahead} commits ahead: there is nothing to merge", "commit the work on the branch first"
+            )
         if not self.feature_branch:
             raise UsageError("a merge needs the name of its feature branch", "--branch NAME")
 
@@ -186,9 +188,10 @@ def decode_stage(value: list[Any]) -> Stage:
         cls = STAGE_TYPES[value[0]]
         if cls is Archived:
             return Archived(value[1], ArchiveReason(value[2]))
-        return cls(*value[1:])
-    except (IndexError, TypeError, ValueError) as error:
+        stage: Stage = cls(*value[1:])
+    except (IndexError, TypeError, ValueError, FabrikError) as error:
         raise InvalidOp(f"stage value {value!r} is of a newer version", "upgrade this node") from error
+    return stage
 
 
 def stage_fields(stage: Stage) -> dict[str, Any]:

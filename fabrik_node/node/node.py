@@ -13,7 +13,7 @@ from fabrik_node._core import Chained, Change, Head, Replica, SigningKey, Write,
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind, MemberField, Role
-from fabrik_node.errors import AuthError, FabrikError
+from fabrik_node.errors import AuthError, BrokenStore, FabrikError
 from fabrik_node.ids import show_key
 from fabrik_node.node.board import Board
 from fabrik_node.node.happenings import happenings
@@ -31,20 +31,19 @@ class Node:
     Invariants: an op is durable before it is merged, merged before it is published; nothing is published that is not durable.
     """
 
-    def __init__(  # noqa: PLR0913 - the composition root names every part once
-        self, *, replica: Replica, store: OpStore, key: SigningKey, epoch: int, start: int, clock: Clock, timing: LeaseTiming, sink: EventSink, boot_id: str
+    def __init__(
+        self, *, replica: Replica, store: OpStore, key: SigningKey, start: int, clock: Clock, timing: LeaseTiming, sink: EventSink, boot_id: str
     ) -> None:
         self.replica = replica
         self.store = store
         self.clock = clock
         self.timing = timing
-        self.epoch = epoch
         self.boot_id = boot_id
         self.board = Board(replica)
         self.leases = LeaseTable(timing)
         self.stream = EventStream(store, sink, clock)
         self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self._is_holder)
-        self.writer = Writer(replica, store, key, epoch, clock, self._publish)
+        self.writer = Writer(replica, store, key, clock, self._publish)
         self.key = key
         self.forks = 0
         self.refused_segments = 0
@@ -75,6 +74,12 @@ class Node:
             changes = self.replica.merge(self.replica.chain(verified, admit_all=True).chained)
             self.stream.tell(happenings(changes, self._names), late[-1].pos)
             self._names = self.board.names()
+        own = [head.epoch for head in self.replica.heads() if head.author == self.public]
+        if not own:
+            raise BrokenStore(
+                "the store holds no op of this node, though its key was used before", "restore the store; or make a new node: fabrik-node init in an empty home"
+            )
+        self.writer.epoch = max(own)
         now = self.clock.now()
         for _, claim in self.board.claims():
             if claim.held:
@@ -123,6 +128,11 @@ class Node:
     async def peers_moved(self) -> None:
         """Returns at the next change of a peer's state."""
         await self._peers_moved.wait()
+
+    @property
+    def epoch(self) -> int:
+        """Of our own log."""
+        return self.writer.epoch
 
     def beat_now(self) -> None:
         """Publish presence without waiting for the next beat. From the event loop only."""

@@ -255,7 +255,7 @@ class NodePipeline:
         failed = self._failed_at.get(view.id)
         if failed is None or view.attempts == 0:
             return 0.0
-        return failed + min(self._backoff_s * 2 ** (view.attempts - 1), _BACKOFF_S_MAX)
+        return failed + min(self._backoff_s * 2.0 ** min(view.attempts - 1, 16), _BACKOFF_S_MAX)
 
     def _must_win(self, item: bytes, claim: Claim) -> None:
         now = self._node.board.claim(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from fabrik_node.clock import Clock
@@ -17,8 +18,8 @@ _PAGE = 500
 class EventSink(Protocol):
     """Where numbered events go besides the store: the exported file."""
 
-    def write(self, events: Sequence[Event]) -> None:
-        """Append, in order. Raises :class:`~fabrik_node.errors.FabrikError`."""
+    async def catch_up(self, store: OpStore) -> int:
+        """Write every event of the store that the export lacks; how many. Raises :class:`~fabrik_node.errors.StoreFailed`."""
         ...
 
 
@@ -39,6 +40,7 @@ class EventStream:
     async def start(self) -> int:
         """Read where the stream stands; the ``pos`` up to which stored ops have had their events."""
         self._last, self._upto_pos = await self._store.events_upto()
+        await self._sink.catch_up(self._store)
         return self._upto_pos
 
     def tell(self, events: Sequence[Event], upto_pos: int = 0) -> None:
@@ -65,7 +67,7 @@ class EventStream:
             upto = self._upto_pos
             numbered = await self._store.append_events(queued, upto)
             if numbered:
-                self._sink.write(numbered)
+                await self._sink.catch_up(self._store)
                 async with self._told:
                     self._last = numbered[-1].seq
                     self._told.notify_all()
@@ -88,7 +90,10 @@ class EventStream:
             if not follow:
                 return
             async with self._told:
-                await self._told.wait_for(lambda seen=after: self._last > seen)
+                await self._told.wait_for(partial(self._is_beyond, after))
+
+    def _is_beyond(self, seq: int) -> bool:
+        return self._last > seq
 
     @property
     def last(self) -> int:

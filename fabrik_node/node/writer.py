@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from fabrik_node._core import Chained, ChainResult, Change, Replica, SigningKey, Verified, Write
 from fabrik_node.clock import Clock
@@ -60,11 +61,12 @@ class Writer:
     After a failed persist every call raises the same :class:`StoreFailed`: the node must stop (``failed`` says why).
     """
 
-    def __init__(self, replica: Replica, store: OpStore, key: SigningKey, epoch: int, clock: Clock, publish: Callable[[Committed], None]) -> None:
+    def __init__(self, replica: Replica, store: OpStore, key: SigningKey, clock: Clock, publish: Callable[[Committed], None]) -> None:
         self._replica = replica
         self._store = store
         self._key = key
-        self._epoch = epoch
+        self.epoch = 0
+        """Of our own log; set before the first submit."""
         self._clock = clock
         self._publish = publish
         self._waiting = _Waiting()
@@ -122,13 +124,14 @@ class Writer:
 
     def _fail(self, error: FabrikError) -> None:
         self.failed = error
-        for waiting in (*self._waiting.local, *self._waiting.remote):
-            if not waiting.done.done():
-                waiting.done.set_exception(error)
+        dones: list[asyncio.Future[Any]] = [*(each.done for each in self._waiting.local), *(each.done for each in self._waiting.remote)]
+        for done in dones:
+            if not done.done():
+                done.set_exception(error)
         self._waiting = _Waiting()
 
     async def _local_batch(self) -> None:
-        draft = self._replica.draft(self._key, self._epoch)
+        draft = self._replica.draft(self._key, self.epoch)
         keys: set[Hashable] = set()
         accepted: list[tuple[_Local, list[Chained]]] = []
         deferred: deque[_Local] = deque()

@@ -32,7 +32,7 @@ _LIST_MAX = 10_000
 class Reader:
     """``source`` is ``node`` or ``store``; ``as_of_ms`` None means now. ``leases``, ``heard`` and ``peers`` exist only on a running node."""
 
-    def __init__(  # noqa: PLR0913 - one argument for each thing that is read
+    def __init__(
         self,
         *,
         replica: Replica,
@@ -134,7 +134,7 @@ class Reader:
 
     # ---- operations -----------------------------------------------------------------------------
 
-    async def status(self, args: Mapping[str, Any]) -> dict[str, Any]:
+    async def status(self, _args: Mapping[str, Any]) -> dict[str, Any]:
         """The replica's own figures; a running node adds its own."""
         stages = Counter(view.stage.name for view in self.board.items())
         own = [head for head in self.replica.heads() if head.author == self._own]
@@ -187,9 +187,8 @@ class Reader:
         self.views()
         changes: list[dict[str, Any]] = []
         async for batch in self._store.load():
-            for touch in history([row.data for row in batch], item):
-                if touch.kind in (Kind.ITEM, Kind.CLAIM, Kind.TOMBSTONE):
-                    changes.append(self._touch(item, touch))
+            touched = history([row.data for row in batch], item)
+            changes += [self._touch(item, touch) for touch in touched if touch.kind in (Kind.ITEM, Kind.CLAIM, Kind.TOMBSTONE)]
         changes.sort(key=lambda change: (change["lamport"], change["digest"]))
         return self.stamp({"id": show_id(item), "changes": changes})
 
@@ -250,7 +249,7 @@ class Reader:
             found.append({"id": show_id(item), "at": iso(at), "by": by, "reason": str(said.get("reason", ""))})
         return self.stamp({"tombstones": _limited(found, args), "total": len(found)})
 
-    async def nodes_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
+    async def nodes_list(self, _args: Mapping[str, Any]) -> dict[str, Any]:
         """Members with what was last heard of each. ``alive``: heard within three beats; None when nobody listens."""
         self.views()
         now, heard = self._clock.now(), self._heard()

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import codecs
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from fabrik_node import __version__
-from fabrik_node.clock import iso
-from fabrik_node.domain.runs import FINAL_STATES
 from fabrik_node.domain.schema import Role
 from fabrik_node.domain.token import JoinToken
-from fabrik_node.errors import AuthError, NotFound, Precondition, UsageError
-from fabrik_node.ids import show_id
+from fabrik_node.errors import AuthError, Precondition, UsageError
 from fabrik_node.node.node import Node
-from fabrik_node.ports import Arbiter, Event, Invite
+from fabrik_node.ports import Arbiter, Invite
+from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.writing import ItemWriter
 
-__all__ = ["AgentView", "Service", "event_json"]
+__all__ = ["AgentView", "Service"]
 
-_LOG_CHUNK = 65_536
 _TTL_S_MAX = 30 * 86_400
 
 
@@ -35,15 +30,10 @@ class AgentView(Protocol):
         ...
 
 
-def event_json(event: Event) -> dict[str, Any]:
-    """One line of the stream."""
-    return {"seq": event.seq, "at": iso(event.wall_ms), "type": event.type, **event.data}
-
-
 class Service:
     """``genesis`` is the mesh's record; ``listen_url`` where peers can reach us (empty: they can not)."""
 
-    def __init__(  # noqa: PLR0913 - the composition root names every part once
+    def __init__(
         self,
         *,
         node: Node,
@@ -87,7 +77,7 @@ class Service:
             case "events":
                 return self._events(args)
             case "runs.logs":
-                return self._logs(args)
+                return run_log(self._reader, self._node.public, args)
             case _:
                 raise UsageError(f"this node knows no stream {op!r}", "fabrik-node version")
 
@@ -134,32 +124,6 @@ class Service:
             raise UsageError(f"there is no event {after} yet: the newest is {self._node.stream.last}", f"fabrik-node events --after {self._node.stream.last}")
         async for event in self._node.stream.follow(after, follow=bool(args.get("follow")), limit=limit):
             yield event_json(event)
-
-    async def _logs(self, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        row = await self._reader.find_run(str(args.get("id", "")))
-        if row.node != self._node.public:
-            owner = self._node.name_of(row.node)
-            raise Precondition(f"the log of run {show_id(row.run_id)} lies on its own node, {owner}", f"run fabrik-node runs logs {show_id(row.run_id)} there")
-        path, follow = Path(row.log), bool(args.get("follow"))
-        if not path.is_file():
-            raise NotFound(f"the log file {path} is gone", f"fabrik-node runs show {show_id(row.run_id)}")
-        offset = args.get("offset") or 0
-        if not isinstance(offset, int) or offset < 0:
-            raise UsageError("offset is a number from 0", "fabrik-node runs logs ID")
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        with path.open("rb") as file:
-            file.seek(offset)
-            while True:
-                ended = (await self._reader.find_run(show_id(row.run_id))).state in FINAL_STATES
-                while chunk := file.read(_LOG_CHUNK):
-                    offset += len(chunk)
-                    yield {"offset": offset, "text": decoder.decode(chunk)}
-                if ended or not follow:
-                    return
-                await asyncio.sleep(self.LOG_POLL_S)
-
-    LOG_POLL_S = 0.2
-    """A followed log file is looked at this often: files have no portable change notice."""
 
 
 def _role(text: str) -> Role:

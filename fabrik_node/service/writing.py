@@ -176,7 +176,7 @@ class ItemWriter:
                 continue
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise UsageError(f"{name} must be of type {kind.__name__}", "fabrik-node items --help")
-            if name == "title" and not value.strip():
+            if name == "title" and not str(value).strip():
                 raise UsageError("an item needs a title", "fabrik-node items add TITLE")
             writes.append((Kind.ITEM, item, number, value, None))
         needed = args.get("depends_on")

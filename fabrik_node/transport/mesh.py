@@ -22,16 +22,25 @@ from fabrik_node.ports import PeerStatus, Replication
 from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
 from fabrik_node.transport.address import SYNC_PATH, ListenAddress
 from fabrik_node.transport.link import Link, LinkEnd
-from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Head, Hub, Join, LogId, Reason, Refused, Session
+from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Head, Hub, Join, LogId, Reason, Refused, Session, Status
 
-__all__ = ["Mesh"]
+__all__ = ["DialEnd", "Mesh"]
 
 INBOUND_MAX = 128
 """Connections that others opened; further ones are refused until one ends."""
 _QUEUE_FRAMES = 4
 """Frames that wait in a socket's buffer before reading from it stops."""
+_FLUSH_LOOK_S = 0.02
 _STRANGER_HINT = "ask the mesh's admin for a token (fabrik-node invite), then: fabrik-node join TOKEN"
 _log = logging.getLogger("fabrik_node.transport")
+
+
+@dataclass(frozen=True, slots=True)
+class DialEnd:
+    """How a dial ended before its first sync was done. ``refused``: by one of the two sides, for a reason; ``detail`` is one line."""
+
+    refused: bool
+    detail: str
 
 
 @dataclass(slots=True)
@@ -96,10 +105,13 @@ class Mesh:
             raise PortInUse(f"can not listen on {address.host}:{address.port}: {error.strerror or error}", "--listen 127.0.0.1:0 takes a free port") from error
         return address.url(next(iter(self._server.sockets)).getsockname()[1])
 
-    def dial(self, url: str, key: bytes = b"", join: Join | None = None) -> None:
-        """Keep a connection to this address. ``key`` empty: any member may answer. Known addresses are left as they are."""
+    def dial(self, url: str, key: bytes = b"", invitation: tuple[bytes, bytes] | None = None) -> None:
+        """Keep a connection to this address. ``key`` empty: any member may answer. Known addresses are left as they are.
+
+        ``invitation``: token id and secret, used while we are not a member.
+        """
         if url not in self._dials:
-            dial = _Dial(url, key, join, Backoff(self._rng))
+            dial = _Dial(url, key, None if invitation is None else Join(*invitation), Backoff(self._rng))
             self._dials[url] = dial
             dial.task = asyncio.create_task(self._keep(dial), name=f"dial {url}")
 
@@ -108,7 +120,7 @@ class Mesh:
         """How many addresses are kept."""
         return len(self._dials)
 
-    async def first_sync(self, url: str) -> LinkEnd | None:
+    async def first_sync(self, url: str) -> DialEnd | None:
         """Wait until everything that this peer had is here: None. Or how it ended before that."""
         dial = self._dials[url]
         waiting = [asyncio.ensure_future(dial.caught_up.wait()), asyncio.ensure_future(dial.ended.wait())]
@@ -117,7 +129,16 @@ class Mesh:
         finally:
             for each in waiting:
                 each.cancel()
-        return None if dial.caught_up.is_set() else dial.end
+        return None if dial.caught_up.is_set() else DialEnd(isinstance(dial.end, Refused), dial.detail)
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until every connected peer has all that we have, at most ``timeout_s``; whether that came true."""
+        deadline = self._clock.now() + timeout_s
+        while any(self._is_owed(session.status()) for session in self._hub.sessions):
+            if self._clock.now() >= deadline:
+                return False
+            await asyncio.sleep(_FLUSH_LOOK_S)
+        return True
 
     async def close(self) -> None:
         """End every connection and dial nobody any more."""
@@ -297,6 +318,10 @@ class Mesh:
     def _on_ephemeral(self, author: bytes, counter: int, message: bytes) -> None:
         if self._hub.handle_ephemeral(author, counter, message):
             self._kick_all()
+
+    @staticmethod
+    def _is_owed(status: Status) -> bool:
+        return status.lag_out > 0 or status.outbox_bytes > 0 or status.unacked_bytes > 0
 
     def _kick(self, session: Session) -> None:
         entry = self._links.get(session)

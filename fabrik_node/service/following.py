@@ -1,0 +1,62 @@
+"""What is followed rather than asked once: events, and the logs of runs."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fabrik_node.clock import iso
+from fabrik_node.domain.runs import FINAL_STATES
+from fabrik_node.errors import NotFound, Precondition, UsageError
+from fabrik_node.ids import show_id
+from fabrik_node.ports import Event
+from fabrik_node.service.reading import Reader
+
+__all__ = ["event_json", "run_log"]
+
+_CHUNK_BYTES = 65_536
+_LOOK_S = 0.2
+"""A followed log file is looked at this often: files have no portable notice of change."""
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """One line of the event stream."""
+    return {"seq": event.seq, "at": iso(event.wall_ms), "type": event.type, **event.data}
+
+
+async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """The output of a run on this node, from ``offset`` (bytes); with ``follow`` until the run is over.
+
+    Raises :class:`Precondition` for a run of another node, :class:`NotFound` when the file is gone.
+    """
+    row = await reader.find_run(str(args.get("id", "")))
+    run_id, offset, follow = show_id(row.run_id), args.get("offset") or 0, bool(args.get("follow"))
+    if row.node != own:
+        reader.views()
+        raise Precondition(f"the log of run {run_id} lies on its own node, {reader.name_of(row.node)}", f"there: fabrik-node runs logs {run_id}")
+    if not isinstance(offset, int) or offset < 0:
+        raise UsageError("offset is a number from 0", f"fabrik-node runs logs {run_id}")
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while True:
+        ended = (await reader.find_run(run_id)).state in FINAL_STATES
+        while chunk := await asyncio.to_thread(_chunk, Path(row.log), offset):
+            offset += len(chunk)
+            yield {"offset": offset, "text": decoder.decode(chunk)}
+        if ended or not follow:
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+def _chunk(path: Path, offset: int) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise NotFound(f"the log file {path} can not be read: {error.strerror}", "fabrik-node runs list") from error
+    try:
+        return os.pread(descriptor, _CHUNK_BYTES, offset)
+    finally:
+        os.close(descriptor)
