@@ -73,6 +73,7 @@ def connect_sync(path: Path, mode: Mode) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_size_limit = 67108864")  # the log file shrinks to this after a bulk load
         else:
             connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA schema_version").fetchone()  # meets the write-ahead log now, and what may be wrong with it
     except BaseException:
         connection.close()
         raise
