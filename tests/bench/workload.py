@@ -1,0 +1,86 @@
+"""One author's log of work items, made with the real core: what a busy pipeline leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fabrik_node._core import SEGMENT_BYTES_MAX, Chained, Replica, SigningKey, cbor_encode, coalesce, genesis_encode
+from fabrik_node.domain.schema import ItemField, Kind
+
+if TYPE_CHECKING:
+    from fabrik_node._core import Write
+
+__all__ = ["OPS_PER_ITEM", "Workload", "item_write", "make_workload"]
+
+OPS_PER_ITEM = 10
+"""A title, and then changes of priority, labels and body, as people and agents make them."""
+_DRAFT_OPS = 5_000
+WALL_MS = 1_780_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """``singles``: one signed op each. ``segments``: the same ops, joined to full segments with one signature each."""
+
+    genesis: bytes
+    segments: list[bytes]
+    singles: list[bytes]
+    ops: int
+    value_bytes: int
+
+
+def item_write(number: int) -> Write:
+    """The write of op ``number`` of the log."""
+    item, turn = divmod(number, OPS_PER_ITEM)
+    key = item.to_bytes(16, "big")
+    match turn:
+        case 0:
+            return (Kind.ITEM, key, ItemField.TITLE, f"Item {item}: one of very many in this log", None)
+        case 1:
+            return (Kind.ITEM, key, ItemField.CREATED_MS, WALL_MS + number, None)
+        case 2:
+            return (Kind.ITEM, key, ItemField.LABELS, ["python", "bench"], None)
+        case 3:
+            return (Kind.ITEM, key, ItemField.BODY, "What is to be done, in a sentence or two, as an agent finds it in its prompt.", None)
+        case _:
+            return (Kind.ITEM, key, ItemField.PRIORITY, turn * 1000 + item % 7, None)
+
+
+def append_ops(replica: Replica, key: SigningKey, epoch: int, ops: int) -> Iterator[tuple[list[Chained], int]]:
+    """Sign ``ops`` ops onto the log, in batches that are merged into ``replica``: ``(chained, bytes of their values)``."""
+    number = 0
+    while number < ops:
+        draft = replica.draft(key, epoch)
+        batch: list[Chained] = []
+        values = 0
+        for number in range(number, min(ops, number + _DRAFT_OPS)):  # noqa: B020 - goes on where the last batch ended
+            write = item_write(number)
+            values += len(cbor_encode(write[3]))
+            batch += draft.append([write], WALL_MS + number)
+        number += 1
+        replica.merge(batch)
+        yield batch, values
+
+
+def make_workload(ops: int, *, keep_singles: bool = False) -> Workload:
+    """A mesh of one author with ``ops`` ops."""
+    key = SigningKey.from_seed(bytes(range(32)))
+    genesis = genesis_encode(key.public, "bench", bytes(16), WALL_MS)
+    replica = Replica(genesis)
+    epoch = 1 << 32 | 7
+    first = replica.draft(key, epoch).genesis(WALL_MS)
+    replica.merge(first)
+    segments: list[bytes] = [each.data for each in first]
+    singles: list[bytes] = list(segments)
+    pending: list[bytes] = []
+    value_bytes = 0
+    for batch, values in append_ops(replica, key, epoch, ops):
+        data = [each.data for each in batch]
+        singles += data if keep_singles else []
+        pending = coalesce([*pending, *data], SEGMENT_BYTES_MAX)
+        segments += pending[:-1]
+        pending = pending[-1:]
+        value_bytes += values
+    return Workload(genesis, [*segments, *pending], singles, replica.ops, value_bytes)
