@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, Change, Head, Replica, SigningKey, Write, coalesce, segment_span
+from fabrik_node._core import Chained, Change, Head, Replica, SigningKey, coalesce, segment_span
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind, MemberField, Role
@@ -21,6 +21,9 @@ from fabrik_node.node.presence import Presence
 from fabrik_node.node.stream import EventSink, EventStream
 from fabrik_node.node.writer import Committed, Writer
 from fabrik_node.ports import Event, IngestReport, OpStore, PeerStatus, StoredSegment
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
 
 __all__ = ["Node"]
 

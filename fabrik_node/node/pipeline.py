@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Change, Write
+from fabrik_node._core import Change
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, successor
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.runs import RunRow
@@ -16,6 +16,9 @@ from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, show_id, show_key
 from fabrik_node.node.node import Node
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
 
 __all__ = ["NodePipeline", "claim_write", "run_summary", "stage_write"]
 

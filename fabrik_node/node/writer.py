@@ -10,12 +10,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, ChainResult, Change, Replica, SigningKey, Verified, Write
+from fabrik_node._core import Chained, ChainResult, Change, Replica, SigningKey, Verified
 from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError, Internal, StoreFailed
 from fabrik_node.ports import OpStore
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
 
 __all__ = ["BATCH_COMMANDS_MAX", "Committed", "Writer"]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Write
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim, override
 from fabrik_node.domain.schema import ItemField, Kind, TombstoneField
@@ -16,6 +15,9 @@ from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import claim_write, stage_write
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent
 from fabrik_node.service.reading import Reader
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
 
 __all__ = ["ItemWriter"]
 
