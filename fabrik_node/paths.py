@@ -89,7 +89,7 @@ class HomePaths:
         inside = self.home / "run" / "node.sock"
         if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
             return inside
-        from hashlib import sha256  # noqa: PLC0415 - rarely needed, and the command line counts its imports
+        from hashlib import sha256  # rarely needed, and the command line counts its imports
 
         return Path("/tmp") / f"fabrik-node-{os.getuid()}-{sha256(os.fsencode(self.home)).hexdigest()[:16]}" / "node.sock"  # noqa: S108 - TMPDIR may be as long as the home
 

@@ -1,0 +1,182 @@
+"""One connection of the local API: lines in, lines out, one question at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fabrik_node.api.limits import PROTOCOL_VERSION, Limits
+from fabrik_node.api.use_cases import STREAMS, UseCases
+from fabrik_node.clock import Clock
+from fabrik_node.errors import FabrikError, Internal, Precondition, Unreachable, UsageError
+
+__all__ = ["Conversation", "Tally", "refusal"]
+
+_log = logging.getLogger(__name__)
+_STOPPING = Unreachable("the node is stopping", "fabrik-node serve")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counters of all connections together."""
+
+    connections_total: int = 0
+    connections_refused: int = 0
+    disconnects: int = 0
+    calls: int = 0
+    slowest_ms: float = 0.0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For people and JSON."""
+        return {
+            "connections_total": self.connections_total,
+            "connections_refused": self.connections_refused,
+            "disconnects": self.disconnects,
+            "calls": self.calls,
+            "slowest_ms": round(self.slowest_ms, 3),
+            "errors": dict(self.errors),
+        }
+
+
+def refusal(error: FabrikError) -> bytes:
+    """The one way in which an error goes out: its class's code, its message, its hint."""
+    return _line({"ok": False, "error": {"code": error.code, "message": error.message, "hint": error.hint}})
+
+
+def _line(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace") + b"\n"
+
+
+class Conversation:
+    """Ends when the caller closes, breaks the protocol, has had its stream, or the node stops."""
+
+    def __init__(self, service: UseCases, clock: Clock, limits: Limits, tally: Tally, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._service = service
+        self._clock = clock
+        self._limits = limits
+        self._tally = tally
+        self._reader = reader
+        self._writer = writer
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """The node stops: answer what is under way, then end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Until the end. Raises ConnectionError when the caller went away in the middle of an answer."""
+        while (line := await self._next_line()) is not None:
+            if not await self._answer(line):
+                return
+
+    async def _next_line(self) -> bytes | None:
+        """None at the end, and when the node stops while nobody asks."""
+        reading = asyncio.ensure_future(self._reader.readline())
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                await self._send(refusal(_STOPPING))
+                return None
+            return await reading or None
+        except ValueError:  # StreamReader.readline: the line is longer than the limit
+            await self._refuse(UsageError(f"a request is one line of at most {self._limits.request_bytes} bytes", "see docs/spec/local-api.md"))
+            return None
+        finally:
+            reading.cancel()
+            stopping.cancel()
+
+    async def _answer(self, line: bytes) -> bool:
+        """True when another question may follow."""
+        started = self._clock.now()
+        try:
+            op, args = _parse(line)
+            self._tally.calls += 1
+            if op in STREAMS:
+                await self._stream(op, args)
+                return False
+            await self._send(self._packed({"ok": True, "data": await self._service.call(op, args)}))
+        except FabrikError as error:
+            await self._refuse(error)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one caller's call must never end the node; it is logged and told
+            await self._refuse(_bug(error))
+        self._tally.slowest_ms = max(self._tally.slowest_ms, (self._clock.now() - started) * 1000)
+        return not self._stop.is_set()
+
+    async def _stream(self, op: str, args: Mapping[str, Any]) -> None:
+        """Send until the end, the caller's leaving or the node's stop, whichever is first. A slow reader slows only itself."""
+        sending = asyncio.ensure_future(self._send_all(self._service.stream(op, args)))
+        leaving = asyncio.ensure_future(self._reader.read(1))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        waiting: tuple[asyncio.Future[Any], ...] = (sending, leaving, stopping)
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+            elif stopping.done() and not leaving.done():
+                sending.cancel()
+                await asyncio.wait((sending,))
+                await self._refuse(_STOPPING)
+            else:
+                self._tally.disconnects += 1
+        finally:
+            for future in waiting:
+                future.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _send_all(self, answers: AsyncIterator[dict[str, Any]]) -> None:
+        try:
+            async for answer in answers:
+                if answer.get("end") is True:
+                    await self._send(self._packed({"ok": True, **answer}))
+                    return
+                await self._send(self._packed({"ok": True, "more": answer}))
+            await self._send(_line({"ok": True, "end": True}))
+        finally:
+            close = getattr(answers, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _packed(self, answer: Mapping[str, Any]) -> bytes:
+        line = _line(answer)
+        if len(line) > self._limits.answer_bytes:
+            raise Precondition(f"the answer has {len(line)} bytes, more than the {self._limits.answer_bytes} of one line", "ask for less with --limit N")
+        return line
+
+    async def _refuse(self, error: FabrikError) -> None:
+        self._tally.errors[error.code] += 1
+        await self._send(refusal(error))
+
+    async def _send(self, line: bytes) -> None:
+        self._writer.write(line)
+        await self._writer.drain()
+
+
+def _parse(line: bytes) -> tuple[str, Mapping[str, Any]]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"a request is one JSON object on one line: {error}", "see docs/spec/local-api.md") from error
+    if not isinstance(request, dict):
+        raise UsageError("a request is a JSON object", "see docs/spec/local-api.md")
+    if request.get("v") != PROTOCOL_VERSION:
+        raise UsageError(
+            f"this node speaks version {PROTOCOL_VERSION} of the local protocol, not {request.get('v')!r}", "restart the node, so that both are of one version"
+        )
+    op, args = request.get("op"), request.get("args", {})
+    if not isinstance(op, str) or not isinstance(args, dict):
+        raise UsageError("a request has a text op and an object args", "see docs/spec/local-api.md")
+    return op, args
+
+
+def _bug(error: Exception) -> Internal:
+    _log.error("an operation failed unexpectedly", exc_info=error)
+    return Internal(f"the node met an unexpected error: {type(error).__name__}: {error}", "the traceback is in node.log in its home")

@@ -1,0 +1,117 @@
+"""The Unix-socket server: accepts, limits, and stops. What is said on a connection is in :mod:`~fabrik_node.api.conversation`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+from fabrik_node.api.conversation import Conversation, Tally, refusal
+from fabrik_node.api.limits import Limits
+from fabrik_node.api.use_cases import UseCases
+from fabrik_node.clock import Clock
+from fabrik_node.errors import Precondition, Unreachable
+from fabrik_node.paths import SOCKET_PATH_BYTES_MAX, private_folder
+
+__all__ = ["LocalApi"]
+
+_BACKLOG = 128
+
+
+class LocalApi:
+    """Serves ``service`` at ``socket_path`` to this user only: the socket is 0600 in a folder that is 0700.
+
+    Start it while holding the home's owner lock: a socket that is found at the path is then a dead node's, and is replaced.
+    """
+
+    def __init__(self, service: UseCases, socket_path: Path, clock: Clock, limits: Limits | None = None) -> None:
+        self._service = service
+        self._path = socket_path
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._tally = Tally()
+        self._server: asyncio.Server | None = None
+        self._inode: int | None = None
+        self._open: dict[asyncio.Task[None], Conversation] = {}
+        self._stopping = False
+
+    @property
+    def counters(self) -> dict[str, Any]:
+        """What happened so far: connections (now, in all, refused), calls, errors by code, the slowest call in ms."""
+        return {"connections": len(self._open), **self._tally.as_dict()}
+
+    async def start(self) -> None:
+        """Listen. Raises :class:`Precondition` when the path can not be used."""
+        listening = self._bind()
+        try:
+            self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=self._limits.request_bytes, backlog=_BACKLOG)
+        except BaseException:
+            listening.close()
+            raise
+        self._inode = self._path.lstat().st_ino
+
+    async def stop(self) -> None:
+        """Accept nothing more, let calls under way be answered, end streams with a reason, and remove the socket. Idempotent."""
+        self._stopping = True
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        for conversation in self._open.values():
+            conversation.stop()
+        tasks = list(self._open)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._limits.stop_grace_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await server.wait_closed()
+        with contextlib.suppress(FileNotFoundError):  # newer asyncio removes it by itself
+            if self._path.lstat().st_ino == self._inode:
+                self._path.unlink()
+
+    def _bind(self) -> socket.socket:
+        if len(os.fsencode(self._path)) > SOCKET_PATH_BYTES_MAX:
+            raise Precondition(f"the socket's path {self._path} is longer than {SOCKET_PATH_BYTES_MAX} bytes", "choose a shorter home with --home DIR")
+        private_folder(self._path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(self._path.lstat().st_mode):
+                raise Precondition(f"{self._path} is there and is not a socket", f"look at it, then remove it: ls -l {self._path}")
+            self._path.unlink()
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.bind(str(self._path))
+            self._path.chmod(0o600)
+        except OSError as error:
+            listening.close()
+            raise Precondition(f"can not listen at {self._path}: {error.strerror or error}", "choose another home with --home DIR") from error
+        return listening
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        writer.transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
+        try:
+            self._tally.connections_total += 1
+            if task is None or self._stopping:
+                writer.write(refusal(Unreachable("the node is stopping", "fabrik-node serve")))
+            elif len(self._open) >= self._limits.connections:
+                self._tally.connections_refused += 1
+                busy = Unreachable(f"the node has {len(self._open)} local connections open, the most that it takes", "end some of them, then try again")
+                writer.write(refusal(busy))
+            else:
+                conversation = Conversation(self._service, self._clock, self._limits, self._tally, reader, writer)
+                self._open[task] = conversation
+                try:
+                    await conversation.run()
+                finally:
+                    del self._open[task]
+        except ConnectionError:
+            self._tally.disconnects += 1
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):  # it is closed either way
+                await writer.wait_closed()

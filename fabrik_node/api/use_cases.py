@@ -1,0 +1,21 @@
+"""What the local API serves: the service, seen from here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+__all__ = ["STREAMS", "UseCases"]
+
+STREAMS = frozenset({"events", "runs.logs"})
+"""Operations that answer with many lines; all others answer with one."""
+
+
+class UseCases(Protocol):
+    """Both raise :class:`~fabrik_node.errors.FabrikError` for whatever a caller may see; anything else is a bug of ours."""
+
+    async def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def stream(self, op: str, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """May end with one dictionary that has ``"end": True``; whatever else is in it goes out with the end line."""
+        ...

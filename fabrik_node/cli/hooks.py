@@ -1,0 +1,73 @@
+"""What the command line needs and may not import: filled in by the composition root.
+
+Every method imports what it needs when it is called, so that a plain read of a running node stays fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["Hooks", "OfflineReader", "ServeOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """Flags of ``serve`` and of ``--rendezvous``. None or empty: not given, so the configuration decides."""
+
+    listen: str | None = None
+    peers: list[str] = field(default_factory=list)
+    rendezvous: str = ""
+    """A token or a URL; empty for ``serve``."""
+    name: str | None = None
+    labels: list[str] = field(default_factory=list)
+    slots: int | None = None
+    command: str | None = None
+    """The agent's command, as one string for the shell."""
+    qa: str | None = None
+    remote: str | None = None
+    base: str | None = None
+    agent: str | None = None
+    drain_s: float = 30.0
+    """How long SIGTERM waits for running work."""
+    log_level: str = "info"
+
+
+class OfflineReader(Protocol):
+    """Answers reads from the store of a home that no node serves; every answer says ``"source": "store"``."""
+
+    def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Like the node's own. Raises :class:`~fabrik_node.errors.NoNode` for what only a running node can do."""
+        ...
+
+    def stream(self, op: str, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """What is there, then the end: nothing can be followed."""
+        ...
+
+
+class Hooks(Protocol):
+    """The heavy half of the program. All raise :class:`~fabrik_node.errors.FabrikError` only."""
+
+    def serve(self, home: Path, options: ServeOptions) -> int:
+        """Run the node in the foreground until a signal; the exit status."""
+        ...
+
+    def init(self, home: Path, *, name: str, mesh: str) -> dict[str, Any]:
+        """Make a node and its own mesh. ``name`` empty: the host's name. Answers node, node_id, mesh, mesh_id, home."""
+        ...
+
+    def join(self, home: Path, token: str, *, name: str) -> dict[str, Any]:
+        """Make a node in an existing mesh: dial, redeem, first sync. Answers like :meth:`init`."""
+        ...
+
+    def offline(self, home: Path) -> OfflineReader: ...
+
+    def lock_show(self, home: Path) -> dict[str, Any]:
+        """Who owns the home."""
+        ...
+
+    def lock_clear(self, home: Path) -> dict[str, Any]:
+        """Remove the mark of an owner that is gone. Refuses while it lives."""
+        ...

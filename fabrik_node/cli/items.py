@@ -1,0 +1,143 @@
+"""``items``: the work, from adding it to reading who changed it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fabrik_node.cli import render_items
+from fabrik_node.cli.grammar import command, group
+from fabrik_node.cli.session import Session
+from fabrik_node.errors import UsageError
+
+__all__ = ["items"]
+
+
+@group("items")
+def items() -> None:
+    """Work items: the board, one item, and changes to them."""
+
+
+def _body(text: str | None, file: str | None) -> str | None:
+    if file is None:
+        return text
+    if text is not None:
+        raise UsageError("--body and --body-file exclude each other", "leave one of them out")
+    try:
+        with click.open_file(file, encoding="utf-8") as source:
+            return str(source.read())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text: {error.reason}", "--body TEXT") from error
+    except OSError as error:
+        raise UsageError(f"can not read {file}: {error.strerror or error}", "--body TEXT") from error
+
+
+@command("add", parent=items)
+@click.argument("title")
+@click.option("--body", metavar="TEXT", help="What is to be done.")
+@click.option("--body-file", metavar="FILE", help="Read the body from a file; - is stdin.")
+@click.option("--label", "labels", metavar="LABEL", multiple=True, help="Agents choose by labels (repeatable).")
+@click.option("--priority", metavar="N", type=int, help="Higher is taken first. Default: 0.")
+@click.option("--depends-on", metavar="ID", multiple=True, help="Wait until this item is done (repeatable).")
+@click.pass_obj
+def add(
+    session: Session, title: str, body: str | None, body_file: str | None, labels: tuple[str, ...], priority: int | None, depends_on: tuple[str, ...]
+) -> None:
+    """Add an item to the backlog."""
+    data = session.write(
+        "items.add", title=title, body=_body(body, body_file), labels=list(labels) or None, priority=priority, depends_on=list(depends_on) or None
+    )
+    session.show(data, render_items.one_line)
+
+
+@command("list", parent=items)
+@click.option("--stage", metavar="STAGE", help="Only items in this stage.")
+@click.option("--reason", metavar="REASON", help="Only items archived for this reason.")
+@click.option("--label", metavar="LABEL", help="Only items with this label.")
+@click.option("--held", is_flag=True, help="Only items that are held back after failures.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
+@click.pass_obj
+def list_(session: Session, /, held: bool, **filters: Any) -> None:
+    """The board: every item with its stage and who holds it."""
+    chosen = {name: value for name, value in filters.items() if value is not None} | ({"held": True} if held else {})
+    session.show(session.read("items.list", **chosen), render_items.Board(filtered=bool(chosen)))
+
+
+@command("show", parent=items)
+@click.argument("id")
+@click.pass_obj
+def show(session: Session, id: str) -> None:
+    """One item with its claim, outcome and runs."""
+    session.show(session.read("items.show", id=id), render_items.item)
+
+
+@command("move", parent=items)
+@click.argument("id")
+@click.argument("stage")
+@click.option("--branch", metavar="NAME", help="To Merge: the branch with the work.")
+@click.option("--commits-ahead", metavar="N", type=int, help="To Merge: how many commits it is ahead; at least 1.")
+@click.option("--merge-commit", metavar="OID", help="To Done: the commit that merged the work.")
+@click.option("--reason", metavar="REASON", help="To Archived: Completed, Abandoned, Superseded, Blocked, MergeFailed or ReviewHeld.")
+@click.pass_obj
+def move(session: Session, /, id: str, stage: str, **fields: Any) -> None:
+    """Move an item to another stage. A claim on it ends, and the answer says whose work that stops."""
+    session.show(session.write("items.move", id=id, to=stage, **fields), render_items.moved)
+
+
+@command("edit", parent=items)
+@click.argument("id")
+@click.option("--title", metavar="TEXT", help="A new title.")
+@click.option("--body", metavar="TEXT", help="A new body.")
+@click.option("--body-file", metavar="FILE", help="Read the new body from a file; - is stdin.")
+@click.option("--label", "labels", metavar="LABEL", multiple=True, help="The labels from now on (repeatable).")
+@click.option("--no-labels", is_flag=True, help="No labels from now on.")
+@click.option("--priority", metavar="N", type=int, help="A new priority.")
+@click.option("--depends-on", metavar="ID", multiple=True, help="What it waits for from now on (repeatable).")
+@click.option("--no-depends-on", is_flag=True, help="It waits for nothing from now on.")
+@click.pass_obj
+def edit(
+    session: Session,
+    id: str,
+    title: str | None,
+    body: str | None,
+    body_file: str | None,
+    labels: tuple[str, ...],
+    no_labels: bool,
+    priority: int | None,
+    depends_on: tuple[str, ...],
+    no_depends_on: bool,
+) -> None:
+    """Change an item's title, body, labels, priority or dependencies."""
+    data = session.write(
+        "items.edit",
+        id=id,
+        title=title,
+        body=_body(body, body_file),
+        labels=_replaced("--label", labels, no_labels),
+        priority=priority,
+        depends_on=_replaced("--depends-on", depends_on, no_depends_on),
+    )
+    session.show(data, render_items.one_line)
+
+
+def _replaced(flag: str, values: tuple[str, ...], none: bool) -> list[str] | None:
+    if values and none:
+        raise UsageError(f"{flag} and its opposite exclude each other", "leave one of them out")
+    return [] if none else list(values) or None
+
+
+@command("history", parent=items)
+@click.argument("id")
+@click.pass_obj
+def history(session: Session, id: str) -> None:
+    """Every change to an item, with its author. The last column is the digest of the signed op."""
+    session.show(session.read("items.history", id=id), render_items.history)
+
+
+@command("requeue", parent=items)
+@click.argument("id")
+@click.pass_obj
+def requeue(session: Session, id: str) -> None:
+    """Let agents try a held item again, with fresh attempts."""
+    session.show(session.write("items.requeue", id=id), render_items.one_line)

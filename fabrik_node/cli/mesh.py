@@ -1,0 +1,53 @@
+"""Making a mesh and letting others in: ``init``, ``invite``, ``join``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from fabrik_node.cli.grammar import DURATION, command
+from fabrik_node.cli.session import Session
+from fabrik_node.cli.table import Screen, age, clean
+
+__all__ = ["init", "invite", "join"]
+
+
+@command("init")
+@click.option("--name", metavar="NAME", default="", help="This node's name. Default: the host's.")
+@click.option("--mesh", metavar="NAME", default="fabrik", show_default=True, help="The new mesh's name.")
+@click.pass_obj
+def init(session: Session, name: str, mesh: str) -> None:
+    """Make a node in this home and a mesh with it as admin."""
+    session.show(session.hooks.init(session.home, name=name, mesh=mesh), _draw_node)
+
+
+@command("join")
+@click.argument("token")
+@click.option("--name", metavar="NAME", default="", help="This node's name. Default: the host's.")
+@click.pass_obj
+def join(session: Session, token: str, name: str) -> None:
+    """Join a mesh with an invitation. Makes a node in this home and fetches the mesh's state once."""
+    session.show(session.hooks.join(session.home, token, name=name), _draw_node)
+
+
+@command("invite")
+@click.option("--role", metavar="ROLE", default="agent", show_default=True, help="What the new node may do: reader, agent or peer.")
+@click.option("--ttl", "ttl_s", metavar="DURATION", type=DURATION, default=3600.0, help="How long the token can be used. Default: 1h.")
+@click.option("--url", metavar="URL", help="Where the new node reaches this one. Default: where it listens.")
+@click.pass_obj
+def invite(session: Session, role: str, ttl_s: float, url: str | None) -> None:
+    """Print a token that lets one new node into the mesh."""
+    data = session.write("invite", role=role, ttl_s=ttl_s, url=url)
+    session.show(data, _draw_token)
+    session.note(f"role {clean(data['role'])}, valid once within {age(data['expires_in_s'])}: fabrik-node join TOKEN, or fabrik-node --rendezvous TOKEN")
+
+
+def _draw_node(screen: Screen, data: Mapping[str, Any]) -> None:
+    names = ("node", "node_id", "mesh", "mesh_id", "home", "ops", "note")
+    screen.fields([(name.replace("_", " "), data.get(name)) for name in names])
+
+
+def _draw_token(screen: Screen, data: Mapping[str, Any]) -> None:
+    screen.line(clean(data["token"]))

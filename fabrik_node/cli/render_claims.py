@@ -1,0 +1,78 @@
+"""Claims as people see them: who holds an item, and what is known of the lease; never more than that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer
+from fabrik_node.cli.table import Screen, age, clean, short_ids
+from fabrik_node.domain.leases import LeaseState
+
+__all__ = ["claim", "claims", "holder", "released"]
+
+
+def claims(screen: Screen, data: Data) -> None:
+    """``claims list``."""
+    entries: Sequence[Data] = data["claims"]
+    ids = short_ids([entry["item"] for entry in entries], at_least=FILTERED_ID_CHARS)
+    rows = [
+        (
+            ids[entry["item"]],
+            entry.get("title") or "",
+            f"{entry['node_name']}/{entry['agent']}",
+            entry["label"],
+            entry["epoch"],
+            f"{entry['ttl_s']:g}s",
+            _claim_news(entry),
+        )
+        for entry in entries
+    ]
+    screen.table(("ITEM", "TITLE", "HOLDER", "LABEL", "EPOCH", "TTL", "LEASE"), rows, flexible="TITLE", empty="no claims")
+    cut_short(screen, data, entries)
+    footer(screen, data)
+
+
+def claim(screen: Screen, data: Data) -> None:
+    """``claims show``."""
+    entry = data["claim"]
+    screen.fields(
+        [
+            ("item", f"{entry['item']}  {entry.get('title') or data.get('item', {}).get('title', '')}"),
+            ("claim", entry["claim_id"]),
+            ("holder", f"{entry['node_name']}/{entry['agent']}"),
+            ("node", entry["node"]),
+            ("label", entry["label"]),
+            ("lease", _claim_news(entry)),
+            ("ttl", f"{entry['ttl_s']:g}s"),
+            ("epoch", entry["epoch"]),
+            ("receipt", entry["receipt"] or "none: no arbiter granted it"),
+            ("follows", entry.get("follows")),
+        ]
+    )
+    footer(screen, data)
+
+
+def _claim_news(entry: Data) -> str:
+    return f"over: {entry['reason']}" if entry.get("reason") else _lease(entry)
+
+
+def released(screen: Screen, data: Data) -> None:
+    """``claims release``."""
+    was = data.get("was") or data["claim"]
+    screen.line(clean(f"the claim of {was['node_name']}/{was['agent']} on {was['item']} is over"))
+    if data.get("note"):
+        screen.line(clean(data["note"]), "yellow")
+
+
+def holder(held: Data) -> str:
+    """Who, under which label, and what is known of the lease: never more than that."""
+    return f"{held['node_name']}/{held['agent']} {held['label']}, {_lease(held)}"
+
+
+def _lease(held: Data) -> str:
+    heard = held.get("lease_age_s")
+    if heard is None:
+        return "lease not known here"
+    if held.get("lease") == LeaseState.FRESH.value:
+        return f"heard {age(heard)} ago"
+    return f"{held.get('lease')}, last heard {age(heard)} ago"

@@ -1,0 +1,76 @@
+"""The mesh and this node as people see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fabrik_node.cli.render_page import Data, footer, lag
+from fabrik_node.cli.table import Screen, age, clean
+
+__all__ = ["nodes", "status"]
+
+
+def nodes(screen: Screen, data: Data) -> None:
+    """``nodes list``."""
+    rows = [
+        (entry["name"], entry["role"], entry["fingerprint"], _presence(entry), lag(entry.get("lag_ops")), entry.get("version") or "") for entry in data["nodes"]
+    ]
+    screen.table(("NAME", "ROLE", "FINGERPRINT", "PRESENCE", "LAG", "VERSION"), rows, empty="no nodes")
+    footer(screen, data)
+
+
+def _presence(entry: Data) -> str:
+    if entry.get("me"):
+        return "this node"
+    known = entry.get("last_contact_s")
+    if known is None:
+        return "never heard here"
+    link = "connected" if entry.get("connected") else "alive" if entry.get("alive") else "silent"
+    return f"{link}, heard {age(known)} ago"
+
+
+def status(screen: Screen, data: Data) -> None:
+    """``status``: one screen."""
+    agent: Data = data.get("agent") or {}
+    process = f"pid {data['pid']}, up {age(data.get('uptime_s'))}, version {data.get('version')}" if data.get("pid") else "not running"
+    working = f"{len(agent.get('running') or [])} of {agent.get('slots')} slots busy" + (", draining" if agent.get("draining") else "")
+    screen.fields(
+        [
+            ("node", f"{data.get('node')}  {data.get('node_id')}"),
+            ("mesh", f"{data.get('mesh')}  {data.get('mesh_id')}"),
+            ("home", data.get("home")),
+            ("process", process),
+            ("listen", data.get("listen") or "no: peers can not dial this node"),
+            ("agent", working if agent.get("enabled") else "off: this node takes no work"),
+            ("items", "  ".join(f"{name} {count}" for name, count in (data.get("items") or {}).items())),
+            (
+                "log",
+                f"{data.get('ops')} ops, {data.get('voided')} void, lamport {data.get('lamport')}, epoch {data.get('epoch')}, {data.get('registers')} registers",
+            ),
+            ("state", data.get("state_digest")),
+            ("frontier", data.get("frontier_digest")),
+        ]
+    )
+    peers: Sequence[Data] = data.get("peers") or []
+    if peers:
+        screen.line()
+        rows = [
+            (
+                peer.get("name") or str(peer.get("key") or "?")[:8],
+                _peer(peer),
+                lag(peer.get("lag_ops")),
+                age(peer.get("last_contact_s")),
+                peer.get("url") or "",
+                peer.get("detail") or "",
+            )
+            for peer in peers
+        ]
+        screen.table(("PEER", "STATE", "LAG", "LAST CONTACT", "URL", "DETAIL"), rows, flexible="DETAIL")
+    for warning in data.get("warnings") or []:
+        screen.line(clean(f"warning: {warning}"), "yellow")
+    footer(screen, data)
+
+
+def _peer(peer: Data) -> str:
+    attempts = peer.get("attempts") or 0
+    return f"{peer.get('state')} ({peer.get('direction')})" + (f", attempt {attempts}" if attempts > 1 else "")

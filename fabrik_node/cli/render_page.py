@@ -1,0 +1,55 @@
+"""What all pages share: the footer, values, flat answers, events. Pure drawing: nothing is decided here, and no stage is known by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fabrik_node.cli.table import Screen, clean
+
+__all__ = ["FILTERED_ID_CHARS", "Data", "cut_short", "event", "footer", "lag", "pairs", "value"]
+
+Data = Mapping[str, Any]
+
+FILTERED_ID_CHARS = 13
+"""Rows that are left out may share a shorter prefix: ten characters of an id are its millisecond, three more tell its neighbours apart."""
+_EVENT_DETAILS_OMITTED = frozenset({"seq", "at", "type", "op"})
+
+
+def footer(screen: Screen, data: Data) -> None:
+    """What the page rests on: time, source, peers. Every list and every single answer ends with it."""
+    where = f"node {data.get('node')}" if data.get("source") == "node" else f"the store of {data.get('node')}, which is not running"
+    parts = [f"as of {data.get('as_of', 'an unknown time')}", f"from {where}"]
+    connected = data.get("peers_connected")
+    if connected is not None and data.get("source") == "node":
+        parts.append("1 peer connected" if connected == 1 else f"{connected} peers connected")
+    screen.line(clean(", ".join(parts)), "dim")
+
+
+def cut_short(screen: Screen, data: Data, shown: Sequence[Any]) -> None:
+    """Say so when a limit left rows out."""
+    total = data.get("total", len(shown))
+    if total > len(shown):
+        screen.line(f"{len(shown)} of {total}", "dim")
+
+
+def value(content: object) -> str:
+    """A register's or event's value on one line."""
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, separators=(", ", ": "))
+
+
+def pairs(screen: Screen, data: Data) -> None:
+    """A flat answer, one line per name."""
+    screen.fields([(name.replace("_", " "), "yes" if value is True else "no" if value is False else value) for name, value in data.items()])
+
+
+def event(screen: Screen, data: Data) -> str:
+    """One line of ``events``."""
+    details = "  ".join(f"{name}={value(content)}" for name, content in data.items() if name not in _EVENT_DETAILS_OMITTED and content not in (None, ""))
+    return f"{screen.paint(str(data.get('seq')).rjust(6), 'dim')}  {clean(data.get('at'))}  {screen.paint(clean(data.get('type')), 'bold')}  {clean(details)}".rstrip()
+
+
+def lag(ops: int | None) -> str:
+    """How far a peer is behind; empty when that is not known."""
+    return "" if ops is None else f"{ops} ops"

@@ -1,0 +1,81 @@
+"""Runs as people see them. A run that has not ended is never shown without the age of the news."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer
+from fabrik_node.cli.table import Screen, age, short_ids
+from fabrik_node.domain.runs import FINAL_STATES
+
+__all__ = ["Runs", "run", "run_state", "run_table"]
+
+
+_FINAL = frozenset(state.value for state in FINAL_STATES)
+
+
+class Runs:
+    """``runs list``. ``filtered``: see :class:`Board`."""
+
+    def __init__(self, *, filtered: bool) -> None:
+        self._at_least = FILTERED_ID_CHARS if filtered else 8
+
+    def __call__(self, screen: Screen, data: Data) -> None:
+        """Draw it."""
+        run_table(screen, data["runs"], at_least=self._at_least, with_item=True)
+        cut_short(screen, data, data["runs"])
+        footer(screen, data)
+
+
+def run_table(screen: Screen, entries: Sequence[Data], *, at_least: int, with_item: bool) -> None:
+    """One line per run: with its item, or (below an item) with the reason of its end."""
+    ids = short_ids([entry["run_id"] for entry in entries], at_least=at_least)
+    items = short_ids([entry["item"] for entry in entries], at_least=FILTERED_ID_CHARS)
+    header = ("RUN", "STATE", "NODE", "PHASE", "STARTED", *(("ITEM", "TITLE") if with_item else ("REASON",)))
+    rows = [
+        (
+            ids[entry["run_id"]],
+            run_state(entry),
+            f"{entry['node_name']}/{entry['agent']}",
+            entry["phase"],
+            entry["started_at"],
+            *((items[entry["item"]], entry.get("title") or "") if with_item else (entry.get("reason") or "",)),
+        )
+        for entry in entries
+    ]
+    screen.table(header, rows, flexible=header[-1], empty="no runs")
+
+
+def run_state(entry: Data) -> str:
+    """A run that has ended: its state. Any other: the state and how old the news of it are."""
+    if entry["state"] in _FINAL:
+        return str(entry["state"])
+    known = entry.get("age_s")
+    news = "age not known" if known is None else "seen now" if entry.get("own") else f"heard {age(known)} ago"
+    return ", ".join(str(part) for part in (entry["state"], news, entry.get("degraded")) if part)
+
+
+def run(screen: Screen, data: Data) -> None:
+    """``runs show``."""
+    entry = data["run"]
+    screen.fields(
+        [
+            ("run", entry["run_id"]),
+            ("item", f"{entry['item']}  {entry.get('title') or ''}"),
+            ("state", run_state(entry)),
+            ("evidence", entry.get("evidence")),
+            ("recorded", entry["recorded_state"] if entry["recorded_state"] != entry["state"] else ""),
+            ("node", f"{entry['node_name']}/{entry['agent']}" + (" (this node)" if entry.get("own") else "")),
+            ("claim", entry["claim_id"]),
+            ("phase", entry["phase"]),
+            ("started", entry["started_at"]),
+            ("ended", entry.get("ended_at")),
+            ("exit code", entry.get("exit_code")),
+            ("reason", entry.get("reason")),
+            ("branch", entry.get("branch")),
+            ("worktree", entry.get("worktree")),
+            ("log", entry.get("log")),
+            ("engine", entry.get("engine")),
+        ]
+    )
+    footer(screen, data)

@@ -1,0 +1,51 @@
+"""``runs``: what agents did and do, on every node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fabrik_node.cli import render_runs
+from fabrik_node.cli.grammar import command, group
+from fabrik_node.cli.session import Session
+
+__all__ = ["runs"]
+
+
+@group("runs")
+def runs() -> None:
+    """Runs: attempts of agents at items."""
+
+
+@command("list", parent=runs)
+@click.option("--item", metavar="ID", help="Only runs of this item.")
+@click.option("--node", metavar="NODE", help="Only runs on this node (name or key).")
+@click.option("--state", metavar="STATE", help="Only runs in this state.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
+@click.pass_obj
+def list_(session: Session, /, **filters: Any) -> None:
+    """Runs of all nodes, newest first, with what is known of each and since when."""
+    session.show(session.read("runs.list", **filters), render_runs.Runs(filtered=any(value is not None for value in filters.values())))
+
+
+@command("show", parent=runs)
+@click.argument("id")
+@click.pass_obj
+def show(session: Session, id: str) -> None:
+    """One run with the evidence for its state."""
+    session.show(session.read("runs.show", id=id), render_runs.run)
+
+
+@command("logs", parent=runs)
+@click.argument("id")
+@click.option("--follow", "-f", is_flag=True, help="Wait for more until the run ends. Leaving does not stop the run.")
+@click.option("--offset", metavar="BYTES", type=click.IntRange(min=0), help="Start so far into the log.")
+@click.pass_obj
+def logs(session: Session, id: str, follow: bool, offset: int | None) -> None:
+    """The output of a run of this node, live or finished."""
+    for part in session.stream("runs.logs", follow=follow, id=id, offset=offset):
+        if session.json:
+            session.show_line(part)
+        elif "text" in part:
+            session.show_raw(part["text"])

@@ -1,0 +1,61 @@
+"""``serve`` and the flags that it shares with ``--rendezvous``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from fabrik_node.cli.grammar import DURATION, Section, command
+from fabrik_node.cli.hooks import ServeOptions
+from fabrik_node.cli.session import Session
+
+__all__ = ["AGENT_FLAGS", "serve", "serve_flags", "serve_options"]
+
+_LEVELS = ["debug", "info", "warning", "error"]
+_FLAGS: tuple[tuple[list[str], dict[str, Any]], ...] = (
+    (["--name"], {"metavar": "NAME", "help": "This node's name. Default: [node] name, else the host's."}),
+    (["--listen"], {"metavar": "HOST:PORT", "help": "Where peers reach this node; loopback only. Default: [node] listen."}),
+    (["--peer", "peers"], {"metavar": "URL", "multiple": True, "help": "Dial this peer too (repeatable)."}),
+    (["--command"], {"metavar": "CMD", "help": "What the agent runs on an item; for the shell. Default: [agent] command."}),
+    (["--qa"], {"metavar": "CMD", "help": "What tests its work. Default: [agent] qa."}),
+    (["--remote"], {"metavar": "URL", "help": "The git remote to merge into. Default: [git] remote."}),
+    (["--base"], {"metavar": "BRANCH", "help": "The branch to merge into. Default: [git] base."}),
+    (["--agent"], {"metavar": "NAME", "help": "The agent's name. Default: [agent] name."}),
+    (["--label", "labels"], {"metavar": "LABEL", "multiple": True, "help": "Take only items with this label (repeatable). Default: [agent] labels."}),
+    (["--slots"], {"metavar": "N", "type": click.IntRange(1, 64), "help": "Items at a time. Default: [agent] slots."}),
+    (
+        ["--drain", "drain_s"],
+        {"metavar": "DURATION", "type": DURATION, "default": 30.0, "help": "How long SIGTERM waits for running work. Default: 30s."},
+    ),
+    (["--log-level"], {"type": click.Choice(_LEVELS), "default": "info", "show_default": True, "help": "How much is said on stderr and in node.log."}),
+)
+
+
+def serve_flags(*, section: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: all flags of a serving node, under one heading of the help."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for names, settings in reversed(_FLAGS):
+            function = click.option(*names, cls=Section.option(section), **settings)(function)
+        return function
+
+    return add
+
+
+def serve_options(*, rendezvous: str = "", peers: Sequence[str] = (), labels: Sequence[str] = (), **flags: Any) -> ServeOptions:
+    """The flags as the composition root takes them."""
+    return ServeOptions(rendezvous=rendezvous, peers=list(peers), labels=list(labels), **flags)
+
+
+@command("serve")
+@serve_flags(section="Options")
+@click.pass_obj
+def serve(session: Session, /, **flags: Any) -> int:
+    """Run this home's node until SIGINT or SIGTERM. It stays in the foreground and lets running work end first."""
+    return session.hooks.serve(session.home, serve_options(**flags))
+
+
+AGENT_FLAGS = frozenset(parameter.name for parameter in serve.params)
+"""Parameter names that ``serve`` and ``--rendezvous`` share."""
