@@ -314,6 +314,7 @@ class Mesh:
         for head in heads:
             self._hub.handle_heads(LogId(head.author, head.epoch), (Head(head.seq, head.head),))
         self._kick_all()
+        self._moved()  # a peer that was syncing may be level with us now
 
     def _on_ephemeral(self, author: bytes, counter: int, message: bytes) -> None:
         if self._hub.handle_ephemeral(author, counter, message):
