@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from fabrik_node.domain.schema import ItemField, Kind
 if TYPE_CHECKING:
     from fabrik_node._core import Write
 
-__all__ = ["OPS_PER_ITEM", "Workload", "item_write", "make_workload"]
+__all__ = ["OPS_PER_ITEM", "Workload", "append_ops", "as_segments", "item_write", "make_workload"]
 
 OPS_PER_ITEM = 10
 """A title, and then changes of priority, labels and body, as people and agents make them."""
@@ -48,20 +48,30 @@ def item_write(number: int) -> Write:
             return (Kind.ITEM, key, ItemField.PRIORITY, turn * 1000 + item % 7, None)
 
 
-def append_ops(replica: Replica, key: SigningKey, epoch: int, ops: int) -> Iterator[tuple[list[Chained], int]]:
-    """Sign ``ops`` ops onto the log, in batches that are merged into ``replica``: ``(chained, bytes of their values)``."""
-    number = 0
-    while number < ops:
+def append_ops(replica: Replica, key: SigningKey, epoch: int, ops: int) -> Iterator[tuple[list[bytes], int]]:
+    """Sign ``ops`` ops onto the log, in batches that are merged into ``replica``: ``(single segments, bytes of their values)``."""
+    for start in range(0, ops, _DRAFT_OPS):
         draft = replica.draft(key, epoch)
         batch: list[Chained] = []
         values = 0
-        for number in range(number, min(ops, number + _DRAFT_OPS)):  # noqa: B020 - goes on where the last batch ended
+        for number in range(start, min(ops, start + _DRAFT_OPS)):
             write = item_write(number)
             values += len(cbor_encode(write[3]))
             batch += draft.append([write], WALL_MS + number)
-        number += 1
         replica.merge(batch)
-        yield batch, values
+        yield [each.data for each in batch], values
+
+
+def as_segments(batches: Iterable[tuple[list[bytes], int]]) -> Iterator[list[bytes]]:
+    """The batches of :func:`append_ops`, joined to segments as full as they may be."""
+    pending: list[bytes] = []
+    for singles, _ in batches:
+        joined = coalesce([*pending, *singles], SEGMENT_BYTES_MAX)
+        pending = joined[-1:]
+        if joined[:-1]:
+            yield joined[:-1]
+    if pending:
+        yield pending
 
 
 def make_workload(ops: int, *, keep_singles: bool = False) -> Workload:
@@ -72,15 +82,17 @@ def make_workload(ops: int, *, keep_singles: bool = False) -> Workload:
     epoch = 1 << 32 | 7
     first = replica.draft(key, epoch).genesis(WALL_MS)
     replica.merge(first)
-    segments: list[bytes] = [each.data for each in first]
-    singles: list[bytes] = list(segments)
-    pending: list[bytes] = []
+    opening = [each.data for each in first]
+    singles = list(opening)
     value_bytes = 0
-    for batch, values in append_ops(replica, key, epoch, ops):
-        data = [each.data for each in batch]
-        singles += data if keep_singles else []
-        pending = coalesce([*pending, *data], SEGMENT_BYTES_MAX)
-        segments += pending[:-1]
-        pending = pending[-1:]
-        value_bytes += values
-    return Workload(genesis, [*segments, *pending], singles, replica.ops, value_bytes)
+
+    def counted() -> Iterator[tuple[list[bytes], int]]:
+        nonlocal value_bytes
+        for data, values in append_ops(replica, key, epoch, ops):
+            value_bytes += values
+            if keep_singles:
+                singles.extend(data)
+            yield data, values
+
+    segments = [*opening, *(segment for group in as_segments(counted()) for segment in group)]
+    return Workload(genesis, segments, singles, replica.ops, value_bytes)
