@@ -86,7 +86,6 @@ def test_query_files_are_read_strictly() -> None:
             parse_queries(text)
 
 
-@pytest.mark.promise("H6")
 def test_run_states_are_those_of_the_domain(database: sqlite3.Connection) -> None:
     columns = "run_id, item, claim_id, node, agent, state, phase, started_ms, ended_ms, reason, branch, worktree, log, engine"
 
