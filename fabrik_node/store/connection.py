@@ -24,6 +24,8 @@ Mode = Literal["rw", "rwc", "ro", "immutable"]
 
 BUSY_TIMEOUT_MS = 5000
 """How long a statement waits for another process that holds the database."""
+_SQLITE_MIN = (3, 37, 0)
+"""The first with STRICT tables (https://www.sqlite.org/stricttables.html)."""
 
 
 class Connection(aiosqlite.Connection):
@@ -59,6 +61,8 @@ async def _started(connection: Connection) -> Connection:
 
 def connect_sync(path: Path, mode: Mode) -> sqlite3.Connection:
     """The plain connection. Raises :class:`sqlite3.Error`. With ``rw`` and ``rwc`` the write-ahead log is switched on."""
+    if sqlite3.sqlite_version_info < _SQLITE_MIN:
+        raise sqlite3.NotSupportedError(f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, _SQLITE_MIN))} or newer is needed")
     flag = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{flag}", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
     try:

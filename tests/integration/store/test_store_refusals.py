@@ -152,3 +152,9 @@ async def test_readonly_asks_for_an_upgrade_first(db: Path, clock: HandClock, mo
     with pytest.raises(StoreFailed, match="schema 1; this version reads schema 2") as caught:
         await open_readonly(db)
     assert "fabrik-node serve" in caught.value.hint
+
+
+async def test_an_old_sqlite_is_named(db: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
+    with pytest.raises(StoreFailed, match="is too old: 3.37.0 or newer is needed"):
+        await SqliteStore.open(db, clock, mesh_id=MESH, create_missing=True)
