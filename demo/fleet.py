@@ -155,6 +155,12 @@ class Fleet:
             raise DemoFailed("the event stream has no output")
         return process.stdout
 
+    def run_says(self, name: str, item: str, text: str) -> bool | None:
+        """True once the log of the node's newest run of ``item`` has ``text`` in it; None before."""
+        answer = self.ask(name, "runs", "list", "--item", item)
+        logs = [Path(run["log"]) for run in (answer or {"runs": []})["runs"] if run.get("own") and run.get("log")]
+        return True if any(log.exists() and text in log.read_text(encoding="utf-8", errors="replace") for log in logs) else None
+
     def left_behind(self, below: Path) -> list[str]:
         """Processes that work in a folder below ``below``, as ``pid command`` (Linux; elsewhere none can be seen)."""
         found = []

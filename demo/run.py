@@ -41,7 +41,24 @@ def start_nodes(fleet: Fleet, story: Story) -> None:
     for name in AGENTS:
         fleet.make_home(name)
         token = fleet.call("host", "invite", "--role", "agent", "--ttl", "5m")["token"]
-        flags = ["--name", name, "--agent", name, "--remote", str(fleet.remote), "--base", "main", "--command", worker, "--qa", tests, "--slots", "1"]
+        flags = [
+            "--name",
+            name,
+            "--agent",
+            name,
+            "--remote",
+            str(fleet.remote),
+            "--base",
+            "main",
+            "--command",
+            worker,
+            "--qa",
+            tests,
+            "--slots",
+            "1",
+            "--label",
+            "python",
+        ]
         fleet.start(name, "--rendezvous", token, *flags)
     for name in AGENTS:
         fleet.wait_serving(name)
@@ -94,8 +111,9 @@ def play(fleet: Fleet, story: Story, within_s: float) -> list[str]:
 
     watcher.until("the first merge", lambda: story.done, within_s)
     item, victim = watcher.until("an agent at work", lambda: next(iter(story.coding.items()), None), within_s)
+    wait_for(f"the change of {victim}'s agent", lambda: fleet.run_says(victim, item, "wrote"), 20, 0.05)
     pid = fleet.kill(victim)
-    story.say("demo", f"SIGKILL    {victim} (pid {pid}), in the middle of {story.titles[item]!r}")
+    story.say("demo", f"SIGKILL    {victim} (pid {pid}): the change for {story.titles[item]!r} is written, not committed")
 
     watcher.until("every item to be Done", lambda: story.done >= set(ids), within_s)
     story.say("demo", f"all {len(ids)} items are done; {victim} comes back as a plain node, to see what it missed")

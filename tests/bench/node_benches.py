@@ -65,6 +65,7 @@ def bootstrap(scale: Scale) -> dict[str, Measured]:
         last = _until("the last op", lambda: _moved(fresh, total - 1))
         equal = _until("equal digests", lambda: fresh.ask("status")["state_digest"] == host.ask("status")["state_digest"])
         seconds = last[0] - first[1]
+        cpu_s = {home.folder.name: round(home.cpu_s(), 2) for home in (host, fresh)}
         env = {
             "ops": total,
             "seconds": round(seconds, 3),

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from workload import append_ops, as_segments
 
 from fabrik_node._core import Replica
@@ -77,6 +78,13 @@ class Home:
             raise RuntimeError(f"{self.folder} is not served")
         with client:
             return client.call(op, args or {})
+
+    def cpu_s(self) -> float:
+        """Processor seconds that the served node has used since its start."""
+        if self.process is None:
+            raise RuntimeError(f"{self.folder} is not served")
+        used = psutil.Process(self.process.pid).cpu_times()
+        return float(used.user + used.system)
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL if that does not end it."""
