@@ -147,8 +147,17 @@ class Fleet:
     def follow_events(self, name: str) -> IO[str]:
         """The node's event stream, from its beginning; one JSON object per line."""
         command = [self.program, "--home", str(self.home(name)), "--json", "events", "--after", "0", "--follow"]
+        complaints = (self.root / "events.log").open("ab")
+        self._files.append(complaints)
         process = subprocess.Popen(
-            command, cwd=self.root, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            cwd=self.root,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            start_new_session=True,
         )
         self._others.append(process)
         if process.stdout is None:

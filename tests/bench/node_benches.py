@@ -70,6 +70,7 @@ def bootstrap(scale: Scale) -> dict[str, Measured]:
             "ops": total,
             "seconds": round(seconds, 3),
             "digests_equal": equal,
+            "cpu_s_with_start": cpu_s,
             "what": "from the last look that showed nothing new to the first that showed all; no TLS in this version",
         }
         return {"bootstrap.e2e": Measured((total - before) / seconds, env)}
