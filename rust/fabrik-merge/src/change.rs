@@ -24,11 +24,19 @@ pub struct Change {
 
 /// Each register that was touched, with its value before, in order of time.
 #[derive(Debug, Default)]
-pub struct Trail(Vec<(RowKey, u8, Option<Box<[u8]>>)>);
+pub struct Trail(Vec<Step>);
+
+/// One touch of register `(key, field)`; `old` is its value before.
+#[derive(Debug)]
+struct Step {
+    key: RowKey,
+    field: u8,
+    old: Option<Box<[u8]>>,
+}
 
 impl Trail {
     pub fn note(&mut self, key: RowKey, field: u8, old: Option<Box<[u8]>>) {
-        self.0.push((key, field, old));
+        self.0.push(Step { key, field, old });
     }
 
     /// The changes in order of first touch. A register that came and went within the call is none.
@@ -36,7 +44,7 @@ impl Trail {
     pub fn settle(self, state: &State, logs: &Logs) -> Vec<Change> {
         let mut seen = BTreeSet::new();
         let mut changes = Vec::with_capacity(self.0.len());
-        for (key, field, old) in self.0 {
+        for Step { key, field, old } in self.0 {
             if !seen.insert((key, field)) {
                 continue;
             }

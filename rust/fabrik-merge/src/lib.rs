@@ -25,5 +25,5 @@ pub use chaining::{ChainOutcome, Fork, Gap};
 pub use change::Change;
 pub use draft::Draft;
 pub use history::{Touch, history};
-pub use replica::{HeadView, RegisterView, Replica};
+pub use replica::{HeadView, RegisterView, Replica, RowView};
 pub use validity::Void;

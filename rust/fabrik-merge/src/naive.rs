@@ -1,1 +1,176 @@
-//! The obvious version of the merge.
+//! The obvious version of the merge, to compare the real one with.
+//!
+//! Keeps every segment, and on each question judges all ops again, collects all writes with effect, sorts them, and takes the
+//! first. Knows nothing of buckets, caches, arrival or what changed. What a well-formed op is, it shares with the real one.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use fabrik_op::cbor::Writer;
+use fabrik_op::hash::claim_rank;
+use fabrik_op::limits::LAMPORT_STEP_MAX;
+use fabrik_op::{ChainedSegment, Digest, Fence, Genesis, Key};
+
+use crate::claim::Claim;
+use crate::schema;
+use crate::validity::{Standpoint, judge};
+
+/// A set of chained ops.
+#[derive(Debug)]
+pub struct Naive {
+    genesis: Genesis,
+    ops: BTreeMap<(Key, u64, u64), ChainedSegment>,
+}
+
+/// `(kind, id, field)`.
+pub type Place = (u64, Vec<u8>, u64);
+
+/// What a set of ops means.
+#[derive(Debug, Default)]
+pub struct Meaning {
+    pub registers: BTreeMap<Place, Touch>,
+    pub lamport: u64,
+    pub voided: u64,
+    pub clocks: BTreeMap<(Key, u64), u64>,
+}
+
+/// One write with effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touch {
+    pub value: Vec<u8>,
+    pub fence: Option<Fence>,
+    pub state: u8,
+    pub lamport: u64,
+    pub digest: Digest,
+    pub index: usize,
+    pub author: Key,
+    pub epoch: u64,
+    pub seq: u64,
+    pub wall_ms: u64,
+}
+
+type Fenced = (u64, u64, Option<Reverse<Digest>>);
+
+impl Touch {
+    fn height(&self, id: &[u8]) -> Fenced {
+        self.fence.map_or((0, 0, None), |fence| (fence.receipt, fence.epoch, Some(Reverse(claim_rank(id, &fence.claim_id)))))
+    }
+
+    fn age(&self) -> (u64, Digest, usize, Key, u64) {
+        (self.lamport, self.digest, self.index, self.author, self.epoch)
+    }
+}
+
+impl Naive {
+    #[must_use]
+    pub fn new(genesis: Genesis) -> Self {
+        Self { genesis, ops: BTreeMap::new() }
+    }
+
+    /// Adds the ops of a segment; those that are there already change nothing.
+    pub fn add(&mut self, segment: &ChainedSegment) {
+        for op in segment.ops() {
+            self.ops.entry((*segment.author(), segment.epoch(), op.seq)).or_insert_with(|| segment.clone());
+        }
+    }
+
+    /// Judges and sorts everything.
+    #[must_use]
+    pub fn meaning(&self) -> Meaning {
+        let mut meaning = Meaning::default();
+        let mut touches: BTreeMap<Place, Vec<Touch>> = BTreeMap::new();
+        for (&(author, epoch, seq), segment) in &self.ops {
+            let Some(op) = segment.ops().find(|op| op.seq == seq) else { continue };
+            let clock = meaning.clocks.entry((author, epoch)).or_default();
+            if op.lamport() <= *clock || op.lamport() > *clock + LAMPORT_STEP_MAX {
+                meaning.voided += 1;
+                continue;
+            }
+            *clock = op.lamport();
+            meaning.lamport = meaning.lamport.max(op.lamport());
+            match judge(&Standpoint { admin: &self.genesis.admin, author: &author }, &op) {
+                Err(_) => meaning.voided += 1,
+                Ok(false) => {}
+                Ok(true) => {
+                    for (index, write) in op.writes().enumerate().filter(|(_, write)| schema::lookup(write.kind, write.field).is_some()) {
+                        let claim = Some(write.value).filter(|_| write.kind == u64::from(schema::CLAIM)).and_then(Claim::of);
+                        touches.entry((write.kind, write.id.to_vec(), write.field)).or_default().push(Touch {
+                            value: write.value.to_vec(),
+                            fence: claim.map_or(write.fence.copied(), |claim| Some(claim.fence)),
+                            state: claim.map_or(0, |claim| claim.state),
+                            lamport: op.lamport(),
+                            digest: *op.digest,
+                            index,
+                            author,
+                            epoch,
+                            seq,
+                            wall_ms: op.wall_ms(),
+                        });
+                    }
+                }
+            }
+        }
+        let kind = |place: &Place, kind: u8| place.0 == u64::from(kind);
+        let deleted: BTreeSet<Vec<u8>> = touches.keys().filter(|place| kind(place, schema::TOMBSTONE)).map(|place| place.1.clone()).collect();
+        for (place, mut found) in touches {
+            if (kind(&place, schema::ITEM) || kind(&place, schema::CLAIM)) && deleted.contains(&place.1) {
+                continue;
+            }
+            if kind(&place, schema::TOMBSTONE) {
+                found.sort_by_key(Touch::age);
+            } else {
+                found.sort_by_key(|touch| Reverse((touch.height(&place.1), touch.state, touch.age())));
+            }
+            if let Some(winner) = found.into_iter().next() {
+                meaning.registers.insert(place, winner);
+            }
+        }
+        meaning
+    }
+
+    /// The frontier digest of `merge.md`.
+    #[must_use]
+    pub fn frontier_digest(&self) -> Digest {
+        let mut heads: BTreeMap<(Key, u64), (u64, Digest)> = BTreeMap::new();
+        for (&(author, epoch, seq), segment) in &self.ops {
+            if let Some(op) = segment.ops().find(|op| op.seq == seq) {
+                heads.insert((author, epoch), (seq, *op.head()));
+            }
+        }
+        let mut rows = Vec::new();
+        for ((author, epoch), (seq, head)) in heads {
+            rows.extend_from_slice(&author);
+            rows.extend_from_slice(&epoch.to_be_bytes());
+            rows.extend_from_slice(&seq.to_be_bytes());
+            rows.extend_from_slice(&head);
+        }
+        blake3::derive_key("fabrik 2026 v1 frontier", &rows)
+    }
+}
+
+impl Meaning {
+    /// The state digest of `merge.md`.
+    #[must_use]
+    pub fn state_digest(&self) -> Digest {
+        let mut whole = (self.registers.len() as u64).to_be_bytes().to_vec();
+        for bucket in 0..=u8::MAX {
+            let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            for ((kind, id, field), touch) in self.registers.iter().filter(|(place, _)| place.1.last() == Some(&bucket)) {
+                let mut key = Writer::new();
+                key.array(3).uint(*kind).bytes(id).uint(*field);
+                let mut entry = Writer::new();
+                entry.array(6);
+                match touch.fence {
+                    Some(fence) => entry.uint(fence.receipt).uint(fence.epoch).bytes(&claim_rank(id, &fence.claim_id)),
+                    None => entry.uint(0).uint(0).bytes(&[]),
+                };
+                entry.uint(touch.lamport).bytes(&touch.digest).raw(&touch.value);
+                entries.push((key.into_bytes(), entry.into_bytes()));
+            }
+            entries.sort();
+            let joined: Vec<u8> = entries.into_iter().flat_map(|(key, entry)| [key, entry].concat()).collect();
+            whole.extend_from_slice(&blake3::derive_key("fabrik 2026 v1 state bucket", &joined));
+        }
+        blake3::derive_key("fabrik 2026 v1 state", &whole)
+    }
+}

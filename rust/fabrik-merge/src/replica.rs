@@ -52,6 +52,9 @@ pub struct RegisterView {
     pub wall_ms: u64,
 }
 
+/// The fields of one id and their values in CBOR, in order of field.
+pub type RowView = Vec<(u8, Box<[u8]>)>;
+
 impl Replica {
     #[must_use]
     pub fn new(genesis: Genesis) -> Self {
@@ -186,13 +189,13 @@ impl Replica {
 
     /// The fields and values of one id.
     #[must_use]
-    pub fn row(&self, kind: u8, id: &[u8]) -> Vec<(u8, Box<[u8]>)> {
+    pub fn row(&self, kind: u8, id: &[u8]) -> RowView {
         row_key(kind, id).and_then(|key| self.state.row(&key)).map(|row| copy_row(row)).unwrap_or_default()
     }
 
     /// All ids of a kind with their fields and values, in order of id.
     #[must_use]
-    pub fn rows(&self, kind: u8) -> Vec<(Box<[u8]>, Vec<(u8, Box<[u8]>)>)> {
+    pub fn rows(&self, kind: u8) -> Vec<(Box<[u8]>, RowView)> {
         self.state.rows(kind).into_iter().map(|(key, row)| (key.id().into(), copy_row(row))).collect()
     }
 
@@ -322,7 +325,7 @@ fn row_key(kind: u8, id: &[u8]) -> Option<RowKey> {
     schema::kind_entry(kind).filter(|entry| entry.id_bytes == id.len()).map(|_| RowKey::new(kind, id))
 }
 
-fn copy_row(row: &[Register]) -> Vec<(u8, Box<[u8]>)> {
+fn copy_row(row: &[Register]) -> RowView {
     row.iter().map(|register| (register.field, register.value.clone())).collect()
 }
 

@@ -37,8 +37,8 @@ impl RowKey {
         self.0.get(1..=bytes).unwrap_or_default()
     }
 
-    fn bucket(&self) -> usize {
-        usize::from(self.id().last().copied().unwrap_or_default())
+    fn bucket(&self) -> u8 {
+        self.id().last().copied().unwrap_or_default()
     }
 }
 
@@ -117,16 +117,30 @@ struct Bucket {
     digest: Cell<Option<Digest>>,
 }
 
+#[derive(Debug)]
+struct Buckets(Box<[Bucket; 256]>);
+
+#[allow(clippy::indexing_slicing)] // One bucket for each byte.
+impl Buckets {
+    fn at(&self, byte: u8) -> &Bucket {
+        &self.0[usize::from(byte)]
+    }
+
+    fn at_mut(&mut self, byte: u8) -> &mut Bucket {
+        &mut self.0[usize::from(byte)]
+    }
+}
+
 /// All live registers.
 #[derive(Debug)]
 pub struct State {
-    buckets: Vec<Bucket>,
+    buckets: Buckets,
     registers: usize,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { buckets: (0..256).map(|_| Bucket::default()).collect(), registers: 0 }
+        Self { buckets: Buckets(Box::new(std::array::from_fn(|_| Bucket::default()))), registers: 0 }
     }
 }
 
@@ -138,7 +152,7 @@ impl State {
 
     #[must_use]
     pub fn row(&self, key: &RowKey) -> Option<&Row> {
-        self.buckets[key.bucket()].rows.get(key)
+        self.buckets.at(key.bucket()).rows.get(key)
     }
 
     #[must_use]
@@ -151,19 +165,19 @@ impl State {
     #[must_use]
     pub fn rows(&self, kind: u8) -> Vec<(&RowKey, &Row)> {
         let range = RowKey([0; 33]).with_kind(kind)..=RowKey([0xff; 33]).with_kind(kind);
-        let mut rows: Vec<_> = self.buckets.iter().flat_map(|bucket| bucket.rows.range(range.clone())).collect();
+        let mut rows: Vec<_> = self.buckets.0.iter().flat_map(|bucket| bucket.rows.range(range.clone())).collect();
         rows.sort_unstable_by_key(|(key, _)| **key);
         rows
     }
 
     /// The rows of one bucket in order of their keys.
     pub fn bucket_rows(&self, bucket: u8) -> impl Iterator<Item = (&RowKey, &Row)> {
-        self.buckets[usize::from(bucket)].rows.iter()
+        self.buckets.at(bucket).rows.iter()
     }
 
     /// The digest of one bucket, computed by `compute` unless nothing changed since.
     pub fn bucket_digest(&self, bucket: u8, compute: impl FnOnce() -> Digest) -> Digest {
-        let cache = &self.buckets[usize::from(bucket)].digest;
+        let cache = &self.buckets.at(bucket).digest;
         let digest = cache.get().unwrap_or_else(compute);
         cache.set(Some(digest));
         digest
@@ -173,7 +187,7 @@ impl State {
     #[inline]
     pub fn tombstoned(&self, id: &[u8]) -> bool {
         let key = RowKey::new(schema::TOMBSTONE, id);
-        let bucket = &self.buckets[key.bucket()];
+        let bucket = self.buckets.at(key.bucket());
         bucket.tombstones > 0 && bucket.rows.contains_key(&key)
     }
 
@@ -196,7 +210,7 @@ impl State {
         let mut removed = Vec::new();
         for kind in [schema::ITEM, schema::CLAIM] {
             let key = RowKey::new(kind, id);
-            let bucket = &mut self.buckets[key.bucket()];
+            let bucket = self.buckets.at_mut(key.bucket());
             if let Some(row) = bucket.rows.remove(&key) {
                 bucket.digest.set(None);
                 self.registers -= row.len();
@@ -208,26 +222,22 @@ impl State {
 
     #[inline]
     fn settle(&mut self, key: &RowKey, write: &Candidate<'_>, loses: impl FnOnce(&Register, &Candidate<'_>) -> bool) -> Effect {
-        let bucket = &mut self.buckets[key.bucket()];
+        let bucket = self.buckets.at_mut(key.bucket());
         let row = bucket.rows.entry(*key).or_default();
-        match row.binary_search_by_key(&write.field, |register| register.field) {
-            Ok(place) => {
-                let held = &mut row[place];
-                if !loses(held, write) {
-                    return Effect::None;
-                }
-                bucket.digest.set(None);
-                Effect::Replaced(std::mem::replace(held, write.to_register()).value)
+        let place = row.partition_point(|register| register.field < write.field);
+        if let Some(held) = row.get_mut(place).filter(|register| register.field == write.field) {
+            if !loses(held, write) {
+                return Effect::None;
             }
-            Err(place) => {
-                row.reserve_exact(1);
-                row.insert(place, write.to_register());
-                bucket.digest.set(None);
-                bucket.tombstones += usize::from(key.kind() == schema::TOMBSTONE);
-                self.registers += 1;
-                Effect::Inserted
-            }
+            bucket.digest.set(None);
+            return Effect::Replaced(std::mem::replace(held, write.to_register()).value);
         }
+        row.reserve_exact(1);
+        row.insert(place, write.to_register());
+        bucket.digest.set(None);
+        bucket.tombstones += usize::from(key.kind() == schema::TOMBSTONE);
+        self.registers += 1;
+        Effect::Inserted
     }
 }
 

@@ -46,15 +46,13 @@ pub fn judge(standpoint: &Standpoint<'_>, op: &Op<'_>) -> Result<bool, Void> {
         return Err(Void::Kind("only an epoch opening may follow another log"));
     }
     match op.kind() {
-        kind::WRITE => {}
         kind::GENESIS if op.seq != 1 || standpoint.author != standpoint.admin => {
             return Err(Void::Kind("a genesis op stands only at seq 1 of a log of the genesis admin"));
         }
-        kind::GENESIS => {}
         kind::EPOCH if op.seq != 1 || op.follows().is_none() => {
             return Err(Void::Kind("an epoch opening stands only at seq 1 and names the log that it follows"));
         }
-        kind::EPOCH => {}
+        kind::WRITE | kind::GENESIS | kind::EPOCH => {}
         _ => return Ok(false),
     }
     for (index, write) in op.writes().enumerate() {

@@ -51,10 +51,10 @@ fn read(kind: FieldType, reader: &mut Reader<'_>) -> Result<Names, Malformed> {
             text_map(reader)?;
         }
         FieldType::MapOrNull => {
-            if !matches!(reader.clone().head()?, Head::Null) {
-                text_map(reader)?;
-            } else {
+            if matches!(reader.clone().head()?, Head::Null) {
                 reader.head()?;
+            } else {
+                text_map(reader)?;
             }
         }
         FieldType::Summary => {

@@ -63,5 +63,5 @@ pub fn claim_rank(item: &[u8], claim_id: &[u8; 16]) -> Digest {
 /// The first 8 hex digits, for messages.
 #[must_use]
 pub fn short(bytes: &[u8]) -> String {
-    bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().take(4).fold(String::with_capacity(8), |text, byte| text + &format!("{byte:02x}"))
 }

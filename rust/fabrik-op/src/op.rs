@@ -72,6 +72,7 @@ impl<'a> Op<'a> {
     }
 
     /// The writes in order.
+    #[must_use]
     pub fn writes(&self) -> impl ExactSizeIterator<Item = Write<'a>> + use<'a> {
         let data = self.data;
         self.writes.iter().map(move |span| Write {

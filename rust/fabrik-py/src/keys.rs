@@ -111,6 +111,7 @@ impl SigningKey {
         format!("{:?}", self.0)
     }
 
+    #[allow(clippy::unused_self)] // Python calls it as a method.
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("a signing key is never pickled"))
     }

@@ -114,13 +114,13 @@ impl Change {
         self.0.field
     }
 
-    #[getter]
-    fn old<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    #[getter(old)]
+    fn value_before<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.0.old.as_deref().map(|data| value::decode(py, data)).transpose()
     }
 
-    #[getter]
-    fn new<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    #[getter(new)]
+    fn value_after<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.0.new.as_deref().map(|data| value::decode(py, data)).transpose()
     }
 

@@ -29,7 +29,7 @@ pub fn history(py: Python<'_>, segments: Vec<PyBackedBytes>, id: &[u8]) -> PyRes
 /// Joins neighbouring segments of one log.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
-pub fn coalesce<'py>(py: Python<'py>, segments: Vec<PyBackedBytes>, max_bytes: usize) -> PyResult<Bound<'py, PyList>> {
+pub fn coalesce(py: Python<'_>, segments: Vec<PyBackedBytes>, max_bytes: usize) -> PyResult<Bound<'_, PyList>> {
     let joined = detached(py, || {
         let segments: Vec<Arc<[u8]>> = segments.iter().map(|segment| Arc::from(&segment[..])).collect();
         Ok(fabrik_op::coalesce(&segments, max_bytes)?)
@@ -168,7 +168,7 @@ impl Replica {
         Ok(fence.map(|fence| show_fence(py, &fence)))
     }
 
-    #[pyo3(signature = (item, fence, other))]
+    #[allow(clippy::unused_self)] // Python calls it as a method.
     fn fence_beats(&self, item: &[u8], fence: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
         let (fence, other) = (read_fence(fence)?, read_fence(other)?);
         Ok(fabrik_merge::Replica::fence_beats(item, fence.as_ref(), other.as_ref()))

@@ -75,7 +75,7 @@ impl Writer {
     /// A map of encoded keys and values, sorted here. False, with nothing written, when two keys are equal.
     pub fn sorted_map(&mut self, mut pairs: Vec<(Vec<u8>, Vec<u8>)>) -> bool {
         pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        if pairs.windows(2).any(|two| two[0].0 == two[1].0) {
+        if pairs.iter().zip(pairs.iter().skip(1)).any(|(one, next)| one.0 == next.0) {
             return false;
         }
         self.map(pairs.len());
@@ -91,10 +91,10 @@ impl Writer {
         let wide = argument.to_be_bytes();
         match argument {
             0..=23 => self.raw(&[kind | wide[7]]),
-            24..=0xff => self.raw(&[kind | 24, wide[7]]),
-            0x100..=0xffff => self.raw(&[kind | 25, wide[6], wide[7]]),
-            0x1_0000..=0xffff_ffff => self.raw(&[kind | 26]).raw(&wide[4..]),
-            _ => self.raw(&[kind | 27]).raw(&wide),
+            24..=0xff => self.raw(&[kind | 0x18, wide[7]]),
+            0x100..=0xffff => self.raw(&[kind | 0x19, wide[6], wide[7]]),
+            0x1_0000..=0xffff_ffff => self.raw(&[kind | 0x1a]).raw(&wide[4..]),
+            _ => self.raw(&[kind | 0x1b]).raw(&wide),
         }
     }
 }
