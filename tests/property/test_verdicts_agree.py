@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from random import Random
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_batch_is_its_segments_one_after_the_other(mesh: Mesh, rng: Random) ->
         replica.merge(result.chained)
         assert sum(chained.ops for chained in result.chained) == sum(verdict.stored for verdict in verdicts)
         assert result.duplicates == sum(verdict.duplicates for verdict in verdicts)
-        found = {"stored": result.chained, "gap": result.gaps, "fork": result.forks}
+        found: dict[str, Sized] = {"stored": result.chained, "gap": result.gaps, "fork": result.forks}
         for outcome, entries in found.items():
             assert len(entries) == sum(verdict.outcome == outcome for verdict in verdicts)
         assert bool(result.unknown) == any(verdict.outcome == "unknown" for verdict in verdicts)

@@ -1,0 +1,146 @@
+"""The test machine itself: random worlds do reach the hard cases, and a wrong rule in the twin is noticed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fabrik_twin import merge
+from fabrik_twin.compare import same
+from fabrik_twin.merge import CLAIM, TYPES, Touch, clock_after
+from fabrik_twin.world import World
+from fabrik_twin.worlds import Mesh, meshes
+from hypothesis import HealthCheck, Phase, given, settings
+
+from fabrik_node import _core
+
+
+@pytest.fixture(scope="module")
+def sample() -> list[Mesh]:
+    """The same 250 meshes in every run."""
+    found: list[Mesh] = []
+
+    @settings(max_examples=250, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(meshes())
+    def collect(mesh: Mesh) -> None:
+        found.append(mesh)
+
+    collect()
+    return found
+
+
+def twin_of(mesh: Mesh) -> World:
+    world = World(mesh.genesis)
+    for author in mesh.logs:
+        world.offer(author.segment(1, len(author.bodies)))
+    return world
+
+
+def probes(world: World) -> set[str]:
+    """Which hard cases decided something in this world."""
+    found: set[str] = set()
+    state, effects = world.state, []
+    for (author, epoch), ops in world.logs.items():
+        clock = 0
+        for op in ops:
+            after = clock_after(clock, op.lamport)
+            if after == clock:
+                found.add("clock stands still" if op.lamport <= clock else "clock jumps too far")
+            elif op.lamport - clock == merge.STEP_MAX:
+                found.add("full step")
+            clock = after
+            found |= {"unknown op kind"} if op.kind not in {1, 2, 3} else set()
+        effects += list(state._effects(author, epoch, ops))
+    if state.void:
+        found.add("void")
+    by_place: dict[Any, list[Touch]] = {}
+    for touch in effects:
+        by_place.setdefault((touch.write.kind, touch.write.id, touch.write.field), []).append(touch)
+    for place, touches in by_place.items():
+        winner = state.winners.get(place)
+        if winner is None:
+            found.add("deleted with its writes")
+            continue
+        for other in touches:
+            if other is winner or other == winner:
+                continue
+            fences = (winner.fence, other.fence)
+            if fences[0] is None or fences[1] is None:
+                found |= {"fence over none"} if fences != (None, None) else set()
+                found |= {"digest decides"} if fences == (None, None) and winner.op.lamport == other.op.lamport and winner.op is not other.op else set()
+            elif fences[0][:2] == fences[1][:2] and fences[0] != fences[1]:
+                found.add("rank decides")
+            elif fences[0] == fences[1] and place[0] == CLAIM and winner.write.value[4] != other.write.value[4] and winner.op.lamport < other.op.lamport:
+                found.add("claim state over clock")
+            elif fences[0] != fences[1] and winner.op.lamport < other.op.lamport:
+                found.add("fence over clock")
+    if any(place[0] == merge.TOMBSTONE and len(touches) > 1 for place, touches in by_place.items()):
+        found.add("deleted twice")
+    return found
+
+
+EXPECTED = {
+    "clock stands still",
+    "clock jumps too far",
+    "full step",
+    "unknown op kind",
+    "void",
+    "deleted with its writes",
+    "deleted twice",
+    "fence over none",
+    "fence over clock",
+    "digest decides",
+    "rank decides",
+    "claim state over clock",
+}
+
+
+def test_random_worlds_reach_the_hard_cases(sample: list[Mesh]) -> None:
+    hits: Counter[str] = Counter()
+    for mesh in sample:
+        hits.update(probes(twin_of(mesh)))
+    assert set(hits) == EXPECTED, hits
+    assert min(hits.values()) >= 3, hits
+
+
+def test_every_register_type_is_in_the_worlds(sample: list[Mesh]) -> None:
+    seen = {(place[0], place[2]) for mesh in sample for place in twin_of(mesh).state.winners}
+    assert seen == set(TYPES)
+
+
+def _lower_digest_wins(touch: Touch) -> tuple[Any, ...]:
+    return (touch.op.lamport, bytes(255 - byte for byte in touch.op.digest), touch.index, touch.author, touch.epoch)
+
+
+CANARIES: list[tuple[str, str, Callable[..., Any]]] = [
+    ("the lower digest wins", "_place", _lower_digest_wins),
+    ("the clock decides between statements about one claim", "_strength", lambda touch: (merge._height(touch.write.id, touch.fence), *merge._place(touch))),
+    ("no ranks", "_height", lambda item, fence: (0, 0, -1) if fence is None else (fence[0], fence[1], 0)),
+    ("epoch before receipt", "_height", lambda item, fence: (0, 0, -1) if fence is None else (fence[1], fence[0], int.from_bytes(fence[2], "big"))),
+    ("clocks step by one more", "clock_after", lambda clock, lamport: lamport if clock < lamport <= clock + merge.STEP_MAX + 1 else clock),
+    ("void ops move the clock", "clock_after", lambda clock, lamport: max(clock, lamport)),
+    ("nothing is void", "void_reason", lambda admin, author, op: None),
+]
+
+
+def differs(mesh: Mesh) -> bool:
+    replica = _core.Replica(mesh.genesis)
+    replica.load([author.segment(1, len(author.bodies)) for author in mesh.logs])
+    try:
+        same(replica, twin_of(mesh))
+    except (AssertionError, KeyError, TypeError, IndexError):
+        return True
+    return False
+
+
+@pytest.mark.promise("I3")
+@pytest.mark.parametrize(("rule", "wrong"), [(rule, wrong) for _, rule, wrong in CANARIES], ids=[name for name, _, _ in CANARIES])
+def test_a_wrong_rule_is_noticed(sample: list[Mesh], monkeypatch: pytest.MonkeyPatch, rule: str, wrong: Callable[..., Any]) -> None:
+    monkeypatch.setattr(merge, rule, wrong)
+    assert sum(differs(mesh) for mesh in sample) >= 3
+
+
+def test_the_right_rules_are_not_noticed(sample: list[Mesh]) -> None:
+    assert not any(differs(mesh) for mesh in sample)
