@@ -70,7 +70,6 @@ def test_overlap_is_cut_to_the_new_part(mesh: Any) -> None:
     assert mesh.replica.ops == 6
 
 
-@pytest.mark.promise("E14")
 def test_gap_names_what_is_missing(mesh: Any) -> None:
     for text in ("one", "two", "three"):
         mesh.bee.op(title(text))

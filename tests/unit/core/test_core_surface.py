@@ -160,7 +160,6 @@ def test_blake3_known_answers() -> None:
 # ---- keys -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.promise("I22")
 def test_a_signing_key_never_shows_its_seed() -> None:
     secret = seed(7)
     key = _core.SigningKey.from_seed(secret)

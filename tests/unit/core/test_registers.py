@@ -98,7 +98,6 @@ def test_a_superseded_holder_changes_nothing(mesh: Any) -> None:
     assert not mesh.replica.fence_beats(ITEM, None, None)
 
 
-@pytest.mark.promise("E28")
 def test_a_claim_for_another_node_has_no_effect(mesh: Any) -> None:
     mesh.cat.op((2, ITEM, 1, claim(mesh.bee.key.public, STRONG), None), (1, ITEM, 1, "beside", None))
     mesh.take(mesh.cat.cut())

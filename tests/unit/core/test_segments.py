@@ -32,7 +32,7 @@ def test_load_is_chain_and_merge(mesh: Any) -> None:
     assert shown(again) == shown(mesh.replica)
 
 
-@pytest.mark.promise("I8", "I11")
+@pytest.mark.promise("I11")
 def test_load_of_a_damaged_store_changes_nothing(mesh: Any) -> None:
     singles = written(mesh, 5)
     fresh = _core.Replica(mesh.genesis)
