@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from fabrik_node.clock import Clock
+from fabrik_node.errors import FabrikError
 from fabrik_node.ports import Event, OpStore
 
 __all__ = ["EventSink", "EventStream"]
@@ -35,12 +36,14 @@ class EventStream:
         self._wake = asyncio.Event()
         self._told = asyncio.Condition()
         self._last = 0
+        self.export_error: FabrikError | None = None
+        """Why the export lags behind the store, None while it does not."""
         self._closing = False
 
     async def start(self) -> int:
         """Read where the stream stands; the ``pos`` up to which stored ops have had their events."""
         self._last, self._upto_pos = await self._store.events_upto()
-        await self._sink.catch_up(self._store)
+        await self._export()
         return self._upto_pos
 
     def tell(self, events: Sequence[Event], upto_pos: int = 0) -> None:
@@ -67,7 +70,7 @@ class EventStream:
             upto = self._upto_pos
             numbered = await self._store.append_events(queued, upto)
             if numbered:
-                await self._sink.catch_up(self._store)
+                await self._export()
                 async with self._told:
                     self._last = numbered[-1].seq
                     self._told.notify_all()
@@ -91,6 +94,15 @@ class EventStream:
                 return
             async with self._told:
                 await self._told.wait_for(partial(self._is_beyond, after))
+
+    async def _export(self) -> None:
+        """Bring the export up to date. It is no source of anything: its failure is kept for ``status``, and the next batch tries again."""
+        try:
+            await self._sink.catch_up(self._store)
+        except FabrikError as error:
+            self.export_error = error
+        else:
+            self.export_error = None
 
     def _is_beyond(self, seq: int) -> bool:
         return self._last > seq

@@ -88,6 +88,8 @@ class Service:
             warnings.append(f"{self._node.forks} forked log segments were refused: two nodes write with one key (fabrik-node events)")
         if self._node.refused_segments:
             warnings.append(f"{self._node.refused_segments} bad segments of peers were refused (fabrik-node events)")
+        if self._node.stream.export_error is not None:
+            warnings.append(f"events.ndjson lags behind: {self._node.stream.export_error}")
         return {
             **await self._reader.status(args),
             "uptime_s": self._node.clock.now() - self._started,
