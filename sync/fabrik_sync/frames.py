@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
 
+from fabrik_sync.limits import WELCOME_BYTES_MAX
 from fabrik_sync.ports import Heads, LogId
 from fabrik_sync.wire import encode
 
 __all__ = [
     "BUCKETS",
     "BUCKET_BYTES",
+    "CODE_CHARS",
     "Ack",
     "Answer",
     "Auth",
@@ -35,6 +37,7 @@ __all__ = [
 
 BUCKETS: Final = 16
 BUCKET_BYTES: Final = 16
+CODE_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 class FrameType:
@@ -101,6 +104,10 @@ class Ready:
     TYPE: ClassVar[int] = FrameType.READY
     welcome: bytes = b""
 
+    def __post_init__(self) -> None:
+        if len(self.welcome) > WELCOME_BYTES_MAX:
+            raise ValueError(f"a welcome of {len(self.welcome)} bytes, {WELCOME_BYTES_MAX} are allowed")
+
     def encode(self) -> bytes:
         """The frame's bytes."""
         return encode([self.TYPE, self.welcome])
@@ -113,6 +120,10 @@ class Close:
     TYPE: ClassVar[int] = FrameType.CLOSE
     code: str
     hint: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.code) <= 64 or not CODE_CHARS.issuperset(self.code):
+            raise ValueError(f"{self.code[:64]!r} is no code: lower-case letters, digits and underscores, 64 at most")
 
     def encode(self) -> bytes:
         """The frame's bytes."""

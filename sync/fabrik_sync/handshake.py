@@ -78,7 +78,9 @@ def _transcript(hello: bytes, answer: Answer, initiator_cert: bytes, responder_c
 
 
 class Initiator:
-    """The side that dialled. ``peer`` is known once :meth:`on_answer` returned."""
+    """The side that dialled: :meth:`hello`, :meth:`verify`, :meth:`admit`, in this order."""
+
+    _transcript: bytes
 
     def __init__(
         self, identity: Identity, mesh: bytes, replica: Replica, *, window: int, expected_key: bytes | None, join: Join | None, certs: tuple[bytes, bytes]
@@ -95,8 +97,8 @@ class Initiator:
         """The first frame."""
         return self._hello
 
-    def on_answer(self, answer: Answer) -> bytes:
-        """Check who answered; the AUTH frame. Raises :class:`Refusal`."""
+    def verify(self, answer: Answer) -> None:
+        """Check that the answer is of this handshake and its key's own. Raises :class:`Refusal`."""
         if answer.version not in VERSIONS:
             raise Refusal(Reason.NO_COMMON_VERSION, f"you answered with version {answer.version}, offered were {_spoken()}")
         if answer.mesh != self._mesh:
@@ -104,19 +106,22 @@ class Initiator:
         if answer.key == self._identity.public:
             raise Refusal(Reason.SELF_CONNECTION, "this address leads back to the node itself")
         own, theirs = self._certs
-        transcript = _transcript(self._hello, answer, own, theirs)
-        _verify(self._identity, answer.key, _BY_RESPONDER + transcript, answer.signature)
-        if answer.key != self._expected and not self._replica.admit(answer.key):
-            who = f"the node at this address has key {answer.key.hex()[:16]}"
+        self._transcript = _transcript(self._hello, answer, own, theirs)
+        _verify(self._identity, answer.key, _BY_RESPONDER + self._transcript, answer.signature)
+
+    def admit(self, key: bytes) -> Auth:
+        """The responder has this key: our proof for it. Raises :class:`Refusal`."""
+        if key != self._expected and not self._replica.admit(key):
+            who = f"the node at this address has key {key.hex()[:16]}"
             if self._expected is None:
                 raise Refusal(Reason.UNKNOWN_KEY, f"{who}, and no member that is known here has it")
             raise Refusal(Reason.WRONG_KEY, f"{who}, expected was {self._expected.hex()[:16]}")
-        proof = join_proof(self._join.secret, transcript) if self._join else b""
-        return Auth(self._identity.sign(_BY_INITIATOR + transcript), proof).encode()
+        proof = join_proof(self._join.secret, self._transcript) if self._join else b""
+        return Auth(self._identity.sign(_BY_INITIATOR + self._transcript), proof)
 
 
 class Responder:
-    """The side that was dialled. ``hello`` and ``transcript`` are known once :meth:`on_hello` returned."""
+    """The side that was dialled: :meth:`answer`, :meth:`verify`, :meth:`admit`, in this order."""
 
     hello: Hello
     transcript: bytes
@@ -129,7 +134,7 @@ class Responder:
         self._unknown_key_hint = unknown_key_hint
         self._certs = certs
 
-    def on_hello(self, hello: Hello, raw: bytes) -> Answer:
+    def answer(self, hello: Hello, raw: bytes) -> Answer:
         """Check the first frame; the answer. Raises :class:`Refusal`."""
         version = max((v for v in hello.versions if v in VERSIONS), default=None)
         if version is None:
@@ -145,9 +150,12 @@ class Responder:
         signature = self._identity.sign(_BY_RESPONDER + self.transcript)
         return Answer(version, draft.mesh, draft.key, draft.nonce, draft.window, signature)
 
-    def on_auth(self, auth: Auth) -> bool:
-        """Check the initiator's signature; True when it wants to join and the shell has to decide. Raises :class:`Refusal`."""
+    def verify(self, auth: Auth) -> None:
+        """Check that the initiator has the key that it named. Raises :class:`Refusal`."""
         _verify(self._identity, self.hello.key, _BY_INITIATOR + self.transcript, auth.signature)
+
+    def admit(self, auth: Auth) -> bool:
+        """False: a member, let it in. True: it wants to join, and the shell decides. Raises :class:`Refusal` for all others."""
         if self.hello.token_id:
             if not auth.proof:
                 raise Refusal(Reason.BAD_PROOF, "a join token was named without a proof of its secret")

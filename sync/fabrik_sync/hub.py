@@ -34,6 +34,7 @@ class Hub:
     def add(self, session: Session) -> Session | None:
         """A session became ready (PeerReady). Of two connections to one peer, one stays: both sides choose the same.
 
+        Call it before the next commit: the session read the heads when it became ready, and is told of later ones through here.
         Gives back the session that was closed as a duplicate, if there was one: poll it (it may be ``session`` itself).
         """
         key = session.peer_key

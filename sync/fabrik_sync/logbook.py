@@ -36,7 +36,8 @@ class LogRow:
     """We said STOP."""
     gap_at: int = -1
     """Where we last asked again because of a gap."""
-    fork_told: bool = False
+    forked: bool = False
+    """The peer's heads contradict ours: having the same place does not mean having the same ops."""
 
 
 def bucket_of(log: LogId) -> int:

@@ -54,21 +54,21 @@ class Opening:
         side = self._side
         if isinstance(side, Responder):
             if isinstance(frame, Hello):
-                answer = side.on_hello(frame, raw)
+                answer = side.answer(frame, raw)
                 self.peer_key, self.peer_window, self.version = frame.key, frame.window, answer.version
                 return Step(Input.HELLO, answer.encode())
             if isinstance(frame, Auth):
-                joins = side.on_auth(frame)
+                side.verify(frame)
                 self.proven = True
-                if not joins:
+                if not side.admit(frame):
                     return Step(Input.AUTH_MEMBER, Ready().encode())
                 self.deadline = now + self._limits.join_s
                 return Step(Input.AUTH_JOIN, event=JoinRequested(self.peer_key, side.hello.token_id, side.transcript, frame.proof))
         elif isinstance(frame, Answer):
-            auth = side.on_answer(frame)
+            side.verify(frame)
             self.peer_key, self.peer_window, self.version = frame.key, frame.window, frame.version
             self.proven = True
-            return Step(Input.ANSWER, auth)
+            return Step(Input.ANSWER, side.admit(frame.key).encode())
         elif isinstance(frame, Ready):
             return Step(Input.READY, welcome=frame.welcome)
         raise AssertionError("the table of states lets no such frame through")

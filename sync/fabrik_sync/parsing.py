@@ -9,6 +9,7 @@ from typing import Final
 from fabrik_sync.frames import (
     BUCKET_BYTES,
     BUCKETS,
+    CODE_CHARS,
     Ack,
     Answer,
     Auth,
@@ -36,7 +37,6 @@ __all__ = ["decode_frame"]
 _SEQ_MAX: Final = 1 << 53
 _EPOCH_MAX: Final = (1 << 53) - 1
 _U64: Final = (1 << 64) - 1
-_CODE_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 def decode_frame(data: bytes, bytes_max: int = FRAME_BYTES_MAX) -> Frame:
@@ -133,7 +133,7 @@ def _auth(f: _Fields) -> Auth:
 
 def _close(f: _Fields) -> Close:
     code, hint = f.text(64), f.text(1_024)
-    if not code or not _CODE_CHARS.issuperset(code):
+    if not code or not CODE_CHARS.issuperset(code):
         raise Malformed("frame type 5, field 1: a code has lower-case letters, digits and underscores")
     # The hint is shown on the operator's terminal: nothing in it may move a cursor or start a line.
     return Close(code, "".join(char if char.isprintable() else " " for char in hint))

@@ -40,7 +40,7 @@ class Retry(StrEnum):
     SOON = "soon"
     """Dial again after the usual delay with jitter."""
     SLOW = "slow"
-    """Dial again at the slowest pace: the cause may go away without us (the member record is still on its way)."""
+    """Dial again at the slowest pace: the cause may go away without us (a member record on its way, an upgrade, another process on the port)."""
     NEVER = "never"
     """Somebody has to change something first."""
 
@@ -55,11 +55,11 @@ class ReasonRow(NamedTuple):
 
 REASONS: dict[Reason, ReasonRow] = {
     Reason.WRONG_MESH: ReasonRow(True, Retry.NEVER, "the other side belongs to another mesh"),
-    Reason.WRONG_KEY: ReasonRow(True, Retry.NEVER, "the responder has another key than the one that was expected, and no member has it"),
+    Reason.WRONG_KEY: ReasonRow(True, Retry.SLOW, "the responder has another key than the one that was expected, and no member has it"),
     Reason.UNKNOWN_KEY: ReasonRow(True, Retry.SLOW, "one side does not know the key of the other (yet)"),
     Reason.SELF_CONNECTION: ReasonRow(True, Retry.NEVER, "both ends have the same key"),
-    Reason.NO_COMMON_VERSION: ReasonRow(True, Retry.NEVER, "no protocol version that both speak"),
-    Reason.BAD_SIGNATURE: ReasonRow(True, Retry.NEVER, "the signature over this handshake does not verify"),
+    Reason.NO_COMMON_VERSION: ReasonRow(True, Retry.SLOW, "no protocol version that both speak"),
+    Reason.BAD_SIGNATURE: ReasonRow(True, Retry.SLOW, "the signature over this handshake does not verify"),
     Reason.BAD_PROOF: ReasonRow(True, Retry.NEVER, "the proof of the join secret is wrong or missing"),
     Reason.HANDSHAKE_TIMEOUT: ReasonRow(True, Retry.SOON, "the handshake did not end in time"),
     Reason.REVOKED: ReasonRow(True, Retry.SLOW, "the peer's key is no longer admitted"),

@@ -9,7 +9,7 @@ from fabrik_sync.events import Event, ForkSeen, SegmentsReceived
 from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want
 from fabrik_sync.limits import Limits
 from fabrik_sync.logbook import LogBook, LogRow
-from fabrik_sync.ports import Heads, LogId, Replica
+from fabrik_sync.ports import LogId, Replica
 from fabrik_sync.wants import Wants
 
 __all__ = ["FlowViolation", "Receiver"]
@@ -77,8 +77,8 @@ class Receiver:
                 continue
             row = self._book.row(log)
             row.remote = heads
+            self._look_for_fork(log, row)
             self._note(log, row, heads[-1].seq, now)
-            self._look_for_fork(log, row, heads)
 
     def on_segment(self, frame: Segment, now: float) -> None:
         """The peer sends ops. Raises :class:`FlowViolation` when it has no credit for them."""
@@ -116,18 +116,18 @@ class Receiver:
         self._learned(log, row, seq)
         self.consider(log, now)
 
-    def _look_for_fork(self, log: LogId, row: LogRow, heads: Heads) -> None:
+    def _look_for_fork(self, log: LogId, row: LogRow) -> None:
         ours = {head.seq: head.h for head in row.local}
-        if not row.fork_told and any(ours.get(head.seq, head.h) != head.h for head in heads):
-            row.fork_told = True
-            self._events.append(ForkSeen(log, row.local, heads))
+        if not row.forked and any(ours.get(head.seq, head.h) != head.h for head in row.remote):
+            row.forked = True
+            self._events.append(ForkSeen(log, row.local, row.remote))
 
     # ---- from the shell
 
     def local_changed(self, log: LogId, now: float) -> None:
         """We hold more of a log, or other heads of it, than before."""
         row = self._book.row(log)
-        self._look_for_fork(log, row, row.remote)
+        self._look_for_fork(log, row)
         self.consider(log, now)
 
     def consider(self, log: LogId, now: float) -> None:

@@ -58,11 +58,12 @@ class Replication:
     def handle_heads(self, log: LogId, heads: Heads, now: float) -> None:
         """We hold more of a log, or other heads of it."""
         row = self.book.row(log)
-        row.local = heads
-        row.local_seq = max(row.local_seq, heads[-1].seq)
+        if heads[-1].seq < row.local_seq:
+            return  # told late: commits are not always told in order
+        row.local, row.local_seq = heads, heads[-1].seq
         if self.flows:
-            self.sender.local_changed(log)
             self.receiver.local_changed(log, now)
+            self.sender.local_changed(log)
 
     def handle_read(self, request: ReadRequest, segments: Sequence[tuple[int, int, bytes]]) -> None:
         """See :meth:`fabrik_sync.Session.handle_read`."""

@@ -92,7 +92,7 @@ class Sender:
         if row.stopped:
             return
         if row.sent is None:
-            if 0 < row.local_seq <= row.remote_seq:
+            if 0 < row.local_seq <= row.remote_seq and not row.forked:
                 row.sent = row.remote_seq
                 self._announce.pop(log, None)
                 self._counters.duplicates_avoided += 1
@@ -105,7 +105,7 @@ class Sender:
 
     def learned(self, log: LogId, row: LogRow, seq: int) -> None:
         """The peer turned out to have ``log`` up to ``seq``."""
-        if row.stopped:
+        if row.stopped or row.forked:
             return
         if row.sent is not None and seq > row.sent:
             if row.sent < row.local_seq:
@@ -188,9 +188,9 @@ class Sender:
         """
         if request is not self._reading:
             raise ValueError("this read was not requested, or answered before")
+        _check(request, segments)
         self._reading = None
         row = self._book.rows[request.log]
-        _check(request, segments)
         if row.sent is None or row.stopped:
             return
         for first, last, data in segments:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
-from fabrik_sync import Limits, State
 from sim.world import Node, World
 
-SHAPES = {
+from fabrik_sync import Limits, State
+
+SHAPES: dict[str, Callable[[int], list[tuple[int, int]]]] = {
     "pair": lambda n: [(0, 1)],
     "line": lambda n: [(i, i + 1) for i in range(n - 1)],
     "star": lambda n: [(i, 0) for i in range(1, n)],
@@ -25,7 +27,9 @@ def build(seed: int, shape: str) -> tuple[World, list[Node]]:
     for node in nodes:
         node.commit_s = random.choice([0.0005, 0.002, 0.02])
         node.store.segment_ops = random.choice([1, 7, 50])
-        node.limits = Limits(window_bytes=random.choice([262_144, 1_048_576]), chunk_bytes=random.choice([200, 65_536]), wants_per_frame=random.choice([1, 512]))
+        node.limits = Limits(
+            window_bytes=random.choice([262_144, 1_048_576]), chunk_bytes=random.choice([200, 65_536]), wants_per_frame=random.choice([1, 512])
+        )
     world.latency = random.choice([0.0002, 0.005, 0.1])
     world.bandwidth = random.choice([200e3, 50e6])
     for i, j in SHAPES[shape](count):
@@ -92,7 +96,7 @@ def check_bounds(world: World) -> None:
             assert status.unprocessed_bytes <= end.node.limits.window_bytes
 
 
-@pytest.mark.promise("E16", "E17")
+@pytest.mark.promise("I2")
 @pytest.mark.parametrize("shape", list(SHAPES))
 @pytest.mark.parametrize("block", range(8))
 def test_meshes_heal(shape: str, block: int) -> None:
@@ -113,7 +117,14 @@ def test_meshes_heal(shape: str, block: int) -> None:
             assert node.counts["forks"] == node.counts["forks seen"] == 0, where
             assert node.counts["gaps"] == 0, f"{where}: {node.counts}"
             for key in node.counts:
-                assert not key.startswith("ended ") or key[6:] in {"disconnected", "duplicate_connection", "silent", "no_progress", "handshake_timeout", "unknown_key"}, f"{where}: {key}"
+                assert not key.startswith("ended ") or key[6:] in {
+                    "disconnected",
+                    "duplicate_connection",
+                    "silent",
+                    "no_progress",
+                    "handshake_timeout",
+                    "unknown_key",
+                }, f"{where}: {key}"
         live = [end.session for conn in world.conns for end in conn if end.session.state is State.LIVE]
         assert live, where
         assert all(session.is_caught_up and session.status().lag_in == 0 for session in live), where

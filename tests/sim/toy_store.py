@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from fabrik_sync import Head, Heads, LogId
 from nacl.signing import SigningKey, VerifyKey
+
+from fabrik_sync import Head, Heads, LogId
 
 MEMBER = b"member:"
 

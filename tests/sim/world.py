@@ -6,12 +6,15 @@ when it is cut. Commits and reads take time. Nothing here knows the protocol: it
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+
+from sim.toy_store import MEMBER, Signer, ToyStore
 
 from fabrik_sync import (
     Backoff,
@@ -27,6 +30,7 @@ from fabrik_sync import (
     Limits,
     LogId,
     PeerReady,
+    ReadRequest,
     Reason,
     Refused,
     SegmentsReceived,
@@ -34,7 +38,6 @@ from fabrik_sync import (
     State,
     verify_join_proof,
 )
-from sim.toy_store import MEMBER, Signer, ToyStore
 
 MESH = bytes(range(32))
 
@@ -226,9 +229,12 @@ class World:
 
     def dial(self, a: Node, b: Node, *, join: Join | None = None, expected: bytes | None = None, again: bool = False) -> tuple[End, End]:
         """One connection."""
-        common = {"mesh": MESH, "now": self.now}
-        left = Session.connect(identity=a.signer, replica=a.store, limits=a.limits, wants=a.hub.wants, join=join, expected_key=expected, **common)  # type: ignore[arg-type]
-        right = Session.accept(identity=b.signer, replica=b.store, limits=b.limits, wants=b.hub.wants, unknown_key_hint="fabrik-node invite", **common)  # type: ignore[arg-type]
+        left = Session.connect(
+            identity=a.signer, mesh=MESH, replica=a.store, now=self.now, limits=a.limits, wants=a.hub.wants, join=join, expected_key=expected
+        )
+        right = Session.accept(
+            identity=b.signer, mesh=MESH, replica=b.store, now=self.now, limits=b.limits, wants=b.hub.wants, unknown_key_hint="fabrik-node invite"
+        )
         ends = End(a, left, self._pipe(), b if again else None), End(b, right, self._pipe())
         ends[0].other, ends[1].other = ends[1], ends[0]
         a.ends.append(ends[0])
@@ -305,13 +311,17 @@ class World:
             if self.random.random() < 0.5:
                 session.handle_read(request, answer)
             else:
-                self.after(0.0005, lambda request=request, answer=answer: (session.handle_read(request, answer), self.pump(end)))  # type: ignore[misc]
+                self.after(0.0005, functools.partial(self._answer, end, request, answer))
         while end.open and end.out.in_flight < end.out.buffer and (frame := session.poll_frame()) is not None:
             self._send(end, frame)
         at = session.next_timeout()
         if at is not None and at != end.wake_at:
             end.wake_at = at
             self.after(max(0.0, at - self.now), lambda: self._wake(end, at))
+
+    def _answer(self, end: End, request: ReadRequest, answer: list[tuple[int, int, bytes]]) -> None:
+        end.session.handle_read(request, answer)
+        self.pump(end)
 
     def _wake(self, end: End, at: float) -> None:
         if end.wake_at == at and end.session.state is not State.CLOSED:
