@@ -73,6 +73,10 @@ def commit(folder: Path, message: str) -> None:
         subprocess.run(["git", "-C", str(folder), *args], check=True, capture_output=True)
 
 
+async def no_pause(attempt: int) -> None:
+    """For tries that are bound to fail: the wait is not what the test is about."""
+
+
 def fresh() -> str:
     return show_id(new_id(1_700_000_000_000))
 

@@ -4,10 +4,10 @@ import asyncio
 import subprocess
 
 import pytest
-from integration.git.forge import NodeFactory, Remote, fresh
+from integration.git.forge import NodeFactory, Remote, fresh, no_pause
 
 from fabrik_node.errors import GitFailed, Unreachable
-from fabrik_node.git import ClaimRefState
+from fabrik_node.git import ClaimRef, ClaimRefState
 from fabrik_node.ports import ArbiterReceipt, ArbiterTaken
 
 
@@ -92,8 +92,9 @@ async def test_a_remote_that_is_away_is_unreachable_and_not_taken(make_node: Nod
 async def test_a_hook_that_refuses_is_named_and_is_not_taken(make_node: NodeFactory, remote: Remote) -> None:
     alice = await make_node("alice")
     remote.hook("pre-receive", "exit 1")
+    claims = ClaimRef(alice.repository, no_pause)
     with pytest.raises(GitFailed, match=r"refuses the push: refs/fabrik/claims/.*hook declined"):
-        await alice.claim(fresh(), fresh())
+        await claims.cas(b"", alice.intent(fresh(), fresh()))
 
 
 async def test_a_ref_that_holds_no_claim_is_an_error_and_not_free(make_node: NodeFactory, remote: Remote) -> None:

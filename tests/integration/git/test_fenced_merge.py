@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from integration.git.forge import Node, NodeFactory, Remote, commit, fresh
+from integration.git.forge import Node, NodeFactory, Remote, commit, fresh, no_pause
 
 from fabrik_node.errors import GitFailed, NoCommits, Unreachable
 from fabrik_node.git import (
@@ -17,6 +17,7 @@ from fabrik_node.git import (
     GitRunner,
     Merged,
     MergeRequest,
+    Pause,
     Worktree,
     fenced_merge,
     find_merge,
@@ -25,9 +26,9 @@ from fabrik_node.git import (
 from fabrik_node.ports import ArbiterReceipt, ArbiterTaken
 
 
-async def merge(node: Node, tree: Worktree, claim_oid: bytes, message: str = "Say hello") -> FencedMerge:
+async def merge(node: Node, tree: Worktree, claim_oid: bytes, message: str = "Say hello", pause: Pause | None = None) -> FencedMerge:
     request = MergeRequest(tree.item, tree.claim_id, claim_oid.hex(), await tree.head_oid(), message)
-    return await fenced_merge(node.repository, node.claims, request, pause_from(random.Random(7)))
+    return await fenced_merge(node.repository, node.claims, request, pause or pause_from(random.Random(7)))
 
 
 async def claimed(node: Node, files: dict[str, str]) -> tuple[Worktree, bytes]:
@@ -172,17 +173,49 @@ async def test_both_ways_to_merge_give_the_same_tree(make_node: NodeFactory, rem
     assert remote.git("rev-parse", "main^{tree}") == expected
 
 
-def lossy_git(folder: Path, environ: dict[str, str], after: str = "") -> GitRunner:
-    """A git whose first push is done in full and then reported as a broken connection; ``after`` is a command to run in between."""
+def wrapped_git(folder: Path, environ: dict[str, str], first_push: str) -> GitRunner:
+    """A git whose first push is the shell command ``first_push`` instead, in which ``"$git" "$@"`` is the push itself."""
     folder.mkdir()
     real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True).stdout.strip()
     script = folder / "git"
-    script.write_text(
-        f'#!/bin/sh\ncase " $* " in *" push "*) if [ ! -e {folder}/lost ]; then touch {folder}/lost; {real} "$@" >/dev/null 2>&1; {after or ":"}; '
-        f'echo "fatal: the remote end hung up unexpectedly" >&2; exit 128; fi;; esac\nexec {real} "$@"\n'
-    )
+    script.write_text(f'#!/bin/sh\ngit={real}\ncase " $* " in *" push "*) if mkdir {folder}/once 2>/dev/null; then {first_push}; fi;; esac\nexec "$git" "$@"\n')
     script.chmod(0o755)
     return GitRunner(environ | {"PATH": f"{folder}:{environ['PATH']}"})
+
+
+def lossy_git(folder: Path, environ: dict[str, str], after: str = ":") -> GitRunner:
+    """A git whose first push is done in full and then reported as a broken connection; ``after`` is a command to run in between."""
+    return wrapped_git(folder, environ, f'"$git" "$@" >/dev/null 2>&1; {after}; echo "fatal: the remote end hung up unexpectedly" >&2; exit 128')
+
+
+@pytest.mark.promise("J1")
+@pytest.mark.parametrize("stolen", ["claim", "base", "both"])
+async def test_what_moves_between_the_last_look_and_the_push_is_not_overwritten(
+    make_node: NodeFactory, remote: Remote, tmp_path: Path, environ: dict[str, str], stolen: str
+) -> None:
+    """Here the remote already advertises the new value, and only the pinned lease can tell."""
+    bob = await make_node("bob")
+    tree, held = await claimed(bob, {"new.txt": "new\n"})
+    other = await bob.work(fresh(), fresh(), {"bobs.txt": "bob\n"})
+    await other.push_branch()
+    claim_ref = bob.claims.ref(tree.item)
+    receipt = await bob.claim(tree.item, fresh(), held)
+    assert isinstance(receipt, ArbiterReceipt)
+    remote.git("update-ref", "refs/parked", receipt.oid.hex())
+    remote.git("update-ref", claim_ref, held.hex())
+    moves = {"claim": [(claim_ref, receipt.oid.hex())], "base": [("refs/heads/main", await other.head_oid())]}
+    moved = [move for name in moves for move in moves[name] if stolen in {name, "both"}]
+    before = remote.refs()
+    racing = ";".join(f'"$git" -C {remote.path} update-ref {ref} {oid}' for ref, oid in moved)
+    alice = await make_node("bob", wrapped_git(tmp_path / "bin", environ, racing))
+    done = await merge(alice, tree, held)
+    if stolen == "base":
+        assert isinstance(done, Merged)
+        assert remote.git("log", "-1", "--format=%P", "main").split()[0] == await other.head_oid()
+    else:
+        assert isinstance(done, ClaimSuperseded)
+        assert remote.refs() == before | dict(moved)
+        assert remote.merges() == []
 
 
 async def test_a_lost_answer_to_a_claim_is_found_again(make_node: NodeFactory, tmp_path: Path, environ: dict[str, str]) -> None:
@@ -264,7 +297,7 @@ async def test_a_protected_base_is_an_error_with_the_reason(make_node: NodeFacto
     before = remote.refs()
     remote.hook("update", '[ "$1" != refs/heads/main ]')
     with pytest.raises(GitFailed, match=r"refuses the push: .*refs/heads/main: .*declined"):
-        await merge(alice, tree, held)
+        await merge(alice, tree, held, pause=no_pause)
     assert remote.refs() == before
 
 
@@ -275,5 +308,5 @@ async def test_a_base_that_was_rewritten_behind_the_fence_is_an_error_and_not_do
     assert isinstance(await merge(alice, tree, held), Merged)
     remote.git("update-ref", "refs/heads/main", before)
     with pytest.raises(GitFailed, match="does not contain it"):
-        await merge(alice, tree, held)
+        await merge(alice, tree, held, pause=no_pause)
     assert remote.ref("main") == before

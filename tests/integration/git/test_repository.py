@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import subprocess
 from pathlib import Path
 
 import pytest
-from integration.git.forge import NodeFactory, Remote, fresh
+from integration.git.forge import NodeFactory, Remote, fresh, no_pause
 
 from fabrik_node.errors import GitFailed, Precondition, Unreachable, UsageError
-from fabrik_node.git import GitRunner, MergeRequest, Repository, fenced_merge, pause_from, probe_remote
+from fabrik_node.git import GitRunner, MergeRequest, Repository, fenced_merge, probe_remote
 
 
 async def test_opening_again_needs_no_remote_and_keeps_what_was_fetched(make_node: NodeFactory, remote: Remote) -> None:
@@ -120,7 +119,5 @@ async def test_a_remote_without_atomic_pushes_never_gets_a_half_merge(make_node:
     remote.git("config", "receive.advertiseAtomic", "false")
     before = remote.refs()
     with pytest.raises((GitFailed, Unreachable), match="atomic"):
-        await fenced_merge(
-            alice.repository, alice.claims, MergeRequest(item, claim_id, held.oid.hex(), await tree.head_oid(), ""), pause_from(random.Random(1))
-        )
+        await fenced_merge(alice.repository, alice.claims, MergeRequest(item, claim_id, held.oid.hex(), await tree.head_oid(), ""), no_pause)
     assert remote.refs() == before
