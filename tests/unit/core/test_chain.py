@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fabrik_twin.author import id16, sign_segment
+from fabrik_twin.author import id16, new_genesis, sign_segment
 from fabrik_twin.compare import shown
 from fabrik_twin.op import advance, log_start, op_encode, segment_decode
 
@@ -241,3 +241,20 @@ def test_empty_calls(mesh: Any) -> None:
     assert mesh.replica.load([]) == 0
     assert shown(mesh.replica) == before
     assert mesh.replica.head(mesh.stranger.key.public, 1) is None
+
+
+@pytest.mark.promise("I11", "F3")
+def test_what_another_mesh_verified_is_never_stored_here(mesh: Any) -> None:
+    other = _core.Replica(new_genesis(mesh.admin.key, "elsewhere", 7))
+    before = shown(other)
+    foreign = mesh.replica.verify([mesh.first, mesh.admin.segment(2, 2)])
+    try:
+        assert other.chain(foreign, admit_all=True).chained == []
+    except InvalidOp:
+        assert foreign
+    fresh = _core.Replica(mesh.genesis)
+    with pytest.raises(InvalidOp):
+        other.merge(fresh.chain(fresh.verify([mesh.first])).chained)
+    with pytest.raises(InvalidOp):
+        other.merge(fresh.draft(mesh.key(), 1).append([], 1))
+    assert shown(other) == before

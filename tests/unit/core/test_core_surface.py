@@ -151,6 +151,13 @@ def test_genesis_is_written_as_the_twin_does() -> None:
     assert _core.genesis_encode(key.public, "mësh", id16(3), 77) == genesis_encode(key.public, "mësh", id16(3), 77)
 
 
+def test_a_value_that_contains_itself_is_too_deep() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(errors.InvalidOp):
+        _core.cbor_encode(endless)
+
+
 def test_blake3_known_answers() -> None:
     assert _core.blake3(b"").hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
     for size in (1, 63, 64, 65, 1023, 1024, 1025, 70_000):

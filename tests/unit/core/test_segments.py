@@ -76,6 +76,13 @@ def test_coalesce_passes_a_larger_one_as_it_is(mesh: Any) -> None:
     assert _core.coalesce([mesh.bee.segment(1, 2), mesh.bee.segment(3, 3)], 10) == [mesh.bee.segment(1, 2), mesh.bee.segment(3, 3)]
 
 
+def test_coalesce_joins_within_a_log_only(mesh: Any) -> None:
+    bee = written(mesh, 2)
+    mesh.cat.op()
+    cat = mesh.cat.cut()
+    assert _core.coalesce([*bee, cat, mesh.first], SEGMENT_BYTES_MAX) == [mesh.bee.segment(1, 2), cat, mesh.first]
+
+
 @pytest.mark.parametrize("order", [[0, 2], [1, 0], [0, 0]])
 def test_coalesce_refuses_what_does_not_join(mesh: Any, order: list[int]) -> None:
     singles = written(mesh, 3)
