@@ -33,7 +33,7 @@ class ChildExit:
     status: int | None
     unstartable: str = ""
     left: int = 0
-    survivors: Sequence[int] = ()
+    survivors: tuple[int, ...] = ()
     log_error: str = ""
 
 
@@ -112,7 +112,7 @@ class Child:
         if report.status is not None or report.unstartable:
             return report
         survivors = await end_members(self.process, self._tag, 0)
-        return ChildExit(None, survivors=survivors, log_error=report.log_error)
+        return ChildExit(None, survivors=tuple(survivors), log_error=report.log_error)
 
     async def close(self) -> None:
         """Kill what is left without grace and free the pipes. Harmless after :meth:`wait`, needed when that was cancelled."""
@@ -158,7 +158,7 @@ class Child:
             text = ""
         status: int | None = None
         unstartable, log_error, left = "", "", 0
-        survivors: list[int] = []
+        survivors: tuple[int, ...] = ()
         for line in text.splitlines():
             word, _, rest = line.partition(" ")
             match word:
@@ -171,7 +171,7 @@ class Child:
                 case "left":
                     left = int(rest)
                 case "alive":
-                    survivors = [int(pid) for pid in rest.split(",")]
+                    survivors = tuple(int(pid) for pid in rest.split(","))
                 case "log":
                     log_error = rest
                 case _:

@@ -220,4 +220,5 @@ class ClaimLoop:
         while self._tasks:
             if self._failure is not None and self._stop is None:
                 await self.stop(f"another run of this node failed: {self._failure}")
+                continue
             await asyncio.wait(list(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED)

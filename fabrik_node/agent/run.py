@@ -76,7 +76,7 @@ class AgentRun:
             started_ms=started_ms,
             engine=f"fabrik-node {__version__}",
         )
-        self._keeper = LeaseKeeper(
+        self.keeper = LeaseKeeper(
             renew=lambda progress_n: setup.pipeline.renew(item, claim, self.row.run_id, progress_n),
             mark=self._mark,
             timing=setup.timing,
@@ -93,12 +93,12 @@ class AgentRun:
         """
         pipeline = self.setup.pipeline
         unsubscribe = pipeline.on_claim_lost(self.claim.claim_id, self._on_claim_lost)
-        self._keeper.start()
+        self.keeper.start()
         try:
             verdict = await self._close(await self._verdict())
         finally:
             unsubscribe()
-            await self._keeper.stop()
+            await self.keeper.stop()
             pipeline.stop_renewing(self.claim.claim_id)
         return RunReport(self.item, self.row.run_id, verdict)
 
@@ -177,7 +177,7 @@ class AgentRun:
             raise Internal("a command needs the folder of its run")
         self.switch.check()
         context = CommandContext(view, self.claim, self.row.run_id, workspace.branch, stage, self._attempts + 1, self._folder.prompt)
-        runner = CommandRunner(self.setup, self._folder, self.switch, self._keeper)
+        runner = CommandRunner(self.setup, self._folder, self.switch, self.keeper)
 
         async def started(process: ProcessId | None) -> None:
             await self._note(phase=phase, process=process, state=RunState.RUNNING)
@@ -192,7 +192,7 @@ class AgentRun:
             return Verdict(Result.AGENT_FAILED, f"zero commits ahead: the tests left nothing to merge on {workspace.branch}")
         await workspace.push()
         await pipeline.move(self.item, Merge(workspace.branch, ahead), self.claim)
-        self._keeper.check()
+        self.keeper.check()
         self.switch.check()
         held_item(pipeline, self.item, self.claim)
         message = f"{one_line(view.title)}\n\nBy {one_line(self.claim.agent)} in run {show_id(self.row.run_id)}.\n"

@@ -1,7 +1,7 @@
 """The small process between the node and one command: no descendant of the command outlives the node or the command.
 
 Started by :mod:`fabrik_node.agent.child` as ``python -I -S shim.py CONTROL STATUS GRACE_S ROOM -- COMMAND...`` in a session of
-its own, with the run's log as stdout and stderr. It needs nothing but the standard library and about 10 ms.
+its own, with the run's log as stdout and stderr. It needs nothing but the standard library and some tens of milliseconds.
 
 - It is session and group leader; the command is its child, in its group.
 - ``CONTROL`` is the reading end of a pipe whose only writer is the node. ``T``, or the end of the pipe (the node died, by

@@ -1,0 +1,149 @@
+"""A whole agent over doubles: real commands in real processes, everything else in memory. And ways to wait for processes without sleeping."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from memory_pipeline import FAILURE_BOUND_S, MemoryPipeline, MemoryWorld
+from memory_workspaces import MemoryRemote, MemoryWorkspaces
+
+from fabrik_node.agent.loop import ClaimLoop
+from fabrik_node.agent.setup import AgentSetup
+from fabrik_node.clock import Clock, SystemClock
+from fabrik_node.config import AgentConfig, GitConfig
+from fabrik_node.domain.leases import LeaseTiming
+from fabrik_node.domain.runs import RunRow
+from fabrik_node.paths import HomePaths
+
+__all__ = ["DAEMON", "AgentRig", "Gate", "ended", "has_ended"]
+
+DAEMON = """
+import os, signal, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with open(sys.argv[1], "w") as gate:
+            gate.write(f"{os.getpid()}\\n")
+        while True:
+            signal.pause()
+    os._exit(0)
+"""
+"""A program that goes away to a session of its own, ignores SIGTERM, writes its pid to the gate in its argument and stays for ever."""
+
+
+class Gate:
+    """A FIFO in which a command says that it got somewhere: ``echo $$ > gate.path``."""
+
+    def __init__(self, folder: Path, name: str = "gate") -> None:
+        self.path = folder / name
+        os.mkfifo(self.path)
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
+        self._lines: list[str] = []
+
+    async def line(self) -> str:
+        """The next line that a command wrote."""
+        loop = asyncio.get_running_loop()
+        while not self._lines:
+            ready = asyncio.Event()
+            loop.add_reader(self._descriptor, ready.set)
+            try:
+                await asyncio.wait_for(ready.wait(), FAILURE_BOUND_S)
+            finally:
+                loop.remove_reader(self._descriptor)
+            self._lines += os.read(self._descriptor, 4096).decode().splitlines()
+        return self._lines.pop(0)
+
+    async def process(self) -> int:
+        """A pidfd of the process whose pid the next line is."""
+        return os.pidfd_open(int(await self.line()))
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+async def ended(pidfd: int) -> None:
+    """Until the process has ended (reaped or not). Closes the descriptor."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    loop.add_reader(pidfd, over.set)
+    try:
+        await asyncio.wait_for(over.wait(), FAILURE_BOUND_S)
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process has ended by now."""
+    import select
+
+    return bool(select.select([pidfd], [], [], 0)[0])
+
+
+@dataclass
+class AgentRig:
+    """``loop(...)`` makes an agent; keyword arguments are settings of ``[agent]``."""
+
+    folder: Path
+    world: MemoryWorld = field(default_factory=MemoryWorld)
+    clock: Clock = field(default_factory=SystemClock)
+    timing: LeaseTiming = field(default_factory=lambda: LeaseTiming(beat_s=0.05, ttl_s=90.0, settle_s=0.0))
+    remote: MemoryRemote = field(default_factory=MemoryRemote)
+    gates: list[Gate] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pipeline = MemoryPipeline(self.world, clock=self.clock)
+        self.workspaces = MemoryWorkspaces(self.folder / "work", self.remote)
+        self.paths = HomePaths(self.folder / "home")
+
+    def gate(self, name: str = "gate") -> Gate:
+        self.gates.append(Gate(self.folder, name))
+        return self.gates[-1]
+
+    def script(self, name: str, text: str) -> str:
+        """A Python program; the command line that starts it."""
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return f"{sys.executable} -I -S {path}"
+
+    def setup(self, pipeline: MemoryPipeline | None = None, **config: Any) -> AgentSetup:
+        settings: dict[str, Any] = {"command": "touch commit-1", "kill_grace_s": 5.0, "backoff_s": 0.0} | config
+        git = GitConfig(author_name="Rig", author_email="rig@example.invalid")
+        return AgentSetup(pipeline or self.pipeline, self.workspaces, AgentConfig(**settings), git, self.timing, self.clock, self.paths)
+
+    def loop(self, pipeline: MemoryPipeline | None = None, **config: Any) -> ClaimLoop:
+        return ClaimLoop(self.setup(pipeline, **config), random.Random(7))
+
+    @asynccontextmanager
+    async def agent(self, pipeline: MemoryPipeline | None = None, **config: Any) -> AsyncIterator[ClaimLoop]:
+        """An agent at work; stopped at the end."""
+        loop = self.loop(pipeline, **config)
+        task = asyncio.create_task(loop.run())
+        try:
+            yield loop
+        finally:
+            await loop.stop()
+            await asyncio.wait_for(task, FAILURE_BOUND_S)
+
+    async def work(self, item: bytes, finishes: int = 1, **config: Any) -> RunRow:
+        """Let an agent work until ``item`` was finished so often; the last run's row as the agent left it."""
+        async with self.agent(**config) as loop:
+            await self.world.until(lambda: len([finish for finish in self.world.finishes if finish.item == item]) >= finishes)
+            await asyncio.wait_for(loop.drain(), FAILURE_BOUND_S)
+        return self.pipeline.last_rows()[-1]
+
+    def log(self, row: RunRow) -> str:
+        return Path(row.log).read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        for gate in self.gates:
+            gate.close()

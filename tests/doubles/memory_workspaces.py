@@ -1,0 +1,97 @@
+"""Worktrees and the fenced merge without git: real folders, in which each file ``commit-*`` is a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+from fabrik_node.errors import FabrikError, NoCommits
+from fabrik_node.ports import MergeOutcome
+
+__all__ = ["MemoryRemote", "MemoryWorkspace", "MemoryWorkspaces"]
+
+
+@dataclass
+class MemoryRemote:
+    """The base branch and the branches that were pushed. ``merge_fails`` gives other outcomes than ``merged``."""
+
+    merges: list[tuple[str, str]] = field(default_factory=list)
+    """``(item, claim id)`` of each merge that landed."""
+    branches: set[str] = field(default_factory=set)
+    messages: list[str] = field(default_factory=list)
+    claim_oids: list[bytes] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    merge_fails: dict[str, MergeOutcome] = field(default_factory=dict)
+    down: FabrikError | None = None
+
+    def commit_of(self, item: str) -> bytes:
+        return sha1(item.encode()).digest()
+
+    def check(self) -> None:
+        if self.down is not None:
+            raise self.down
+
+
+class MemoryWorkspace:
+    """Fills :class:`fabrik_node.ports.Workspace`."""
+
+    def __init__(self, remote: MemoryRemote, folder: Path, item: str, claim_id: str) -> None:
+        self.remote = remote
+        self.path = folder / claim_id
+        self.path.mkdir(parents=True)
+        self.branch = f"fabrik/{item}/{claim_id}"
+        self.removed = False
+        self.hang: Callable[[], Any] | None = None
+        self._item = item
+        self._claim_id = claim_id
+
+    async def commits_ahead(self) -> int:
+        return len(list(self.path.glob("commit-*")))
+
+    async def keep_work(self, message: str) -> None:
+        self.remote.check()
+        self.remote.kept.append(self.branch)
+
+    async def push(self) -> None:
+        if self.hang is not None:
+            await self.hang()
+        self.remote.check()
+        self.remote.branches.add(self.branch)
+
+    async def merge(self, claim_oid: bytes, message: str) -> MergeOutcome:
+        self.remote.check()
+        if await self.commits_ahead() == 0:
+            raise NoCommits("zero commits ahead")
+        if self._item in self.remote.merge_fails:
+            return self.remote.merge_fails[self._item]
+        self.remote.merges.append((self._item, self._claim_id))
+        self.remote.messages.append(message)
+        self.remote.claim_oids.append(claim_oid)
+        return MergeOutcome("merged", self.remote.commit_of(self._item), b"c" * 20)
+
+    async def remove(self) -> None:
+        self.removed = True
+
+
+class MemoryWorkspaces:
+    """Fills :class:`fabrik_node.ports.Workspaces`."""
+
+    def __init__(self, folder: Path, remote: MemoryRemote | None = None) -> None:
+        self.folder = folder
+        self.remote = remote or MemoryRemote()
+        self.made: list[MemoryWorkspace] = []
+        self.on_made: Callable[[MemoryWorkspace], None] = lambda _: None
+
+    async def create(self, item: str, claim_id: str) -> MemoryWorkspace:
+        self.remote.check()
+        workspace = MemoryWorkspace(self.remote, self.folder, item, claim_id)
+        self.on_made(workspace)
+        self.made.append(workspace)
+        return workspace
+
+    async def merged_commit(self, item: str) -> bytes | None:
+        self.remote.check()
+        return self.remote.commit_of(item) if any(merged == item for merged, _ in self.remote.merges) else None

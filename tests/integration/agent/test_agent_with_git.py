@@ -1,0 +1,138 @@
+"""The agent over the real git room: real commits, the fenced merge, and what is left of a run that was stopped."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from agent_rig import AgentRig
+from memory_pipeline import MemoryPipeline
+
+from fabrik_node.domain.claims import Claim, successor
+from fabrik_node.domain.runs import RunState
+from fabrik_node.domain.stages import Done
+from fabrik_node.git import GitRunner, Origin
+from fabrik_node.ids import new_id, show_id
+from fabrik_node.ports import ArbiterTaken, ClaimIntent, ClaimRefused
+
+QUIET_HOST = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+WORK = 'echo "$FABRIK_TITLE" > "$FABRIK_ITEM.txt" && git add . && git commit -q -m "$FABRIK_TITLE"'
+
+
+class FencedPipeline(MemoryPipeline):
+    """Claims as the remote grants them."""
+
+    origin: Origin
+
+    async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
+        name = show_id(item)
+        known = await self.origin.current(name)
+        wanted = successor(self.world.items[item].claim, claim_id=new_id(self.clock.wall_ms()), node=self.node, agent=agent, ttl_ms=90_000, incarnation="test")
+        intent = ClaimIntent(name, show_id(wanted.claim_id), wanted.epoch, self.node.hex(), wanted.ttl_ms)
+        answer = await self.origin.cas(b"" if known is None else known.oid, intent)
+        if isinstance(answer, ArbiterTaken):
+            return ClaimRefused("the remote granted it to another")
+        granted = wanted.confirmed(answer.number, answer.oid)
+        self.world.set_claim(item, granted)
+        return granted
+
+
+def git(folder: Path, *args: str) -> str:
+    identity = ["-c", "user.name=Seed", "-c", "user.email=seed@example.invalid"]
+    return subprocess.run(["git", "-C", str(folder), *identity, *args], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def remote(tmp_path: Path, rig: AgentRig, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in QUIET_HOST.items():
+        monkeypatch.setenv(name, value)
+    bare, seed = tmp_path / "remote.git", tmp_path / "seed"
+    for folder, *options in ((bare, "--bare"), (seed,)):
+        folder.mkdir()
+        git(folder, "init", "-q", "-b", "main", *options)
+    (seed / "readme.txt").write_text("hello\n")
+    git(seed, "add", ".")
+    git(seed, "commit", "-q", "-m", "first")
+    git(seed, "push", "-q", str(bare), "main")
+    rig.pipeline = FencedPipeline(rig.world)
+    rig.pipeline.origin = Origin(GitRunner({"PATH": "/usr/bin:/bin", **QUIET_HOST}), rig.paths.git, str(bare), "main", rig.paths.work, random.Random(3))
+    rig.workspaces = rig.pipeline.origin  # type: ignore[assignment]
+    return bare
+
+
+async def test_work_is_committed_tested_and_merged(rig: AgentRig, remote: Path) -> None:
+    items = [rig.world.add(f"Change {n}") for n in range(3)]
+    async with rig.agent(command=WORK, qa='test -e "$FABRIK_ITEM.txt"', slots=3):
+        await rig.world.until(lambda: len(rig.world.finishes) == 3)
+    assert [finish.outcome["result"] for finish in rig.world.finishes] == ["ok"] * 3
+    merges = git(remote, "log", "--merges", "--format=%H %s", "main").splitlines()
+    assert sorted(line.partition(" ")[2] for line in merges) == ["Change 0", "Change 1", "Change 2"]
+    for item in items:
+        stage = rig.world.items[item].stage
+        assert isinstance(stage, Done)
+        assert stage.merge_commit.hex() in {line.split()[0] for line in merges}
+        assert git(remote, "show", f"main:{show_id(item)}.txt")
+    assert git(remote, "log", "-1", "--format=%an <%ae>", "--no-merges", "main") == "Rig <rig@example.invalid>"
+    assert not list(rig.paths.work.iterdir())
+
+
+@pytest.mark.promise("E2")
+async def test_a_command_that_commits_nothing_merges_nothing(rig: AgentRig, remote: Path) -> None:
+    item = rig.world.add()
+    before = git(remote, "rev-parse", "main")
+    row = await rig.work(item, command="echo changed > readme.txt", max_attempts=1)
+    assert row.reason.startswith("agent_failed: zero commits ahead")
+    assert git(remote, "rev-parse", "main") == before
+    # What it forgot to commit is not lost.
+    assert git(remote, "show", f"{row.branch}:readme.txt") == "changed"
+
+
+@pytest.mark.promise("F10")
+async def test_a_stopped_run_leaves_its_work_on_its_branch(rig: AgentRig, remote: Path) -> None:
+    item = rig.world.add("Half of it")
+    gate = rig.gate()
+    async with rig.agent(command=f"echo half > half.txt; echo $$ > {gate.path}; exec sleep 1000") as loop:
+        await gate.line()
+        await loop.stop()
+    [row] = rig.pipeline.last_rows()
+    assert row.state is RunState.CANCELLED
+    assert not rig.world.claim_of(item).held
+    assert git(remote, "show", f"{row.branch}:half.txt") == "half"
+
+
+async def test_a_holder_whose_claim_was_taken_at_the_remote_can_not_merge(rig: AgentRig, remote: Path) -> None:
+    item = rig.world.add()
+    gate = rig.gate()
+    assert isinstance(rig.pipeline, FencedPipeline)
+    before = git(remote, "rev-parse", "main")
+    async with rig.agent(command=f"{WORK}; echo $$ > {gate.path}; read go < {gate.path}"):
+        await gate.line()
+        # Another node takes the claim at the remote; the mesh has not told us yet.
+        known = await rig.pipeline.origin.current(show_id(item))
+        assert known is not None
+        await rig.pipeline.origin.cas(known.oid, ClaimIntent(show_id(item), show_id(new_id(1)), 2, "other", 90_000))
+        gate.path.write_text("go\n")
+        await rig.world.until(lambda: rig.pipeline.last_rows()[0].state is RunState.SUPERSEDED)
+        rig.world.supersede(item)
+        rig.world.items.clear()
+    [row] = rig.pipeline.last_rows()
+    assert git(remote, "rev-parse", "main") == before
+    assert git(remote, "show", f"{row.branch}:{show_id(item)}.txt")
+
+
+async def test_a_conflict_holds_the_item_and_keeps_the_branch(rig: AgentRig, remote: Path, tmp_path: Path) -> None:
+    item = rig.world.add()
+    gate = rig.gate()
+    async with rig.agent(command=f"echo ours > readme.txt; git commit -qam ours; echo $$ > {gate.path}; read go < {gate.path}"):
+        await gate.line()
+        seed = tmp_path / "seed"
+        (seed / "readme.txt").write_text("theirs\n")
+        git(seed, "commit", "-qam", "theirs")
+        git(seed, "push", "-q", str(remote), "main")
+        gate.path.write_text("go\n")
+        await rig.world.until(lambda: bool(rig.world.finishes))
+    assert rig.world.finish_of(item).hold == "merge conflict: readme.txt"
+    [row] = rig.pipeline.last_rows()
+    assert git(remote, "show", f"{row.branch}:readme.txt") == "ours"

@@ -1,0 +1,114 @@
+"""A run that may not go on stops at once: another claim wins, or nobody hears of it any more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from agent_rig import DAEMON, AgentRig, has_ended
+from store_doubles import HandClock
+
+from fabrik_node.domain.leases import LeaseTable, LeaseTiming
+from fabrik_node.domain.runs import RunSignals, RunState, judge_run
+from fabrik_node.domain.stages import Backlog
+from fabrik_node.ids import show_id
+from fabrik_node.process import is_alive
+
+
+@pytest.mark.promise("F11")
+async def test_a_superseded_run_stops_with_everything_it_started(rig: AgentRig) -> None:
+    item = rig.world.add()
+    gate = rig.gate()
+    daemon = rig.script("daemon.py", DAEMON)
+    command = f'{daemon} {gate.path} & trap "" TERM; echo $$ > {gate.path}; while :; do sleep 1000; done'
+    async with rig.agent(command=command, kill_grace_s=0.1):
+        processes = [await gate.process(), await gate.process()]
+        rig.world.supersede(item)
+        await rig.world.until(lambda: rig.pipeline.last_rows()[0].state is RunState.SUPERSEDED)
+        assert all(has_ended(process) for process in processes)
+        rig.world.items[item] = replace(rig.world.items[item], hold={"reason": "by hand"})
+    row = rig.pipeline.last_rows()[0]
+    assert row.reason == "superseded: superseded by operator"
+    assert rig.remote.kept == [row.branch]
+    assert rig.remote.merges == []
+    assert rig.world.finishes == []
+    assert row.claim_id in rig.pipeline.forgotten
+    assert not rig.workspaces.made[0].removed
+
+
+@pytest.mark.promise("I17")
+async def test_a_holder_that_nobody_hears_stops_itself_at_80_percent_of_the_ttl(rig: AgentRig) -> None:
+    clock = HandClock()
+    rig.clock = rig.pipeline.clock = clock
+    rig.timing = LeaseTiming(beat_s=0.01, ttl_s=90.0, settle_s=0.0)
+    item = rig.world.add()
+    gate = rig.gate()
+    command = f'trap "" TERM; echo $$ > {gate.path}; while :; do sleep 1000; done'
+    async with rig.agent(command=command, kill_grace_s=0.1, backoff_s=600.0):
+        process = await gate.process()
+        rig.pipeline.reachable = False
+        heard_at = clock.seconds
+        # Each renewal that nobody hears takes ten seconds of the hand clock.
+        rig.pipeline.on_renew = lambda: clock.advance(10.0) if clock.seconds < heard_at + 80.0 else None
+        await rig.world.until(lambda: bool(rig.world.finishes))
+        assert has_ended(process)
+    finish = rig.world.finish_of(item)
+    assert (finish.charged, finish.outcome["result"]) == (False, "lease_lost")
+    assert finish.reason.startswith("lease_lost: the lease could not be renewed for 80 of 90 s")
+    assert clock.seconds - heard_at < rig.timing.takeover_after_s(90.0)
+    assert rig.world.stages[item][-1] == Backlog()
+    assert rig.remote.kept == [rig.pipeline.last_rows()[0].branch]
+
+
+@pytest.mark.promise("C1")
+async def test_a_lost_heartbeat_alone_does_not_make_a_run_dead(rig: AgentRig) -> None:
+    clock = HandClock()
+    observed = LeaseTable(LeaseTiming())
+    item = rig.world.add()
+    gate = rig.gate()
+    async with rig.agent(command=f"echo $$ > {gate.path}; exec sleep 1000", kill_grace_s=0.1) as loop:
+        await gate.line()
+        await rig.world.until(lambda: rig.pipeline.last_rows()[0].state is RunState.RUNNING)
+        [run] = loop.runs.values()
+        row = rig.pipeline.last_rows()[0]
+        assert row.process is not None
+        before = run.keeper.beats
+        rig.pipeline.on_renew = rig.world.stir_from_thread
+        await rig.world.until(lambda: run.keeper.beats > before + 2)
+        observed.observe(row.claim_id, 1, 1, row.run_id, clock.now())
+
+        await run.keeper.stop()
+        clock.advance(100.0)
+        lease = observed.state(row.claim_id, 90.0, clock.now())
+        signals = RunSignals(own=True, process_alive=is_alive(row.process), lease=lease, lease_age_s=100.0, progress_age_s=0.0, claim_wins=True)
+        verdict = judge_run(row, signals)
+        assert (verdict.state, verdict.degraded) == (RunState.RUNNING, "heartbeat lost")
+        assert verdict.evidence == f"process {row.process.pid} is alive"
+        assert show_id(row.run_id) in [show_id(run_id) for run_id in loop.runs]
+    assert rig.world.finish_of(item).outcome["result"] == "cancelled"
+
+
+async def test_the_run_itself_notices_that_its_lease_is_overdue(rig: AgentRig) -> None:
+    clock = HandClock()
+    rig.clock = rig.pipeline.clock = clock
+    item = rig.world.add()
+    gate = rig.gate()
+    async with rig.agent(command=f"echo $$ > {gate.path}; exec sleep 1000", kill_grace_s=0.1, backoff_s=600.0) as loop:
+        await gate.line()
+        [run] = loop.runs.values()
+        await run.keeper.stop()
+        clock.advance(72.0)
+        await rig.world.until(lambda: bool(rig.world.finishes))
+    assert rig.world.finish_of(item).outcome["result"] == "lease_lost"
+
+
+async def test_renewal_starts_before_the_command_and_ends_after_the_release(rig: AgentRig) -> None:
+    item = rig.world.add()
+    heard: list[tuple[bool, bool]] = []
+    rig.pipeline.on_renew = lambda: heard.append((bool(rig.workspaces.made), rig.world.claim_of(item).held))
+    row = await rig.work(item, command="i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); sleep 0.01; done; touch commit-1")
+    assert heard[0][1]
+    progress = [progress_n for claim_id, run_id, progress_n in rig.pipeline.renewals if (claim_id, run_id) == (row.claim_id, row.run_id)]
+    assert progress == sorted(progress)
+    assert progress[-1] > progress[0]
+    assert rig.pipeline.forgotten == [row.claim_id]

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from store_doubles import HandClock
+
+from fabrik_node.agent.results import Result
+from fabrik_node.agent.stop import StopSwitch
+from fabrik_node.agent.supervisor import LeaseKeeper
+from fabrik_node.domain.leases import LeaseTiming
+
+BOUND_S = 20.0
+
+
+def keeper(clock: HandClock, renew: Callable[[int], bool], switch: StopSwitch, mark: Callable[[], object] = lambda: 0) -> LeaseKeeper:
+    timing = LeaseTiming(beat_s=0.001, ttl_s=90.0)
+    return LeaseKeeper(renew=renew, mark=mark, timing=timing, clock=clock, switch=switch, since=clock.now(), name="test")
+
+
+def thrown(switch: StopSwitch) -> threading.Event:
+    event = threading.Event()
+    switch.attach(event.set)
+    return event
+
+
+async def test_it_renews_in_a_thread_of_its_own_until_it_is_stopped() -> None:
+    threads, enough = set(), threading.Event()
+    switch = StopSwitch()
+    made: list[LeaseKeeper] = []
+
+    def renew(_: int) -> bool:
+        threads.add(threading.get_ident())
+        if made[0].beats >= 3:
+            enough.set()
+        return True
+
+    made.append(keeper(HandClock(), renew, switch))
+    made[0].start()
+    assert enough.wait(BOUND_S)
+    await made[0].stop()
+    beats = made[0].beats
+    assert threads == {next(iter(threads))} - {threading.get_ident()}
+    assert switch.stop is None
+    assert made[0].beats == beats
+
+
+async def test_80_percent_of_the_ttl_counts_from_before_the_last_renewal_that_succeeded() -> None:
+    clock, switch, calls = HandClock(), StopSwitch(), []
+
+    def renew(_: int) -> bool:
+        calls.append(clock.seconds)
+        clock.advance(30.0)  # each call takes long, the first too
+        return len(calls) == 1
+
+    made = keeper(clock, renew, switch)
+    lost = thrown(switch)
+    made.start()
+    assert lost.wait(BOUND_S)
+    await made.stop()
+    # 100 + 30 is the end of the renewal that succeeded: 72 s after its beginning is 172, so the third call is the last.
+    assert calls[:3] == [100.0, 130.0, 160.0]
+    assert made.renewed_at == 100.0
+    assert switch.stop is not None
+    assert switch.stop.result is Result.LEASE_LOST
+    assert switch.stop.reason == "the lease could not be renewed for 90 of 90 s"
+
+
+async def test_a_renewal_that_raises_counts_as_failed_and_the_thread_goes_on() -> None:
+    clock, switch = HandClock(), StopSwitch()
+
+    def renew(_: int) -> bool:
+        clock.advance(20.0)
+        raise RuntimeError("no presence")
+
+    made = keeper(clock, renew, switch)
+    lost = thrown(switch)
+    made.start()
+    assert lost.wait(BOUND_S)
+    await made.stop()
+    assert switch.stop is not None
+    assert switch.stop.reason.endswith("(no presence)")
+
+
+async def test_progress_rises_only_when_something_moved() -> None:
+    marks = iter(["a", "a", "b", "b", "c"])
+    seen: list[int] = []
+    done = threading.Event()
+
+    def renew(progress_n: int) -> bool:
+        seen.append(progress_n)
+        if len(seen) >= 6:
+            done.set()
+        return True
+
+    made = keeper(HandClock(), renew, StopSwitch(), lambda: next(marks, "c"))
+    made.start()
+    assert done.wait(BOUND_S)
+    await made.stop()
+    assert seen[:6] == [1, 1, 2, 2, 3, 3]
+
+
+async def test_a_keeper_that_never_started_can_be_stopped_and_asked() -> None:
+    clock, switch = HandClock(), StopSwitch()
+    made = keeper(clock, lambda _: True, switch)
+    thrown_early = thrown(switch)
+    made.check()
+    assert not thrown_early.is_set()
+    clock.advance(72.0)
+    made.check()
+    assert thrown_early.is_set()
+    await made.stop()
