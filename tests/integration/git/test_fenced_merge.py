@@ -310,3 +310,20 @@ async def test_a_base_that_was_rewritten_behind_the_fence_is_an_error_and_not_do
     with pytest.raises(GitFailed, match="does not contain it"):
         await merge(alice, tree, held, pause=no_pause)
     assert remote.ref("main") == before
+
+
+async def test_a_merge_whose_claim_ref_was_lost_is_still_the_only_one(make_node: NodeFactory, remote: Remote) -> None:
+    """As after a power cut of the remote between its two ref updates, or when somebody deleted the claim ref."""
+    alice, bob = await make_node("alice"), await make_node("bob")
+    tree, held = await claimed(alice, {"new.txt": "new\n"})
+    done = await merge(alice, tree, held)
+    assert isinstance(done, Merged)
+    remote.git("update-ref", alice.claims.ref(tree.item), held.hex())
+    claim_id = fresh()
+    receipt = await bob.claim(tree.item, claim_id, held)
+    assert isinstance(receipt, ArbiterReceipt)
+    late = await bob.work(tree.item, claim_id, {"late.txt": "late\n"})
+    assert await merge(bob, late, receipt.oid) == AlreadyMerged(done.merge_commit)
+    remote.git("update-ref", "-d", alice.claims.ref(tree.item))
+    assert await merge(bob, late, receipt.oid) == AlreadyMerged(done.merge_commit)
+    assert remote.merges() == [done.merge_commit]
