@@ -95,7 +95,9 @@ class _Arrivals:
     def _follow(self) -> None:
         with contextlib.suppress(FabrikError):  # the node is stopped at the end
             for event in self._client.stream("events", {"after": 0, "follow": True}, follow=True):
-                if event.get("type") == "peer.connected":
+                if event.get("type") == "node.started":  # what came before was told by an earlier process
+                    self.connected = self.last = 0.0
+                elif event.get("type") == "peer.connected":
                     self.connected = self.connected or datetime.fromisoformat(event["at"]).timestamp()
                 elif self.connected:
                     self.last = time.time()
