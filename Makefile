@@ -71,7 +71,7 @@ check-docs: setup
 	$(PY) -m pytest --quiet tests/tidy
 
 bench: setup  ## one JSON line per benchmark; ONLY=name for one, FULL=1 for the full sizes
-	$(PY) tests/bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
+	$(PY) tests/bench/suite.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
 
 demo: setup  ## the main job on this machine: three nodes, a killed agent, every item merged once; KEEP=1 keeps the folder
 	$(PY) demo/run.py $(if $(KEEP),--keep)

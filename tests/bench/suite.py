@@ -1,4 +1,4 @@
-"""Run benchmarks: ``run.py [--only NAME] [--full]``. One JSON line per benchmark on stdout, progress on stderr.
+"""Run benchmarks: ``suite.py [--only NAME] [--full]``. One JSON line per benchmark on stdout, progress on stderr.
 
 Exit code 0 unless a benchmark could not be measured; whether a goal is reached is in ``ok``.
 """
