@@ -254,11 +254,11 @@ class Node:
                 self.leases.first_seen(change.new[1], now)
         moved = {(each.author, each.epoch) for each in committed.chained}
         heads = [head for author, epoch in moved if (head := self.replica.head(author, epoch)) is not None]
+        if any(change.kind == Kind.MEMBER for change in committed.changes):
+            for told in tuple(self._members):  # before the heads: a session must know whom to take logs from
+                told()
         for tell in tuple(self._committed):
             tell(heads)
-        if any(change.kind == Kind.MEMBER for change in committed.changes):
-            for told in tuple(self._members):
-                told()
         for follower in tuple(self._changed):
             follower(committed.changes)
 

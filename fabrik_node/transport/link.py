@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 from websockets.asyncio.client import ClientConnection
@@ -62,6 +63,7 @@ class Link:
         self._inbox: deque[SegmentsReceived] = deque()
         self._arrived = asyncio.Event()
         self._end: LinkEnd | None = None
+        self._joining: JoinRequested | None = None
         self.heard_at = clock.now()
 
     def kick(self) -> None:
@@ -75,7 +77,7 @@ class Link:
             await self._pump()
         except asyncio.CancelledError:
             self.session.close()
-            self._take_events_only()
+            self._take_events()
             raise
         finally:
             for task in tasks:
@@ -93,31 +95,34 @@ class Link:
         session = self.session
         while True:
             self._kicked.clear()
-            for event in session.poll_events():
-                await self._handle(event)
+            self._take_events()
+            if self._joining is not None:
+                joining, self._joining = self._joining, None
+                await self._join(joining)
+                self._take_events()
             while (request := session.poll_read()) is not None:
                 found, _ = await self._node.read(request.log.author, request.log.epoch, request.after_seq, request.max_bytes)
                 session.handle_read(request, [(part.first_seq, part.last_seq, part.data) for part in found])
+                self._take_events()
             frame = session.poll_frame()
             if frame is not None:
                 if not await self._send(frame):
                     session.handle_disconnected()
                 continue
             if session.state is State.CLOSED:
-                self._take_events_only()
+                self._take_events()
                 return
             if not self._kicked.is_set():
                 await self._kicked.wait()
 
     async def _receive(self) -> None:
         """Frames of the peer. A text message is none."""
-        try:
+        with suppress(ConnectionClosed):  # an unclean end is told like a clean one: the session names the reason
             async for message in self._socket:
                 self.heard_at = self._clock.now()
                 self.session.receive_frame(message if isinstance(message, bytes) else b"", self.heard_at)
+                self._take_events()
                 self.kick()
-        except ConnectionClosed:
-            pass  # told below like a clean end: the session names the reason
         self.session.handle_disconnected()
         self.kick()
 
@@ -167,7 +172,12 @@ class Link:
 
     # ---- events ---------------------------------------------------------------------------------
 
-    async def _handle(self, event: object) -> None:
+    def _take_events(self) -> None:
+        """Act on what happened. Without waiting: nothing may be committed between a session's start and its place in the hub."""
+        for event in self.session.poll_events():
+            self._handle(event)
+
+    def _handle(self, event: object) -> None:
         match event:
             case SegmentsReceived():
                 self._inbox.append(event)
@@ -179,18 +189,13 @@ class Link:
             case CaughtUp():
                 self._on_caught_up(self)
             case JoinRequested():
-                await self._join(event)
+                self._joining = event
             case ForkSeen():
                 self.session.refuse_log(event.log)
             case Closed() | Refused():
                 self._end = event
             case _:
                 raise AssertionError(f"an event that this shell does not know: {event!r}")
-
-    def _take_events_only(self) -> None:
-        for event in self.session.poll_events():
-            if isinstance(event, Closed | Refused):
-                self._end = event
 
     async def _join(self, event: JoinRequested) -> None:
         def proves(secret: bytes) -> bool:
