@@ -95,7 +95,7 @@ C11 later:records     An interrupted side effect is never repeated in silence
 C12 later:database    One command lists everything that was left incomplete
 C13 held              A write that was acknowledged is there after a kill -9, a hundred times in a row
 C14 later:doctor      Each kind of drift is found at start, reported in one line, and mended only when that is safe
-C15 later:doctor      A second instance on one store changes nothing
+C15 held              A second instance on one store changes nothing
 C16 held              A second owner of a home is refused with the first one's pid, host and start; a stale owner is noticed and can be cleared
 C17 later:fleet       A merge whose holder died is finished once by a survivor
 C18 later:fleet       Cancelling stops the whole process tree, and the run is cancelled, not failed
@@ -277,7 +277,7 @@ I18 later:hardening   Every queue, map and file has a limit and a counter
 I19 later:hardening   Unauthenticated bytes cost a bounded little
 I20 later:hardening   No peer holds the event loop
 I21 later:http        Every mutating local call needs a token
-I22 later:trust       Secrets are apart from data, and show nowhere
+I22 partial           Secrets are apart from data, and show nowhere | the key file and the outputs of commands are looked at; logs of agents are their own affair
 I23 partial           Unknown kinds and fields are kept and relayed bit for bit | there is no newer version to upgrade to yet
 I24 held              SIGTERM ends a node in bounded time with no lost acknowledgement and no orphan process
 I25 partial           Every list carries its date and source | not every surface of the design exists yet

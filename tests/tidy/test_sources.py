@@ -12,7 +12,12 @@ from tidy.tree import PRODUCT, files, imported, parse, product_trees, shown
 LINES_MAX = 500
 LINES_GOOD = 300
 LONG_FOR_A_REASON = {
+    "fabrik_node/app/serving.py": "one node from its start to its stop, in the order in which it happens",
+    "fabrik_node/node/pipeline.py": "one port, with all of its conditions",
     "fabrik_node/ports.py": "all ports on one page, so that they are read together",
+    "fabrik_node/service/reading.py": "every read of the command line on one page",
+    "fabrik_node/transport/mesh.py": "dialling, accepting and what is said of peers share one table",
+    "rust/fabrik-merge/src/replica.rs": "the one door to the merge: everything else is behind it",
 }
 
 
