@@ -110,10 +110,9 @@ impl Replica {
         Ok(trail.settle(&self.state, &self.logs))
     }
 
-    /// Verifies, chains and applies our own stored segments; returns the number of new ops. Changes nothing when it refuses.
-    pub fn load(&mut self, segments: impl Iterator<Item = RawSegment>) -> Result<u64, Refused> {
-        let verified = segments.map(|segment| Self::verify(&self.genesis.mesh_id, segment)).collect::<Result<Vec<_>, _>>()?;
-        let outcome = self.chain(&verified, true)?;
+    /// Chains and applies our own stored segments; returns the number of new ops. Changes nothing when it refuses.
+    pub fn load(&mut self, verified: &[VerifiedSegment]) -> Result<u64, Refused> {
+        let outcome = self.chain(verified, true)?;
         if let Some(gap) = outcome.gaps.first() {
             return Err(Refused::invalid(format!(
                 "stored log of {}.. epoch {} has a gap: seq {} follows seq {}",

@@ -14,6 +14,9 @@ use crate::registers::{Change, Head, PyFence, Register, Touch, show_fence};
 use crate::segments::{ChainResult, Chained, Verified};
 use crate::value;
 
+/// A register kind that does not exist: what a number beyond all kinds is read as.
+const NO_KIND: u8 = 0;
+
 fn raw(segment: &PyBackedBytes) -> RawSegment {
     RawSegment(Arc::from(&segment[..]))
 }
@@ -115,7 +118,11 @@ impl Replica {
 
     #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
     fn load(&self, py: Python<'_>, segments: Vec<PyBackedBytes>) -> PyResult<u64> {
-        detached(py, || Ok(lock(&self.inner)?.load(segments.iter().map(raw))?))
+        detached(py, || {
+            let verify = |segment| fabrik_merge::Replica::verify(&self.mesh_id, raw(segment));
+            let verified = segments.iter().map(verify).collect::<Result<Vec<_>, _>>()?;
+            Ok(lock(&self.inner)?.load(&verified)?)
+        })
     }
 
     fn draft(&self, py: Python<'_>, key: &SigningKey, epoch: u64) -> PyResult<Draft> {
@@ -145,15 +152,18 @@ impl Replica {
         self.read(py, |replica| replica.is_admitted(&author))
     }
 
-    fn get(&self, py: Python<'_>, kind: u8, id: &[u8], field: u8) -> PyResult<Option<Register>> {
+    fn get(&self, py: Python<'_>, kind: u64, id: &[u8], field: u64) -> PyResult<Option<Register>> {
+        let (Ok(kind), Ok(field)) = (u8::try_from(kind), u8::try_from(field)) else { return Ok(None) };
         self.read(py, |replica| replica.get(kind, id, field).map(Register))
     }
 
-    fn row<'py>(&self, py: Python<'py>, kind: u8, id: &[u8]) -> PyResult<Bound<'py, PyDict>> {
+    fn row<'py>(&self, py: Python<'py>, kind: u64, id: &[u8]) -> PyResult<Bound<'py, PyDict>> {
+        let kind = u8::try_from(kind).unwrap_or(NO_KIND);
         show_row(py, &self.read(py, |replica| replica.row(kind, id))?)
     }
 
-    fn rows<'py>(&self, py: Python<'py>, kind: u8) -> PyResult<Bound<'py, PyList>> {
+    fn rows<'py>(&self, py: Python<'py>, kind: u64) -> PyResult<Bound<'py, PyList>> {
+        let kind = u8::try_from(kind).unwrap_or(NO_KIND);
         let rows = self.read(py, |replica| replica.rows(kind))?;
         let shown = rows.iter().map(|(id, row)| Ok((PyBytes::new(py, id), show_row(py, row)?))).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, shown)

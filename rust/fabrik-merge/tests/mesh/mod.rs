@@ -1,6 +1,5 @@
 //! A small mesh for tests: keys, logs, and values of every type.
 #![allow(dead_code)] // Each test file uses its part.
-#![allow(clippy::missing_panics_doc)] // A panic is a failed test.
 
 use std::sync::Arc;
 
@@ -9,6 +8,12 @@ use fabrik_op::cbor::Writer;
 use fabrik_op::{
     ChainedSegment, Fence, Follows, Genesis, Key, OpBody, RawSegment, SigningKey, Tip, VerifiedSegment, WriteBody, author_segment, encode_genesis,
 };
+use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
+
+/// So many cases; failing inputs are kept beside the test, to be committed.
+pub fn proptest_config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))), ..ProptestConfig::default() }
+}
 
 /// The key with this number; 0 is the genesis admin.
 pub fn key(number: u8) -> SigningKey {
