@@ -126,7 +126,9 @@ async def _join(home: Path, token: str, name: str) -> dict[str, Any]:
 
 async def _serve(home: Path, options: ServeOptions) -> int:
     entry = _parse_entry(options.rendezvous)
-    async with _Running(home, options, entry) as running:
+    node = _Running(home, options, entry)
+    node.check_agent()
+    async with node as running:
         return await running.work()
 
 
@@ -308,28 +310,34 @@ class _Running:
             listening,
         )
         guards = [self._tasks.create_task(self._until_admitted(), name="admitted")] if self.entry.token is not None else []
-        agent = self._tasks.create_task(self._agent(), name="agent") if self._has_agent() else None
+        recovered = self._tasks.create_task(self._recover(), name="recover")
+        agent = self._tasks.create_task(self._agent(recovered), name="agent") if self.config.agent.command else None
         first = await self._stop.get()
         _log.info("%s: stopping%s", first.name, f", running work may take {self.options.drain_s:g} s" if agent is not None and first is signal.SIGTERM else "")
-        for guard in guards:
+        for guard in (*guards, recovered):
             guard.cancel()
         if agent is not None:
             await self._stop_agent(agent, drain=first is signal.SIGTERM)
         return 128 + first
 
-    def _has_agent(self) -> bool:
+    def check_agent(self) -> None:
+        """Before anything is opened: a node that is to work must be able to. Raises :class:`BadConfig`."""
         if self.options.rendezvous and not self.config.agent.command:
             raise BadConfig("[agent]: command is empty, so this build agent could do nothing", "--command CMD, or command in [agent] of config.toml")
-        return bool(self.config.agent.command)
+        if self.config.agent.command and not self.config.git.remote:
+            raise BadConfig("[git]: an agent needs the remote that it works on", "--remote URL, or remote in [git] of config.toml")
 
-    async def _agent(self) -> None:
-        """Finish what an earlier process left, then claim and run."""
+    async def _recover(self) -> None:
+        """Close the runs that an earlier process of this home left behind, whether this one takes work or not."""
+        for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, self.config.agent.kill_grace_s):
+            _log.warning("run %s was interrupted: %s", show_id(row.run_id), row.reason)
+
+    async def _agent(self, recovered: asyncio.Task[None]) -> None:
+        """Claim and run, once what an earlier process left is closed."""
         config = self.config
         if self.origin is None:
-            raise BadConfig("[git]: an agent needs the remote that it works on", "--remote URL, or remote in [git] of config.toml")
-        await self.pipeline.wait_connected()
-        for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, config.agent.kill_grace_s):
-            _log.warning("run %s was interrupted: %s", show_id(row.run_id), row.reason)
+            raise Internal("an agent without a remote passed the check")
+        await recovered
         setup = AgentSetup(self.pipeline, self.origin, config.agent, config.git, config.lease.timing(), self.clock, self.paths)
         self.loop = ClaimLoop(setup, random.Random(secrets.randbits(64)))  # noqa: S311 - jitter, not a secret
         await self.loop.run()
