@@ -15,10 +15,14 @@ from fabrik_node.api.use_cases import STREAMS, UseCases
 from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError, Internal, Precondition, Unreachable, UsageError
 
-__all__ = ["Conversation", "Tally", "refusal"]
+__all__ = ["CallerLeft", "Conversation", "Tally", "refusal"]
 
 _log = logging.getLogger(__name__)
 _STOPPING = Unreachable("the node is stopping", "fabrik-node serve")
+
+
+class CallerLeft(Exception):
+    """The caller closed the connection in the middle of a question or an answer. Never leaves this room."""
 
 
 @dataclass(slots=True)
@@ -70,7 +74,7 @@ class Conversation:
         self._stop.set()
 
     async def run(self) -> None:
-        """Until the end. Raises ConnectionError when the caller went away in the middle of an answer."""
+        """Until the end. Raises :class:`CallerLeft`."""
         while (line := await self._next_line()) is not None:
             if not await self._answer(line):
                 return
@@ -85,6 +89,8 @@ class Conversation:
                 await self._send(refusal(_STOPPING))
                 return None
             return await reading or None
+        except ConnectionError as error:
+            raise CallerLeft from error
         except ValueError:  # StreamReader.readline: the line is longer than the limit
             await self._refuse(UsageError(f"a request is one line of at most {self._limits.request_bytes} bytes", "see docs/spec/local-api.md"))
             return None
@@ -95,21 +101,23 @@ class Conversation:
     async def _answer(self, line: bytes) -> bool:
         """True when another question may follow."""
         started = self._clock.now()
+        is_last = False
         try:
             op, args = _parse(line)
             self._tally.calls += 1
             if op in STREAMS:
+                is_last = True
                 await self._stream(op, args)
-                return False
-            await self._send(self._packed({"ok": True, "data": await self._service.call(op, args)}))
+            else:
+                await self._send(self._packed({"ok": True, "data": await self._service.call(op, args)}))
+                self._tally.slowest_ms = max(self._tally.slowest_ms, (self._clock.now() - started) * 1000)
         except FabrikError as error:
             await self._refuse(error)
-        except ConnectionError:
+        except CallerLeft:
             raise
         except Exception as error:  # noqa: BLE001 - one caller's call must never end the node; it is logged and told
             await self._refuse(_bug(error))
-        self._tally.slowest_ms = max(self._tally.slowest_ms, (self._clock.now() - started) * 1000)
-        return not self._stop.is_set()
+        return not is_last and not self._stop.is_set()
 
     async def _stream(self, op: str, args: Mapping[str, Any]) -> None:
         """Send until the end, the caller's leaving or the node's stop, whichever is first. A slow reader slows only itself."""
@@ -156,8 +164,11 @@ class Conversation:
         await self._send(refusal(error))
 
     async def _send(self, line: bytes) -> None:
-        self._writer.write(line)
-        await self._writer.drain()
+        try:
+            self._writer.write(line)
+            await self._writer.drain()
+        except ConnectionError as error:
+            raise CallerLeft from error
 
 
 def _parse(line: bytes) -> tuple[str, Mapping[str, Any]]:

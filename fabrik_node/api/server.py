@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from fabrik_node.api.conversation import Conversation, Tally, refusal
+from fabrik_node.api.conversation import CallerLeft, Conversation, Tally, refusal
 from fabrik_node.api.limits import Limits
 from fabrik_node.api.use_cases import UseCases
 from fabrik_node.clock import Clock
@@ -109,7 +109,7 @@ class LocalApi:
                     await conversation.run()
                 finally:
                     del self._open[task]
-        except ConnectionError:
+        except CallerLeft:
             self._tally.disconnects += 1
         finally:
             writer.close()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from fabrik_node.errors import FabrikError, Internal, Unreachable, by_code
+from fabrik_node.errors import FabrikError, Internal, Unreachable, UsageError, by_code
 from fabrik_node.paths import HomePaths
 
 __all__ = ["ANSWER_BYTES_MAX", "ANSWER_WAIT_S", "PROTOCOL_VERSION", "Client", "read_owner"]
@@ -89,7 +89,9 @@ class Client:
     def _send(self, op: str, args: Mapping[str, Any]) -> None:
         request = json.dumps({"v": PROTOCOL_VERSION, "op": op, "args": dict(args)}, ensure_ascii=False, separators=(",", ":"))
         try:
-            self._connection.sendall(request.encode("utf-8", "surrogateescape") + b"\n")
+            self._connection.sendall(request.encode() + b"\n")
+        except UnicodeEncodeError as error:
+            raise UsageError("an argument is not UTF-8 text", "type it in a UTF-8 locale") from error
         except TimeoutError as error:
             raise Unreachable(f"the node takes no questions: {op} was not sent", "fabrik-node lock show") from error
         except (BrokenPipeError, ConnectionResetError):

@@ -40,8 +40,8 @@ def version(session: Session) -> None:
     session.show({"version": __version__, "python": platform.python_version()}, _draw_version)
 
 
-def _draw_nothing(screen: Screen, _data: Mapping[str, Any]) -> None:
-    screen.line("no node here yet")
+def _draw_nothing(screen: Screen, data: Mapping[str, Any]) -> None:
+    screen.fields([("node", "none yet"), ("home", data["home"]), ("version", data["version"])])
 
 
 def _draw_version(screen: Screen, data: Mapping[str, Any]) -> None:

@@ -1,0 +1,251 @@
+"""A node as the command line sees it: a scripted service behind a real Unix socket, and hooks that remember their calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabrik_node.api import LocalApi
+from fabrik_node.cli.hooks import ServeOptions
+from fabrik_node.cli.main import run
+from fabrik_node.clock import SystemClock
+from fabrik_node.errors import NoNode, NotFound
+from fabrik_node.paths import HomePaths
+
+ITEM = "01k8qj3v6w0000000000000001"
+ITEM_2 = "01k8qj3v6wzz00000000000002"
+RUN = "01k8qj4v6w0000000000000009"
+CLAIM = "01k8qj4v6w0000000000000005"
+NODE = "ab" * 32
+STAMP = {"as_of": "2026-11-20T10:00:00.000Z", "source": "node", "node": "alpha", "peers_connected": 2}
+
+
+def claim(**changes: Any) -> dict[str, Any]:
+    return {
+        "item": ITEM, "title": "Mend the roof", "claim_id": CLAIM, "epoch": 3, "receipt": 3, "state": "confirmed", "label": "fenced", "node": NODE,
+        "node_name": "beta", "agent": "agent", "ttl_s": 90.0, "lease": "fresh", "lease_age_s": 3.2, "reason": "", "follows": None,
+    } | changes  # fmt: skip
+
+
+def item(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": ITEM, "title": "Mend the roof", "body": "It leaks.\nBadly.", "stage": "Coding", "stage_data": {}, "labels": ["roof"], "priority": 2, "depends_on": [],
+        "created_at": "2026-11-20T09:00:00.000Z", "age_s": 3600.0, "attempts": 1, "hold": None, "outcome": None, "claim": claim(),
+    } | changes  # fmt: skip
+
+
+def run_row(**changes: Any) -> dict[str, Any]:
+    return {
+        "run_id": RUN, "item": ITEM, "title": "Mend the roof", "claim_id": CLAIM, "node": NODE, "node_name": "beta", "own": False, "agent": "agent", "state": "running",
+        "recorded_state": "running", "evidence": "last heard of 3.2 s ago", "degraded": "", "phase": "coding", "started_at": "2026-11-20T09:58:00.000Z", "ended_at": None,
+        "exit_code": None, "reason": "", "age_s": 3.2, "branch": f"fabrik/{ITEM}/{CLAIM}", "worktree": "", "log": "", "engine": "",
+    } | changes  # fmt: skip
+
+
+STATUS = {
+    **STAMP, "node_id": NODE, "mesh": "fabrik", "mesh_id": "cd" * 32, "epoch": 1, "lamport": 40, "ops": 38, "voided": 0, "registers": 60, "state_digest": "ef" * 32,
+    "frontier_digest": "01" * 32, "items": {"Backlog": 1, "Coding": 1}, "uptime_s": 7300.0, "pid": 4242, "home": "/h", "version": "0.1.0", "listen": "ws://127.0.0.1:7001",
+    "agent": {"enabled": True, "slots": 2, "running": [RUN], "draining": False}, "warnings": ["1 forked log segments were refused"],
+    "peers": [{"url": "ws://127.0.0.1:7002", "key": NODE, "name": "beta", "state": "connected", "direction": "out", "attempts": 0, "lag_ops": 0, "last_contact_s": 0.4, "detail": ""}],
+}  # fmt: skip
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "status": STATUS,
+    "items.add": {**STAMP, "item": item(claim=None, stage="Backlog")},
+    "items.list": {**STAMP, "items": [item(), item(id=ITEM_2, title="Paint it", claim=None, hold={"reason": "3 attempts failed"})], "total": 2},
+    "items.show": {**STAMP, "item": item(), "runs": [run_row()]},
+    "items.move": {**STAMP, "item": item(stage="Qa"), "superseded": claim(), "note": "beta (agent) is stopped when it hears of this"},
+    "items.edit": {**STAMP, "item": item()},
+    "items.requeue": {**STAMP, "item": item()},
+    "items.history": {
+        **STAMP,
+        "id": ITEM,
+        "changes": [
+            {
+                "at": "2026-11-20T09:00:00.000Z", "node": "alpha", "author": NODE, "epoch": 1, "seq": 2, "lamport": 2, "digest": "9f" * 32, "field": "stage",
+                "value": {"stage": "Coding"}, "claim_id": CLAIM, "won": True,
+            }
+        ],
+    },
+    "claims.list": {**STAMP, "claims": [claim()], "total": 1},
+    "claims.show": {**STAMP, "claim": claim(), "item": item()},
+    "claims.release": {**STAMP, "claim": claim(state="released", label="released"), "was": claim(), "note": "beta (agent) is stopped when it hears of this"},
+    "tombstone": {**STAMP, "id": ITEM, "at": "2026-11-20T10:00:00.000Z"},
+    "tombstones.list": {**STAMP, "tombstones": [{"id": ITEM, "at": "2026-11-20T10:00:00.000Z", "by": "alpha", "reason": "double"}], "total": 1},
+    "nodes.list": {
+        **STAMP,
+        "nodes": [
+            {
+                "node": NODE, "fingerprint": "abab-abab-abab-abab", "name": "alpha", "role": "admin", "me": True, "alive": True, "connected": False,
+                "last_contact_s": None, "lag_ops": None, "version": "0.1.0", "url": "",
+            },
+            {
+                "node": "cd" * 32, "fingerprint": "cdcd-cdcd-cdcd-cdcd", "name": "beta", "role": "agent", "me": False, "alive": False, "connected": False,
+                "last_contact_s": 400.0, "lag_ops": 4, "version": "0.1.0", "url": "",
+            },
+        ],
+    },
+    "runs.list": {**STAMP, "runs": [run_row()], "total": 1},
+    "runs.show": {**STAMP, "run": run_row()},
+    "invite": {**STAMP, "token": "fabrik1qtoken", "expires_in_s": 3600.0, "role": "agent", "url": "ws://127.0.0.1:7001"},
+}  # fmt: skip
+STREAMED: dict[str, list[dict[str, Any]]] = {
+    "events": [
+        {"seq": 1, "at": "2026-11-20T09:00:00.000Z", "type": "item.added", "item": ITEM, "title": "Mend the roof", "op": "9f" * 32},
+        {"seq": 2, "at": "2026-11-20T09:58:00.000Z", "type": "claim.taken", "item": ITEM, "holder": "beta"},
+    ],
+    "runs.logs": [{"offset": 6, "text": "first\n"}, {"offset": 13, "text": "second\n"}, {"end": True, "state": "completed"}],
+}
+
+
+@dataclass
+class ScriptedService:
+    """Answers from a table, and remembers what it was asked. ``fail`` is raised instead, ``patch`` changes single answers."""
+
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    fail: BaseException | None = None
+    patch: dict[str, Any] = field(default_factory=dict)
+    hang_after_stream: bool = False
+    streaming: threading.Event = field(default_factory=threading.Event)
+    stream_closed: threading.Event = field(default_factory=threading.Event)
+
+    async def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append((op, dict(args)))
+        if self.fail is not None:
+            raise self.fail
+        return {**ANSWERS[op], **self.patch}
+
+    async def stream(self, op: str, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self.asked.append((op, dict(args)))
+        if self.fail is not None:
+            raise self.fail
+        try:
+            for part in STREAMED[op]:
+                yield part
+            self.streaming.set()
+            if self.hang_after_stream:
+                await asyncio.Event().wait()
+        finally:
+            self.stream_closed.set()
+
+
+@dataclass
+class OfflineFake:
+    home: Path
+
+    def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        if op not in ANSWERS:
+            raise NoNode(f"{op} needs a running node", "fabrik-node serve")
+        return {**ANSWERS[op], "source": "store", "peers_connected": 0}
+
+    def stream(self, op: str, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        yield from STREAMED[op]
+
+
+@dataclass
+class RecordingHooks:
+    called: list[tuple[str, Any]] = field(default_factory=list)
+    serve_status: int = 0
+    fail: BaseException | None = None
+
+    def serve(self, home: Path, options: ServeOptions) -> int:
+        self.called.append(("serve", options))
+        if self.fail is not None:
+            raise self.fail
+        return self.serve_status
+
+    def init(self, home: Path, *, name: str, mesh: str) -> dict[str, Any]:
+        self.called.append(("init", (home, name, mesh)))
+        return {"node": name or "host", "node_id": NODE, "mesh": mesh, "mesh_id": "cd" * 32, "home": str(home)}
+
+    def join(self, home: Path, token: str, *, name: str) -> dict[str, Any]:
+        self.called.append(("join", (home, token, name)))
+        return {"node": name or "host", "node_id": NODE, "mesh": "fabrik", "mesh_id": "cd" * 32, "home": str(home)}
+
+    def offline(self, home: Path) -> OfflineFake:
+        self.called.append(("offline", home))
+        return OfflineFake(home)
+
+    def lock_show(self, home: Path) -> dict[str, Any]:
+        return {"owned": True, "alive": True, "pid": 4242, "host": "here", "started": "2026-11-20T09:00:00.000Z"}
+
+    def lock_clear(self, home: Path) -> dict[str, Any]:
+        raise NotFound("there is no owner to clear", "fabrik-node lock show")
+
+
+@dataclass(frozen=True)
+class Printed:
+    status: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def hooks() -> RecordingHooks:
+    return RecordingHooks()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> HomePaths:
+    """A home that has been initialised, with nobody serving it."""
+    paths = HomePaths(tmp_path / "home")
+    paths.store.parent.mkdir(parents=True)
+    paths.store.touch()
+    return paths
+
+
+@pytest.fixture
+def service(home: HomePaths) -> Iterator[ScriptedService]:
+    """A scripted node that serves ``home`` from a thread of its own."""
+    scripted = ScriptedService()
+    started: Future[asyncio.AbstractEventLoop] = Future()
+    done: list[asyncio.Event] = []
+
+    async def serve() -> None:
+        api = LocalApi(scripted, home.socket, SystemClock())
+        await api.start()
+        done.append(asyncio.Event())
+        home.owner_lock.write_text(f"pid=4242\nhost=here\nsocket={home.socket}\n", encoding="utf-8")
+        started.set_result(asyncio.get_running_loop())
+        await done[0].wait()
+        await api.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    loop = started.result(timeout=20)
+    yield scripted
+    loop.call_soon_threadsafe(done[0].set)
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+Cli = Callable[..., Printed]
+
+
+@pytest.fixture
+def cli(hooks: RecordingHooks, home: HomePaths, capfdbinary: pytest.CaptureFixture[bytes]) -> Cli:
+    """Run the command line in this process: ``cli("items", "list")`` gives status, stdout and stderr."""
+
+    def call(*argv: str, at_home: bool = True) -> Printed:
+        capfdbinary.readouterr()
+        status = run(hooks, ["--home", str(home.home), *argv] if at_home else list(argv))
+        out, err = capfdbinary.readouterr()
+        return Printed(status, out, err.decode())
+
+    return call

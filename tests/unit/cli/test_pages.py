@@ -1,0 +1,110 @@
+"""How pages look: honest about age and source, safe on a terminal, no wider than it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabrik_node.cli.render_claims import holder
+from fabrik_node.cli.render_runs import run_state
+from fabrik_node.cli.table import Screen, age, clean, short_ids
+from fabrik_node.domain.runs import FINAL_STATES, RunState
+from fabrik_node.ids import new_id, show_id
+
+
+def test_the_board(cli: Any, service: Any) -> None:
+    assert cli("items", "list").text.splitlines() == [
+        "ID           STAGE   TITLE          HOLDER                           AGE",
+        "01k8qj3v6w0  Coding  Mend the roof  beta/agent fenced, heard 3s ago  60m",
+        "01k8qj3v6wz  Coding  Paint it       held: 3 attempts failed          60m",
+        "as of 2026-11-20T10:00:00.000Z, from node alpha, 2 peers connected",
+    ]
+
+
+def test_a_limited_list_says_that_it_is(cli: Any, service: Any) -> None:
+    service.patch = {"total": 7}
+    assert cli("items", "list", "--limit", "2").text.splitlines()[-2] == "2 of 7"
+
+
+def test_a_move_says_whose_work_it_stops(cli: Any, service: Any) -> None:
+    assert "this stops the work of beta/agent" in cli("items", "move", "01k8", "qa").text
+
+
+@pytest.mark.promise("B1")
+@pytest.mark.parametrize("state", [state for state in RunState if state not in FINAL_STATES])
+@pytest.mark.parametrize(("known", "news"), [(3.4, "heard 3s ago"), (None, "age not known")])
+def test_a_run_elsewhere_is_never_shown_without_the_age_of_the_news(state: RunState, known: float | None, news: str) -> None:
+    shown = run_state({"state": state.value, "age_s": known, "own": False, "degraded": ""})
+    assert shown == f"{state.value}, {news}"
+
+
+def test_a_degraded_run_says_what_is_lost() -> None:
+    assert run_state({"state": "running", "age_s": 0.0, "own": True, "degraded": "heartbeat lost"}) == "running, seen now, heartbeat lost"
+
+
+@pytest.mark.parametrize(
+    ("lease", "heard", "shown"),
+    [
+        ("fresh", 3.0, "b/a confirmed, heard 3s ago"),
+        ("unreachable", 130.0, "b/a confirmed, unreachable, last heard 2m ago"),
+        ("lost", 700.0, "b/a confirmed, lost, last heard 11m ago"),
+        (None, None, "b/a confirmed, lease not known here"),
+    ],
+)
+def test_a_holder_is_shown_with_what_is_known_of_the_lease(lease: str | None, heard: float | None, shown: str) -> None:
+    assert holder({"node_name": "b", "agent": "a", "label": "confirmed", "lease": lease, "lease_age_s": heard}) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "?"), (0, "0s"), (0.4, "0s"), (119, "119s"), (120, "2m"), (7_199, "119m"), (7_200, "2h"), (172_799, "47h"), (172_800, "2d"), (-1, "0s")],
+)
+def test_ages_have_one_unit(seconds: float | None, shown: str) -> None:
+    assert age(seconds) == shown
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
+def test_short_ids_tell_all_rows_apart(steps: list[int]) -> None:
+    ids = [show_id(new_id(1_700_000_000_000 + sum(steps[: at + 1]))) for at in range(len(steps))]
+    short = short_ids(ids)
+    assert len(set(short.values())) == len(set(ids))
+    assert all(len(text) >= 8 and whole.startswith(text) for whole, text in short.items())
+
+
+@given(st.text(max_size=60))
+def test_foreign_text_is_one_line_and_moves_no_cursor(text: str) -> None:
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202e]", clean(text))
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.parametrize("title", ["a" * 150, "漢字" * 60, "e\u0301" * 90])
+def test_a_table_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, title: str) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = Screen(color=False, tty=True)
+    screen.table(("ID", "TITLE", "AGE"), [("01k8qj3v", title, "4s")], flexible="TITLE")
+    from fabrik_node.cli.table import _width
+
+    assert max(map(_width, screen.text().splitlines())) <= columns
+
+
+def test_nothing_is_cut_without_a_terminal() -> None:
+    screen = Screen(color=False, tty=False)
+    screen.table(("TITLE",), [("a" * 500,)], flexible="TITLE")
+    assert "a" * 500 in screen.text()
+
+
+def test_colours_go_with_the_flag_and_the_variable(monkeypatch: pytest.MonkeyPatch, cli: Any, service: Any) -> None:
+    import sys
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert "\x1b[1m" in cli("items", "list").text
+    assert "\x1b" not in cli("items", "list", "--no-color").text
+    assert "\x1b" not in cli("--no-color", "items", "list").text
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in cli("items", "list").text
