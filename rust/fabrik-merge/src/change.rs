@@ -1,7 +1,5 @@
 //! What one merge call changed, net.
 
-use std::collections::BTreeSet;
-
 use fabrik_op::{Digest, Key};
 
 use crate::log::Logs;
@@ -11,8 +9,7 @@ use crate::state::{RowKey, State};
 /// The net effect of one merge call on one register. `old` and `new` are CBOR; none where there was or is no register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    pub kind: u8,
-    pub id: Box<[u8]>,
+    key: RowKey,
     pub field: u8,
     pub old: Option<Box<[u8]>>,
     pub new: Option<Box<[u8]>>,
@@ -22,11 +19,23 @@ pub struct Change {
     pub digest: Digest,
 }
 
-/// Each register that was touched, with its value before, in order of time.
+impl Change {
+    #[must_use]
+    pub fn kind(&self) -> u8 {
+        self.key.kind()
+    }
+
+    #[must_use]
+    pub fn id(&self) -> &[u8] {
+        self.key.id()
+    }
+}
+
+/// Each register that a merge call touched, once, with its value before the call.
 #[derive(Debug, Default)]
 pub struct Trail(Vec<Step>);
 
-/// One touch of register `(key, field)`; `old` is its value before.
+/// The first touch of register `(key, field)`; `old` is its value before.
 #[derive(Debug)]
 struct Step {
     key: RowKey,
@@ -42,12 +51,8 @@ impl Trail {
     /// The changes in order of first touch. A register that came and went within the call is none.
     #[must_use]
     pub fn settle(self, state: &State, logs: &Logs) -> Vec<Change> {
-        let mut seen = BTreeSet::new();
         let mut changes = Vec::with_capacity(self.0.len());
         for Step { key, field, old } in self.0 {
-            if !seen.insert((key, field)) {
-                continue;
-            }
             let held = state.get(&key, field);
             if held.is_none() && old.is_none() {
                 continue;
@@ -55,8 +60,7 @@ impl Trail {
             let Some(cause) = held.or_else(|| state.get(&RowKey::new(schema::TOMBSTONE, key.id()), 1)) else { continue };
             let Some(log) = logs.at(cause.log) else { continue };
             changes.push(Change {
-                kind: key.kind(),
-                id: key.id().into(),
+                key,
                 field,
                 old,
                 new: held.map(|register| register.value.clone()),

@@ -27,6 +27,8 @@ pub struct Replica {
     lamport: u64,
     ops: u64,
     voided: u64,
+    /// Number of the current merge call, from 1.
+    call: u32,
 }
 
 /// The end of a log, for reading.
@@ -58,7 +60,7 @@ pub type RowView = Vec<(u8, Box<[u8]>)>;
 impl Replica {
     #[must_use]
     pub fn new(genesis: Genesis) -> Self {
-        Self { genesis, logs: Logs::default(), state: State::default(), lamport: 0, ops: 0, voided: 0 }
+        Self { genesis, logs: Logs::default(), state: State::default(), lamport: 0, ops: 0, voided: 0, call: 0 }
     }
 
     #[must_use]
@@ -103,6 +105,7 @@ impl Replica {
     /// Applies segments, in order, and returns what changed. Refuses, changing nothing, one that does not fit on the heads.
     pub fn merge(&mut self, chained: &[ChainedSegment]) -> Result<Vec<Change>, Refused> {
         self.check_fit(chained)?;
+        self.next_call();
         let mut trail = Trail::default();
         for segment in chained {
             self.apply(segment, Some(&mut trail))?;
@@ -126,6 +129,7 @@ impl Replica {
             return Err(Refused::invalid(format!("stored log of {}.. epoch {} forks at seq {}", short(&fork.author), fork.epoch, fork.seq)));
         }
         self.check_fit(&outcome.chained)?;
+        self.next_call();
         let before = self.ops;
         for segment in &outcome.chained {
             self.apply(segment, None)?;
@@ -245,6 +249,13 @@ impl Replica {
         Ok(())
     }
 
+    fn next_call(&mut self) {
+        self.call = self.call.checked_add(1).unwrap_or_else(|| {
+            self.state.forget_calls();
+            1
+        });
+    }
+
     /// Applies a segment that fits.
     fn apply(&mut self, segment: &ChainedSegment, mut trail: Option<&mut Trail>) -> Result<(), Refused> {
         let place = self.logs.place(&self.genesis.mesh_id, segment.author(), segment.epoch()).ok_or_else(|| Refused::invalid("more than 2^32 logs"))?;
@@ -292,26 +303,34 @@ impl Replica {
                 seq: op.seq,
                 wall_ms: op.wall_ms(),
                 log,
+                call: self.call,
             };
             let key = RowKey::new(known.kind_number, write.id);
             let effect = if known.kind_number == schema::TOMBSTONE {
                 for (gone, register) in self.state.bury(write.id) {
-                    if let Some(trail) = trail.as_deref_mut() {
-                        trail.note(gone, register.field, Some(register.value));
-                    }
+                    note_old(trail.as_deref_mut(), gone, register, self.call);
                 }
                 self.state.entomb(&key, &candidate, &self.logs)
             } else {
                 self.state.join(&key, &candidate, &self.logs)
             };
-            if let Some(trail) = trail.as_deref_mut() {
-                match effect {
-                    Effect::None => {}
-                    Effect::Inserted => trail.note(key, known.field_number, None),
-                    Effect::Replaced(old) => trail.note(key, known.field_number, Some(old)),
+            match effect {
+                Effect::None => {}
+                Effect::Inserted => {
+                    if let Some(trail) = trail.as_deref_mut() {
+                        trail.note(key, known.field_number, None);
+                    }
                 }
+                Effect::Replaced(old) => note_old(trail.as_deref_mut(), key, old, self.call),
             }
         }
+    }
+}
+
+/// Notes a write that was replaced or removed, unless this call has noted its register before.
+fn note_old(trail: Option<&mut Trail>, key: RowKey, old: Register, call: u32) {
+    if let Some(trail) = trail.filter(|_| old.call != call) {
+        trail.note(key, old.field, Some(old.value));
     }
 }
 

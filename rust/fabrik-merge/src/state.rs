@@ -55,6 +55,8 @@ pub struct Register {
     /// Index of the log.
     pub log: u32,
     pub write_index: u32,
+    /// The merge call that wrote it last.
+    pub call: u32,
     pub field: u8,
     /// A claim's state, elsewhere 0.
     pub state: u8,
@@ -77,6 +79,7 @@ pub struct Candidate<'a> {
     pub seq: u64,
     pub wall_ms: u64,
     pub log: u32,
+    pub call: u32,
 }
 
 impl Candidate<'_> {
@@ -90,6 +93,7 @@ impl Candidate<'_> {
             wall_ms: self.wall_ms,
             log: self.log,
             write_index: self.standing.write_index,
+            call: self.call,
             field: self.field,
             state: self.standing.state,
         }
@@ -103,8 +107,8 @@ pub enum Effect {
     None,
     /// It became the value of a register that had none.
     Inserted,
-    /// It replaced this value.
-    Replaced(Box<[u8]>),
+    /// It replaced this write.
+    Replaced(Register),
 }
 
 /// The registers of one id, in order of their fields.
@@ -205,6 +209,11 @@ impl State {
         self.settle(key, write, |held, new| held.standing().age(&new.standing).then_with(|| logs.compare(held.log, new.log)).is_gt())
     }
 
+    /// Forgets which merge call wrote what.
+    pub fn forget_calls(&mut self) {
+        self.buckets.0.iter_mut().flat_map(|bucket| bucket.rows.values_mut()).flatten().for_each(|register| register.call = 0);
+    }
+
     /// Removes the item and claim registers of a deleted id and returns them with their keys.
     pub fn bury(&mut self, id: &[u8]) -> Vec<(RowKey, Register)> {
         let mut removed = Vec::new();
@@ -230,7 +239,7 @@ impl State {
                 return Effect::None;
             }
             bucket.digest.set(None);
-            return Effect::Replaced(std::mem::replace(held, write.to_register()).value);
+            return Effect::Replaced(std::mem::replace(held, write.to_register()));
         }
         row.reserve_exact(1);
         row.insert(place, write.to_register());

@@ -187,7 +187,7 @@ type View = std::collections::BTreeMap<(u8, Box<[u8]>, u8), Box<[u8]>>;
 
 fn follow(view: &mut View, changes: Vec<Change>) {
     for change in changes {
-        let place = (change.kind, change.id, change.field);
+        let place = (change.kind(), change.id().into(), change.field);
         assert_eq!(view.remove(&place), change.old, "a change starts from what was there");
         if let Some(new) = change.new {
             view.insert(place, new);

@@ -281,11 +281,11 @@ fn changes_of_a_deletion_name_its_author() {
     let mut deleter = Log::new(2, 1);
     deleter.op(1, 77, 1, vec![tombstone(&ITEM, "gone")], None);
     let changes = deliver(&mut replica, &[deleter.whole()]);
-    let shown: Vec<_> = changes.iter().map(|change| (change.kind, change.field, change.old.is_some(), change.new.is_some())).collect();
+    let shown: Vec<_> = changes.iter().map(|change| (change.kind(), change.field, change.old.is_some(), change.new.is_some())).collect();
     assert_eq!(shown, [(1, 1, true, false), (1, 3, true, false), (5, 1, false, true)]);
     assert!(changes.iter().all(|change| change.author == deleter.public() && change.wall_ms == 77));
     let both = deliver(&mut Replica::new(genesis()), &[log.whole(), deleter.whole()]);
-    assert_eq!(both.iter().map(|change| (change.kind, change.field)).collect::<Vec<_>>(), [(5, 1)], "what came and went within a call is no change");
+    assert_eq!(both.iter().map(|change| (change.kind(), change.field)).collect::<Vec<_>>(), [(5, 1)], "what came and went within a call is no change");
 }
 
 #[test]

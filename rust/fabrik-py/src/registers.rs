@@ -101,12 +101,12 @@ pub struct Change(pub fabrik_merge::Change);
 impl Change {
     #[getter]
     fn kind(&self) -> u8 {
-        self.0.kind
+        self.0.kind()
     }
 
     #[getter]
     fn id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.id)
+        PyBytes::new(py, self.0.id())
     }
 
     #[getter]
