@@ -43,7 +43,7 @@ def find_members(leader: ProcessId | None, tag: str) -> list[int]:
 
 async def end_members(leader: ProcessId | None, tag: str, grace_s: float) -> list[int]:
     """SIGTERM, ``grace_s`` seconds, SIGKILL, until nobody of the run is left. Returns the pids that could not be ended."""
-    members = await asyncio.to_thread(find_members, leader, tag)
+    members = await _look_twice(leader, tag)
     if members and grace_s > 0:
         _signal_all(leader, members, signal.SIGTERM)
         members = await _until_gone(leader, tag, grace_s)
@@ -53,11 +53,20 @@ async def end_members(leader: ProcessId | None, tag: str, grace_s: float) -> lis
     return members
 
 
+async def _look_twice(leader: ProcessId | None, tag: str) -> list[int]:
+    """Nobody is there only when nobody is seen twice: in the middle of execve(2) a process shows no environment."""
+    members = await asyncio.to_thread(find_members, leader, tag)
+    if not members:
+        await asyncio.sleep(_POLL_S)
+        members = await asyncio.to_thread(find_members, leader, tag)
+    return members
+
+
 async def _until_gone(leader: ProcessId | None, tag: str, wait_s: float, again: int = 0) -> list[int]:
     members: list[int] = []
     try:
         async with asyncio.timeout(wait_s):
-            while members := await asyncio.to_thread(find_members, leader, tag):
+            while members := await _look_twice(leader, tag):
                 if again:
                     _signal_all(leader, members, again)
                 await asyncio.sleep(_POLL_S)

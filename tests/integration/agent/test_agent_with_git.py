@@ -66,7 +66,7 @@ async def test_work_is_committed_tested_and_merged(rig: AgentRig, remote: Path) 
     items = [rig.world.add(f"Change {n}") for n in range(3)]
     async with rig.agent(command=WORK, qa='test -e "$FABRIK_ITEM.txt"', slots=3):
         await rig.world.until(lambda: len(rig.world.finishes) == 3)
-    assert [finish.outcome["result"] for finish in rig.world.finishes] == ["ok"] * 3
+    assert [finish.reason.partition(" as ")[0] for finish in rig.world.finishes] == ["ok: merged"] * 3
     merges = git(remote, "log", "--merges", "--format=%H %s", "main").splitlines()
     assert sorted(line.partition(" ")[2] for line in merges) == ["Change 0", "Change 1", "Change 2"]
     for item in items:
@@ -104,16 +104,16 @@ async def test_a_stopped_run_leaves_its_work_on_its_branch(rig: AgentRig, remote
 
 async def test_a_holder_whose_claim_was_taken_at_the_remote_can_not_merge(rig: AgentRig, remote: Path) -> None:
     item = rig.world.add()
-    gate = rig.gate()
+    gate, go = rig.gate(), rig.gate("go")
     assert isinstance(rig.pipeline, FencedPipeline)
     before = git(remote, "rev-parse", "main")
-    async with rig.agent(command=f"{WORK}; echo $$ > {gate.path}; read go < {gate.path}"):
+    async with rig.agent(command=f"{WORK}; echo $$ > {gate.path}; read go < {go.path}"):
         await gate.line()
         # Another node takes the claim at the remote; the mesh has not told us yet.
         known = await rig.pipeline.origin.current(show_id(item))
         assert known is not None
         await rig.pipeline.origin.cas(known.oid, ClaimIntent(show_id(item), show_id(new_id(1)), 2, "other", 90_000))
-        gate.path.write_text("go\n")
+        go.path.write_text("go\n")
         await rig.world.until(lambda: rig.pipeline.last_rows()[0].state is RunState.SUPERSEDED)
         rig.world.supersede(item)
         rig.world.items.clear()
@@ -124,14 +124,14 @@ async def test_a_holder_whose_claim_was_taken_at_the_remote_can_not_merge(rig: A
 
 async def test_a_conflict_holds_the_item_and_keeps_the_branch(rig: AgentRig, remote: Path, tmp_path: Path) -> None:
     item = rig.world.add()
-    gate = rig.gate()
-    async with rig.agent(command=f"echo ours > readme.txt; git commit -qam ours; echo $$ > {gate.path}; read go < {gate.path}"):
+    gate, go = rig.gate(), rig.gate("go")
+    async with rig.agent(command=f"echo ours > readme.txt; git commit -qam ours; echo $$ > {gate.path}; read go < {go.path}"):
         await gate.line()
         seed = tmp_path / "seed"
         (seed / "readme.txt").write_text("theirs\n")
         git(seed, "commit", "-qam", "theirs")
         git(seed, "push", "-q", str(remote), "main")
-        gate.path.write_text("go\n")
+        go.path.write_text("go\n")
         await rig.world.until(lambda: bool(rig.world.finishes))
     assert rig.world.finish_of(item).hold == "merge conflict: readme.txt"
     [row] = rig.pipeline.last_rows()

@@ -79,7 +79,7 @@ async def test_stopping_gives_a_command_its_grace(rig: AgentRig) -> None:
     await gate.line()
     child.stop()
     assert (await finish(child)).status == 7
-    assert (rig.folder / "log").read_text() == "bye\n"
+    assert (rig.folder / "log").read_text().endswith("bye\n")  # some shells say first that their sleep was ended
 
 
 async def test_stopping_reaches_a_stopped_process(rig: AgentRig) -> None:
@@ -106,7 +106,8 @@ async def test_a_killed_shim_leaves_nothing_behind(rig: AgentRig) -> None:
     assert child.process is not None
     os.kill(child.process.pid, signal.SIGKILL)
     assert await finish(child) == ChildExit(None)
-    assert all(has_ended(process) for process in processes)
+    for process in processes:
+        await ended(process)
 
 
 async def test_a_hanging_shim_is_ended_too(rig: AgentRig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +119,7 @@ async def test_a_hanging_shim_is_ended_too(rig: AgentRig, monkeypatch: pytest.Mo
     os.kill(child.process.pid, signal.SIGSTOP)
     child.stop()
     assert await finish(child) == ChildExit(None)
-    assert has_ended(process)
+    await ended(process)
 
 
 async def test_a_cancelled_wait_kills_at_once(rig: AgentRig) -> None:
