@@ -23,7 +23,7 @@ _FLAGS: tuple[tuple[list[str], dict[str, Any]], ...] = (
     (["--remote"], {"metavar": "URL", "help": "The git remote to merge into. Default: [git] remote."}),
     (["--base"], {"metavar": "BRANCH", "help": "The branch to merge into. Default: [git] base."}),
     (["--agent"], {"metavar": "NAME", "help": "The agent's name. Default: [agent] name."}),
-    (["--label", "labels"], {"metavar": "LABEL", "multiple": True, "help": "Take only items with this label (repeatable). Default: [agent] labels."}),
+    (["--label", "labels"], {"metavar": "LABEL", "multiple": True, "help": "Take items with this label too (repeatable). Default: [agent] labels."}),
     (["--slots"], {"metavar": "N", "type": click.IntRange(1, 64), "help": "Items at a time. Default: [agent] slots."}),
     (
         ["--drain", "drain_s"],
