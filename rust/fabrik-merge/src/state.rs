@@ -112,7 +112,7 @@ pub enum Effect {
 }
 
 /// The registers of one id, in order of their fields.
-pub type Row = Vec<Register>;
+pub type Row = Box<[Register]>;
 
 #[derive(Debug, Default)]
 struct Bucket {
@@ -211,7 +211,7 @@ impl State {
 
     /// Forgets which merge call wrote what.
     pub fn forget_calls(&mut self) {
-        self.buckets.0.iter_mut().flat_map(|bucket| bucket.rows.values_mut()).flatten().for_each(|register| register.call = 0);
+        self.buckets.0.iter_mut().flat_map(|bucket| bucket.rows.values_mut()).flat_map(|row| row.iter_mut()).for_each(|register| register.call = 0);
     }
 
     /// Removes the item and claim registers of a deleted id and returns them with their keys.
@@ -223,7 +223,7 @@ impl State {
             if let Some(row) = bucket.rows.remove(&key) {
                 bucket.digest.set(None);
                 self.registers -= row.len();
-                removed.extend(row.into_iter().map(|register| (key, register)));
+                removed.extend(row.into_vec().into_iter().map(|register| (key, register)));
             }
         }
         removed
@@ -241,8 +241,10 @@ impl State {
             bucket.digest.set(None);
             return Effect::Replaced(std::mem::replace(held, write.to_register()));
         }
-        row.reserve_exact(1);
-        row.insert(place, write.to_register());
+        let mut wider = std::mem::take(row).into_vec();
+        wider.reserve_exact(1);
+        wider.insert(place, write.to_register());
+        *row = wider.into_boxed_slice();
         bucket.digest.set(None);
         bucket.tombstones += usize::from(key.kind() == schema::TOMBSTONE);
         self.registers += 1;

@@ -31,12 +31,20 @@ impl From<Failure> for PyErr {
 
 /// Runs `work` without the interpreter. A panic becomes `Internal`.
 pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Failure> + Send) -> PyResult<T> {
-    let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
-    match outcome {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(failure)) => Err(raise(py, &failure)),
-        Err(panic) => Err(raise(py, &Failure::Internal(format!("the core panicked: {}", panic_text(panic.as_ref()))))),
+    py.detach(|| guarded(work)).map_err(|failure| raise(py, &failure))
+}
+
+/// Runs a short `work` on what `mutex` holds. Lets go of the interpreter only when another thread is at it: letting go
+/// and coming back may cost a switch interval, which is more than most reads.
+pub fn locked<T: Send, R: Send>(py: Python<'_>, mutex: &Mutex<R>, work: impl FnOnce(&mut R) -> T + Send) -> PyResult<T> {
+    match mutex.try_lock() {
+        Ok(mut free) => guarded(|| Ok(work(&mut free))).map_err(|failure| raise(py, &failure)),
+        Err(_) => detached(py, || Ok(work(&mut *lock(mutex)?))),
     }
+}
+
+fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Failure::Internal(format!("the core panicked: {}", panic_text(panic.as_ref())))))
 }
 
 /// Locks what a panic may have left half changed: afterwards every call fails.

@@ -6,7 +6,7 @@ use fabrik_op::{ChainedSegment, Fence, WriteBody};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
-use crate::door::{detached, fixed, invalid, lock};
+use crate::door::{detached, fixed, invalid, lock, locked};
 use crate::segments::Chained;
 use crate::value;
 
@@ -28,7 +28,7 @@ impl Draft {
 
     #[getter]
     fn lamport(&self, py: Python<'_>) -> PyResult<u64> {
-        detached(py, || Ok(lock(&self.0)?.lamport()))
+        locked(py, &self.0, |draft| draft.lamport())
     }
 }
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::door::{Failure, detached, lock};
+use crate::door::{Failure, detached, lock, locked};
 use crate::draft::{Draft, read_fence};
 use crate::keys::SigningKey;
 use crate::registers::{Change, Head, PyFence, Register, Touch, show_fence};
@@ -49,8 +49,13 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Reads under the lock, without the interpreter: a long merge elsewhere never holds up Python.
+    /// A short read.
     fn read<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&fabrik_merge::Replica) -> T + Send) -> PyResult<T> {
+        locked(py, &self.inner, |replica| work(replica))
+    }
+
+    /// A read of many registers or heads, without the interpreter.
+    fn survey<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&fabrik_merge::Replica) -> T + Send) -> PyResult<T> {
         detached(py, || Ok(work(&*lock(&self.inner)?)))
     }
 }
@@ -131,7 +136,7 @@ impl Replica {
     }
 
     fn heads(&self, py: Python<'_>) -> PyResult<Vec<Head>> {
-        self.read(py, |replica| replica.heads().map(Head).collect())
+        self.survey(py, |replica| replica.heads().map(Head).collect())
     }
 
     fn head(&self, py: Python<'_>, author: &[u8], epoch: u64) -> PyResult<Option<Head>> {
@@ -140,11 +145,11 @@ impl Replica {
     }
 
     fn frontier_digest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.read(py, fabrik_merge::Replica::frontier_digest)?))
+        Ok(PyBytes::new(py, &self.survey(py, fabrik_merge::Replica::frontier_digest)?))
     }
 
     fn state_digest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.read(py, fabrik_merge::Replica::state_digest)?))
+        Ok(PyBytes::new(py, &self.survey(py, fabrik_merge::Replica::state_digest)?))
     }
 
     fn is_admitted(&self, py: Python<'_>, author: &[u8]) -> PyResult<bool> {
@@ -164,7 +169,7 @@ impl Replica {
 
     fn rows<'py>(&self, py: Python<'py>, kind: u64) -> PyResult<Bound<'py, PyList>> {
         let kind = u8::try_from(kind).unwrap_or(NO_KIND);
-        let rows = self.read(py, |replica| replica.rows(kind))?;
+        let rows = self.survey(py, |replica| replica.rows(kind))?;
         let shown = rows.iter().map(|(id, row)| Ok((PyBytes::new(py, id), show_row(py, row)?))).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, shown)
     }
