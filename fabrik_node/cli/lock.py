@@ -26,5 +26,5 @@ def show(session: Session) -> None:
 @command("clear", parent=lock)
 @click.pass_obj
 def clear(session: Session) -> None:
-    """Remove the mark of an owner that is gone; refused while it lives."""
+    """Remove the mark of an owner that is gone. Refused while it lives."""
     session.show(session.hooks.lock_clear(session.home), render_page.pairs)

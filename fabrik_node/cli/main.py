@@ -58,7 +58,7 @@ class _Terminated(BaseException):
 @serve_flags(section="Build agent, with --rendezvous")
 @click.pass_context
 def root(ctx: click.Context, /, rendezvous: str | None, **flags: Any) -> int | None:
-    """One node per host: a replica of the pipeline, and agents that work through it."""
+    """One node per host: a replica of the pipeline, and its agents."""
     loose = [parameter.opts[0] for parameter in ctx.command.params if parameter.name in AGENT_FLAGS and _was_typed(ctx, parameter)]
     if ctx.invoked_subcommand is None:
         if rendezvous:

@@ -19,5 +19,5 @@ def nodes() -> None:
 @command("list", parent=nodes)
 @click.pass_obj
 def list_(session: Session) -> None:
-    """Every member with its role, fingerprint and what was last heard of it."""
+    """Every member, with what was last heard of it."""
     session.show(session.read("nodes.list"), render_nodes.nodes)

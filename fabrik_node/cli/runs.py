@@ -25,7 +25,7 @@ def runs() -> None:
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
 @click.pass_obj
 def list_(session: Session, /, **filters: Any) -> None:
-    """Runs of all nodes, newest first, with what is known of each and since when."""
+    """Runs of all nodes, newest first. Each with what is known of it, and since when."""
     session.show(session.read("runs.list", **filters), render_runs.Runs(filtered=any(value is not None for value in filters.values())))
 
 
