@@ -12,7 +12,7 @@ from fabrik_node.agent.walk import walk_back, walk_to_done
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import FINAL_STATES, ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Done
-from fabrik_node.errors import ClaimLost, GitFailed, IllegalMove, NotFound, Unreachable
+from fabrik_node.errors import ClaimLost, GitFailed, IllegalMove, NotFound, Precondition, Unreachable
 from fabrik_node.ids import show_id
 from fabrik_node.ports import Pipeline, Workspaces
 from fabrik_node.process import is_alive
@@ -81,5 +81,5 @@ async def _merged(workspaces: Workspaces | None, item: bytes) -> tuple[bytes | N
         return None, ""
     try:
         return await workspaces.merged_commit(show_id(item)), ""
-    except (GitFailed, Unreachable) as error:
+    except (GitFailed, Unreachable, Precondition) as error:
         return None, f" (whether it was merged is not known: {error})"  # whoever claims it next looks again

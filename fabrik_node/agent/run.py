@@ -24,7 +24,7 @@ from fabrik_node.agent.walk import held_item, walk_to_coding, walk_to_done
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Coding, Done, Merge, Qa
-from fabrik_node.errors import ClaimLost, GitFailed, IllegalMove, Internal, MergeConflict, NoCommits, NotFound, Unreachable
+from fabrik_node.errors import ClaimLost, Conflict, GitFailed, IllegalMove, Internal, MergeConflict, NoCommits, NotFound, Precondition, Unreachable
 from fabrik_node.ids import new_id, show_id
 from fabrik_node.ports import ItemView, Workspace
 
@@ -130,7 +130,7 @@ class AgentRun:
             verdict = _conflict(str(error))
         except (NotFound, IllegalMove) as error:
             verdict = Verdict(Result.CANCELLED, f"somebody else changed the item: {error}")
-        except (GitFailed, Unreachable, OSError) as error:
+        except (GitFailed, Unreachable, Precondition, Conflict, OSError) as error:
             verdict = Verdict(Result.INFRA_LOST, str(error))
         stop = self.switch.stop
         if stop is None or verdict.merge_commit:

@@ -8,7 +8,7 @@ from agent_rig import AgentRig
 from fabrik_node.agent.loop import AgentState
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Backlog, Coding, Done, Merge, Qa
-from fabrik_node.errors import GitFailed, Unreachable
+from fabrik_node.errors import FabrikError, GitFailed, Precondition, Unreachable
 from fabrik_node.ids import show_id
 from fabrik_node.ports import MergeOutcome
 
@@ -139,8 +139,8 @@ async def test_a_missing_program_is_not_the_items_fault(rig: AgentRig) -> None:
     assert not rig.world.finish_of(item).charged
 
 
-@pytest.mark.parametrize("error", [Unreachable("the remote is away"), GitFailed("git is broken")])
-async def test_an_unreachable_remote_is_not_the_items_fault(rig: AgentRig, error: Unreachable) -> None:
+@pytest.mark.parametrize("error", [Unreachable("the remote is away"), GitFailed("git is broken"), Precondition("the remote has no such base")])
+async def test_an_unreachable_remote_is_not_the_items_fault(rig: AgentRig, error: FabrikError) -> None:
     item = rig.world.add()
     rig.remote.down = error
     row = await rig.work(item, backoff_s=600.0)
