@@ -123,8 +123,8 @@ def _link(previous: ClaimRecord | None, intent: ClaimIntent) -> ClaimRecord:
     state = ClaimRefState(intent.state)
     if state is ClaimRefState.MERGED:
         raise Internal("only the fenced merge writes a merged link")
-    if state is ClaimRefState.RELEASED and (previous is None or previous.claim_id != intent.claim_id):
-        raise Internal(f"claim {intent.claim_id} can not be released on top of another one")
+    if state is ClaimRefState.RELEASED and previous is None:
+        raise Internal(f"claim {intent.claim_id} can not be released: there is no claim")
     return ClaimRecord(
         item=intent.item,
         claim_id=intent.claim_id,

@@ -136,7 +136,8 @@ class NodePipeline:
         """Why the arbiter's present claim must be respected; empty when it may be followed."""
         if known.state != "held":
             return ""
-        if view.claim is not None and show_id(view.claim.claim_id) == known.claim_id:
+        # The second: an operator ended it on a node without a remote. Following is safe: the remote then refuses the old holder.
+        if view.claim is not None and known.claim_id in {show_id(view.claim.claim_id), show_id(view.claim.follows)}:
             return "" if self._is_free(view) else "its claim is held"
         if view.claim is not None and view.claim.receipt > known.number:
             return ""

@@ -37,7 +37,8 @@ async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncI
     run_id, offset, follow = show_id(row.run_id), args.get("offset") or 0, bool(args.get("follow"))
     if row.node != own:
         reader.views()
-        raise Precondition(f"the log of run {run_id} lies on its own node, {reader.name_of(row.node)}", f"there: fabrik-node runs logs {run_id}")
+        owner = reader.name_of(row.node)
+        raise Precondition(f"the log of run {run_id} lies on its own node, {owner}", f"on {owner}: fabrik-node runs logs {run_id}")
     if not isinstance(offset, int) or offset < 0:
         raise UsageError("offset is a number from 0", f"fabrik-node runs logs {run_id}")
     decoder = codecs.getincrementaldecoder("utf-8")("replace")

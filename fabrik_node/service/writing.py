@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim, override
@@ -127,7 +127,7 @@ class ItemWriter:
             now = self._node.board.claim(view.id)
             if now is None or now.claim_id != held.claim_id or not now.held:
                 raise Conflict(f"the claim on item {show_id(view.id)} changed in this moment", f"fabrik-node claims show {show_id(view.id)}")
-            return [claim_write(view.id, ending)]
+            return [claim_write(view.id, ending), *_back_to_backlog(view.id, self._node.board.stage(view.id), ending)]
 
         await self._node.write(view.id, build)
         return self._reader.stamp({"claim": self._claim(view.id, ending), "was": self._claim(view.id, held), "note": note})
@@ -220,6 +220,17 @@ def _id(args: Mapping[str, Any]) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError("id is missing", "fabrik-node items list")
     return value
+
+
+def _back_to_backlog(item: bytes, stage: Stage, ending: Claim) -> list[Write]:
+    """No stage says that somebody works on an item whose claim was taken away."""
+    match stage:
+        case Coding() | Qa() | Merge():
+            return [stage_write(item, Backlog(), ending.fence)]
+        case Backlog() | Done() | Archived():
+            return []
+        case _:
+            assert_never(stage)
 
 
 def _parse_stage(args: Mapping[str, Any], now_ms: int) -> Stage:

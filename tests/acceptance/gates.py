@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -81,7 +82,8 @@ def processes_of(run: str) -> list[int]:
 def signal_run(run: str, number: signal.Signals) -> None:
     """To every process of a run."""
     for pid in processes_of(run):
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):  # it ended while we looked
+            os.kill(pid, number)
 
 
 def merges_of(remote: Path, item: str) -> list[str]:
