@@ -38,7 +38,7 @@ $(STAMPS)/venv: requirements.lock
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/sync: $(STAMPS)/venv sync/pyproject.toml
-	$(PY) -m pip install --quiet --no-index --no-deps --no-build-isolation --editable sync
+	PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --no-index --no-deps --no-build-isolation --editable sync
 	@touch $@
 
 $(STAMPS)/core: $(STAMPS)/sync pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
