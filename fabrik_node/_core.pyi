@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, final
 
 Value: TypeAlias = Any
-"""A decoded CBOR value. Integers are exact over -2**63 .. 2**64-1."""
+"""A decoded CBOR value. Integers are exact over -2**63 .. 2**64-1; arrays are lists (tuples are accepted); map keys are int, str or bytes."""
 
 Fence: TypeAlias = tuple[int, int, bytes]
 """``(receipt, epoch, claim_id)``."""
@@ -138,7 +138,10 @@ class Gap:
 
 @final
 class Fork:
-    """Two different ops at one place of a log. ``seq`` is the first place where they differ, as far as we can tell."""
+    """Two different ops at one place of a log.
+
+    ``seq`` is the first place where they differ, or the place before the other branch's segment when they differ before it.
+    """
 
     @property
     def author(self) -> bytes: ...
@@ -205,7 +208,10 @@ class Register:
 
 @final
 class Change:
-    """The net effect of one merge call on one register: ``old`` before, ``new`` after (None: not there)."""
+    """The net effect of one merge call on one register: ``old`` before, ``new`` after (None: not there).
+
+    The values are equal when another write of the same value won. A register that came and went within the call is no change.
+    """
 
     @property
     def kind(self) -> int: ...
@@ -254,6 +260,9 @@ class Touch:
 def history(segments: Sequence[bytes], id: bytes) -> list[Touch]:
     """Every write to ``id`` in these (trusted, stored) segments, in their order. Releases the GIL."""
 
+def segment_span(data: bytes) -> tuple[bytes, int, int, int]:
+    """``(author, epoch, first_seq, last_seq)`` of a (trusted, stored) segment. Raises InvalidOp for what is not one."""
+
 def coalesce(segments: Sequence[bytes], max_bytes: int) -> list[bytes]:
     """Join neighbouring segments of one log into as few as fit in ``max_bytes`` each, keeping only the last signature of each.
 
@@ -278,7 +287,7 @@ class Draft:
 
     @property
     def lamport(self) -> int:
-        """Lamport of the last drafted op."""
+        """Lamport of the last drafted op; the replica's before the first."""
 
 @final
 class Replica:
