@@ -40,8 +40,8 @@ def status(screen: Screen, data: Data) -> None:
             ("mesh", f"{data.get('mesh')}  {data.get('mesh_id')}"),
             ("home", data.get("home")),
             ("process", process),
-            ("listen", data.get("listen") or "no: peers can not dial this node"),
-            ("agent", working if agent.get("enabled") else "off: this node takes no work"),
+            ("listen", data.get("listen") or ("no: peers can not dial this node" if data.get("pid") else "")),
+            ("agent", working if agent.get("enabled") else "off: this node takes no work" if data.get("pid") else ""),
             ("items", "  ".join(f"{name} {count}" for name, count in (data.get("items") or {}).items())),
             (
                 "log",

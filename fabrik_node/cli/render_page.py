@@ -40,8 +40,11 @@ def value(content: object) -> str:
 
 
 def pairs(screen: Screen, data: Data) -> None:
-    """A flat answer, one line per name."""
-    screen.fields([(name.replace("_", " "), "yes" if value is True else "no" if value is False else value) for name, value in data.items()])
+    """A small answer, one line per name; what is nested one level deep is drawn flat."""
+    flat: dict[str, Any] = {}
+    for name, content in data.items():
+        flat |= {f"{name} {inner}": part for inner, part in content.items()} if isinstance(content, Mapping) else {name: content}
+    screen.fields([(name.replace("_", " "), "yes" if part is True else "no" if part is False else part) for name, part in flat.items()])
 
 
 def event(screen: Screen, data: Data) -> str:

@@ -77,8 +77,12 @@ class Session:
         if client is None:
             if follow:
                 raise self._no_node("--follow needs one")
+            answers = self.hooks.offline(self.home).stream(op, given(**args))
+            first = next(answers, None)  # a refusal comes before the note, and without it
             self._say_offline({})
-            yield from self.hooks.offline(self.home).stream(op, given(**args))
+            if first is not None:
+                yield first
+                yield from answers
             return
         with client:
             yield from client.stream(op, given(follow=follow, **args), follow=follow)
