@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FAST_LEASES", "Fleet", "NodeProcess", "Refused", "git", "make_remote"]
+__all__ = ["BOUND_S", "FAST_LEASES", "PROGRAM", "Fleet", "NodeProcess", "Refused", "environment", "git", "make_remote"]
 
 BOUND_S = 60.0
 """A failure bound, not a measurement: nothing here takes a tenth of it."""
 
 FAST_LEASES = "[lease]\nbeat_s = 0.3\nttl_s = 2.0\ngrace_s = 0.5\nlock_delay_s = 0.3\nsettle_s = 0.2\n"
-_PROGRAM = str(Path(sys.executable).parent / "fabrik-node")
+PROGRAM = str(Path(sys.executable).parent / "fabrik-node")
 
 
 class Refused(AssertionError):
@@ -78,7 +78,7 @@ class NodeProcess:
     def run(self, *args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """One command on this home, whatever its exit status."""
         return subprocess.run(
-            [_PROGRAM, "--home", str(self.home), *args], env=environment(), capture_output=True, text=True, check=False, input=stdin, timeout=BOUND_S
+            [PROGRAM, "--home", str(self.home), *args], env=environment(), capture_output=True, text=True, check=False, input=stdin, timeout=BOUND_S
         )
 
     def ask(self, *args: str) -> Any:
@@ -114,7 +114,7 @@ class NodeProcess:
         assert self.process is None or self.process.poll() is not None, "it runs already"
         self._lines = queue.Queue()
         self.process = subprocess.Popen(
-            [_PROGRAM, "--home", str(self.home), *args],
+            [PROGRAM, "--home", str(self.home), *args],
             env=environment() | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -179,7 +179,7 @@ class NodeProcess:
     def follow(self, after: int = 0) -> Iterator[dict[str, Any]]:
         """The stream for ever; the test fails when nothing comes for the bound."""
         process = subprocess.Popen(
-            [_PROGRAM, "--home", str(self.home), "events", "--after", str(after), "--follow", "--json"], env=environment(), stdout=subprocess.PIPE, text=True
+            [PROGRAM, "--home", str(self.home), "events", "--after", str(after), "--follow", "--json"], env=environment(), stdout=subprocess.PIPE, text=True
         )
         watchdog = threading.Timer(BOUND_S, process.kill)
         watchdog.start()

@@ -52,6 +52,10 @@ class Gate:
             else:
                 return
 
+    def write(self, text: str) -> None:
+        """To the command that waits."""
+        os.write(self._writer, text.encode())
+
     def open(self) -> None:
         """Let it through."""
         if self._writer >= 0:
