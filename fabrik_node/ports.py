@@ -355,7 +355,6 @@ class ClaimRefused:
     """Somebody else has it, or it is not there to be had. ``reason`` is one line."""
 
     reason: str
-    merged: bytes = b""
 
 
 class Pipeline(Protocol):
@@ -370,7 +369,10 @@ class Pipeline(Protocol):
     def is_winning(self, item: bytes, claim_id: bytes) -> bool: ...
 
     async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
-        """Claim and confirm: by the arbiter's receipt, or by the settle delay without a better claim."""
+        """Claim and confirm: by the arbiter's receipt, or by the settle delay without a better claim.
+
+        An item that is merged already is claimed too, so that its Done can be written: look at :meth:`Workspaces.merged_commit` first.
+        """
         ...
 
     async def move(self, item: bytes, stage: Stage, claim: Claim) -> None:

@@ -1,4 +1,7 @@
-"""From net changes of registers to the events that people and programs follow. Pure."""
+"""From net changes of registers to the events that people and programs follow. Pure.
+
+Maps in registers come from other nodes and may hold anything: what does not fit an event is left out, and never an error.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ __all__ = ["EVENTS_PER_BATCH_MAX", "happenings"]
 EVENTS_PER_BATCH_MAX = 2_000
 """A batch that changes more registers than this (a first sync) is told as one ``sync.bulk`` event."""
 
+_TAKEN = frozenset({"seq", "at", "type", "item", "by", "op"})
+"""Keys of the event itself."""
 _EDITS = {ItemField.TITLE: "title", ItemField.BODY: "body", ItemField.LABELS: "labels", ItemField.PRIORITY: "priority", ItemField.DEPENDS_ON: "depends_on"}
 
 
@@ -46,6 +51,11 @@ def happenings(changes: Sequence[Change], names: Mapping[bytes, str]) -> list[Ev
             case _:
                 continue
     return events
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    found = value.get(name)
+    return found if isinstance(found, str) else ""
 
 
 def _who(key: bytes, names: Mapping[bytes, str]) -> str:
@@ -79,10 +89,10 @@ def _item(group: Sequence[Change], names: Mapping[bytes, str]) -> list[Event]:
     hold = fields.get(ItemField.HOLD)
     if hold is not None and (hold.new is not None or hold.old is not None):
         kind = "item.requeued" if hold.new is None else "item.held"
-        events.append(_event(kind, hold, names, {"item": item} | ({} if hold.new is None else {"reason": hold.new.get("reason", "")})))
+        events.append(_event(kind, hold, names, {"item": item} | ({} if hold.new is None else {"reason": _text(hold.new, "reason")})))
     outcome = fields.get(ItemField.OUTCOME)
     if outcome is not None and outcome.new is not None:
-        known = {key: value for key, value in outcome.new.items() if isinstance(value, str | int)}
+        known = {key: value for key, value in outcome.new.items() if isinstance(value, str | int) and key not in _TAKEN}
         events.append(_event("item.outcome", outcome, names, {"item": item, **known}))
     return events
 
@@ -133,14 +143,15 @@ def _run(change: Change, names: Mapping[bytes, str]) -> Event:
     data: dict[str, Any] = {
         "run": show_id(change.id),
         "node": _who(summary["node"], names),
-        "state": summary.get("state", ""),
-        "phase": summary.get("phase", ""),
-        "agent": summary.get("agent", ""),
+        "state": _text(summary, "state"),
+        "phase": _text(summary, "phase"),
+        "agent": _text(summary, "agent"),
     }
-    if isinstance(summary.get("item"), bytes):
-        data["item"] = show_id(summary["item"])
-    if summary.get("reason"):
-        data["reason"] = summary["reason"]
-    if summary.get("exit_code") is not None:
+    item = summary.get("item")
+    if isinstance(item, bytes) and len(item) == 16:
+        data["item"] = show_id(item)
+    if reason := _text(summary, "reason"):
+        data["reason"] = reason
+    if isinstance(summary.get("exit_code"), int):
         data["exit_code"] = summary["exit_code"]
     return _event("run.changed", change, names, data)

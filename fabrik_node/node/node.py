@@ -90,9 +90,9 @@ class Node:
         return self.replica.ops
 
     async def run(self) -> None:
-        """Serve until :meth:`close`. Raises what made the node stop: a failed persist ends it (fail-stop)."""
+        """Serve until :meth:`close`. Raises a group with what made the node stop: a failed persist ends it (fail-stop)."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.writer.run(), name="writer")
+            tasks.create_task(self._write_to_the_end(), name="writer")
             tasks.create_task(self.stream.run(), name="events")
             tasks.create_task(self._beats(), name="presence")
 
@@ -101,7 +101,6 @@ class Node:
         self._closing.set()
         self._beat.set()
         self.writer.close()
-        self.stream.close()
 
     # ---- local writes ---------------------------------------------------------------------------
 
@@ -265,6 +264,10 @@ class Node:
     def _is_holder(self, author: bytes, item: bytes, claim_id: bytes) -> bool:
         claim = self.board.claim(item)
         return claim is not None and claim.claim_id == claim_id and claim.node == author
+
+    async def _write_to_the_end(self) -> None:
+        await self.writer.run()
+        self.stream.close()  # after the last batch, whose events it stores
 
     async def _beats(self) -> None:
         while not self._closing.is_set():

@@ -118,19 +118,30 @@ class NodePipeline:
         known = await arbiter.current(name)
         if known is not None:
             if known.merged:
-                return ClaimRefused("it is merged already", known.merged)
+                return await self._claim_to_close(view, wanted, known)
             refused = self._still_held(view, known)
             if refused:
                 return ClaimRefused(refused)
         intent = ClaimIntent(name, show_id(wanted.claim_id), wanted.epoch, show_key(wanted.node), wanted.ttl_ms)
         answer = await arbiter.cas(b"" if known is None else known.oid, intent)
         if isinstance(answer, ArbiterTaken):
-            return ClaimRefused(f"the remote granted it to {answer.node[:8]}", answer.merged)
-        granted = wanted.confirmed(answer.number, answer.oid)
-        if not await self._write_claim(view, granted):
+            if answer.merged:
+                return await self._claim_to_close(view, wanted, answer)
+            return ClaimRefused(f"the remote granted it to {answer.node[:8]}")
+        return await self._granted(view, wanted.confirmed(answer.number, answer.oid))
+
+    async def _claim_to_close(self, view: ItemView, wanted: Claim, known: ArbiterTaken) -> Claim | ClaimRefused:
+        """It is merged, and whoever merged it is gone before it could say so: claim it above that claim, only to write Done.
+
+        Nothing is asked of the arbiter: its chain is over, and nothing more can be merged under it. Of several that do this, one wins.
+        """
+        return await self._granted(view, wanted.confirmed(known.number + 1, known.oid))
+
+    async def _granted(self, view: ItemView, claim: Claim) -> Claim | ClaimRefused:
+        if not await self._write_claim(view, claim):
             return ClaimRefused("a better claim arrived meanwhile")
-        self.renew(view.id, granted, b"", 0)
-        return granted
+        self.renew(view.id, claim, b"", 0)
+        return claim
 
     def _still_held(self, view: ItemView, known: ArbiterTaken) -> str:
         """Why the arbiter's present claim must be respected; empty when it may be followed."""

@@ -71,6 +71,9 @@ class Presence:
         self._heard: dict[bytes, Heard] = {}
         self._listeners: list[Callable[[bytes, int, bytes], None]] = []
         self.refused = 0
+        """Messages that were forged, of another mesh or of nobody whom we know."""
+        self.stale = 0
+        """Messages that were not newer than what we had, our own included."""
 
     def renew(self, claim_id: bytes, item: bytes, run_id: bytes, progress_n: int) -> None:
         """One heartbeat of one own claim; it leaves with the next :meth:`publish`."""
@@ -100,8 +103,12 @@ class Presence:
         except FabrikError:
             self.refused += 1
             return None
+        if not self._is_admitted(author):
+            self.refused += 1
+            return None
         known = self._heard.get(author)
-        if author == self._key.public or not self._is_admitted(author) or (known is not None and counter <= known.counter):
+        if author == self._key.public or (known is not None and counter <= known.counter):
+            self.stale += 1
             return None
         self._take(Heard(author, counter, message, payload, self._clock.now()))
         return author, counter
@@ -126,8 +133,9 @@ class Presence:
 
 def _leases(payload: Mapping[str, Any]) -> list[tuple[bytes, bytes, int, int, bytes]]:
     """The well-formed leases of a message; another version's are left aside."""
-    found = []
-    for entry in payload.get("leases") or ():
+    found: list[tuple[bytes, bytes, int, int, bytes]] = []
+    leases = payload.get("leases")
+    for entry in leases if isinstance(leases, list) else ():
         match entry:
             case [bytes() as claim_id, bytes() as item, int() as renew_n, int() as progress_n, bytes() as run_id, *_]:
                 found.append((claim_id, item, renew_n, progress_n, run_id))

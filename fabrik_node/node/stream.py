@@ -70,10 +70,10 @@ class EventStream:
             upto = self._upto_pos
             numbered = await self._store.append_events(queued, upto)
             if numbered:
-                await self._export()
                 async with self._told:
                     self._last = numbered[-1].seq
                     self._told.notify_all()
+                await self._export()
             if self._closing and not self._queue:
                 return
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -102,22 +102,28 @@ class Writer:
         self._wake.set()
 
     async def run(self) -> None:
-        """The loop. Ends after :meth:`close`, or after a failed persist, which it raises."""
-        while True:
-            if not self._waiting.local and not self._waiting.remote:
-                if self._closing:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            try:
+        """The loop. Ends after :meth:`close`, or after a failed persist, which it raises.
+
+        However it ends, nobody is left waiting. Cancelling it lets the batch in hand end first: the store would finish its half anyway.
+        """
+        try:
+            while True:
+                if not self._waiting.local and not self._waiting.remote:
+                    if self._closing:
+                        return
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
                 if self._waiting.remote:
-                    await self._remote_batch()
+                    await _whole(self._remote_batch())
                 if self._waiting.local:
-                    await self._local_batch()
-            except FabrikError as error:
-                self._fail(error)
-                raise
+                    await _whole(self._local_batch())
+        except FabrikError as error:
+            self._fail(error)
+            raise
+        except BaseException as error:
+            self._fail(StoreFailed(f"the writer ended: {error!r}", "look at the node's log, then start it again"))
+            raise
 
     def _check_open(self) -> None:
         if self.failed is not None:
@@ -148,13 +154,8 @@ class Writer:
             try:
                 writes = command.build()
                 chained = draft.append(writes, self._clock.wall_ms()) if writes else []
-            except FabrikError as error:
-                command.done.set_exception(error)
-                continue
             except Exception as error:  # noqa: BLE001 - a broken command must not stop the node's writer
-                refused = Internal(f"a local command broke: {error!r}", "report this")
-                refused.__cause__ = error
-                command.done.set_exception(refused)
+                command.done.set_exception(_told(error))
                 continue
             keys.add(command.key)
             accepted.append((command, chained))
@@ -162,10 +163,11 @@ class Writer:
         everything = [each for _, chained in accepted for each in chained]
         try:
             await self._commit(everything, local=True)
-        except FabrikError as error:
+        except BaseException as error:
+            refused = _told(error)
             for command, _ in accepted:
                 if not command.done.done():
-                    command.done.set_exception(error)
+                    command.done.set_exception(refused)
             raise
         for command, chained in accepted:
             if not command.done.done():
@@ -173,12 +175,18 @@ class Writer:
 
     async def _remote_batch(self) -> None:
         remote = self._waiting.remote.popleft()
+        if remote.done.cancelled():
+            return
         try:
             result = self._replica.chain(remote.verified)
+        except FabrikError as error:  # the peer's fault: it may not stop the node
+            remote.done.set_exception(error)
+            return
+        try:
             await self._commit(result.chained, local=False)
-        except FabrikError as error:
+        except BaseException as error:
             if not remote.done.done():
-                remote.done.set_exception(error)
+                remote.done.set_exception(_told(error))
             raise
         if not remote.done.done():
             remote.done.set_result(result)
@@ -193,3 +201,24 @@ class Writer:
         else:
             changes = self._replica.merge(chained)
         self._publish(Committed(chained, changes, pos, ops, local))
+
+
+async def _whole(batch: Coroutine[Any, Any, None]) -> None:
+    """Await a batch to its end, also when cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(batch)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error from None
+        raise
+
+
+def _told(error: BaseException) -> FabrikError:
+    """What a caller is told of the error that broke its batch."""
+    if isinstance(error, FabrikError):
+        return error
+    told = Internal(f"a write broke: {error!r}", "report this with the node's log")
+    told.__cause__ = error
+    return told
