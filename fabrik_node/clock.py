@@ -8,6 +8,8 @@ from typing import Protocol
 
 __all__ = ["Clock", "SystemClock", "iso"]
 
+_WALL_MS_SHOWN_MAX = 253_402_300_799_999
+"""The last millisecond of the year 9999: ISO 8601 and :mod:`datetime` end there."""
 _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
@@ -36,6 +38,10 @@ class SystemClock:
 
 
 def iso(wall_ms: int) -> str:
-    """UTC, ISO 8601 with milliseconds and ``Z``: the one format in which times are shown."""
+    """UTC, ISO 8601 with milliseconds and ``Z``: the one format in which times are shown.
+
+    Any number has a text: what a peer's clock says may lie beyond every calendar, and is shown as the nearest time within 1970 to 9999.
+    """
+    wall_ms = min(max(wall_ms, 0), _WALL_MS_SHOWN_MAX)
     moment = datetime.fromtimestamp(wall_ms / 1000, tz=UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{wall_ms % 1000:03d}Z"

@@ -1,0 +1,265 @@
+"""Whole nodes without a network: real core, real writer, a store of either kind, a clock in the hand of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from memory_store import MemoryStore
+from store_doubles import HandClock
+
+from fabrik_node._core import Genesis, Replica, SigningKey, genesis_encode
+from fabrik_node.domain.leases import LeaseTiming
+from fabrik_node.domain.schema import Kind, MemberField, NodeField, Role
+from fabrik_node.node.node import Node
+from fabrik_node.node.pipeline import NodePipeline
+from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, ClaimIntent, Event, OpStore
+from fabrik_node.service.reading import Reader
+from fabrik_node.service.service import Service
+from fabrik_node.store.sqlite import SqliteStore
+
+__all__ = ["BOUND_S", "TIMING", "FakeArbiter", "NoSink", "NodeRig", "Rigs", "eventually", "sync"]
+
+BOUND_S = 20.0
+"""A failure bound: nothing here takes a tenth of it."""
+TIMING = LeaseTiming(beat_s=10.0, ttl_s=90.0, grace_s=30.0, lock_delay_s=15.0, settle_s=0.02)
+
+
+class NoSink:
+    """No exported file."""
+
+    async def catch_up(self, _store: OpStore) -> int:
+        return 0
+
+
+class NoAgent:
+    """A node that takes no work."""
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"enabled": False, "slots": 0, "running": [], "draining": False}
+
+
+class FakeArbiter:
+    """The claim of each item at one place that all nodes of a test ask. ``gone``: it can not be reached."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, ArbiterTaken] = {}
+        self.gone: Exception | None = None
+        self.before_cas: Callable[[ClaimIntent], None] = lambda _: None
+
+    async def current(self, item: str) -> ArbiterTaken | None:
+        if self.gone is not None:
+            raise self.gone
+        return self.held.get(item)
+
+    async def cas(self, expected: bytes, intent: ClaimIntent) -> ArbiterReceipt | ArbiterTaken:
+        if self.gone is not None:
+            raise self.gone
+        self.before_cas(intent)
+        now = self.held.get(intent.item)
+        if (b"" if now is None else now.oid) != expected:
+            assert now is not None
+            return now
+        number = 1 if now is None else now.number + 1
+        oid = bytes([number]) * 20
+        self.held[intent.item] = ArbiterTaken(number, oid, intent.claim_id, intent.node, intent.state, intent.ttl_ms)
+        return ArbiterReceipt(number, oid)
+
+
+class NodeRig:
+    """One node and what stands on it."""
+
+    def __init__(self, node: Node, genesis: bytes, arbiter: Arbiter | None, *, dials: bool = False) -> None:
+        self.node = node
+        self.genesis = genesis
+        self.dials = dials
+        self.listen_url = ""
+        self.pipeline = NodePipeline(node, arbiter, incarnation="boot:1:1", backoff_s=30.0, dials=lambda: self.dials)
+        self.reader = Reader(
+            replica=node.replica,
+            genesis=Genesis.decode(genesis),
+            store=node.store,
+            clock=node.clock,
+            own=node.public,
+            source="node",
+            leases=node.leases,
+            heard=node.presence.heard,
+            peers=lambda: node.peers(),
+        )
+        self.service = Service(
+            node=node,
+            reader=self.reader,
+            arbiter=arbiter,
+            genesis=genesis,
+            incarnation="boot:1:1",
+            home=Path("/home/of/the/node"),
+            pid=4711,
+            boot_id=node.boot_id,
+            listen_url=lambda: self.listen_url,
+            agent=NoAgent(),
+        )
+        self.running: asyncio.Task[None] | None = None
+
+    async def add(self, title: str = "an item", **args: Any) -> str:
+        """A new item; its id as shown."""
+        return str((await self.call("items.add", title=title, **args))["item"]["id"])
+
+    async def call(self, op: str, **args: Any) -> dict[str, Any]:
+        """One operation of the service."""
+        return await asyncio.wait_for(self.service.call(op, args), BOUND_S)
+
+    async def events(self, kind: str = "") -> list[Event]:
+        """What the store has of the stream."""
+        found = await self.node.store.events(0, 1_000_000)
+        return [event for event in found if not kind or event.type == kind]
+
+    async def events_until(self, kind: str, count: int = 1) -> list[Event]:
+        """Wait for ``count`` events of a type."""
+        found: list[Event] = []
+
+        async def look() -> None:
+            async for event in self.node.stream.follow(0, follow=True):
+                if event.type == kind:
+                    found.append(event)
+                    if len(found) >= count:
+                        return
+
+        await asyncio.wait_for(look(), BOUND_S)
+        return found
+
+    def start(self) -> None:
+        """Serve."""
+        self.running = asyncio.create_task(self.node.run())
+
+    async def stop(self) -> None:
+        """End like a node that is told to."""
+        await self.node.close()
+        if self.running is not None:
+            await asyncio.wait_for(asyncio.gather(self.running, return_exceptions=True), BOUND_S)
+
+    def facts(self) -> tuple[Any, ...]:
+        """All that a refused write may not change."""
+        replica = self.node.replica
+        return replica.state_digest(), replica.frontier_digest(), replica.lamport, replica.ops, replica.registers
+
+
+class Rigs:
+    """Nodes of one mesh, the first of which is its admin. ``folder`` None: stores in memory."""
+
+    def __init__(self, folder: Path | None = None, *, timing: LeaseTiming = TIMING) -> None:
+        self.folder = folder
+        self.timing = timing
+        self.clock = HandClock()
+        self.keys = [SigningKey.from_seed(bytes([number + 1]) * 32) for number in range(8)]
+        self.genesis = genesis_encode(self.keys[0].public, "test", bytes(16), 1_700_000_000_000)
+        self.rigs: list[NodeRig] = []
+        self._stores: dict[int, OpStore] = {}
+
+    async def open(
+        self,
+        number: int = 0,
+        *,
+        arbiter: Arbiter | None = None,
+        faults: Callable[[str], None] | None = None,
+        sink: Any = None,
+        start: bool = True,
+        timing: LeaseTiming | None = None,
+    ) -> NodeRig:
+        """Node ``number``, new or again. The admin admits all others at its first start."""
+        genesis = Genesis.decode(self.genesis)
+        store = self._stores.get(number)
+        if self.folder is not None:
+            store = await SqliteStore.open(self.folder / f"{number}.db", self.clock, mesh_id=genesis.mesh_id, create_missing=True, faults=faults)
+        elif store is None:
+            store = MemoryStore(self.clock)
+        self._stores[number] = store
+        key = self.keys[number]
+        await self._first_ops(store, key, number)
+        node = Node(
+            replica=Replica(self.genesis),
+            store=store,
+            key=key,
+            start=await store.next_start(),
+            clock=self.clock,
+            timing=timing or self.timing,
+            sink=sink or NoSink(),
+            boot_id="boot",
+        )
+        await node.load()
+        rig = NodeRig(node, self.genesis, arbiter)
+        if start:
+            rig.start()
+        self.rigs.append(rig)
+        return rig
+
+    async def _first_ops(self, store: OpStore, key: SigningKey, number: int) -> None:
+        replica = Replica(self.genesis)
+        async for batch in store.load():
+            replica.load([row.data for row in batch])
+        if replica.ops:
+            return
+        draft = replica.draft(key, 1 << 32 | number + 1)
+        wall_ms = self.clock.wall_ms()
+        chained = draft.genesis(wall_ms) if number == 0 else []
+        chained += draft.append([(Kind.NODE, key.public, NodeField.NAME, f"node{number}", None)], wall_ms)
+        if number == 0:
+            members = [(Kind.MEMBER, other.public, MemberField.RECORD, {1: int(Role.AGENT)}, None) for other in self.keys[1:-1]]  # the last one is a stranger
+            chained += draft.append(members, wall_ms)
+        await store.append(chained)
+
+    async def close(self) -> None:
+        """Stop and close whatever is open."""
+        for rig in self.rigs:
+            if rig.running is not None and not rig.running.done():
+                await rig.stop()
+            await rig.node.store.close()
+
+    @asynccontextmanager
+    async def pair(self, **options: Any) -> AsyncIterator[tuple[NodeRig, NodeRig]]:
+        """The admin and a member that know each other's logs."""
+        one, two = await self.open(0, **options), await self.open(1, **options)
+        await sync(one, two)
+        yield one, two
+
+
+async def sync(*rigs: NodeRig) -> None:
+    """Bring every node to the union of their logs, without a network."""
+    for _ in range(2):
+        for target in rigs:
+            for source in rigs:
+                if source is not target:
+                    await _pull(target, source)
+
+
+async def _pull(target: NodeRig, source: NodeRig) -> None:
+    admin = source.node.replica.admin
+    for head in sorted(source.node.heads(), key=lambda head: head.author != admin):
+        while True:
+            held = target.node.replica.head(head.author, head.epoch)
+            after = 0 if held is None else held.seq
+            if after >= head.seq:
+                break
+            rows, _ = await source.node.read(head.author, head.epoch, after, 262_144)
+            report = await asyncio.wait_for(target.node.ingest([row.data for row in rows], source.node.public), BOUND_S)
+            assert report.new_ops or report.unknown_authors, report
+
+
+async def eventually(question: Callable[[], Any], what: str = "") -> None:
+    """Let the loop work until the answer is true."""
+
+    async def look() -> None:
+        while not question():
+            await asyncio.sleep(0.002)
+
+    try:
+        await asyncio.wait_for(look(), BOUND_S)
+    except TimeoutError:
+        raise AssertionError(f"not within {BOUND_S} s: {what or question}") from None
+
+
+def ids(views: Sequence[Any]) -> list[bytes]:
+    """The ids of item views."""
+    return [view.id for view in views]
