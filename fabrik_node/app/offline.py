@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fabrik_node import __version__
 from fabrik_node._core import Replica
 from fabrik_node.app.opening import Mesh, load_mesh
 from fabrik_node.clock import SystemClock
@@ -55,7 +56,8 @@ class OfflineReader:
             operation = (await self._reader(mesh, store)).operations.get(op)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)
-            return await operation(args)
+            answer = await operation(args)
+            return answer | {"home": str(self._paths.home), "version": __version__} if op == "status" else answer
 
     async def _reader(self, mesh: Mesh, store: ReadonlyStore) -> Reader:
         replica = Replica(mesh.genesis)

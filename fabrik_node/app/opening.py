@@ -57,7 +57,7 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
     if final.exists():
         known = load_mesh(paths)
         raise Conflict(f"{paths.home} is already node {show_key(known.key.public)[:8]} of mesh {known.record.name!r}", "fabrik-node status")
-    paths.home.mkdir(parents=True, exist_ok=True)
+    paths.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_folder(paths.identity)
     key = create_key(paths.identity_key)
     started = paths.identity / "genesis.new"
@@ -65,7 +65,7 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
     if paths.store.exists() and started.exists() and started.read_bytes() != chosen:
         raise ForeignStore(f"{paths.home} was being made for another mesh", f"remove {paths.home} if nothing in it is needed, then try again")
     _write_durably(started, chosen)
-    paths.store.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(paths.store.parent)
     async with await SqliteStore.open(paths.store, clock, mesh_id=mesh_id(chosen), create_missing=True) as store:
         await _first_ops(store, clock, key, chosen, name)
     started.rename(final)

@@ -29,7 +29,7 @@ def event_json(event: Event) -> dict[str, Any]:
 
 
 async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """The output of a run on this node, from ``offset`` (bytes); with ``follow`` until the run is over.
+    """The output of a run on this node, from ``offset`` (bytes); with ``follow`` until the run is over. The last answer is ``{"end": True, "state"}``.
 
     Raises :class:`Precondition` for a run of another node, :class:`NotFound` when the file is gone.
     """
@@ -43,11 +43,12 @@ async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncI
         raise UsageError("offset is a number from 0", f"fabrik-node runs logs {run_id}")
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     while True:
-        ended = (await reader.find_run(run_id)).state in FINAL_STATES
+        state = (await reader.find_run(run_id)).state
         while chunk := await asyncio.to_thread(_chunk, Path(row.log), offset):
             offset += len(chunk)
             yield {"offset": offset, "text": decoder.decode(chunk)}
-        if ended or not follow:
+        if state in FINAL_STATES or not follow:
+            yield {"end": True, "state": state.value}
             return
         await asyncio.sleep(_LOOK_S)
 
