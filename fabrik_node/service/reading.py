@@ -13,15 +13,15 @@ from fabrik_node._core import Genesis, Replica, history
 from fabrik_node.clock import Clock, iso
 from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.domain.runs import RunRow
-from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
+from fabrik_node.domain.schema import ItemField, Kind, RunField
 from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
-from fabrik_node.errors import NotFound, UsageError
+from fabrik_node.errors import InvalidOp, NotFound, UsageError
 from fabrik_node.ids import parse_id, resolve, show_id, show_key
 from fabrik_node.node.board import Board
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
-from fabrik_node.service.views import Views, fingerprint, outcome_json, run_from_summary
+from fabrik_node.service.views import Views, claim_json, fingerprint, outcome_json, run_from_summary
 
 __all__ = ["Reader"]
 
@@ -194,20 +194,17 @@ class Reader:
 
     def _touch(self, item: bytes, touch: Any) -> dict[str, Any]:
         register = self.replica.get(touch.kind, item, touch.field)
-        value = touch.value
+        value = touch.value  # of a void op it may be anything
         claim_id = touch.fence[2] if touch.fence else None
         match touch.kind:
             case Kind.ITEM:
                 name = ItemField(touch.field).name.lower() if touch.field in list(ItemField) else f"field {touch.field}"
-                if touch.field == ItemField.STAGE:
-                    stage = decode_stage(value)
-                    shown: Any = {"stage": stage.name, **stage_fields(stage)}
-                else:
-                    shown = outcome_json(value)
+                shown = _stage_json(value) if touch.field == ItemField.STAGE else outcome_json(value)
             case Kind.CLAIM:
                 name = "claim"
-                claim_id = value.get(ClaimField.CLAIM) if isinstance(value, dict) else None
-                shown = outcome_json(value)
+                named = value.get(1) if isinstance(value, dict) else None
+                claim_id = named if isinstance(named, bytes) else None
+                shown = claim_json(value, self.name_of)
             case _:
                 name, shown = "tombstone", outcome_json(value)
         return {
@@ -269,8 +266,8 @@ class Reader:
                     "connected": peer is not None and peer.state in ("connected", "syncing", "behind"),
                     "last_contact_s": age,
                     "lag_ops": None if peer is None else peer.lag_ops,
-                    "version": "" if last is None else str(last.payload.get("version", "")),
-                    "url": "" if last is None else str(last.payload.get("url", "")),
+                    "version": _said(last, "version"),
+                    "url": _said(last, "url"),
                 }
             )
         return self.stamp({"nodes": nodes})
@@ -311,6 +308,21 @@ class Reader:
             "bytes_in": peer.bytes_in,
             "bytes_out": peer.bytes_out,
         }
+
+
+def _said(heard: Heard | None, name: str) -> str:
+    """A short text of a node's own message; other nodes may say anything."""
+    value = None if heard is None else heard.payload.get(name)
+    return value[:200] if isinstance(value, str) else ""
+
+
+def _stage_json(value: Any) -> Any:
+    try:
+        stage = decode_stage(value)
+        fields = stage_fields(stage)
+    except (InvalidOp, AttributeError, KeyError):
+        return outcome_json(value)
+    return {"stage": stage.name, **outcome_json(fields)}
 
 
 def _limited(rows: Sequence[Any], args: Mapping[str, Any]) -> list[Any]:

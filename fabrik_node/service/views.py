@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fabrik_node.clock import iso
-from fabrik_node.domain.claims import Claim, ClaimState
+from fabrik_node.domain.claims import Claim, ClaimState, decode_claim
 from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunSignals, RunState, judge_run
 from fabrik_node.domain.stages import stage_fields
+from fabrik_node.errors import InvalidOp
 from fabrik_node.ids import show_id, show_key
 from fabrik_node.ports import ItemView
 
-__all__ = ["Views", "fingerprint", "outcome_json", "run_from_summary"]
+__all__ = ["Views", "claim_json", "fingerprint", "outcome_json", "run_from_summary"]
 
 
 def fingerprint(key: bytes) -> str:
@@ -31,6 +32,24 @@ def outcome_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): outcome_json(part) for key, part in value.items()}
     return value
+
+
+def claim_json(value: Any, name_of: Callable[[bytes], str]) -> Any:
+    """A claim register's value with names for its numbers; of a newer version or a void op, as :func:`outcome_json` gives it."""
+    try:
+        claim = decode_claim(value)
+        said: dict[str, Any] = {
+            "state": claim.state.name.lower(),
+            "holder": f"{name_of(claim.node)}/{claim.agent}",
+            "epoch": claim.epoch,
+            "receipt": claim.receipt,
+            "ttl_s": claim.ttl_ms / 1000,
+            **({"reason": claim.reason} if claim.reason else {}),
+            **({"follows": show_id(claim.follows)} if claim.follows else {}),
+        }
+    except (InvalidOp, AttributeError, IndexError, TypeError):
+        return outcome_json(value)
+    return outcome_json(said)  # the parts of a void claim may be anything
 
 
 class Views:
@@ -136,22 +155,31 @@ def _label(claim: Claim) -> str:
 
 def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None:
     """A foreign run as its owner summed it up; None for a summary that this version can not read."""
-    try:
-        state = RunState(summary["state"])
-        return RunRow(
-            run_id=run_id,
-            item=bytes(summary["item"]),
-            claim_id=bytes(summary["claim"]),
-            node=bytes(summary["node"]),
-            agent=str(summary.get("agent", "")),
-            state=state,
-            phase=str(summary.get("phase", "")),
-            started_ms=int(summary["started_ms"]),
-            ended_ms=int(summary.get("ended_ms") or 0),
-            exit_code=summary.get("exit_code"),
-            reason=str(summary.get("reason", "")),
-            branch=str(summary.get("branch", "")),
-            engine=str(summary.get("engine", "")),
-        )
-    except (KeyError, TypeError, ValueError):
+    match summary:
+        case {"state": str(state), "item": bytes(item), "claim": bytes(claim_id), "node": bytes(node), "started_ms": int(started_ms)}:
+            pass
+        case _:
+            return None
+    ended_ms, exit_code = summary.get("ended_ms"), summary.get("exit_code")
+
+    def text(name: str) -> str:
+        found = summary.get(name)
+        return found if isinstance(found, str) else ""
+
+    if state not in {known.value for known in RunState} or len(item) != 16 or len(claim_id) != 16:
         return None
+    return RunRow(
+        run_id=run_id,
+        item=item,
+        claim_id=claim_id,
+        node=node,
+        state=RunState(state),
+        started_ms=started_ms,
+        ended_ms=ended_ms if isinstance(ended_ms, int) else 0,
+        exit_code=exit_code if isinstance(exit_code, int) else None,
+        agent=text("agent"),
+        phase=text("phase"),
+        reason=text("reason"),
+        branch=text("branch"),
+        engine=text("engine"),
+    )
