@@ -18,16 +18,22 @@ pub fn state_digest(state: &State) -> Digest {
     *hasher.finalize().as_bytes()
 }
 
+/// Bytes that are gathered before they are hashed: BLAKE3 is several times faster on many of its 1 KiB chunks at once.
+const GATHERED_BYTES: usize = 65_536;
+
 fn hash_bucket(state: &State, bucket: u8) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("fabrik 2026 v1 state bucket");
-    let mut entry = Writer::with_capacity(512);
+    let mut entries = Writer::new();
     for (key, row) in state.bucket_rows(bucket) {
         for register in row {
-            entry.clear();
-            write_entry(&mut entry, key, register);
-            hasher.update(entry.as_bytes());
+            write_entry(&mut entries, key, register);
+            if entries.as_bytes().len() >= GATHERED_BYTES {
+                hasher.update(entries.as_bytes());
+                entries.clear();
+            }
         }
     }
+    hasher.update(entries.as_bytes());
     *hasher.finalize().as_bytes()
 }
 

@@ -289,6 +289,24 @@ fn changes_of_a_deletion_name_its_author() {
 }
 
 #[test]
+fn equal_ops_of_two_logs_name_the_same_writer_in_any_order() {
+    let same = |number: u8, epoch: u64| {
+        let mut log = Log::new(number, epoch);
+        log.write(vec![title(&[0x44; 16], "same"), tombstone(&ITEM, "same")]);
+        log
+    };
+    let logs = [same(1, 1), same(1, 2), same(2, 1)];
+    assert_eq!(logs[0].segments[0].ops().next().map(|op| *op.digest), logs[2].segments[0].ops().next().map(|op| *op.digest));
+    let names = logs.iter().map(|log| (log.public(), log.tip.epoch));
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let replica = replica_of(&order.map(|place| &logs[place]));
+        let writer = |kind: u8, id: &[u8]| replica.get(kind, id, 1).map(|register| (register.author, register.epoch));
+        assert_eq!(writer(1, &[0x44; 16]), names.clone().max());
+        assert_eq!(writer(5, &ITEM), names.clone().min());
+    }
+}
+
+#[test]
 fn reads_of_what_is_not_there() {
     let replica = Replica::new(genesis());
     assert!(replica.get(0, &ITEM, 1).is_none() && replica.get(7, &ITEM, 1).is_none() && replica.get(1, &[1], 1).is_none() && replica.get(1, &[], 1).is_none());

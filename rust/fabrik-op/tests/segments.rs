@@ -127,6 +127,15 @@ fn a_log_starts_at_its_own_h_0() {
 }
 
 #[test]
+fn no_two_logs_start_alike() {
+    let author = key().public();
+    let starts = [log_start(&MESH, &author, 1), log_start(&[2; 32], &author, 1), log_start(&MESH, &[3; 32], 1), log_start(&MESH, &author, 2)];
+    for (place, one) in starts.iter().enumerate() {
+        assert!(!starts[..place].contains(one));
+    }
+}
+
+#[test]
 fn reasons_name_the_place() {
     let author = fabrik_op::hash::short(&key().public());
     let prev = log_start(&MESH, &key().public(), 1);
@@ -192,6 +201,12 @@ fn coalesce_packs_and_never_mixes() {
         tip = verify(data).unwrap().chain_onto(&tip).unwrap().tip();
     }
     assert_eq!(tip, log[39].tip());
+    for limit in 400..800 {
+        let packed = coalesce(&singles, limit).unwrap();
+        assert!(packed.iter().all(|data| data.len() <= limit));
+        let (first, next) = (packed[0].len(), singles[0].len());
+        assert!(first + next > limit, "as full as they may be");
+    }
     assert_eq!(coalesce(&singles, 1).unwrap(), singles);
     assert!(coalesce(&[Arc::clone(&singles[0]), Arc::clone(&singles[2])], 1_000).is_err());
     let other = author_segment(&key(), &start(2), &body(1, vec![0xf6])).unwrap();
@@ -206,6 +221,8 @@ fn keys_that_are_not_canonical_points_are_refused() {
     for key in [[0; 32], high, [0xff; 32]] {
         assert!(verify_strict(&key, b"message", &[0; 64]).is_err());
     }
+    let refused = verify_strict(&high, b"message", &[0; 64]).unwrap_err().to_string();
+    assert_eq!(refused, "signature of f0ffffff..: the key is not canonical");
     let signature = key().sign(b"message");
     assert_eq!(verify_strict(&key().public(), b"message", &signature), Ok(()));
     assert!(verify_strict(&key().public(), b"massage", &signature).is_err());
