@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,3 +130,71 @@ def test_the_first_command_works_in_an_empty_home(installed: Installed) -> None:
     assert made.returncode == 0, made.stderr
     listed = installed.run(program, "--home", str(home), "--json", "items", "list")
     assert listed.returncode == 0, listed.stderr
+
+
+@pytest.fixture
+def first_hour(installed: Installed, tmp_path: Path) -> Iterator[tuple[Installed, Path]]:
+    """A node of the installed program that serves an empty mesh."""
+    program, home = str(installed.bin / "fabrik-node"), tmp_path / "home"
+    assert installed.run(program, "--home", str(home), "init", "--name", "first").returncode == 0
+    node = subprocess.Popen(
+        [program, "--home", str(home), "serve"], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert _wait_for_source(installed, home, "node"), "the node does not answer"
+        yield installed, home
+    finally:
+        node.terminate()
+        node.wait(timeout=30)
+
+
+def _wait_for_source(installed: Installed, home: Path, source: str) -> bool:
+    for _ in range(200):  # each takes a tenth of a second and more
+        done = installed.run(str(installed.bin / "fabrik-node"), "--home", str(home), "--json", "status")
+        if done.returncode == 0 and json.loads(done.stdout)["source"] == source:
+            return True
+    return False
+
+
+READS = [
+    ("status",),
+    ("items", "list"),
+    ("claims", "list"),
+    ("runs", "list"),
+    ("nodes", "list"),
+    ("tombstones", "list"),
+]
+
+
+def _reads(installed: Installed, home: Path, item: str) -> dict[str, dict[str, Any]]:
+    program = str(installed.bin / "fabrik-node")
+    answers = {}
+    for words in [*READS, ("items", "show", item), ("items", "history", item)]:
+        done = installed.run(program, "--home", str(home), "--json", *words)
+        assert done.returncode == 0, done.stderr
+        answers[" ".join(words[:2])] = json.loads(done.stdout)
+    return answers
+
+
+@pytest.mark.promise("I25", "J4")
+def test_every_read_says_when_and_from_where_with_and_without_a_node(first_hour: tuple[Installed, Path]) -> None:
+    installed, home = first_hour
+    program = str(installed.bin / "fabrik-node")
+    added = installed.run(program, "--home", str(home), "--json", "items", "add", "first item")
+    assert added.returncode == 0, added.stderr
+    item = json.loads(added.stdout)["item"]["id"]
+    live = _reads(installed, home, item)
+    assert {name: answer["source"] for name, answer in live.items()} == dict.fromkeys(live, "node")
+
+    (change, *_) = [change for change in live["items history"]["changes"] if change["field"] == "title"]
+    assert change["node"] == "first"
+    assert change["value"] == "first item"
+    assert len(bytes.fromhex(change["author"])) == 32
+    assert len(bytes.fromhex(change["digest"])) == 32
+
+    subprocess.run(["kill", "-TERM", str(live["status"]["pid"])], check=True, timeout=10)
+    assert _wait_for_source(installed, home, "store"), "the node does not end"
+    answers = _reads(installed, home, item)
+    assert {name: answer["source"] for name, answer in answers.items()} == dict.fromkeys(answers, "store")
+    assert [name for name, answer in (live | answers).items() if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", answer["as_of"])] == []
+    assert answers["status"]["state_digest"] == live["status"]["state_digest"]
