@@ -46,6 +46,7 @@ _REASONS = {
     "conflicts": "the losing claim and its branch are kept, but not listed as an object of their own",
     "forks": "a fork is refused and reported; sets of heads come later",
     "hardening": "needs fault injection below the process (disk, power, memory) that the tests do not have yet",
+    "unproven": "some of it is built, but no test owns it yet, so nothing is promised",
     "origin": "data of an older system is not taken over",
 }
 
@@ -196,7 +197,7 @@ F5  partial           An unknown key is refused, and the refusal says how to inv
 F6  partial           A join token works once, and expires | tokens work on loopback only in this release
 F7  later:trust       Nodes show their key's fingerprint in presence
 F8  later:trust       Keys rotate with overlap
-F9  later:fleet       A node's death is seen, whatever the wall clocks say
+F9  later:unproven    A node's death is seen, whatever the wall clocks say
 F10 held              One command with a token turns a fresh home into a working build agent; ending it releases its work
 F11 held              Two nodes that claim one item apart agree on one holder once they meet, and the other stops and says so
 F12 held              A dead holder's claim is taken after its time to live and not before; a renewed one is kept
@@ -268,7 +269,7 @@ I9  later:forks       A restored image re-learns its own ops and opens a new epo
 I10 later:forks       A fork ends in the same state everywhere
 I11 held              Nothing with a bad signature, wrong mesh, broken chain or non-canonical bytes is stored or relayed, and a bad segment changes nothing
 I12 partial           An op that breaks a rule of meaning is void everywhere and does not block its author | roles other than the first admin's are not enforced yet
-I13 later:hardening   The wall clock decides nothing but displayed times
+I13 later:unproven    The wall clock decides nothing but displayed times
 I14 later:trust       Revocation has a cut, in any order of arrival
 I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push
 I16 later:conflicts   Of two finished works exactly one merge reaches the base branch, and both sides say so
@@ -283,7 +284,7 @@ I24 held              SIGTERM ends a node in bounded time with no lost acknowled
 I25 partial           Every list carries its date and source | not every surface of the design exists yet
 
 J1  held              The git remote itself refuses the merge of a superseded claim, in one atomic push
-J2  partial           Each claim is labelled tentative, confirmed or fenced | on the command line only
+J2  later:unproven    Each claim is labelled tentative, confirmed or fenced
 J3  later:conflicts   Conflicts are objects
 J4  partial           Every change of an item names its author, claim and op | a proof of one op can not be exported yet
 J5  later:conflicts   The cost of duplicate work is counted
