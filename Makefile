@@ -33,17 +33,20 @@ setup: $(STAMPS)/core  ## virtual environment, pinned dependencies, the Rust cor
 
 $(STAMPS)/venv: requirements.lock
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv runs here: install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
-	@test -x $(PY) || { echo "venv: $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@test -x $(PY) || { echo "setup: virtual environment with $(PYTHON)" >&2; $(PYTHON) -m venv $(VENV); }
+	@echo "setup: pinned dependencies" >&2
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/sync: $(STAMPS)/venv sync/pyproject.toml
-	PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --no-index --no-deps --no-build-isolation --editable sync
+	@echo "setup: fabrik-sync" >&2
+	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --no-index --no-deps --no-build-isolation --editable sync
 	@touch $@
 
 $(STAMPS)/core: $(STAMPS)/sync pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURCES)
 	@command -v cargo >/dev/null || { echo "no cargo: install a Rust toolchain (see rust-version in Cargo.toml)" >&2; exit 1; }
-	PIP_NO_INDEX=1 PIP_QUIET=1 $(VENV)/bin/maturin develop --release --locked --quiet
+	@echo "setup: the Rust core and fabrik-node; a minute or two from nothing" >&2
+	@PIP_NO_INDEX=1 PIP_QUIET=1 $(VENV)/bin/maturin develop --release --locked --quiet >&2
 	@touch $@
 
 test: test-rust test-python  ## everything that must pass: cargo test, then pytest
@@ -71,10 +74,10 @@ check-docs: setup
 	$(PY) -m pytest --quiet tests/tidy
 
 bench: setup  ## one JSON line per benchmark; ONLY=name for one, FULL=1 for the full sizes
-	$(PY) tests/bench/suite.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
+	@$(PY) tests/bench/suite.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
 
 demo: setup  ## the main job on this machine: three nodes, a killed agent, every item merged once; KEEP=1 keeps the folder
-	$(PY) demo/run.py $(if $(KEEP),--keep)
+	@$(PY) demo/run.py $(if $(KEEP),--keep)
 
 wheels: setup  ## both wheels into dist/
 	$(VENV)/bin/maturin build --release --locked --out dist --quiet
