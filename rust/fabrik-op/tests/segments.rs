@@ -173,6 +173,14 @@ fn ranges_of_an_op() {
 }
 
 #[test]
+fn an_ops_own_levels_count() {
+    let nested = |levels: usize| [vec![0x81; levels - 1], vec![0x80]].concat();
+    assert!(author_segment(&key(), &start(1), &body(1, nested(13))).is_ok());
+    let refused = author_segment(&key(), &start(1), &body(1, nested(14))).unwrap_err().to_string();
+    assert!(refused.ends_with("nested deeper than 16"), "{refused}");
+}
+
+#[test]
 fn unknown_fields_are_kept_and_lower_ones_refused() {
     let prev = log_start(&MESH, &key().public(), 1);
     let with = |extra: &[u8], pairs: u8| {
