@@ -6,6 +6,7 @@ Precedence: flag > ``FABRIK_*`` variable > ``config.toml`` in the home > default
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -125,8 +126,19 @@ def load_config(path: Path) -> Config:
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
-        raise BadConfig(f"{path}: {error}", f"mend {path}; every key is in docs/howto/configure.md") from error
+        raise BadConfig(f"{path}: {_told(str(error))}", f"mend {path}; every key is in docs/howto/configure.md") from error
     return check_config(config, str(path))
+
+
+def _told(problem: str) -> str:
+    """What msgspec says, in the words of the file: table and key instead of a path."""
+    said, _, path = problem.partition(" - at `$")
+    table, _, key = path.rstrip("`").removeprefix(".").partition(".")
+    if found := re.fullmatch(r"Object contains unknown field `(.*)`", said):
+        return f"unknown key {found[1]!r} in [{table}]" if table else f"unknown table or key {found[1]!r}"
+    if not table:
+        return said
+    return f"[{table}] {key}: {said.replace('`', '')}" if key else f"[{table}]: {said.replace('`', '')}"
 
 
 def check_config(config: Config, where: str) -> Config:

@@ -7,6 +7,7 @@ Other agents look at the same list: each waits a random moment before it claims 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Mapping
 from enum import StrEnum
@@ -15,16 +16,19 @@ from types import MappingProxyType
 from fabrik_node.agent.backoff import Backoff
 from fabrik_node.agent.child import SHIM_MARGIN_S
 from fabrik_node.agent.ending import KEEP_WORK_S
+from fabrik_node.agent.folder import one_line
 from fabrik_node.agent.results import RESULT_RULES, Pause, Result
 from fabrik_node.agent.run import AgentRun, RunReport
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop
 from fabrik_node.domain.claims import Claim
-from fabrik_node.errors import BadConfig, Conflict, GitFailed, NotFound, Precondition, Unreachable
+from fabrik_node.errors import BadConfig, Conflict, FabrikError, GitFailed, NotFound, Precondition, Unreachable
+from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView
 
 __all__ = ["AgentState", "ClaimLoop"]
 
+_log = logging.getLogger("fabrik_node.agent")
 _JITTER_S_MAX = 1.0
 _STOP_MARGIN_S = 10.0
 """For the writes at the end of a stopped run."""
@@ -60,6 +64,8 @@ class ClaimLoop:
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._runs: dict[bytes, AgentRun] = {}
         self._failure: BaseException | None = None
+        self.problem = ""
+        """Why nothing could be claimed at the last try, one line; empty while nothing is in the way."""
         self._over = asyncio.Event()
 
     @property
@@ -178,25 +184,44 @@ class ClaimLoop:
         since = setup.clock.now()
         try:
             claim = await setup.pipeline.claim(item, setup.config.name)
-        except (Unreachable, GitFailed, Conflict, NotFound, Precondition):
-            # Somebody else's, gone, or nobody to ask: all of it may be different at the next look.
+        except (Conflict, NotFound):  # somebody else's, or gone
             self._backoff.refused(item, setup.clock.now())
             return
+        except (Unreachable, GitFailed, Precondition) as error:  # nobody to ask: that may be different at the next look
+            self._backoff.refused(item, setup.clock.now())
+            self._is_prevented(error)
+            return
+        self._is_prevented(None)
         if not isinstance(claim, Claim):
             self._backoff.refused(item, setup.clock.now())
             return
         run = AgentRun(setup, item, claim, since)
+        name = f"run {show_id(run.row.run_id)} of item {show_id(item)}"
+        _log.info("%s begins: %s", name, self._title(item))
         self._runs[run.row.run_id] = run
         if self._stop is not None:
             run.switch.throw(self._stop)
         try:
-            self._learn(await run.execute())
+            report = await run.execute()
+            _log.info("%s is over: %s", name, report.verdict.line)
+            self._learn(report)
         finally:
             del self._runs[run.row.run_id]
 
     def _is_candidate(self, item: bytes) -> bool:
         views: list[ItemView] = self._setup.pipeline.candidates(self._setup.config.labels)
         return any(view.id == item for view in views)
+
+    def _title(self, item: bytes) -> str:
+        view = self._setup.pipeline.item(item)
+        return "" if view is None else one_line(view.title)
+
+    def _is_prevented(self, error: FabrikError | None) -> None:
+        """Keep it for whoever asks, and say once what is in the way, and that it no longer is."""
+        problem = "" if error is None else f"{error} ({error.hint})" if error.hint else str(error)
+        if problem != self.problem:
+            _log.log(logging.WARNING if problem else logging.INFO, "%s", f"can not claim work: {problem}" if problem else "can claim work again")
+        self.problem = problem
 
     def _learn(self, report: RunReport) -> None:
         now = self._setup.clock.now()

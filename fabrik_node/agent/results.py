@@ -76,6 +76,8 @@ EXIT_CODES: Mapping[int, ExitRule] = {
     75: ExitRule(Result.RATE_LIMITED, "it is rate limited; try again later"),  # EX_TEMPFAIL of sysexits(3)
     76: ExitRule(Result.INFRA_LOST, "something that it depends on failed; the item is not to blame"),  # EX_PROTOCOL
     124: ExitRule(Result.TIMEOUT, "it ended itself for taking too long"),  # timeout(1)
+    126: ExitRule(Result.AGENT_FAILED, "its shell could not run a program"),
+    127: ExitRule(Result.AGENT_FAILED, "its shell did not find a program"),
     129: ExitRule(Result.INFRA_LOST, "its shell reports SIGHUP from outside"),
     130: ExitRule(Result.INFRA_LOST, "its shell reports SIGINT from outside"),
     143: ExitRule(Result.INFRA_LOST, "its shell reports SIGTERM from outside"),

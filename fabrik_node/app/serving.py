@@ -25,6 +25,7 @@ from fabrik_node.api.server import LocalApi
 from fabrik_node.app.opening import Mesh as MeshIdentity
 from fabrik_node.app.opening import load_mesh, make_home
 from fabrik_node.app.setup import default_name
+from fabrik_node.app.telling import tell_peers
 from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
 from fabrik_node.config import Config, check_config, child_environment, load_config
@@ -32,7 +33,7 @@ from fabrik_node.domain.schema import Kind, NodeField
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.errors import AuthError, BadConfig, Conflict, FabrikError, Internal, NotInitialised, Unreachable
 from fabrik_node.git.origin import Origin
-from fabrik_node.git.runner import GitRunner
+from fabrik_node.git.runner import GitRunner, check_git
 from fabrik_node.ids import show_id, show_key
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import NodePipeline
@@ -127,7 +128,7 @@ async def _join(home: Path, token: str, name: str) -> dict[str, Any]:
 async def _serve(home: Path, options: ServeOptions) -> int:
     entry = _parse_entry(options.rendezvous)
     node = _Running(home, options, entry)
-    node.check_agent()
+    await node.check_agent()
     async with node as running:
         return await running.work()
 
@@ -215,6 +216,7 @@ class _Running:
         self.node.describe_self = self._describe
         self.mesh = Mesh(self.node, self.identity.record.admin, self.clock, rng, tell=self.node.tell, moved=self.node.tell_peers_moved)
         self.node.peers = self.mesh.statuses
+        self.node.connected = lambda: self.mesh.connected
         process = self.lock.owner.process
         incarnation = f"{process.boot_id}:{process.pid}:{process.started}"
         self.origin = self._origin(rng)
@@ -310,6 +312,7 @@ class _Running:
             listening,
         )
         guards = [self._tasks.create_task(self._until_admitted(), name="admitted")] if self.entry.token is not None else []
+        guards.append(self._tasks.create_task(tell_peers(node, self.mesh.statuses), name="peers"))
         recovered = self._tasks.create_task(self._recover(), name="recover")
         agent = self._tasks.create_task(self._agent(recovered), name="agent") if self.config.agent.command else None
         first = await self._stop.get()
@@ -320,12 +323,14 @@ class _Running:
             await self._stop_agent(agent, drain=first is signal.SIGTERM)
         return 128 + first
 
-    def check_agent(self) -> None:
-        """Before anything is opened: a node that is to work must be able to. Raises :class:`BadConfig`."""
+    async def check_agent(self) -> None:
+        """Before anything is opened: a node that is to work must be able to. Raises :class:`BadConfig`, and :class:`GitFailed` without a usable git."""
         if self.options.rendezvous and not self.config.agent.command:
             raise BadConfig("[agent]: command is empty, so this build agent could do nothing", "--command CMD, or command in [agent] of config.toml")
         if self.config.agent.command and not self.config.git.remote:
             raise BadConfig("[git]: an agent needs the remote that it works on", "--remote URL, or remote in [git] of config.toml")
+        if self.config.agent.command:
+            await check_git(GitRunner(child_environment({})))
 
     async def _recover(self) -> None:
         """Close the runs that an earlier process of this home left behind, whether this one takes work or not."""
@@ -397,6 +402,7 @@ class _Running:
             "running": [] if loop is None else [show_id(run_id) for run_id in loop.runs],
             "draining": self._draining,
             "state": None if loop is None else loop.state.value,
+            "problem": None if loop is None or not loop.problem else loop.problem,
         }
 
     def _describe(self) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ class AgentView(Protocol):
     """What ``status`` shows of the agent on this node."""
 
     def describe(self) -> Mapping[str, Any]:
-        """``enabled``, ``slots``, ``running`` (run ids), ``draining``."""
+        """``enabled``, ``slots``, ``running`` (run ids), ``draining``, ``problem`` (why nothing can be claimed, or None)."""
         ...
 
 
@@ -90,6 +90,9 @@ class Service:
             warnings.append(f"{self._node.refused_segments} bad segments of peers were refused (fabrik-node events)")
         if self._node.stream.export_error is not None:
             warnings.append(f"events.ndjson lags behind: {self._node.stream.export_error}")
+        agent = dict(self._agent.describe())
+        if agent.get("problem"):
+            warnings.append(f"this agent can not claim work: {agent['problem']}")
         return {
             **await self._reader.status(args),
             "uptime_s": self._node.clock.now() - self._started,
@@ -98,7 +101,7 @@ class Service:
             "version": __version__,
             "listen": self._listen_url() or None,
             "events": self._node.stream.last,
-            "agent": dict(self._agent.describe()),
+            "agent": agent,
             "warnings": warnings,
         }
 
