@@ -9,6 +9,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -97,8 +98,20 @@ class NodeProcess:
         return str(self.ask("items", "show", item)["item"]["stage"])
 
     def digest(self) -> str:
-        """The state digest."""
-        return str(self.ask("status")["state_digest"])
+        """The state digest, over the socket: it is asked often."""
+        return str(self.call("status")["state_digest"])
+
+    def call(self, op: str, **args: Any) -> Any:
+        """One question over the running node's socket, without the price of a process."""
+        owner = dict(line.split("=", 1) for line in (self.home / "owner.lock").read_text().splitlines())
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(BOUND_S)
+            link.connect(owner["socket"])
+            link.sendall(json.dumps({"v": 1, "op": op, "args": args}).encode() + b"\n")
+            with link.makefile() as lines:
+                answer = json.loads(lines.readline())
+        assert answer["ok"], answer
+        return answer["data"]
 
     # ---- life -------------------------------------------------------------------------------------
 
