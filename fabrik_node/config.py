@@ -62,7 +62,7 @@ class LeaseConfig(_Table, frozen=True):
         if self.beat_s * 2 > self.ttl_s * 0.8:
             raise BadConfig(
                 f"[lease]: ttl_s = {self.ttl_s:g} leaves no room for two beats of {self.beat_s:g} s before the holder stops itself at 80 %",
-                "raise ttl_s or lower beat_s",
+                "raise ttl_s or lower beat_s in [lease] of config.toml",
             )
         return LeaseTiming(self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s)
 
@@ -143,7 +143,10 @@ def _told(problem: str) -> str:
 
 def check_config(config: Config, where: str) -> Config:
     """The same config when its numbers make sense; raises :class:`BadConfig` naming ``where`` otherwise."""
-    config.lease.timing()
+    try:
+        config.lease.timing()
+    except BadConfig as error:
+        raise BadConfig(f"{where}: {error}", error.hint) from error
     agent = config.agent
     wrong = [
         f"{name} must be {rule}"
