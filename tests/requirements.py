@@ -177,8 +177,8 @@ E14 later:forks       What arrives before its parent is kept in a bounded, visib
 E15 held              A new peer is complete after one bulk dump
 E16 held              A reconnect sends only what is missing
 E17 held              An op reaches connected peers within a second
-E18 later:hardening   A slow peer costs bounded memory and recovers whole
-E19 later:hardening   Reconnects back off with jitter, and status counts them
+E18 partial           A slow peer costs bounded memory and recovers whole | what waits for a slow peer is bounded by count; many stalled peers at once are not tested
+E19 held              Reconnects back off with jitter, and status counts them
 E20 later:fleet       Nothing reads an export back
 E21 later:doctor      Drift is looked for at start
 E22 partial           A deleted item is gone on all replicas for good, and its id is never used again | there is no MCP surface to delete from
