@@ -51,6 +51,8 @@ class Node:
         self.forks = 0
         self.refused_segments = 0
         self.peers: Callable[[], Sequence[PeerStatus]] = tuple
+        self.connected: Callable[[], int] = int
+        """How many peers are connected now; may be asked from any thread."""
         self.describe_self: Callable[[], Mapping[str, Any]] = dict
         self._names: dict[bytes, str] = {}
         self._committed: list[Callable[[Sequence[Head]], None]] = []

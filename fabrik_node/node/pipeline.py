@@ -225,7 +225,7 @@ class NodePipeline:
         """See :meth:`fabrik_node.ports.Pipeline.renew`. A node that dials nobody has nobody whom it must reach."""
         self._node.presence.renew(claim.claim_id, item, run_id, progress_n)
         self._loop.call_soon_threadsafe(self._node.beat_now)
-        return not self._dials() or any(peer.state in ("connected", "syncing", "behind") for peer in self._node.peers())
+        return not self._dials() or self._node.connected() > 0
 
     def stop_renewing(self, claim_id: bytes) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.stop_renewing`."""

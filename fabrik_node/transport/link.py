@@ -65,6 +65,8 @@ class Link:
         self._end: LinkEnd | None = None
         self._joining: JoinRequested | None = None
         self.heard_at = clock.now()
+        self.failure: Exception | None = None
+        """What broke on our side and ended the link; None for every other end."""
 
     def kick(self) -> None:
         """Something was done to the session from outside: look at it."""
@@ -72,9 +74,9 @@ class Link:
 
     async def run(self) -> LinkEnd:
         """Until the session ends. Cancelling closes the session first."""
-        tasks = [asyncio.create_task(work(), name=f"link-{work.__name__}") for work in (self._receive, self._ingest, self._watch)]
+        tasks = [asyncio.create_task(self._guarded(work), name=f"link-{work.__name__}") for work in (self._receive, self._ingest, self._watch)]
         try:
-            await self._pump()
+            await self._guarded(self._pump)
         except asyncio.CancelledError:
             self.session.close()
             self._take_events()
@@ -82,13 +84,24 @@ class Link:
         finally:
             for task in tasks:
                 task.cancel()
-            failures = [found for found in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(found, Exception)]
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._close_socket()
-        for failure in failures:
-            raise failure
+        if self.failure is not None:
+            return Closed("internal", f"{self.failure}" or repr(self.failure), by_peer=False)
         return self._end or Closed("disconnected", "", by_peer=True)
 
     # ---- tasks ----------------------------------------------------------------------------------
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """One task of the link. What breaks it ends the whole link: half a link would look alive and bring nothing."""
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - told as the end of this link; one peer's connection never ends the node
+            self.failure = self.failure or error
+            self.session.close("internal", "this side broke")
+            self.kick()
+            if work == self._watch:  # nobody is left to cut a socket on which the pump is stuck
+                self._socket.transport.abort()
 
     async def _pump(self) -> None:
         """Events, reads and frames, in the order that the session asks for."""
@@ -209,6 +222,8 @@ class Link:
             await self._node.redeem(event.token_id, event.key, proves)
         except AuthError as error:
             self.session.join_refused("join_refused", f"{error.message}; {error.hint}")
+        except StoreFailed:
+            self.session.close("shutdown", "the node can not store anything")
         else:
             self.session.join_accepted()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -22,12 +23,18 @@ from fabrik_node.ports import PeerStatus, Replication
 from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
 from fabrik_node.transport.address import SYNC_PATH, ListenAddress
 from fabrik_node.transport.link import Link, LinkEnd
-from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Head, Hub, Join, LogId, Reason, Refused, Session, Status
+from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Head, Hub, Join, Limits, LogId, Reason, Refused, Session, Status
 
 __all__ = ["DialEnd", "Mesh"]
 
 INBOUND_MAX = 128
 """Connections that others opened; further ones are refused until one ends."""
+RETRY_S_MAX = 8.0
+"""The longest wait between two dials of an address, so that a mesh heals within ten seconds however long it was apart."""
+_TELL_AGAIN_S = 600.0
+"""A caller that is refused again and again for one reason is told of this often: events are kept for ever."""
+_TOLD_MAX = 256
+"""Refusals that are remembered for that."""
 _QUEUE_FRAMES = 4
 """Frames that wait in a socket's buffer before reading from it stops."""
 _FLUSH_LOOK_S = 0.02
@@ -65,7 +72,17 @@ class Mesh:
     """``tell(kind, data)`` gets peer events; ``moved()`` is called when the state of a peer changed. Use from one event loop."""
 
     def __init__(
-        self, node: Replication, admin: bytes, clock: Clock, rng: Random, *, tell: Callable[[str, Mapping[str, Any]], None], moved: Callable[[], None]
+        self,
+        node: Replication,
+        admin: bytes,
+        clock: Clock,
+        rng: Random,
+        *,
+        tell: Callable[[str, Mapping[str, Any]], None],
+        moved: Callable[[], None],
+        limits: Limits | None = None,
+        inbound_max: int = INBOUND_MAX,
+        retry_s_max: float = RETRY_S_MAX,
     ) -> None:
         self._node = node
         self._clock = clock
@@ -78,6 +95,10 @@ class Mesh:
         self._links: dict[Session, tuple[Link, str, str]] = {}
         self._dials: dict[str, _Dial] = {}
         self._server: Server | None = None
+        self._limits = limits or Limits()
+        self._inbound_max = inbound_max
+        self._retry_s_max = retry_s_max
+        self._told: dict[tuple[str, str], float] = {}
         self._inbound = 0
         self._link_ended = asyncio.Event()
         self._unsubscribe = [node.on_members(self._on_members), node.on_committed(self._on_committed), node.on_ephemeral(self._on_ephemeral)]
@@ -97,12 +118,12 @@ class Mesh:
                 max_size=FRAME_BYTES_MAX,
                 max_queue=_QUEUE_FRAMES,
                 ping_interval=None,
-                open_timeout=5,
+                open_timeout=self._limits.handshake_s,
                 close_timeout=2,
                 logger=_log,
             )
         except OSError as error:
-            raise PortInUse(f"can not listen on {address.host}:{address.port}: {error.strerror or error}", "--listen 127.0.0.1:0 takes a free port") from error
+            raise PortInUse(f"can not listen on {address.host}:{address.port}: {os.strerror(error.errno) if error.errno else error}", "--listen 127.0.0.1:0 takes a free port") from error
         return address.url(next(iter(self._server.sockets)).getsockname()[1])
 
     def dial(self, url: str, key: bytes = b"", invitation: tuple[bytes, bytes] | None = None) -> None:
@@ -111,7 +132,7 @@ class Mesh:
         ``invitation``: token id and secret, used while we are not a member.
         """
         if url not in self._dials:
-            dial = _Dial(url, key, None if invitation is None else Join(*invitation), Backoff(self._rng))
+            dial = _Dial(url, key, None if invitation is None else Join(*invitation), Backoff(self._rng, cap_s=self._retry_s_max))
             self._dials[url] = dial
             dial.task = asyncio.create_task(self._keep(dial), name=f"dial {url}")
 
@@ -119,6 +140,11 @@ class Mesh:
     def dials(self) -> int:
         """How many addresses are kept."""
         return len(self._dials)
+
+    @property
+    def connected(self) -> int:
+        """Peers that are proven and connected now. May be asked from any thread."""
+        return len(self._hub.sessions)
 
     async def first_sync(self, url: str) -> DialEnd | None:
         """Wait until everything that this peer had is here: None. Or how it ended before that."""
@@ -141,9 +167,9 @@ class Mesh:
         return True
 
     async def close(self) -> None:
-        """End every connection and dial nobody any more."""
-        for unsubscribe in self._unsubscribe:
-            unsubscribe()
+        """End every connection and dial nobody any more. Closing twice is closing once."""
+        while self._unsubscribe:
+            self._unsubscribe.pop()()
         tasks = [dial.task for dial in self._dials.values() if dial.task is not None]
         for session, (link, _, _) in tuple(self._links.items()):
             session.close()
@@ -164,7 +190,7 @@ class Mesh:
     # ---- connections ----------------------------------------------------------------------------
 
     async def _accept(self, socket: ServerConnection) -> None:
-        if self._inbound >= INBOUND_MAX:
+        if self._inbound >= self._inbound_max:
             await socket.close(1013, "too many connections")
             return
         self._inbound += 1
@@ -174,6 +200,7 @@ class Mesh:
                 mesh=self._node.mesh_id,
                 replica=self._logs,
                 now=self._clock.now(),
+                limits=self._limits,
                 unknown_key_hint=_STRANGER_HINT,
                 wants=self._hub.wants,
             )
@@ -181,29 +208,33 @@ class Mesh:
             end = await self._run(link)
             if isinstance(end, Refused):
                 self.refused_inbound += 1
-                key = session.peer_key
-                self._tell("peer.refused", {"direction": "in", "key": "" if key is None else show_key(key), "code": end.code, "detail": end.hint})
+                self._tell_refused_caller(end, b"" if session.peer_key is None else session.peer_key)
         finally:
             self._inbound -= 1
 
     async def _keep(self, dial: _Dial) -> None:
         while True:
             dial.state = "connecting"
-            end, problem = await self._dial_once(dial)
+            try:
+                end, problem = await self._dial_once(dial)
+            except Exception as error:  # noqa: BLE001 - an address that is never dialled again in silence is worse; status shows it
+                _log.error("dialling %s broke on this side", dial.url, exc_info=error)
+                end, problem = None, f"this side broke: {error!r}"
             dial.link = None
             delay = dial.backoff.handle_failed(self._clock.now(), end)
             if end is not None:
                 dial.end = end
                 problem = f"{end.code}: {end.hint}" if end.hint else end.code
-            dial.detail = problem
-            if isinstance(end, Refused):
+            is_news, dial.detail = problem != dial.detail, problem
+            if isinstance(end, Refused) and is_news:
                 self._tell("peer.refused", {"direction": "out", "url": dial.url, "code": end.code, "detail": end.hint, "by_peer": end.by_peer})
             dial.state = "waiting" if delay is not None and not isinstance(end, Refused) else "refused"
             if isinstance(end, Refused) or delay is None:
                 dial.ended.set()
             self._moved()
             dial.again.clear()
-            if end is not None and end.code == Reason.DUPLICATE:
+            if end is not None and end.code == Reason.DUPLICATE and self._hub.peer(dial.key) is not None:
+                dial.backoff.reset()
                 await self._until_gone(dial)
                 continue
             try:
@@ -241,6 +272,7 @@ class Mesh:
             mesh=self._node.mesh_id,
             replica=self._logs,
             now=self._clock.now(),
+            limits=self._limits,
             expected_key=dial.key or None,
             join=join,
             wants=self._hub.wants,
@@ -258,6 +290,8 @@ class Mesh:
         end: LinkEnd = Closed("shutdown", "", by_peer=False)
         try:
             end = await link.run()
+            if link.failure is not None:
+                _log.error("a connection broke on this side (%s)", self._links[session][1] or "they called us", exc_info=link.failure)
         finally:
             self._links.pop(session, None)
             was_ready = session.peer_key is not None and not isinstance(end, Refused)
@@ -269,6 +303,16 @@ class Mesh:
                 self._tell("peer.lost", {"key": show_key(session.peer_key), "code": end.code, "detail": end.hint})
             self._moved()
         return end
+
+    def _tell_refused_caller(self, end: Refused, key: bytes) -> None:
+        now, who = self._clock.now(), (show_key(key) if key else "", end.code)
+        told = self._told.get(who)
+        if told is not None and now - told < _TELL_AGAIN_S:
+            return
+        if len(self._told) >= _TOLD_MAX:
+            del self._told[min(self._told, key=self._told.__getitem__)]
+        self._told[who] = now
+        self._tell("peer.refused", {"direction": "in", "key": who[0], "code": end.code, "detail": end.hint})
 
     # ---- what links tell --------------------------------------------------------------------------
 
