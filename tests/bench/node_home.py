@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fabrik_node._core import Replica
 from fabrik_node.app.opening import load_mesh
 from fabrik_node.cli.client import Client
 from fabrik_node.clock import SystemClock
+from fabrik_node.domain.schema import Kind, MemberField, Role
 from fabrik_node.errors import FabrikError
 from fabrik_node.paths import HomePaths
 from fabrik_node.store.sqlite import SqliteStore
@@ -100,6 +101,20 @@ class Home:
     def fill(self, ops: int) -> int:
         """Put ``ops`` ops of the home's own author into its store, as full segments; the ops of the store then. The node must not be served."""
         return asyncio.run(self._fill(ops))
+
+    def admit(self, keys: Sequence[bytes]) -> None:
+        """Write member records for ``keys``; the home must be the admin's, and not be served."""
+        asyncio.run(self._admit(keys))
+
+    async def _admit(self, keys: Sequence[bytes]) -> None:
+        mesh = load_mesh(self.paths)
+        async with await SqliteStore.open(self.paths.store, SystemClock(), mesh_id=mesh.record.mesh_id) as store:
+            replica = Replica(mesh.genesis)
+            async for batch in store.load():
+                replica.load([row.data for row in batch])
+            epoch = next(head.epoch for head in replica.heads() if head.author == mesh.key.public)
+            draft = replica.draft(mesh.key, epoch)
+            await store.append([each for key in keys for each in draft.append([(Kind.MEMBER, key, MemberField.RECORD, {1: int(Role.PEER)}, None)], 0)])
 
     async def _fill(self, ops: int) -> int:
         mesh = load_mesh(self.paths)

@@ -11,14 +11,16 @@ from workload import Workload, make_workload
 from fabrik_node._core import SEGMENT_BYTES_MAX, SigningKey, mesh_id, segment_span, verify
 from fabrik_sync import CaughtUp, Head, Heads, LogId, SegmentsReceived, Session
 
-__all__: list[str] = []
+__all__ = ["Identity"]
 
 LOGS = 1000
 
 
-class _Identity:
-    def __init__(self) -> None:
-        self._key = SigningKey.from_seed(secrets.token_bytes(32))
+class Identity:
+    """Fills ``fabrik_sync.Identity`` with a key; without one, with a new one."""
+
+    def __init__(self, key: SigningKey | None = None) -> None:
+        self._key = key or SigningKey.from_seed(secrets.token_bytes(32))
         self.public = self._key.public
 
     def sign(self, message: bytes) -> bytes:
@@ -48,8 +50,8 @@ class _Logs:
 
 
 def _pair(left: _Logs, right: _Logs, mesh: bytes) -> tuple[Session, Session]:
-    dialled = Session.connect(identity=_Identity(), mesh=mesh, replica=left, now=0.0)
-    called = Session.accept(identity=_Identity(), mesh=mesh, replica=right, now=0.0)
+    dialled = Session.connect(identity=Identity(), mesh=mesh, replica=left, now=0.0)
+    called = Session.accept(identity=Identity(), mesh=mesh, replica=right, now=0.0)
     return dialled, called
 
 
