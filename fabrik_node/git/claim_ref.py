@@ -115,7 +115,9 @@ def merged_link(held: ClaimRecord, merge_commit: str) -> ClaimRecord:
 def push_failed(repository: Repository, answer: PushAnswer) -> GitFailed | Unreachable:
     """The error for a push that changed nothing although nobody else was there first."""
     if answer.refused:
-        return GitFailed(f"git remote {repository.shown_remote} refuses the push: {answer.reason}", "fabrik-node doctor")
+        return GitFailed(
+            f"git remote {repository.shown_remote} refuses the push: {answer.reason}", "allow this node to push to refs/fabrik/* and the base on that remote"
+        )
     return Unreachable(f"git remote {repository.shown_remote} takes no push: {answer.reason}", f"git ls-remote {repository.shown_remote}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from fabrik_node.errors import GitFailed
 from fabrik_node.git.repository import Repository
 from fabrik_node.git.runner import Answer, failed
+from fabrik_node.git.worktree_link import link_worktree, unlink_worktree
 
 __all__ = ["Conflicts", "merge_tree"]
 
@@ -30,7 +32,7 @@ async def merge_tree(repository: Repository, base_oid: str, work_oid: str) -> st
     for oid in (base_oid, work_oid):
         # merge-tree answers "not a commit" with the exit code of "conflicts".
         if not await repository.has_object(oid):
-            raise GitFailed(f"commit {oid} is not in the local repository", "fabrik-node doctor")
+            raise GitFailed(f"commit {oid} is not in the local repository", "look at the folder git/ in the node's home, then try again")
     if repository.git_version >= _MERGE_TREE_SINCE:
         return await _in_memory(repository, base_oid, work_oid)
     return await _in_worktree(repository, base_oid, work_oid)
@@ -49,21 +51,23 @@ async def _in_memory(repository: Repository, base_oid: str, work_oid: str) -> st
 
 async def _in_worktree(repository: Repository, base_oid: str, work_oid: str) -> str | Conflicts:
     git = repository.git
-    with tempfile.TemporaryDirectory(prefix="fabrik-merge-") as parent:
-        path = Path(parent) / "tree"
-        await repository.text("worktree", "add", "--quiet", "--detach", str(path), base_oid)
+    name = f"merge-{secrets.token_hex(8)}"
+    with tempfile.TemporaryDirectory(prefix="fabrik-merge-") as folder:
+        path = Path(folder)
+        link_worktree(repository.directory, path, name, base_oid)
         try:
+            await git.run(path, "read-tree", "-u", "--reset", "HEAD")
             args = ("merge", "--quiet", "--no-ff", "--no-commit", "--no-verify", work_oid)
             answer = await git.call(path, *args)
             unmerged = await git.call(path, "diff", "--name-only", "--diff-filter=U", "-z")
-            files = [name for name in _names(unmerged) if name]
+            files = [file for file in _names(unmerged) if file]
             if files:
                 return Conflicts(tuple(files))
             if not answer.ok:
                 raise failed(args, answer)
             return await git.text(path, "write-tree")
         finally:
-            await repository.text("worktree", "remove", "--force", "--force", str(path))
+            unlink_worktree(repository.directory, name)
 
 
 def _names(answer: Answer) -> list[str]:

@@ -97,7 +97,7 @@ class Origin:
         return _outcome(await fenced_merge(claims.repository, claims, request, self._pause))
 
     async def probe(self) -> RemoteProbe:
-        """What the remote is able to do; for ``doctor``. Changes nothing that stays."""
+        """What the remote is able to do. Changes nothing that stays."""
         return await probe_remote((await self.claims()).repository)
 
 

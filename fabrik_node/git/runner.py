@@ -6,15 +6,14 @@ What a user's configuration may decide here: how to reach and authenticate to a 
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import signal
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from fabrik_node.errors import GitFailed
+from fabrik_node.git.child import Child
 
 __all__ = ["GIT_VERSION_MIN", "Answer", "GitRunner", "check_git", "redacted"]
 
@@ -42,7 +41,7 @@ _KEPT = frozenset(
 )
 """Inherited ``GIT_*`` variables that say how to reach a remote. All others (``GIT_DIR``, ``GIT_INDEX_FILE``, identities ...) would redirect us."""
 
-_FIXED_ENVIRONMENT = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "SSH_ASKPASS_REQUIRE": "never"}
+_FIXED_ENVIRONMENT = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_DEFAULT_REF_FORMAT": "files", "SSH_ASKPASS_REQUIRE": "never"}
 
 _FIXED_CONFIG = (
     "commit.gpgSign=false",
@@ -52,6 +51,8 @@ _FIXED_CONFIG = (
     "fetch.prune=false",
     "fetch.recurseSubmodules=no",
     "submodule.recurse=false",
+    # worktree_link writes HEAD as a file.
+    "init.defaultRefFormat=files",
     "core.hooksPath=/dev/null",
     "core.excludesFile=/dev/null",
     "core.autocrlf=false",
@@ -70,6 +71,9 @@ _FIXED_CONFIG = (
     "gc.autoDetach=false",
     "maintenance.autoDetach=false",
 )
+
+_CONCURRENT_MAX = 32
+"""Commands at once; more wait. Each costs a thread and three pipes."""
 
 _NOISE = ("warning:", "hint:", "remote:", "from ", "to ")
 _CAUSE_CHARS_MAX = 300
@@ -119,6 +123,7 @@ class GitRunner:
         self._timeout_s = timeout_s
         self._environ = {key: value for key, value in environ.items() if not key.startswith("GIT_") or key in _KEPT} | _FIXED_ENVIRONMENT
         settings = (f"user.name={name}", f"user.email={email}", *_FIXED_CONFIG)
+        self._threads = ThreadPoolExecutor(_CONCURRENT_MAX, "git")
         self._prefix = [part for setting in settings for part in ("-c", setting)]
 
     async def run(self, cwd: Path, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> bytes:
@@ -140,17 +145,15 @@ class GitRunner:
 
         ``timeout_s`` is for commands that talk to a remote; None is the runner's own limit.
         """
-        process = await self._start(cwd, args, env)
+        if not cwd.is_dir():
+            raise GitFailed(f"git {args[0]}: the folder {cwd} is gone", "make it again, or start the run anew")
+        child = Child(["git", *self._prefix, *args], cwd, self._environ | dict(env or {}), stdin, self._timeout_s if timeout_s is None else timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
-                stdout, stderr = await process.communicate(stdin)
-        except TimeoutError:
-            await _end(process)
-            return Answer(None, b"", b"")
-        except BaseException:
-            await _end(process)
-            raise
-        return Answer(process.returncode, stdout, stderr)
+            return Answer(*await child.run(self._threads))
+        except FileNotFoundError as error:
+            raise GitFailed("git is not on PATH", "install git 2.34 or newer") from error
+        except OSError as error:
+            raise GitFailed(f"git can not be started: {error}", "git --version") from error
 
     async def version(self) -> tuple[int, ...]:
         """The installed git, for example ``(2, 39, 5)``. Raises :class:`GitFailed` when there is none."""
@@ -159,26 +162,6 @@ class GitRunner:
         if found is None:
             raise GitFailed(f"git says an unknown version: {said[:80]!r}", "git --version")
         return tuple(int(part) for part in found.groups() if part is not None)
-
-    async def _start(self, cwd: Path, args: tuple[str, ...], env: Mapping[str, str] | None) -> asyncio.subprocess.Process:
-        if not cwd.is_dir():
-            raise GitFailed(f"git {args[0]}: the folder {cwd} is gone", "fabrik-node doctor")
-        try:
-            return await asyncio.create_subprocess_exec(
-                "git",
-                *self._prefix,
-                *args,
-                cwd=cwd,
-                env=self._environ | dict(env or {}),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            raise GitFailed("git is not on PATH", "install git 2.34 or newer") from error
-        except OSError as error:
-            raise GitFailed(f"git can not be started: {error}", "git --version") from error
 
 
 async def check_git(git: GitRunner) -> tuple[int, ...]:
@@ -196,14 +179,4 @@ def failed(args: tuple[str, ...], answer: Answer) -> GitFailed:
     command = redacted(" ".join(("git", *args)))
     if len(command) > _CAUSE_CHARS_MAX:
         command = command[:_CAUSE_CHARS_MAX] + " ..."
-    return GitFailed(f"{command}: {ended}: {answer.cause}", "fabrik-node doctor")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    # The whole group: git leaves ssh or pack-objects behind when only the leader is killed.
-    if process.returncode is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        await process.wait()
+    return GitFailed(f"{command}: {ended}: {answer.cause}", "look at the cause that git names, then try again")

@@ -14,6 +14,7 @@ from fabrik_node.git.names import work_branch
 from fabrik_node.git.push import RefUpdate, push
 from fabrik_node.git.repository import Repository
 from fabrik_node.git.runner import failed
+from fabrik_node.git.worktree_link import link_worktree, unlink_worktree
 
 __all__ = ["Worktree"]
 
@@ -51,7 +52,8 @@ class Worktree:
             path.rmdir()
             raise
         try:
-            await repository.text("worktree", "add", "--quiet", "--", str(path), worktree.branch)
+            link_worktree(repository.directory, path, claim_id, f"ref: refs/heads/{worktree.branch}")
+            await repository.git.run(path, "read-tree", "-u", "--reset", "HEAD")
         except BaseException:
             await asyncio.shield(worktree._undo(oid))
             raise
@@ -120,11 +122,11 @@ class Worktree:
 
     async def remove(self) -> None:
         """Remove the folder with everything in it. The branch stays. A folder that is gone already is no error."""
+        unlink_worktree(self.repository.directory, self.claim_id)
         if self.path.exists():
             await asyncio.to_thread(_remove_tree, self.path)
         if self.path.exists():
             raise GitFailed(f"{self.path} can not be removed: a file in it is still in use or belongs to another user", f"rm -rf {self.path}")
-        await self.repository.text("worktree", "prune")
 
     async def _branch_off(self, oid: str) -> None:
         # An old value of zeros lets git create the ref only if it does not exist, in one step.
@@ -136,8 +138,7 @@ class Worktree:
             raise failed(args, answer)
 
     async def _undo(self, oid: str) -> None:
-        await asyncio.to_thread(_remove_tree, self.path)
-        await self.repository.text("worktree", "prune")
+        await self.remove()
         await self.repository.text("update-ref", "-d", f"refs/heads/{self.branch}", oid)
 
     async def _tip(self) -> str | None:

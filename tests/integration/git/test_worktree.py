@@ -11,7 +11,7 @@ import pytest
 from integration.git.forge import Node, NodeFactory, Remote, commit, fresh
 
 from fabrik_node.errors import Conflict, GitFailed
-from fabrik_node.git import Worktree
+from fabrik_node.git import GitRunner, Worktree
 
 WORKER = Path(__file__).with_name("parallel_worker.py")
 
@@ -38,6 +38,7 @@ async def test_twelve_processes_on_one_home_never_write_to_each_other(tmp_path: 
         for pair in ids
     ]
     made = [json.loads(stdout) for stdout, _ in await asyncio.gather(*(worker.communicate() for worker in workers))]
+    assert [worker.returncode for worker in workers] == [0] * 12
     for key in ("pid", "path", "branch", "tip"):
         assert len({row[key] for row in made}) == 12
     for (item, claim_id), row in zip(ids, made, strict=True):
@@ -60,6 +61,34 @@ async def test_twelve_tasks_get_distinct_folders_and_branches(make_node: NodeFac
     assert len(set(kept)) == 12
     assert [await tree.commits_ahead() for tree in trees] == [1] * 12
     assert [plain(tree.path, "show", "HEAD:mine.txt") for tree in trees] == [tree.branch for tree in trees]
+
+
+@pytest.mark.promise("A9")
+async def test_a_git_that_looks_at_all_worktrees_never_sees_a_half_made_one(make_node: NodeFactory, git: GitRunner) -> None:
+    """An agent may fetch, prune or collect garbage in its worktree while another one is made or removed."""
+    alice = await make_node("alice")
+    looking = await new_tree(alice)
+    commands = (
+        ("rev-list", "--all", "--quiet"),
+        ("worktree", "list", "--porcelain"),
+        ("worktree", "prune"),
+        ("fsck", "--connectivity-only"),
+        ("branch", "--list"),
+    )
+
+    async def look() -> None:
+        for _ in range(4):
+            for command in commands:
+                await git.run(looking.path, *command)
+
+    async def make_and_remove() -> None:
+        for _ in range(3):
+            tree = await new_tree(alice)
+            assert await tree.commits_ahead() == 0
+            assert plain(tree.path, "status", "--porcelain", "--branch") == f"## {tree.branch}"
+            await tree.remove()
+
+    await asyncio.gather(*(look() for _ in range(4)), *(make_and_remove() for _ in range(4)))
 
 
 @pytest.mark.promise("A9")
