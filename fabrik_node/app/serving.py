@@ -316,7 +316,11 @@ class _Running:
         recovered = self._tasks.create_task(self._recover(), name="recover")
         agent = self._tasks.create_task(self._agent(recovered), name="agent") if self.config.agent.command else None
         first = await self._stop.get()
-        _log.info("%s: stopping%s", first.name, f", running work may take {self.options.drain_s:g} s" if agent is not None and first is signal.SIGTERM else "")
+        _log.info(
+            "%s: stopping%s",
+            first.name,
+            f", running work may take {self.options.drain_s:g} s" if self.loop is not None and self.loop.runs and first is signal.SIGTERM else "",
+        )
         for guard in (*guards, recovered):
             guard.cancel()
         if agent is not None:

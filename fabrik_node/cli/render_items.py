@@ -75,7 +75,7 @@ def item(screen: Screen, data: Data) -> None:
             ("labels", ", ".join(entry.get("labels") or [])),
             ("depends on", ", ".join(entry.get("depends_on") or [])),
             ("created", f"{entry['created_at']} ({age(entry.get('age_s'))} ago)"),
-            ("outcome", value(entry["outcome"]) if entry.get("outcome") else ""),
+            ("outcome", _outcome(entry["outcome"]) if entry.get("outcome") else ""),
         ]
     )
     if entry.get("body"):
@@ -85,6 +85,13 @@ def item(screen: Screen, data: Data) -> None:
         screen.line()
         run_table(screen, data["runs"], at_least=FILTERED_ID_CHARS, with_item=False)
     footer(screen, data)
+
+
+def _outcome(said: Data) -> str:
+    """How the last run ended, in one line; what an outcome of another version says, as it is."""
+    if not isinstance(said.get("result"), str) or not isinstance(said.get("reason"), str):
+        return value(said)
+    return f"{said['result']}: {said['reason']}" + (f" (run {said['run']})" if said.get("run") else "")
 
 
 def _stage_field(name: str, content: object) -> tuple[str, object]:

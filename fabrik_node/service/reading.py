@@ -119,6 +119,7 @@ class Reader:
             now=self._clock.now(),
             wall_ms=self._clock.wall_ms(),
             alive=lambda row: None if row.process is None else is_alive(row.process),
+            is_heard=self._connected() > 0 or not self._peers(),
         )
 
     def name_of(self, key: bytes) -> str:
@@ -128,9 +129,14 @@ class Reader:
     def stamp(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Say what an answer rests on."""
         as_of = self._clock.wall_ms() if self._as_of_ms is None else self._as_of_ms
-        connected = sum(1 for peer in self._peers() if peer.state in ("connected", "syncing", "behind"))
         names = self.board.names()
-        return {"as_of": iso(as_of), "source": self._source, "node": names.get(self._own) or show_key(self._own)[:8], "peers_connected": connected, **data}
+        return {
+            "as_of": iso(as_of),
+            "source": self._source,
+            "node": names.get(self._own) or show_key(self._own)[:8],
+            "peers_connected": self._connected(),
+            **data,
+        }
 
     # ---- operations -----------------------------------------------------------------------------
 
@@ -176,7 +182,7 @@ class Reader:
         """One item and its runs."""
         view = self.must_item(_text(args, "id"))
         views = self.views()
-        runs = [views.run(row, claim_wins=self._wins(row), title=view.title) for row in await self.runs() if row.item == view.id]
+        runs = [views.run(row, claim=self.board.claim(row.item), title=view.title) for row in await self.runs() if row.item == view.id]
         return self.stamp({"item": views.item(view), "runs": runs})
 
     async def items_history(self, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,7 +283,9 @@ class Reader:
         item = self.find_item(args["item"]) if args.get("item") else None
         views = self.views()
         titles = {view.id: view.title for view in self.board.items()}
-        shown = [views.run(row, claim_wins=self._wins(row), title=titles.get(row.item, "")) for row in await self.runs() if item is None or row.item == item]
+        shown = [
+            views.run(row, claim=self.board.claim(row.item), title=titles.get(row.item, "")) for row in await self.runs() if item is None or row.item == item
+        ]
         node, state = args.get("node"), args.get("state")
         chosen = [run for run in shown if (not node or run["node_name"] == node or run["node"].startswith(node)) and (not state or run["state"] == state)]
         return self.stamp({"runs": _limited(chosen, args), "total": len(chosen)})
@@ -286,13 +294,12 @@ class Reader:
         """One run."""
         row = await self.find_run(_text(args, "id"))
         view = self.board.item(row.item)
-        return self.stamp({"run": self.views().run(row, claim_wins=self._wins(row), title="" if view is None else view.title)})
+        return self.stamp({"run": self.views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)})
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _wins(self, row: RunRow) -> bool | None:
-        claim = self.board.claim(row.item)
-        return None if claim is None else claim.claim_id == row.claim_id
+    def _connected(self) -> int:
+        return sum(1 for peer in self._peers() if peer.state in ("connected", "syncing", "behind"))
 
     def _peer(self, peer: PeerStatus) -> dict[str, Any]:
         return {

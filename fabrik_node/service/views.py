@@ -7,7 +7,7 @@ from typing import Any
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim, ClaimState, decode_claim
-from fabrik_node.domain.leases import LeaseTable
+from fabrik_node.domain.leases import LeaseState, LeaseTable
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunSignals, RunState, judge_run
 from fabrik_node.domain.stages import stage_fields
 from fabrik_node.errors import InvalidOp
@@ -53,10 +53,18 @@ def claim_json(value: Any, name_of: Callable[[bytes], str]) -> Any:
 
 
 class Views:
-    """``leases`` None and ``own`` empty: nobody watches (a read from the store with no node running)."""
+    """``leases`` None and ``own`` empty: nobody watches (a read from the store with no node running). ``is_heard``: some peer hears us, or there is none."""
 
     def __init__(
-        self, *, own: bytes, name_of: Callable[[bytes], str], leases: LeaseTable | None, now: float, wall_ms: int, alive: Callable[[RunRow], bool | None]
+        self,
+        *,
+        own: bytes,
+        name_of: Callable[[bytes], str],
+        leases: LeaseTable | None,
+        now: float,
+        wall_ms: int,
+        alive: Callable[[RunRow], bool | None],
+        is_heard: bool = True,
     ) -> None:
         self._own = own
         self._name_of = name_of
@@ -64,6 +72,7 @@ class Views:
         self._now = now
         self._wall_ms = wall_ms
         self._alive = alive
+        self._is_heard = is_heard
 
     def item(self, view: ItemView) -> dict[str, Any]:
         """An item with its winning claim, if somebody holds it."""
@@ -106,17 +115,18 @@ class Views:
             "follows": show_id(claim.follows) if claim.follows else None,
         }
 
-    def run(self, row: RunRow, *, claim_wins: bool | None, title: str = "") -> dict[str, Any]:
-        """A run with the verdict of :func:`~fabrik_node.domain.runs.judge_run` and what it rests on."""
+    def run(self, row: RunRow, *, claim: Claim | None, title: str = "") -> dict[str, Any]:
+        """A run with the verdict of :func:`~fabrik_node.domain.runs.judge_run` and what it rests on. ``claim``: the winning one of its item."""
         own = row.node == self._own
         lease = None if self._leases is None else self._leases.get(row.claim_id)
+        wins = None if claim is None else claim.claim_id == row.claim_id
         signals = RunSignals(
             own=own,
             process_alive=self._alive(row) if own else None,
-            lease=None if self._leases is None or lease is None else self._leases.state(row.claim_id, self._leases.timing.ttl_s, self._now),
+            lease=self._run_lease(row, claim if wins else None, own=own),
             lease_age_s=None if lease is None else max(0.0, self._now - lease.seen_at),
             progress_age_s=None if lease is None else max(0.0, self._now - lease.progress_at),
-            claim_wins=claim_wins,
+            claim_wins=wins,
         )
         verdict = judge_run(row, signals)
         final = row.state in FINAL_STATES
@@ -144,6 +154,14 @@ class Views:
             "log": row.log,
             "engine": row.engine,
         }
+
+    def _run_lease(self, row: RunRow, claim: Claim | None, *, own: bool) -> LeaseState | None:
+        """By the TTL that its holder promised. On the holder's own node a renewal that reaches nobody is none."""
+        if self._leases is None or self._leases.get(row.claim_id) is None:
+            return None
+        if own and not self._is_heard:
+            return LeaseState.UNREACHABLE
+        return self._leases.state(row.claim_id, self._leases.timing.ttl_s if claim is None else claim.ttl_ms / 1000, self._now)
 
 
 def _label(claim: Claim) -> str:

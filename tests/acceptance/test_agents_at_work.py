@@ -158,6 +158,11 @@ def test_a_run_whose_heartbeat_reaches_nobody_is_alive_on_its_own_node(fleet: Fl
             return len(ages) > 1 and ages[-1] < ages[-2]
 
         host.await_true(renewed, "a renewal after the first")
+        agent.send(signal.SIGSTOP)  # for longer than the host's own TTL, which is not the one that counts
+        host.await_true(lambda: host.ask("claims", "show", item)["claim"]["lease_age_s"] > 2.8, "a silence")
+        assert host.ask("claims", "show", item)["claim"]["lease"] == "fresh"
+        assert host.ask("runs", "show", run["run_id"])["run"]["state"] == "running"
+        agent.send(signal.SIGCONT)
         host.send(signal.SIGSTOP)
         try:
             beats = int(agent.ask("status")["uptime_s"] / 0.3)
@@ -170,8 +175,9 @@ def test_a_run_whose_heartbeat_reaches_nobody_is_alive_on_its_own_node(fleet: Fl
         host.kill()
         agent.await_true(lambda: agent.ask("status")["peers"][0]["state"] != "connected", "the loss of the host")
         own = agent.ask("runs", "show", run["run_id"])["run"]
-        assert own["state"] == "running"
+        assert (own["state"], own["degraded"]) == ("running", "heartbeat lost")
         assert "is alive" in own["evidence"]
+        assert "running, seen now, heartbeat lost" in agent.run("runs", "list").stdout
         host.start("serve", "--listen", host.url.removeprefix("ws://").removesuffix("/crdt-sync"))
         gate.open()
         host.await_stage(item, "Done")
