@@ -183,7 +183,7 @@ class Node:
             self.forks += 1
             self.stream.note(
                 "log.forked",
-                {"author": show_key(fork.author), "name": self.name_of(fork.author), "epoch": fork.epoch, "seq": fork.seq, "peer": self.name_of(peer)},
+                {"author": show_key(fork.author), "name": self.name_of(fork.author), "epoch": fork.epoch, "op_seq": fork.seq, "peer": self.name_of(peer)},
             )
         logs = {(each.author, each.epoch) for each in verified}
         heads = [head for author, epoch in logs if (head := self.replica.head(author, epoch)) is not None]
