@@ -214,7 +214,7 @@ class _Running:
         )
         await self.node.load()
         self.node.describe_self = self._describe
-        self.mesh = Mesh(self.node, self.identity.record.admin, self.clock, rng, tell=self.node.tell, moved=self.node.tell_peers_moved)
+        self.mesh = Mesh(self.node, self.identity.record.admin, self.clock, rng, tell=self._tell_of_peer, moved=self.node.tell_peers_moved)
         self.node.peers = self.mesh.statuses
         self.node.connected = lambda: self.mesh.connected
         process = self.lock.owner.process
@@ -293,6 +293,11 @@ class _Running:
         for url in urls:
             if url != self._url:
                 self.mesh.dial(url)
+
+    def _tell_of_peer(self, kind: str, data: Mapping[str, Any]) -> None:
+        """The transport knows keys; people know names."""
+        key = str(data.get("key") or "")
+        self.node.tell(kind, {"name": self.node.name_of(bytes.fromhex(key)), **data} if key else data)
 
     # ---- work -----------------------------------------------------------------------------------
 

@@ -12,10 +12,13 @@ from typing import Self
 
 from acceptance.fleet import BOUND_S, FAST_LEASES, git
 
-__all__ = ["COMMIT", "LONG_LEASES", "QUICK_AGENT", "WAIT", "Gate", "merges_of", "processes_of", "signal_run"]
+__all__ = ["COMMIT", "LONG_LEASES", "QUICK_AGENT", "STEADY_LEASES", "WAIT", "Gate", "merges_of", "processes_of", "signal_run"]
 
 LONG_LEASES = FAST_LEASES.replace("ttl_s = 2.0", "ttl_s = 120.0")
 """Beats as quick as ever, but no lease ends within a test."""
+
+STEADY_LEASES = FAST_LEASES.replace("ttl_s = 2.0", "ttl_s = 4.0")
+"""For leases that are to end within a test, though a holder that shares two cores with others must not lose its own."""
 
 QUICK_AGENT = "[agent]\nbackoff_s = 0.1\nkill_grace_s = 1.0\n"
 

@@ -31,6 +31,23 @@ def test_one_command_on_a_fresh_home_takes_work_and_merges_it(fleet: Fleet) -> N
     assert listed == {"host": "admin", "one": "agent"}
 
 
+@pytest.mark.promise("F10", "F6")
+def test_the_same_command_starts_it_again_though_its_token_was_used(fleet: Fleet) -> None:
+    remote = make_remote(fleet.folder / "git")
+    host = fleet.host(config=LONG_LEASES)
+    agent = fleet.new("one", LONG_LEASES + QUICK_AGENT)
+    command = ("--rendezvous", fleet.token(host, "agent"), "--name", "one", "--remote", str(remote), "--command", COMMIT)
+    agent.start(*command)
+    host.await_stage(host.add("before"), "Done")
+    agent.kill()
+    agent.start(*command)
+    host.await_stage(host.add("after a kill"), "Done")
+    assert agent.stop() == 143
+    agent.start("--rendezvous", host.url, *command[4:])  # a member needs no token
+    host.await_stage(host.add("by address"), "Done")
+    assert [node["name"] for node in host.ask("nodes", "list")["nodes"]] == ["host", "one"]
+
+
 @pytest.mark.promise("F10", "I24")
 def test_an_interrupted_agent_gives_its_work_back_for_another(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")

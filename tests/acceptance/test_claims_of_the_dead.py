@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from acceptance.fleet import FAST_LEASES, Fleet, NodeProcess, git, make_remote
-from acceptance.gates import COMMIT, LONG_LEASES, QUICK_AGENT, WAIT, Gate, merges_of, processes_of, signal_run
+from acceptance.fleet import Fleet, NodeProcess, git, make_remote
+from acceptance.gates import COMMIT, LONG_LEASES, QUICK_AGENT, STEADY_LEASES, WAIT, Gate, merges_of, processes_of, signal_run
 
-PATIENT = FAST_LEASES.replace("lock_delay_s = 0.3", "lock_delay_s = 1.5")
+PATIENT = STEADY_LEASES.replace("lock_delay_s = 0.3", "lock_delay_s = 1.5")
 """Takes over later than the host calls a lease lost, so that all of its states can be seen."""
 
 
@@ -20,14 +20,14 @@ def address(node: NodeProcess) -> str:
 @pytest.mark.promise("F12", "C4", "B1", "I24")
 def test_a_killed_holder_is_lost_step_by_step_and_its_item_is_finished_once(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
-    host = fleet.host()
+    host = fleet.host(config=STEADY_LEASES)
     item = host.add("survives its agent")
     with Gate(tmp_path / "gate") as gate:
-        one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=FAST_LEASES + QUICK_AGENT, env=gate.env)
+        one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=STEADY_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
         two = fleet.agent(host, "two", "--remote", str(remote), "--command", COMMIT, config=PATIENT + QUICK_AGENT)
         first = host.ask("claims", "show", item)["claim"]
-        assert (first["node_name"], first["ttl_s"], first["label"]) == ("one", 2.0, "fenced")
+        assert (first["node_name"], first["ttl_s"], first["label"]) == ("one", 4.0, "fenced")
         [run] = host.ask("runs", "list")["runs"]
         assert (run["state"], run["node_name"], run["own"]) == ("running", "one", False)
         assert run["age_s"] is not None
@@ -43,7 +43,10 @@ def test_a_killed_holder_is_lost_step_by_step_and_its_item_is_finished_once(flee
                 seen.append((claim["lease"], row["state"]))
             return False
 
-        assert not taken_over()
+        alive_at = host.call("status")["uptime_s"]
+        host.await_true(lambda: taken_over() or host.call("status")["uptime_s"] > alive_at + 6.0, "longer than a dead holder is waited for")
+        assert not taken_over(), "it is renewed"
+        assert seen == [("fresh", "running")]
         one.kill()
         host.await_true(taken_over, "the takeover")
         assert seen == [("fresh", "running"), ("unreachable", "unreachable"), ("lost", "lost")]
@@ -87,16 +90,16 @@ def test_a_killed_node_that_takes_no_more_work_still_says_what_was_interrupted(f
 @pytest.mark.promise("J1", "F12")
 def test_a_sleeper_wakes_up_superseded_and_merges_nothing(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
-    host = fleet.host()
+    host = fleet.host(config=STEADY_LEASES)
     item = host.add("slept through")
     with Gate(tmp_path / "gate") as gate:
-        one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=FAST_LEASES + QUICK_AGENT, env=gate.env)
+        one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=STEADY_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
         [run] = host.ask("runs", "list")["runs"]
         signal_run(run["run_id"], signal.SIGSTOP)
         one.send(signal.SIGSTOP)
         gate.open()  # it would go on to merge at once if it were let
-        fleet.agent(host, "two", "--remote", str(remote), "--command", COMMIT, config=FAST_LEASES + QUICK_AGENT)
+        fleet.agent(host, "two", "--remote", str(remote), "--command", COMMIT, config=STEADY_LEASES + QUICK_AGENT)
         host.await_stage(item, "Done")
         merged = merges_of(remote, item)
         one.send(signal.SIGCONT)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acceptance.fleet import BOUND_S, FAST_LEASES, PROGRAM, Fleet, NodeProcess, environment, make_remote
-from acceptance.gates import COMMIT, LONG_LEASES, QUICK_AGENT, WAIT, Gate, processes_of
+from acceptance.fleet import BOUND_S, PROGRAM, Fleet, NodeProcess, environment, make_remote
+from acceptance.gates import COMMIT, LONG_LEASES, QUICK_AGENT, STEADY_LEASES, WAIT, Gate, processes_of
 
 FIELDS = {"run_id", "item", "title", "claim_id", "node", "node_name", "own", "agent", "state", "recorded_state", "evidence", "degraded", "phase"} | {
     "started_at",
@@ -66,12 +66,12 @@ def following(node: NodeProcess, run: str) -> Iterator[Follower]:
 @pytest.mark.promise("B1")
 def test_every_node_lists_the_runs_of_all_with_owner_state_and_age(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
-    host = fleet.host()
-    reader = fleet.member(host, "reader")
+    host = fleet.host(config=STEADY_LEASES)
+    reader = fleet.member(host, "reader", config=STEADY_LEASES)
     with Gate(tmp_path / "gate one") as gate_one, Gate(tmp_path / "gate two") as gate_two:
         arguments = ("--remote", str(remote), "--command", f"{WAIT}; {COMMIT}")
-        one = fleet.agent(host, "one", *arguments, "--label", "one", config=FAST_LEASES + QUICK_AGENT, env=gate_one.env)
-        two = fleet.agent(host, "two", *arguments, "--label", "two", config=FAST_LEASES + QUICK_AGENT, env=gate_two.env)
+        one = fleet.agent(host, "one", *arguments, "--label", "one", config=STEADY_LEASES + QUICK_AGENT, env=gate_one.env)
+        two = fleet.agent(host, "two", *arguments, "--label", "two", config=STEADY_LEASES + QUICK_AGENT, env=gate_two.env)
         items = {name: host.add(f"for {name}", "--label", name) for name in ("one", "two")}
         gate_one.await_waiting()
         gate_two.await_waiting()
