@@ -23,7 +23,8 @@ def test_a_killed_holder_is_lost_step_by_step_and_its_item_is_finished_once(flee
     host = fleet.host(config=STEADY_LEASES)
     item = host.add("survives its agent")
     with Gate(tmp_path / "gate") as gate:
-        one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=STEADY_LEASES + QUICK_AGENT, env=gate.env)
+        daemon = "setsid sh -c 'sleep 1000 & sleep 1000' &"
+        one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{daemon} {COMMIT}; {WAIT}", config=STEADY_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
         two = fleet.agent(host, "two", "--remote", str(remote), "--command", COMMIT, config=PATIENT + QUICK_AGENT)
         first = host.ask("claims", "show", item)["claim"]
@@ -31,7 +32,7 @@ def test_a_killed_holder_is_lost_step_by_step_and_its_item_is_finished_once(flee
         [run] = host.ask("runs", "list")["runs"]
         assert (run["state"], run["node_name"], run["own"]) == ("running", "one", False)
         assert run["age_s"] is not None
-        assert processes_of(run["run_id"])
+        one.await_true(lambda: len(processes_of(run["run_id"])) >= 5, "the shim, the shell, its daemon of two, and the one that waits")
         seen: list[tuple[str, str]] = []
 
         def taken_over() -> bool:
