@@ -84,6 +84,7 @@ class Reader:
         whole = parse_id(text)
         if whole is not None and self.replica.tombstoned(whole):
             raise NotFound(f"item {text} was deleted; its id is never used again", "fabrik-node tombstones list")
+        text = text if whole is None else show_id(whole)  # an id may be typed in capitals, or with o for 0
         found = parse_id(resolve(text, (show_id(item) for item, row in self.replica.rows(Kind.ITEM) if ItemField.TITLE in row), "item"))
         if found is None:
             raise NotFound(f"no item {text!r}", "fabrik-node items list")
@@ -164,8 +165,8 @@ class Reader:
 
     async def items_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The board. Filters: ``stage``, ``reason`` (of archived ones), ``label``, ``held``."""
-        stage = stage_type(args["stage"]) if args.get("stage") else None
-        reason = parse_reason(args["reason"]) if args.get("reason") else None
+        stage = stage_type(str(args["stage"])) if args.get("stage") else None
+        reason = parse_reason(str(args["reason"])) if args.get("reason") else None
         label, held = args.get("label"), args.get("held")
         views = self.views()
         chosen = [
@@ -280,14 +281,14 @@ class Reader:
 
     async def runs_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Runs of all hosts, newest first. Filters: ``item``, ``node`` (name or key prefix), ``state``."""
-        item = self.find_item(args["item"]) if args.get("item") else None
+        item = self.find_item(_text(args, "item")) if args.get("item") else None
         views = self.views()
         titles = {view.id: view.title for view in self.board.items()}
         shown = [
             views.run(row, claim=self.board.claim(row.item), title=titles.get(row.item, "")) for row in await self.runs() if item is None or row.item == item
         ]
         node, state = args.get("node"), args.get("state")
-        chosen = [run for run in shown if (not node or run["node_name"] == node or run["node"].startswith(node)) and (not state or run["state"] == state)]
+        chosen = [run for run in shown if (not node or run["node_name"] == node or run["node"].startswith(str(node))) and (not state or run["state"] == state)]
         return self.stamp({"runs": _limited(chosen, args), "total": len(chosen)})
 
     async def runs_show(self, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class ItemWriter:
         """A new item in Backlog."""
         now = self._node.clock.wall_ms()
         item = new_id(now)
-        writes = self._field_writes(item, args)
+        writes = [*_field_writes(item, args), *self._dependency_writes(item, args)]
         if not any(write[2] == ItemField.TITLE for write in writes):
             raise UsageError("an item needs a title", "fabrik-node items add TITLE")
         writes.append((Kind.ITEM, item, ItemField.CREATED_MS, now, None))
@@ -65,15 +65,17 @@ class ItemWriter:
     async def edit(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Change fields that no holder owns."""
         item = self._reader.must_item(_id(args)).id
-        writes = self._field_writes(item, args)
-        if not writes:
+        writes = _field_writes(item, args)
+        depends = args.get("depends_on") is not None
+        if not writes and not depends:
             raise UsageError("nothing to change", "give --title, --body, --label, --priority or --depends-on")
 
         def build() -> Sequence[Write]:
             self._must_exist(item)
-            return writes
+            return [*writes, *self._dependency_writes(item, args)]
 
-        await self._node.write(item, build)
+        # Dependencies of all items have one key: two edits that each close half a circle must see each other.
+        await self._node.write("dependencies" if depends else item, build)
         return self._shown(item)
 
     async def move(self, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,24 +172,16 @@ class ItemWriter:
         )
         return granted, f"{holder} is stopped when it hears of this, and the remote refuses its merge from now on"
 
-    def _field_writes(self, item: bytes, args: Mapping[str, Any]) -> list[Write]:
-        writes: list[Write] = []
-        for name, (number, kind) in _FIELDS.items():
-            value = args.get(name)
-            if value is None:
-                continue
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise UsageError(f"{name} must be of type {kind.__name__}", "fabrik-node items --help")
-            if name == "title" and not str(value).strip():
-                raise UsageError("an item needs a title", "fabrik-node items add TITLE")
-            writes.append((Kind.ITEM, item, number, value, None))
+    def _dependency_writes(self, item: bytes, args: Mapping[str, Any]) -> list[Write]:
         needed = args.get("depends_on")
-        if needed is not None:
-            others = [self._reader.find_item(str(text)) for text in needed]
-            if item in others or any(self._depends(other, item) for other in others):
-                raise Precondition(f"item {show_id(item)} would depend on itself", "leave that dependency out")
-            writes.append((Kind.ITEM, item, ItemField.DEPENDS_ON, others, None))
-        return writes
+        if needed is None:
+            return []
+        if not isinstance(needed, list):
+            raise UsageError("depends_on must be of type list", "fabrik-node items --help")
+        others = list(dict.fromkeys(self._reader.find_item(str(text)) for text in needed))
+        if item in others or any(self._depends(other, item) for other in others):
+            raise Precondition(f"item {show_id(item)} would depend on itself", "leave that dependency out")
+        return [(Kind.ITEM, item, ItemField.DEPENDS_ON, others, None)]
 
     def _depends(self, start: bytes, wanted: bytes) -> bool:
         waiting, seen = [start], set[bytes]()
@@ -220,6 +214,20 @@ def _id(args: Mapping[str, Any]) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError("id is missing", "fabrik-node items list")
     return value
+
+
+def _field_writes(item: bytes, args: Mapping[str, Any]) -> list[Write]:
+    writes: list[Write] = []
+    for name, (number, kind) in _FIELDS.items():
+        value = args.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{name} must be of type {kind.__name__}", "fabrik-node items --help")
+        if name == "title" and not str(value).strip():
+            raise UsageError("an item needs a title", "fabrik-node items add TITLE")
+        writes.append((Kind.ITEM, item, number, value, None))
+    return writes
 
 
 def _back_to_backlog(item: bytes, stage: Stage, ending: Claim) -> list[Write]:

@@ -152,7 +152,8 @@ async def test_a_failed_transaction_is_told_and_stops_the_node(rigs: Rigs, fault
     await sync(rig, other)
     await other.add("from elsewhere")
     await quiet(rig)
-    before, published = rig.facts(), []
+    before = rig.facts()
+    published: list[Any] = []
     rig.node.on_committed(published.append)
     rig.node.on_changes(published.append)
     faults.point = "before_commit"

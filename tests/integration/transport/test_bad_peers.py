@@ -189,7 +189,7 @@ async def test_a_bad_segment_of_a_member_changes_nothing(net: Net, kind: str) ->
     host.node.on_committed(heard.append)
     async with raw(net, url, author.key, {log: [(1, ops, segment)]}) as bad:
         await bad.until(lambda: False)
-    assert bad.end == "bad_segment" or kind == "a broken chain" and bad.end, bad.events
+    assert bad.end == "bad_segment" or (kind == "a broken chain" and bad.end), bad.events
     assert stored(host) == before
     assert (await host.node.store.stats())["segments"] == rows
     assert heard == [], "nor was anything relayed"

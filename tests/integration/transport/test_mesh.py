@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -201,12 +201,12 @@ async def test_fifty_reconnects_leave_nothing_behind(net: Net) -> None:
 
     await once()
     await eventually(lambda: not host_mesh.statuses())
-    files, before = len(os.listdir("/proc/self/fd")), tasks()
+    files, before = len(list(Path("/proc/self/fd").iterdir())), tasks()
     for _ in range(50):
         await once()
     await eventually(lambda: not host_mesh.statuses())
     await eventually(lambda: tasks() <= before + 1, "no task is left but the one that looks")
-    await eventually(lambda: len(os.listdir("/proc/self/fd")) <= files, "no descriptor is left")
+    await eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= files, "no descriptor is left")
     assert host_mesh._inbound == 0
     assert host_mesh._links == {}
 

@@ -1,0 +1,388 @@
+"""Claims as an agent makes them: with an arbiter and without, alone and against others, and what time does to them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from node_rig import BOUND_S, TIMING, FakeArbiter, NodeRig, Rigs, eventually, sync
+
+from fabrik_node.domain.claims import Claim, ClaimState
+from fabrik_node.domain.runs import RunRow, RunState
+from fabrik_node.domain.stages import Coding, Done, Merge, Qa
+from fabrik_node.errors import ClaimLost, IllegalMove, Unreachable
+from fabrik_node.ids import new_id, parse_id, show_id
+from fabrik_node.ports import ArbiterTaken, ClaimRefused
+
+TAKEOVER_S = TIMING.takeover_after_s(TIMING.ttl_s)
+
+
+async def added(rig: NodeRig, title: str = "an item", **args: Any) -> bytes:
+    item = parse_id(await rig.add(title, **args))
+    assert item is not None
+    return item
+
+
+async def claimed(rig: NodeRig, item: bytes, agent: str = "agent") -> Claim:
+    claim = await asyncio.wait_for(rig.pipeline.claim(item, agent), BOUND_S)
+    assert isinstance(claim, Claim), claim
+    return claim
+
+
+def titles(rig: NodeRig, *labels: str) -> list[str]:
+    return [view.title for view in rig.pipeline.candidates(labels)]
+
+
+# ---- candidates -----------------------------------------------------------------------------------
+
+
+async def test_candidates_come_by_priority_and_age(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    for name, priority in (("a", 0), ("b", 5), ("c", 0), ("d", -1)):
+        memory_rigs.clock.advance(1)
+        await added(rig, name, priority=priority)
+    assert titles(rig) == ["b", "a", "c", "d"]
+
+
+async def test_candidates_need_all_labels_no_hold_and_finished_dependencies(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    first = await added(rig, "first")
+    gone = await added(rig, "gone")
+    await added(rig, "labelled", labels=["gpu", "linux"])
+    await added(rig, "depends", depends_on=[show_id(first)])
+    await added(rig, "depends on what is deleted", depends_on=[show_id(gone)])
+    await rig.call("tombstone", id=show_id(gone))
+    assert titles(rig) == ["first"]
+    assert titles(rig, "gpu") == ["first"]
+    assert set(titles(rig, "gpu", "linux", "more")) == {"first", "labelled"}
+    await rig.call("items.move", id=show_id(first), to="Archived", reason="Abandoned")
+    assert titles(rig) == [], "what was given up is not done"
+    second = await added(rig, "second")
+    await added(rig, "depends too", depends_on=[show_id(second)])
+    claim = await claimed(rig, second)
+    assert titles(rig) == []
+    for stage in (Coding(), Qa(), Merge("b", 1), Done(1, bytes(20))):
+        await rig.pipeline.move(second, stage, claim)
+    assert titles(rig) == ["depends too"]
+
+
+async def test_a_failed_item_rests_longer_each_time_and_a_held_one_until_it_is_requeued(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    for pause_s in (30, 60, 120):
+        claim = await claimed(rig, item)
+        await rig.pipeline.finish(item, claim, "failed", {"result": "failed"}, charge_attempt=True)
+        assert titles(rig) == []
+        memory_rigs.clock.advance(pause_s - 1)
+        assert titles(rig) == []
+        memory_rigs.clock.advance(2)
+        assert titles(rig) == ["an item"]
+    claim = await claimed(rig, item)
+    await rig.pipeline.finish(item, claim, "failed", {"result": "failed"}, charge_attempt=True, hold="gave up")
+    memory_rigs.clock.advance(100_000)
+    assert titles(rig) == []
+    shown = (await rig.call("items.show", id=show_id(item)))["item"]
+    assert (shown["attempts"], shown["hold"]["reason"]) == (4, "gave up")
+    await rig.call("items.requeue", id=show_id(item))
+    assert titles(rig) == ["an item"]
+    assert (await rig.call("items.show", id=show_id(item)))["item"]["attempts"] == 0
+
+
+# ---- without an arbiter ----------------------------------------------------------------------------
+
+
+async def test_a_claim_settles_and_is_confirmed(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    assert (claim.state, claim.epoch, claim.receipt) == (ClaimState.CONFIRMED, 1, 0)
+    assert rig.pipeline.is_winning(item, claim.claim_id)
+    assert titles(rig) == []
+    assert isinstance(await rig.pipeline.claim(item, "other"), ClaimRefused)
+    await rig.pipeline.finish(item, claim, "done with it", {"result": "ok"}, charge_attempt=False)
+    assert not rig.pipeline.is_winning(item, claim.claim_id)
+    again = await claimed(rig, item)
+    assert (again.epoch, again.follows) == (2, claim.claim_id)
+    kinds = [event.type for event in await rig.events_until("claim.confirmed", 2)]
+    assert kinds == ["claim.confirmed"] * 2
+
+
+async def test_a_better_claim_that_arrives_while_ours_settles_ends_ours(rigs: Rigs) -> None:
+    slow = replace(TIMING, settle_s=BOUND_S)
+    async with rigs.pair(timing=slow) as (one, two):
+        item = await added(one)
+        await sync(one, two)
+        tries = {rig: asyncio.create_task(rig.pipeline.claim(item, "agent")) for rig in (one, two)}
+        await eventually(lambda: all(rig.node.board.claim(item) is not None for rig in (one, two)))
+        await sync(one, two)
+        winner = one.node.board.claim(item)
+        assert winner is not None
+        assert winner == two.node.board.claim(item)
+        loser = two if winner.node == one.node.public else one
+        assert isinstance(await asyncio.wait_for(tries[loser], BOUND_S / 2), ClaimRefused)
+        tries[one if loser is two else two].cancel()
+
+
+@pytest.mark.promise("F11")
+async def test_two_that_claim_apart_agree_and_the_loser_is_stopped_and_fenced(rigs: Rigs) -> None:
+    async with rigs.pair() as (one, two):
+        item = await added(one)
+        await sync(one, two)
+        claims = {rig: await claimed(rig, item) for rig in (one, two)}  # apart: both settle
+        told: dict[NodeRig, list[str]] = {one: [], two: []}
+        for rig, claim in claims.items():
+            rig.pipeline.on_claim_lost(claim.claim_id, told[rig].append)
+            await rig.pipeline.move(item, Coding(), claim)
+        await two.pipeline.move(item, Qa(), claims[two])
+        await sync(one, two)
+        winners = [rig for rig, claim in claims.items() if rig.pipeline.is_winning(item, claim.claim_id)]
+        assert len(winners) == 1, "exactly one continues"
+        winner = winners[0]
+        loser = two if winner is one else one
+        assert told[winner] == []
+        assert len(told[loser]) == 1
+        assert told[loser][0].startswith(f"superseded by node{0 if winner is one else 1} (agent)")
+        stage = Coding() if winner is one else Qa()
+        assert one.node.board.stage(item) == two.node.board.stage(item) == stage, "the stage is the winner's, whoever wrote last"
+        before = one.facts()[:2]
+        with pytest.raises(ClaimLost, match=f"lost to node{0 if winner is one else 1}"):
+            await loser.pipeline.move(item, Qa(), claims[loser])
+        with pytest.raises(ClaimLost):
+            await loser.pipeline.finish(item, claims[loser], "x", {}, charge_attempt=True)
+        await sync(one, two)
+        assert one.facts()[:2] == two.facts()[:2] == before
+
+
+async def test_many_nodes_that_race_have_one_winner(rigs: Rigs) -> None:
+    nodes = [await rigs.open(number) for number in range(4)]
+    items = [await added(nodes[0], f"item {number}") for number in range(6)]
+    await sync(*nodes)
+    claims = {(rig, item): await claimed(rig, item) for rig in nodes for item in items}
+    await sync(*nodes)
+    for item in items:
+        assert sum(rig.pipeline.is_winning(item, claims[rig, item].claim_id) for rig in nodes) == 1
+        assert len({rig.node.board.claim(item) for rig in nodes}) == 1
+    assert len({rig.facts()[:2] for rig in nodes}) == 1
+
+
+async def test_a_claim_without_receipt_does_not_follow_a_granted_one(memory_rigs: Rigs) -> None:
+    arbiter = FakeArbiter()
+    rig = await memory_rigs.open(arbiter=arbiter)
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    await rig.pipeline.finish(item, claim, "x", {}, charge_attempt=False)
+    await rig.stop()
+    plain = await memory_rigs.open()
+    refused = await plain.pipeline.claim(item, "agent")
+    assert isinstance(refused, ClaimRefused)
+    assert "[git] remote" in refused.reason
+
+
+# ---- with an arbiter -------------------------------------------------------------------------------
+
+
+async def test_the_arbiter_grants_to_one_of_two(rigs: Rigs) -> None:
+    arbiter = FakeArbiter()
+    async with rigs.pair(arbiter=arbiter) as (one, two):
+        item = await added(one)
+        await sync(one, two)
+        claim = await claimed(one, item)
+        assert (claim.state, claim.receipt, len(claim.oid)) == (ClaimState.CONFIRMED, 1, 20)
+        refused = await two.pipeline.claim(item, "agent")
+        assert isinstance(refused, ClaimRefused)
+        assert "nothing is known here yet" in refused.reason
+        await sync(one, two)
+        assert isinstance(await two.pipeline.claim(item, "agent"), ClaimRefused)
+        await one.pipeline.finish(item, claim, "x", {}, charge_attempt=False)
+        await sync(one, two)
+        second = await claimed(two, item)
+        assert (second.receipt, second.epoch, second.follows) == (2, 2, claim.claim_id)
+
+
+async def test_a_race_at_the_arbiter_is_lost_cleanly(memory_rigs: Rigs) -> None:
+    arbiter = FakeArbiter()
+    rig = await memory_rigs.open(arbiter=arbiter)
+    item = await added(rig)
+
+    def faster(_: object) -> None:
+        arbiter.held[show_id(item)] = ArbiterTaken(1, b"z" * 20, "somebody", "f" * 64, "held", 90_000)
+
+    arbiter.before_cas = faster
+    before = rig.facts()
+    refused = await rig.pipeline.claim(item, "agent")
+    assert isinstance(refused, ClaimRefused)
+    assert "granted it to ffffffff" in refused.reason
+    assert rig.facts() == before, "no claim was written"
+
+
+async def test_a_grant_whose_op_never_came_is_respected_for_a_lease(memory_rigs: Rigs) -> None:
+    arbiter = FakeArbiter()
+    rig = await memory_rigs.open(arbiter=arbiter)
+    item = await added(rig)
+    arbiter.held[show_id(item)] = ArbiterTaken(4, b"z" * 20, "stray", "f" * 64, "held", 90_000)
+    assert isinstance(await rig.pipeline.claim(item, "agent"), ClaimRefused)
+    memory_rigs.clock.advance(TAKEOVER_S - 1)
+    assert isinstance(await rig.pipeline.claim(item, "agent"), ClaimRefused)
+    memory_rigs.clock.advance(2)
+    assert (await claimed(rig, item)).receipt == 5
+
+
+async def test_a_merged_item_is_claimed_only_to_be_closed(memory_rigs: Rigs) -> None:
+    arbiter = FakeArbiter()
+    rig = await memory_rigs.open(arbiter=arbiter)
+    item = await added(rig)
+    arbiter.held[show_id(item)] = ArbiterTaken(1, b"z" * 20, "gone", "f" * 64, "merged", 90_000, merged=b"m" * 20)
+    claim = await claimed(rig, item)
+    assert claim.receipt == 2
+    assert arbiter.held[show_id(item)].oid == b"z" * 20, "nothing was asked of the arbiter"
+
+
+async def test_without_the_arbiter_nothing_is_claimed(memory_rigs: Rigs) -> None:
+    arbiter = FakeArbiter()
+    rig = await memory_rigs.open(arbiter=arbiter)
+    item = await added(rig)
+    arbiter.gone = Unreachable("the remote is away")
+    before = rig.facts()
+    with pytest.raises(Unreachable):
+        await rig.pipeline.claim(item, "agent")
+    assert rig.facts() == before
+
+
+# ---- working and time ------------------------------------------------------------------------------
+
+
+async def test_moves_are_checked_and_fenced(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    with pytest.raises(IllegalMove):
+        await rig.pipeline.move(item, Qa(), claim)
+    await rig.pipeline.move(item, Coding(), claim)
+    moved = await rig.call("items.move", id=show_id(item), to="Backlog")
+    assert moved["superseded"]["claim_id"] == show_id(claim.claim_id)
+    with pytest.raises(ClaimLost):
+        await rig.pipeline.move(item, Coding(), claim)
+    await rig.call("tombstone", id=show_id(item))
+    with pytest.raises(ClaimLost):
+        await rig.pipeline.move(item, Coding(), claim)
+
+
+async def test_the_holder_of_a_deleted_item_is_told(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    told: list[str] = []
+    unsubscribe = rig.pipeline.on_claim_lost(claim.claim_id, told.append)
+    await rig.call("tombstone", id=show_id(item))
+    assert told == ["its item was deleted"]
+    unsubscribe()
+    unsubscribe()
+    assert rig.pipeline._lost == {}
+
+
+@pytest.mark.promise("F12", "C1")
+async def test_a_claim_is_taken_after_its_lease_and_not_before_and_never_while_it_is_renewed(rigs: Rigs) -> None:
+    async with rigs.pair() as (holder, other):
+        item = await added(holder)
+        claim = await claimed(holder, item)
+        await sync(holder, other)
+        beats: list[float] = []
+        for _ in range(30):  # far longer than any lease
+            rigs.clock.advance(TIMING.beat_s)
+            holder.pipeline.renew(item, claim, b"r" * 16, 1)
+            holder.node.presence.publish({})
+            message = holder.node.presence.heard()[holder.node.public].message
+            assert other.node.ephemeral_in(message) is not None
+            shown = (await other.call("claims.show", item=show_id(item)))["claim"]
+            assert (shown["lease"], shown["lease_age_s"]) == ("fresh", 0.0)
+            beats.append(shown["lease_age_s"])
+            assert titles(other) == []
+        rigs.clock.advance(TIMING.ttl_s + 1)
+        assert (await other.call("claims.show", item=show_id(item)))["claim"]["lease"] == "unreachable"
+        assert isinstance(await other.pipeline.claim(item, "agent"), ClaimRefused), "not before its time"
+        rigs.clock.advance(TAKEOVER_S - TIMING.ttl_s - 2)
+        assert titles(other) == []
+        rigs.clock.advance(2)
+        assert titles(other) == ["an item"]
+        second = await claimed(other, item)
+        assert (second.epoch, second.follows) == (2, claim.claim_id)
+        lost: list[str] = []
+        holder.pipeline.on_claim_lost(claim.claim_id, lost.append)
+        await sync(holder, other)
+        assert lost == ["superseded by node1 (agent)"]
+        with pytest.raises(ClaimLost):
+            await holder.pipeline.move(item, Coding(), claim)
+
+
+@pytest.mark.promise("F12", "I13")
+async def test_wall_clocks_have_no_part_in_a_lease(rigs: Rigs) -> None:
+    async with rigs.pair() as (holder, other):
+        item = await added(holder)
+        claim = await claimed(holder, item)
+        await sync(holder, other)
+        for wall_ms in (0, 10 * 365 * 86_400_000, 2**52):
+            rigs.clock.wall = wall_ms
+            assert titles(other) == []
+            holder.pipeline.renew(item, claim, b"", 1)
+            holder.node.presence.publish({})
+            assert other.node.ephemeral_in(holder.node.presence.heard()[holder.node.public].message) is not None
+        rigs.clock.seconds += TAKEOVER_S + 1
+        rigs.clock.wall = 0
+        assert titles(other) == ["an item"]
+
+
+async def test_a_restarted_observer_begins_to_count_anew(rigs: Rigs) -> None:
+    async with rigs.pair() as (holder, other):
+        item = await added(holder)
+        await claimed(holder, item)
+        await sync(holder, other)
+        rigs.clock.advance(TAKEOVER_S + 1)
+        assert titles(other) == ["an item"]
+        await other.stop()
+        await other.node.store.close()
+        again = await rigs.open(1)
+        assert titles(again) == [], "it has not yet watched for a lease's time"
+        rigs.clock.advance(TAKEOVER_S + 1)
+        assert titles(again) == ["an item"]
+
+
+async def test_a_renewal_says_whether_there_is_anybody_to_hear_it(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    assert await asyncio.to_thread(rig.pipeline.renew, item, claim, b"", 1), "it dials nobody: it need not reach anybody"
+    rig.dials = True
+    assert not await asyncio.to_thread(rig.pipeline.renew, item, claim, b"", 2)
+    rig.node.connected = lambda: 1
+    assert await asyncio.to_thread(rig.pipeline.renew, item, claim, b"", 3)
+
+
+async def test_runs_are_stored_here_and_summed_up_for_others(rigs: Rigs) -> None:
+    async with rigs.pair() as (one, two):
+        item = await added(one)
+        claim = await claimed(one, item)
+        row = RunRow(new_id(1), item, claim.claim_id, one.node.public, "agent", RunState.RUNNING, "coding", 1_700_000_000_000)
+        await one.pipeline.put_run(row)
+        ops = one.node.replica.ops
+        await one.pipeline.put_run(replace(row, log="/local/log", worktree="/local/tree"))
+        assert one.node.replica.ops == ops, "what only matters here is no op"
+        await one.pipeline.put_run(replace(row, state=RunState.COMPLETED, ended_ms=1_700_000_001_000, exit_code=0))
+        await sync(one, two)
+        run = (await two.call("runs.list"))["runs"][0]
+        assert (run["recorded_state"], run["own"], run["exit_code"], run["log"], run["node_name"]) == ("completed", False, 0, "", "node0")
+
+
+async def test_it_waits_for_company_only_when_it_has_somebody_to_call(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    await asyncio.wait_for(rig.pipeline.wait_connected(), BOUND_S)
+    rig.dials = True
+    waiting = asyncio.create_task(rig.pipeline.wait_connected())
+    rig.node.tell_peers_moved()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    rig.dials = False
+    rig.node.tell_peers_moved()
+    await asyncio.wait_for(waiting, BOUND_S)
