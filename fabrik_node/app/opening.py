@@ -9,8 +9,9 @@ from pathlib import Path
 
 from fabrik_node._core import Genesis, Replica, SigningKey, genesis_encode, mesh_id
 from fabrik_node.clock import Clock
+from fabrik_node.config import NAME_BYTES_MAX
 from fabrik_node.domain.schema import Kind, NodeField
-from fabrik_node.errors import BadGenesis, Conflict, ForeignStore, InvalidOp, NotInitialised
+from fabrik_node.errors import BadGenesis, Conflict, ForeignStore, InvalidOp, NotInitialised, UsageError
 from fabrik_node.ids import show_key
 from fabrik_node.node.identity import create_key, load_key
 from fabrik_node.paths import HomePaths, private_folder
@@ -57,6 +58,9 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
     if final.exists():
         known = load_mesh(paths)
         raise Conflict(f"{paths.home} is already node {show_key(known.key.public)[:8]} of mesh {known.record.name!r}", "fabrik-node status")
+    for what, text in (("node", name), ("mesh", mesh_name)):
+        if len(text.encode()) > NAME_BYTES_MAX:
+            raise UsageError(f"the {what}'s name is longer than {NAME_BYTES_MAX} bytes", f"--{'name' if what == 'node' else 'mesh'} NAME")
     paths.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_folder(paths.identity)
     key = create_key(paths.identity_key)

@@ -108,7 +108,8 @@ async def _join(home: Path, token: str, name: str) -> dict[str, Any]:
         if node.is_admitted(node.public) and not running.fresh:
             raise Conflict(f"{home} is a member of mesh {running.identity.record.name!r} already", "fabrik-node serve")
         try:
-            end = await asyncio.wait_for(running.mesh.first_sync(_entry_url(entry)), _JOIN_S)
+            async with asyncio.timeout(_JOIN_S):
+                end = await running.mesh.first_sync(_entry_url(entry))
         except TimeoutError:
             raise Unreachable(f"{_entry_url(entry)} did not answer within {_JOIN_S:.0f} s", "start the node that issued the token: fabrik-node serve") from None
         if end is not None:

@@ -278,7 +278,8 @@ class Node:
             self.leases.keep(held)
             self.presence.publish(self.describe_self())
             try:
-                await asyncio.wait_for(self._beat.wait(), self.timing.beat_s)
+                async with asyncio.timeout(self.timing.beat_s):
+                    await self._beat.wait()
             except TimeoutError:
                 continue
 

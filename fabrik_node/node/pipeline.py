@@ -103,7 +103,8 @@ class NodePipeline:
         unsubscribe = self.on_claim_lost(wanted.claim_id, lambda _: lost.set())
         try:
             self.renew(view.id, wanted, b"", 0)
-            await asyncio.wait_for(lost.wait(), self._node.timing.settle_s)
+            async with asyncio.timeout(self._node.timing.settle_s):
+                await lost.wait()
         except TimeoutError:
             confirmed = wanted.confirmed()
             if await self._state_claim(view.id, confirmed):

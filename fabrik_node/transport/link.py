@@ -237,8 +237,8 @@ class Link:
         return True
 
     async def _close_socket(self) -> None:
-        closing: Awaitable[None] = self._socket.close()
         try:
-            await asyncio.wait_for(closing, _FLUSH_S)
+            async with asyncio.timeout(_FLUSH_S):  # not wait_for: before Python 3.12 it can swallow a cancellation
+                await self._socket.close()
         except (TimeoutError, ConnectionClosed, OSError):
             self._socket.transport.abort()

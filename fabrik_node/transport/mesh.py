@@ -123,7 +123,10 @@ class Mesh:
                 logger=_log,
             )
         except OSError as error:
-            raise PortInUse(f"can not listen on {address.host}:{address.port}: {os.strerror(error.errno) if error.errno else error}", "--listen 127.0.0.1:0 takes a free port") from error
+            raise PortInUse(
+                f"can not listen on {address.host}:{address.port}: {os.strerror(error.errno) if error.errno else error}",
+                "--listen 127.0.0.1:0 takes a free port",
+            ) from error
         return address.url(next(iter(self._server.sockets)).getsockname()[1])
 
     def dial(self, url: str, key: bytes = b"", invitation: tuple[bytes, bytes] | None = None) -> None:
@@ -238,7 +241,8 @@ class Mesh:
                 await self._until_gone(dial)
                 continue
             try:
-                await asyncio.wait_for(dial.again.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await dial.again.wait()
             except TimeoutError:
                 continue
             dial.backoff.reset()

@@ -81,7 +81,9 @@ def test_a_restart_is_the_same_state_and_its_next_write_wins_everywhere(fleet: F
     host.kill()
     host.start("serve", "--listen", host.url.removeprefix("ws://").removesuffix("/crdt-sync"))
     after = host.ask("status")
-    assert [after[key] for key in ("state_digest", "frontier_digest", "lamport", "epoch")] == [before[key] for key in ("state_digest", "frontier_digest", "lamport", "epoch")]
+    assert [after[key] for key in ("state_digest", "frontier_digest", "lamport", "epoch")] == [
+        before[key] for key in ("state_digest", "frontier_digest", "lamport", "epoch")
+    ]
     host.ask("items", "edit", item, "--title", "after the crash")
     fleet.await_equal([host, one])
     assert one.ask("items", "show", item)["item"]["title"] == "after the crash"
@@ -161,7 +163,7 @@ def test_ten_processes_add_at_once_twenty_times(fleet: Fleet) -> None:
     host = fleet.host()
     for round_ in range(20):
         with ThreadPoolExecutor(10) as pool:
-            made = list(pool.map(lambda number, at=round_: host.add(f"{at}.{number}"), range(10)))  # type: ignore[misc]  # a default argument
+            made = list(pool.map(lambda number, at=round_: host.add(f"{at}.{number}"), range(10)))
         assert len(set(made)) == 10
     titles = [entry["title"] for entry in host.ask("items", "list")["items"]]
     assert sorted(titles) == sorted(f"{round_}.{number}" for round_ in range(20) for number in range(10))
