@@ -17,6 +17,7 @@ from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.errors import BadConfig
 
 __all__ = [
+    "NAME_BYTES_MAX",
     "AgentConfig",
     "Config",
     "EventsConfig",
@@ -30,6 +31,14 @@ __all__ = [
     "no_color",
     "user_paths",
 ]
+
+
+NAME_BYTES_MAX = 64
+"""Of a node's, an agent's and a mesh's name: what the registers take."""
+
+
+_SECONDS_MAX = 30 * 86_400.0
+"""No wait is longer: TOML also has ``inf`` and ``nan``, with which a lease would never end."""
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -57,6 +66,9 @@ class LeaseConfig(_Table, frozen=True):
 
     def timing(self) -> LeaseTiming:
         """The same as the domain's type. Raises :class:`BadConfig` when the numbers do not fit together."""
+        seconds = (self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s)
+        if not all(value <= _SECONDS_MAX for value in seconds):  # nan compares as False
+            raise BadConfig("[lease]: each setting is a number of seconds, at most 30 days", "mend [lease] in config.toml")
         if min(self.beat_s, self.ttl_s) <= 0 or min(self.grace_s, self.lock_delay_s, self.settle_s) < 0:
             raise BadConfig("[lease]: beat_s and ttl_s must be above 0, the others not below", "mend [lease] in config.toml")
         if self.beat_s * 2 > self.ttl_s * 0.8:
@@ -147,15 +159,18 @@ def check_config(config: Config, where: str) -> Config:
         config.lease.timing()
     except BadConfig as error:
         raise BadConfig(f"{where}: {error}", error.hint) from error
+    if len(config.node.name.encode()) > NAME_BYTES_MAX:
+        raise BadConfig(f"{where}: [node]: name is longer than {NAME_BYTES_MAX} bytes", "--name NAME, or name in [node] of config.toml")
     agent = config.agent
     wrong = [
         f"{name} must be {rule}"
         for name, rule, ok in (
+            ("name", "1 to 64 bytes", 1 <= len(agent.name.encode()) <= NAME_BYTES_MAX),
             ("slots", "1 to 64", 1 <= agent.slots <= 64),
-            ("timeout_s", "above 0", agent.timeout_s > 0),
+            ("timeout_s", "above 0 and at most 30 days", 0 < agent.timeout_s <= _SECONDS_MAX),
             ("max_attempts", "at least 1", agent.max_attempts >= 1),
-            ("backoff_s", "0 or more", agent.backoff_s >= 0),
-            ("kill_grace_s", "0 or more", agent.kill_grace_s >= 0),
+            ("backoff_s", "0 or more and at most 30 days", 0 <= agent.backoff_s <= _SECONDS_MAX),
+            ("kill_grace_s", "0 or more and at most 30 days", 0 <= agent.kill_grace_s <= _SECONDS_MAX),
             ("log_bytes_max", "at least 4096", agent.log_bytes_max >= 4096),
         )
         if not ok

@@ -10,6 +10,7 @@ import binascii
 from dataclasses import dataclass
 
 from fabrik_node._core import Genesis, cbor_decode, cbor_encode
+from fabrik_node.domain.schema import Role
 from fabrik_node.errors import BadToken, InvalidOp
 
 __all__ = ["JoinToken"]
@@ -51,8 +52,10 @@ class JoinToken:
             if _checksum(raw) != check:
                 raise ValueError("checksum")
             version, genesis, issuer, url, token_id, secret, role = cbor_decode(raw)
-            if version != 1 or not isinstance(url, str) or len(issuer) != 32 or len(token_id) != 16 or len(secret) != 32:
+            sized = ((issuer, 32), (token_id, 16), (secret, 32))
+            if version != 1 or not isinstance(url, str) or not all(isinstance(part, bytes) and len(part) == size for part, size in sized):
                 raise ValueError("fields")
+            Role(role)
             Genesis.decode(genesis)
         except (ValueError, TypeError, binascii.Error, InvalidOp):
             raise BadToken("the join token is cut off or damaged", "paste the whole line that fabrik-node invite printed") from None

@@ -1,0 +1,129 @@
+"""Settings: read from one file, unknown keys refused, numbers that can not work refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fabrik_node.config import Config, child_environment, home_path, load_config, no_color
+from fabrik_node.errors import BadConfig
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_no_file_means_the_defaults(tmp_path: Path) -> None:
+    assert load_config(tmp_path / "none.toml") == Config()
+    assert load_config(written(tmp_path, "")) == Config()
+
+
+def test_every_setting_is_read(tmp_path: Path) -> None:
+    text = """
+[node]
+name = "n"
+listen = "127.0.0.1:1"
+peers = ["ws://127.0.0.1:2"]
+[lease]
+beat_s = 1
+ttl_s = 9
+grace_s = 0
+lock_delay_s = 0
+settle_s = 0.5
+[git]
+remote = "r"
+base = "b"
+[agent]
+command = ["a", "b"]
+qa = "make test"
+slots = 3
+labels = ["l"]
+timeout_s = 5
+keep_worktrees = "always"
+[events]
+rotate_bytes = 100000
+"""
+    config = load_config(written(tmp_path, text))
+    assert (config.node.name, config.node.peers, config.git.base) == ("n", ["ws://127.0.0.1:2"], "b")
+    assert (config.agent.command, config.agent.qa, config.agent.slots) == (["a", "b"], "make test", 3)
+    timing = config.lease.timing()
+    assert (timing.beat_s, timing.ttl_s, timing.settle_s, timing.takeover_after_s(9)) == (1, 9, 0.5, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[agent]\ncomand = 'x'", "comand"),
+        ("[agnet]\n", "agnet"),
+        ("[agent]\nslots = 'two'", "slots"),
+        ("[agent]\nslots = 0", "slots"),
+        ("[agent]\nslots = 65", "slots"),
+        ("[agent]\ntimeout_s = 0", "timeout_s"),
+        ("[agent]\nmax_attempts = 0", "max_attempts"),
+        ("[agent]\nbackoff_s = -1", "backoff_s"),
+        ("[agent]\nkill_grace_s = -1", "kill_grace_s"),
+        ("[agent]\nlog_bytes_max = 1", "log_bytes_max"),
+        ("[agent]\nkeep_worktrees = 'sometimes'", "keep_worktrees"),
+        ("[lease]\nttl_s = 10", "ttl_s"),
+        ("[lease]\nbeat_s = 0", "beat_s"),
+        ("[lease]\ngrace_s = -1", "lease"),
+        ("[node\n", "config.toml"),
+        ("a = \x00", "config.toml"),
+    ],
+)
+def test_what_can_not_work_is_named(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(BadConfig, match=named) as raised:
+        load_config(written(tmp_path, text))
+    assert raised.value.hint
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "key", ["lease.beat_s", "lease.ttl_s", "lease.grace_s", "lease.lock_delay_s", "lease.settle_s", "agent.timeout_s", "agent.backoff_s", "agent.kill_grace_s"]
+)
+def test_numbers_without_end_are_refused(tmp_path: Path, key: str, number: str) -> None:
+    """TOML has nan and inf: a lease of either would never end, or end at once."""
+    table, name = key.split(".")
+    with pytest.raises(BadConfig):
+        load_config(written(tmp_path, f"[{table}]\n{name} = {number}\n"))
+
+
+def test_a_file_that_is_no_text_or_a_folder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadConfig, match=r"config\.toml"):
+        load_config(path)
+    with pytest.raises(BadConfig):
+        load_config(tmp_path)
+
+
+def test_the_home_is_the_flag_then_the_variable_then_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FABRIK_HOME", str(tmp_path / "variable"))
+    assert home_path(str(tmp_path / "flag")) == tmp_path / "flag"
+    assert home_path(None) == tmp_path / "variable"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("FABRIK_HOME")
+    assert home_path(None) == tmp_path / ".fabrik-node"
+    assert home_path("~/x") == tmp_path / "x"
+    monkeypatch.chdir(tmp_path)
+    assert home_path("rel") == tmp_path / "rel"
+
+
+def test_children_get_our_environment_without_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FABRIK_HOME", "x")
+    monkeypatch.setenv("KEPT", "y")
+    found = child_environment({"MORE": "z"})
+    assert "FABRIK_HOME" not in found
+    assert (found["KEPT"], found["MORE"]) == ("y", "z")
+
+
+def test_colours_are_off_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert not no_color()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert no_color()
