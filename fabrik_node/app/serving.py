@@ -233,6 +233,7 @@ class _Running:
             heard=self.node.presence.heard,
             peers=self.mesh.statuses,
             beat_s=config.lease.beat_s,
+            names=lambda: self.node.names,
         )
         self.service = Service(
             node=self.node,

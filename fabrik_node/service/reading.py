@@ -46,6 +46,7 @@ class Reader:
         peers: Callable[[], Sequence[PeerStatus]] = tuple,
         beat_s: float = 10.0,
         as_of_ms: int | None = None,
+        names: Callable[[], Mapping[bytes, str]] | None = None,
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
@@ -59,7 +60,8 @@ class Reader:
         self._peers = peers
         self._beat_s = beat_s
         self._as_of_ms = as_of_ms
-        self._names: dict[bytes, str] = {}
+        self._current_names = self.board.names if names is None else names
+        self._names: Mapping[bytes, str] = {}
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -112,7 +114,7 @@ class Reader:
 
     def views(self) -> Views:
         """For one answer."""
-        self._names = self.board.names()
+        self._names = self._current_names()
         return Views(
             own=self._own,
             name_of=self.name_of,
@@ -130,7 +132,7 @@ class Reader:
     def stamp(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Say what an answer rests on."""
         as_of = self._clock.wall_ms() if self._as_of_ms is None else self._as_of_ms
-        names = self.board.names()
+        names = self._current_names()
         return {
             "as_of": iso(as_of),
             "source": self._source,
@@ -306,7 +308,7 @@ class Reader:
         return {
             "url": peer.url,
             "key": show_key(peer.key),
-            "name": peer.name or (self.board.names().get(peer.key, "") if peer.key else ""),
+            "name": peer.name or (self._current_names().get(peer.key, "") if peer.key else ""),
             "state": peer.state,
             "direction": peer.direction,
             "attempts": peer.attempts,
