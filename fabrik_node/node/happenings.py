@@ -67,7 +67,7 @@ def _event(kind: str, change: Change, names: Mapping[bytes, str], data: Mapping[
 
 
 def _item(group: Sequence[Change], names: Mapping[bytes, str]) -> list[Event]:
-    if all(change.new is None for change in group):
+    if all(change.new is None for change in group) and any(change.field != ItemField.HOLD for change in group):
         return []  # removed by a tombstone, which has an event of its own
     fields = {change.field: change for change in group}
     item = show_id(group[0].id)

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from fabrik_twin.op import Key, advance, log_start, op_encode
 from net_rig import Net, are_level, peer
 from node_rig import BOUND_S, NodeRig, eventually
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fabrik_node._core import verify
@@ -472,3 +474,58 @@ def test_urls_are_completed() -> None:
     assert check_url("ws://[::1]:7420/crdt-sync") == "ws://[::1]:7420/crdt-sync"
     assert parse_listen("[::1]:0").host == "::1"
     assert parse_listen("localhost:7").port == 7
+
+
+class Patient(Random):
+    """Every pause is as long as it may be, and more."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return 1_000.0
+
+
+@asynccontextmanager
+async def door(net: Net, code: str) -> AsyncIterator[tuple[str, list[int]]]:
+    """A peer that proves itself as node 2 and then ends each connection with this code; its URL, and a list with an entry per call."""
+    calls: list[int] = []
+
+    async def accept(socket: ServerConnection) -> None:
+        calls.append(1)
+        identity: Identity = TwinIdentity(member())
+        session = Session.accept(identity=identity, mesh=net.rigs.rigs[0].node.mesh_id, replica=Holds(), now=0.0)
+        with contextlib.suppress(ConnectionClosed):
+            async for message in socket:
+                assert isinstance(message, bytes)
+                session.receive_frame(message, 0.0)
+                if session.peer_key is not None and session.state is not State.CLOSED:
+                    session.close(code, "over")
+                while (frame := session.poll_frame()) is not None:
+                    await socket.send(frame)
+                if session.state is State.CLOSED:
+                    return
+
+    async with serve(accept, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/crdt-sync", calls
+
+
+async def test_a_peer_that_always_sees_a_duplicate_is_not_hammered(net: Net) -> None:
+    """Its half-dead connection to us may stay for half a minute; ours is not there to be waited for."""
+    _, mesh = await net.up(0)
+    mesh._rng = Patient()
+    async with door(net, "duplicate_connection") as (url, calls):
+        mesh.dial(url)
+        await eventually(lambda: calls != [] and peer(mesh).state == "waiting")
+        await asyncio.sleep(0.1)
+        assert len(calls) == 1, "the pause is kept"
+        assert "duplicate" in peer(mesh).detail
+
+
+async def test_a_peer_that_closes_again_and_again_is_dialled_with_pauses_and_told_of_once(net: Net) -> None:
+    host, mesh = await net.up(0)
+    async with door(net, "revoked") as (url, calls):
+        mesh.dial(url)
+        await eventually(lambda: len(calls) >= 5)
+        assert peer(mesh).attempts >= 4
+        assert "revoked" in peer(mesh).detail
+        await host.add("a marker")
+        await host.events_until("item.added")
+        assert len(await host.events("peer.refused")) <= 1

@@ -1,0 +1,99 @@
+"""From changes of registers to the events that people read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fabrik_node._core import Change
+from fabrik_node.domain.claims import Claim, ClaimState, encode_claim
+from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.ids import show_id
+from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
+
+ME, YOU, ITEM = b"\x01" * 32, b"\x02" * 32, b"\x09" * 16
+NAMES = {ME: "me"}
+
+
+@dataclass(frozen=True)
+class Fake:
+    """What the core says of one register."""
+
+    kind: int
+    id: bytes
+    field: int
+    old: Any
+    new: Any
+    author: bytes = ME
+    wall_ms: int = 5
+    digest: bytes = b"\xdd" * 32
+
+
+def told(*changes: Fake) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (event.type, {key: value for key, value in event.data.items() if key not in ("by", "op")}) for event in happenings(cast("list[Change]", changes), NAMES)
+    ]
+
+
+def item(field: ItemField, old: Any, new: Any, author: bytes = ME) -> Fake:
+    return Fake(Kind.ITEM, ITEM, field, old, new, author)
+
+
+def claim(number: int, state: ClaimState, node: bytes = ME, reason: str = "") -> dict[int, Any]:
+    return encode_claim(Claim(bytes([number]) * 16, number, 0, state, node, "agent", 1000, "i", reason))
+
+
+def taken(old: Any, new: Any) -> list[str]:
+    return [kind for kind, _ in told(Fake(Kind.CLAIM, ITEM, 1, old, new))]
+
+
+def test_an_added_item_is_one_event_and_its_first_stage_none() -> None:
+    assert told(item(ItemField.TITLE, None, "t"), item(ItemField.BODY, None, "b"), item(ItemField.STAGE, None, [0])) == [
+        ("item.added", {"item": show_id(ITEM), "title": "t"})
+    ]
+
+
+def test_moves_edits_and_holds() -> None:
+    assert told(item(ItemField.STAGE, [2], [3, "branch", 1])) == [
+        ("item.moved", {"item": show_id(ITEM), "from": "Qa", "to": "Merge", "feature_branch": "branch", "commits_ahead": 1})
+    ]
+    assert told(item(ItemField.TITLE, "a", "b"), item(ItemField.LABELS, [], ["x"])) == [("item.edited", {"item": show_id(ITEM), "fields": ["title", "labels"]})]
+    assert told(item(ItemField.HOLD, None, {"reason": "why"})) == [("item.held", {"item": show_id(ITEM), "reason": "why"})]
+    assert told(item(ItemField.HOLD, {"reason": "why"}, None)) == [("item.requeued", {"item": show_id(ITEM)})]
+    assert told(item(ItemField.HOLD, None, None)) == []
+
+
+def test_a_deleted_item_is_one_event() -> None:
+    gone = [item(ItemField.TITLE, "t", None), item(ItemField.STAGE, [1], None), Fake(Kind.CLAIM, ITEM, 1, claim(1, ClaimState.CONFIRMED), None)]
+    assert told(*gone, Fake(Kind.TOMBSTONE, ITEM, 1, None, {})) == [("item.deleted", {"item": show_id(ITEM)})]
+    assert told(Fake(Kind.TOMBSTONE, ITEM, 1, {}, {"reason": "an earlier delete came late"})) == []
+
+
+def test_the_life_of_claims() -> None:
+    tentative, confirmed, released = (claim(1, state) for state in ClaimState)
+    assert taken(None, tentative) == ["claim.taken"]
+    assert taken(None, confirmed) == ["claim.taken", "claim.confirmed"]
+    assert taken(tentative, confirmed) == ["claim.confirmed"]
+    assert taken(confirmed, released) == ["claim.released"]
+    assert taken(released, released) == []
+    assert taken(confirmed, claim(2, ClaimState.TENTATIVE)) == ["claim.superseded", "claim.taken"]
+    assert taken(released, claim(2, ClaimState.CONFIRMED)) == ["claim.taken", "claim.confirmed"]
+    assert taken(confirmed, claim(2, ClaimState.RELEASED)) == ["claim.superseded", "claim.released"]
+
+
+def test_who_did_it_is_a_name_or_the_start_of_a_key() -> None:
+    events = happenings(cast("list[Change]", [item(ItemField.TITLE, None, "t"), Fake(Kind.TOMBSTONE, b"\x08" * 16, 1, None, {}, YOU)]), NAMES)
+    assert [event.data["by"] for event in events] == ["me", "02020202"]
+    assert events[0].data["op"] == "dd" * 32
+    assert events[0].wall_ms == 5
+
+
+def test_a_first_sync_is_one_event() -> None:
+    many = [Fake(Kind.ITEM, number.to_bytes(16, "big"), ItemField.TITLE, None, "t", wall_ms=number) for number in range(EVENTS_PER_BATCH_MAX + 1)]
+    assert told(*many) == [("sync.bulk", {"registers": len(many)})]
+    assert len(told(*many[1:])) == EVENTS_PER_BATCH_MAX
+    assert told() == []
+
+
+def test_kinds_of_a_newer_version_are_left_out() -> None:
+    assert told(Fake(77, b"x", 1, None, {1: b"y"}), Fake(Kind.NODE, ME, 9, None, "x")) == []
