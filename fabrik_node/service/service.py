@@ -10,12 +10,13 @@ from typing import Any, Protocol
 from fabrik_node import __version__
 from fabrik_node.domain.schema import Role
 from fabrik_node.domain.token import JoinToken
-from fabrik_node.errors import AuthError, Precondition, UsageError
+from fabrik_node.errors import AuthError, InvalidOp, Precondition, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.ports import Arbiter, Invite
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.writing import ItemWriter
+from fabrik_node.transport.address import check_url
 
 __all__ = ["AgentView", "Service"]
 
@@ -69,7 +70,12 @@ class Service:
         operation = self._operations.get(op)
         if operation is None:
             raise UsageError(f"this node knows no operation {op!r}", "fabrik-node version")
-        return await operation(args)
+        try:
+            return await operation(args)
+        except InvalidOp as error:
+            if op in self._writer.operations:
+                raise UsageError(f"this can not be written: {error}", "shorten it, or leave it out") from error
+            raise
 
     def stream(self, op: str, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Answers one after the other. Raises UsageError for an unknown stream."""
@@ -109,9 +115,9 @@ class Service:
         """A one-time token for a new machine. Only the mesh's admin may issue one, and only it can redeem it."""
         if self._node.public != self._node.replica.admin:
             raise AuthError("only the mesh's admin can invite, and this node is not it", "run fabrik-node invite on the node that made the mesh")
-        url = str(args.get("url") or self._listen_url())
-        if not url:
+        if not (args.get("url") or self._listen_url()):
             raise Precondition("this node does not listen, so nobody could join through it", "fabrik-node serve --listen 127.0.0.1:PORT")
+        url = check_url(str(args.get("url") or self._listen_url()))
         role = _role(str(args.get("role") or "agent"))
         ttl_s = args.get("ttl_s", 3600)
         if not isinstance(ttl_s, int | float) or not 0 < ttl_s <= _TTL_S_MAX:

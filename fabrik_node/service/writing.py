@@ -14,19 +14,26 @@ from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import claim_write, stage_write
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent
+from fabrik_node.service.bounds import (
+    BODY_BYTES_MAX,
+    BRANCH_BYTES_MAX,
+    COMMITS_MAX,
+    DEPENDENCIES_MAX,
+    INT64_MAX,
+    LABEL_BYTES_MAX,
+    LABELS_MAX,
+    REASON_BYTES_MAX,
+    TITLE_BYTES_MAX,
+    check_count,
+    check_number,
+    check_text,
+)
 from fabrik_node.service.reading import Reader
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
 
 __all__ = ["ItemWriter"]
-
-_FIELDS: Mapping[str, tuple[ItemField, type]] = {
-    "title": (ItemField.TITLE, str),
-    "body": (ItemField.BODY, str),
-    "labels": (ItemField.LABELS, list),
-    "priority": (ItemField.PRIORITY, int),
-}
 
 
 class ItemWriter:
@@ -122,8 +129,8 @@ class ItemWriter:
         held = view.claim
         if held is None or not held.held:
             raise Precondition(f"item {show_id(view.id)} is not claimed", "fabrik-node claims list")
-        reason = args.get("reason") or "released by an operator"
-        ending, note = await self._override(view.id, held, str(reason))
+        reason = check_text("the reason", args.get("reason") or "released by an operator", REASON_BYTES_MAX)
+        ending, note = await self._override(view.id, held, reason)
 
         def build() -> Sequence[Write]:
             now = self._node.board.claim(view.id)
@@ -141,7 +148,7 @@ class ItemWriter:
         if whole is not None and self._node.replica.tombstoned(whole):
             raise Precondition(f"item {text} is deleted already", "fabrik-node tombstones list")
         item = self._reader.find_item(text)
-        said = {"reason": str(args["reason"])} if args.get("reason") else {}
+        said = {"reason": check_text("the reason", args["reason"], REASON_BYTES_MAX)} if args.get("reason") else {}
         await self._node.write(item, lambda: [(Kind.TOMBSTONE, item, TombstoneField.TOMBSTONE, said, None)])
         register = self._node.replica.get(Kind.TOMBSTONE, item, TombstoneField.TOMBSTONE)
         return self._reader.stamp({"id": show_id(item), "at": iso(self._node.clock.wall_ms() if register is None else register.wall_ms)})
@@ -176,9 +183,7 @@ class ItemWriter:
         needed = args.get("depends_on")
         if needed is None:
             return []
-        if not isinstance(needed, list):
-            raise UsageError("depends_on must be of type list", "fabrik-node items --help")
-        others = list(dict.fromkeys(self._reader.find_item(str(text)) for text in needed))
+        others = list(dict.fromkeys(self._reader.find_item(str(text)) for text in check_count("dependencies", needed, DEPENDENCIES_MAX)))
         if item in others or any(self._depends(other, item) for other in others):
             raise Precondition(f"item {show_id(item)} would depend on itself", "leave that dependency out")
         return [(Kind.ITEM, item, ItemField.DEPENDS_ON, others, None)]
@@ -217,17 +222,18 @@ def _id(args: Mapping[str, Any]) -> str:
 
 
 def _field_writes(item: bytes, args: Mapping[str, Any]) -> list[Write]:
-    writes: list[Write] = []
-    for name, (number, kind) in _FIELDS.items():
-        value = args.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise UsageError(f"{name} must be of type {kind.__name__}", "fabrik-node items --help")
-        if name == "title" and not str(value).strip():
+    found: dict[ItemField, Any] = {}
+    if args.get("title") is not None:
+        found[ItemField.TITLE] = check_text("the title", args["title"], TITLE_BYTES_MAX)
+        if not found[ItemField.TITLE].strip():
             raise UsageError("an item needs a title", "fabrik-node items add TITLE")
-        writes.append((Kind.ITEM, item, number, value, None))
-    return writes
+    if args.get("body") is not None:
+        found[ItemField.BODY] = check_text("the body", args["body"], BODY_BYTES_MAX)
+    if args.get("labels") is not None:
+        found[ItemField.LABELS] = [check_text("a label", label, LABEL_BYTES_MAX) for label in check_count("labels", args["labels"], LABELS_MAX)]
+    if args.get("priority") is not None:
+        found[ItemField.PRIORITY] = check_number("the priority", args["priority"], -INT64_MAX, INT64_MAX)
+    return [(Kind.ITEM, item, number, value, None) for number, value in found.items()]
 
 
 def _back_to_backlog(item: bytes, stage: Stage, ending: Claim) -> list[Write]:
@@ -248,7 +254,9 @@ def _parse_stage(args: Mapping[str, Any], now_ms: int) -> Stage:
         branch, ahead = args.get("branch"), args.get("commits_ahead")
         if not isinstance(branch, str) or not branch or not isinstance(ahead, int):
             raise UsageError("a move to Merge needs the branch and how many commits it is ahead", "--branch NAME --commits-ahead N")
-        return Merge(branch, ahead)
+        merge = Merge(check_text("the branch", branch, BRANCH_BYTES_MAX), ahead)
+        check_number("the number of commits", ahead, 1, COMMITS_MAX)
+        return merge
     if target is Done:
         text = args.get("merge_commit")
         try:

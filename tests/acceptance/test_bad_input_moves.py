@@ -148,3 +148,31 @@ def test_ids_that_name_nothing_or_too_much_change_nothing(fleet: Fleet) -> None:
     refused(host, 3, "items", "show", items[0], saying="was deleted")
     refused(host, 5, "tombstone", items[0], saying="is deleted already")
     assert host.ask("items", "show", items[1][:12])["item"]["id"] == items[1]
+
+
+@pytest.mark.promise("E27")
+def test_values_that_are_too_large_are_refused_with_their_limit(fleet: Fleet) -> None:
+    host = fleet.host()
+    item = item_in(host, "Qa")
+    refused(host, 2, "items", "add", "x" * 201, saying="the title has 201 bytes, more than the 200")
+    refused(host, 2, "items", "add", "ü" * 101, saying="the title has 202 bytes")
+    refused(host, 2, "items", "edit", item, "--body", "x" * 32_769, saying="the body has 32769 bytes")
+    refused(host, 2, "items", "edit", item, "--label", "x" * 65, saying="a label has 65 bytes")
+    refused(host, 2, "items", "edit", item, *(part for number in range(33) for part in ("--label", f"l{number}")), saying="33 labels are more than 32")
+    refused(host, 2, "items", "edit", item, "--priority", str(2**63), saying="the priority 9223372036854775808 is not within")
+    refused(host, 2, "items", "move", item, "Merge", "--branch", "b" * 256, "--commits-ahead", "1", saying="the branch has 256 bytes")
+    refused(host, 2, "items", "move", item, "Merge", "--branch", "b", "--commits-ahead", str(2**32), saying="is not within 1 and 4294967295")
+    refused(host, 2, "tombstone", item, "--reason", "x" * 1001, saying="the reason has 1001 bytes")
+    refused(host, 2, "invite", "--role", "admin", saying="nobody can be invited as admin")
+    refused(host, 2, "invite", "--ttl", "31d", saying="1 second to 30 days")
+    refused(host, 2, "invite", "--url", "http://example.org", saying="is not the address of a peer")
+    refused(host, 5, "invite", "--url", "ws://192.0.2.1:7420", saying="stays on loopback")
+    host.ask("items", "edit", item, "--title", "ü" * 100, "--priority", str(2**53 + 1))
+    shown = host.ask("items", "show", item)["item"]
+    assert (shown["title"], shown["priority"]) == ("ü" * 100, 2**53 + 1)
+    long = fleet.new("long")
+    for arguments in (("init", "--name", "n" * 65), ("init", "--mesh", "m" * 65), ("join", fleet.token(host), "--name", "n" * 65)):
+        done = long.run(*arguments)
+        assert done.returncode == 2
+        assert "longer than 64 bytes" in done.stderr
+        assert [path.name for path in long.home.iterdir()] == ["config.toml"]
