@@ -120,7 +120,8 @@ def _tell(error: Exception, session: Session) -> int:
             message, hint, status = _sentence(error.format_message()), "", error.exit_code
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
-            message, hint, status = f"{where}{error.strerror or error}", "", 1
+            in_home = str(error.filename or "").startswith(str(session.home))
+            message, hint, status = f"{where}{error.strerror or error}", "--home DIR, for a folder that can be used" if in_home else "", 1
         case _:
             message, hint, status = f"unexpected error: {type(error).__name__}: {error}", "the same command with --debug, for the traceback", 1
     lines = [f"{_PROGRAM}: {clean(message)}", *([f"  try: {clean(hint)}"] if hint else [])]

@@ -252,6 +252,19 @@ def test_without_a_node_reads_say_so_and_writes_are_refused(fleet: Fleet) -> Non
     refused(node, 3, "items", "show", "zzzzzz", saying="no item")
 
 
+def test_a_home_that_is_no_folder_is_named(fleet: Fleet) -> None:
+    node = fleet.new("node")
+    (node.home / "file").write_text("")
+    for command in (("init",), ("status",), ("items", "list"), ("items", "add", "x"), ("serve",)):
+        done = subprocess.run(
+            [PROGRAM, "--home", str(node.home / "file"), *command], env=environment(), capture_output=True, text=True, check=False, timeout=BOUND_S
+        )
+        assert done.returncode in (1, 2), command
+        cause, advice = done.stderr.splitlines()
+        assert cause.startswith(f"fabrik-node: {node.home / 'file'}")
+        assert advice.startswith("  try: --home DIR")
+
+
 @pytest.mark.promise("I24")
 def test_a_command_line_that_is_interrupted_says_nothing_and_ends_as_documented(fleet: Fleet) -> None:
     host = fleet.host(config=FAST_LEASES)
