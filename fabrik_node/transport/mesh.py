@@ -23,7 +23,7 @@ from fabrik_node.ports import PeerStatus, Replication
 from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
 from fabrik_node.transport.address import SYNC_PATH, ListenAddress
 from fabrik_node.transport.link import Link, LinkEnd
-from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Head, Hub, Join, Limits, LogId, Reason, Refused, Session, Status
+from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Head, Hub, Join, Limits, LogId, Reason, Refused, Retry, Session, Status, retry_of
 
 __all__ = ["DialEnd", "Mesh"]
 
@@ -66,6 +66,14 @@ class _Dial:
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     end: LinkEnd | None = None
+
+
+class _Connect(connect):
+    """A connection to this address and no other: a redirect would lead off loopback."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Every answer but a WebSocket is a failure."""
+        return exc
 
 
 class Mesh:
@@ -229,10 +237,11 @@ class Mesh:
                 dial.end = end
                 problem = f"{end.code}: {end.hint}" if end.hint else end.code
             is_news, dial.detail = problem != dial.detail, problem
-            if isinstance(end, Refused) and is_news:
+            refused = isinstance(end, Refused) and retry_of(end.code, refused=True) is not Retry.SOON  # a handshake that was cut off is none
+            if end is not None and refused and is_news:
                 self._tell("peer.refused", {"direction": "out", "url": dial.url, "code": end.code, "detail": end.hint, "by_peer": end.by_peer})
-            dial.state = "waiting" if delay is not None and not isinstance(end, Refused) else "refused"
-            if isinstance(end, Refused) or delay is None:
+            dial.state = "refused" if refused or delay is None else "waiting"
+            if refused or delay is None:
                 dial.ended.set()
             self._moved()
             dial.again.clear()
@@ -256,7 +265,7 @@ class Mesh:
 
     async def _dial_once(self, dial: _Dial) -> tuple[LinkEnd | None, str]:
         try:
-            socket = await connect(
+            socket = await _Connect(
                 dial.url,
                 compression=None,
                 proxy=None,

@@ -18,6 +18,7 @@ from node_rig import BOUND_S, NodeRig, eventually
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Request, Response
 
 from fabrik_node._core import verify
 from fabrik_node.domain.schema import ItemField, Kind
@@ -529,3 +530,49 @@ async def test_a_peer_that_closes_again_and_again_is_dialled_with_pauses_and_tol
         await host.add("a marker")
         await host.events_until("item.added")
         assert len(await host.events("peer.refused")) <= 1
+
+
+async def test_a_handshake_that_is_cut_off_is_no_refusal(net: Net) -> None:
+    """The one who issued the token restarts while we shake hands: a joiner goes on trying."""
+    _, mesh = await net.up(7)
+    calls: list[int] = []
+
+    async def accept(socket: ServerConnection) -> None:
+        await socket.recv()
+        calls.append(1)
+        socket.transport.abort()
+
+    async with serve(accept, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/crdt-sync"
+        mesh.dial(url, member(0).public, (b"t" * 16, b"s" * 32))
+        joining = asyncio.create_task(mesh.first_sync(url))
+        await eventually(lambda: len(calls) >= 3)
+        await eventually(lambda: peer(mesh).state == "waiting")
+        assert not joining.done()
+        joining.cancel()
+
+
+async def test_a_redirect_is_not_followed(net: Net) -> None:
+    _, mesh = await net.up(0)
+    elsewhere: list[int] = []
+
+    async def trap(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        elsewhere.append(1)
+        writer.close()
+
+    async with await asyncio.start_server(trap, "127.0.0.1", 0) as other:
+        location = f"ws://127.0.0.1:{other.sockets[0].getsockname()[1]}/crdt-sync"
+
+        def redirect(connection: ServerConnection, _request: Request) -> Response:
+            answer = connection.respond(302, "over there\n")
+            answer.headers["Location"] = location
+            return answer
+
+        async def never(_: ServerConnection) -> None:
+            raise AssertionError("every request is redirected")
+
+        async with serve(never, "127.0.0.1", 0, process_request=redirect) as server:
+            mesh.dial(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/crdt-sync")
+            await eventually(lambda: peer(mesh).attempts >= 2)
+    assert elsewhere == []
+    assert "302" in peer(mesh).detail
