@@ -46,7 +46,11 @@ async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncI
         state = (await reader.find_run(run_id)).state
         while chunk := await asyncio.to_thread(_chunk, Path(row.log), offset):
             offset += len(chunk)
-            yield {"offset": offset, "text": decoder.decode(chunk)}
+            text = decoder.decode(chunk)
+            pending, _ = decoder.getstate()  # half a character: the next reader begins with it
+            yield {"offset": offset - len(pending), "text": text}
+        if state in FINAL_STATES and (rest := decoder.decode(b"", final=True)):
+            yield {"offset": offset, "text": rest}
         if state in FINAL_STATES or not follow:
             yield {"end": True, "state": state.value}
             return

@@ -137,6 +137,7 @@ async def test_a_store_without_our_own_log_is_refused(rigs: Rigs) -> None:
         await rigs.open()
 
 
+@pytest.mark.promise("F6")
 async def test_an_invitation_is_redeemed_once_in_time_and_by_proof(memory_rigs: Rigs) -> None:
     rig = await memory_rigs.open(arbiter=FakeArbiter())
     rig.listen_url = "ws://127.0.0.1:1/crdt-sync"

@@ -142,7 +142,7 @@ async def test_two_that_dial_each_other_keep_one_connection(net: Net) -> None:
     await are_level(one, two)
 
 
-@pytest.mark.promise("F10")
+@pytest.mark.promise("F6")
 async def test_a_joiner_is_admitted_while_others_are_connected(net: Net) -> None:
     host, host_mesh, url = await net.listening(0)
     host.listen_url = url

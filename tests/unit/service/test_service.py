@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -372,7 +373,13 @@ async def test_runs_are_filtered_and_their_logs_are_followed(rigs: Rigs, tmp_pat
         assert len((await rig.call("runs.list", **args))["runs"]) == count, args
     await refused(rig, NotFound, "runs.show", id="zzzzz")
     parts = [part async for part in rig.service.stream("runs.logs", {"id": run})]
-    assert "".join(part.get("text", "") for part in parts).startswith("one\nzwei \u00fc\nlast ")
+    assert "".join(part.get("text", "") for part in parts) == "one\nzwei \u00fc\nlast \ufffd", "what was cut off shows as such"
+    assert parts[-1] == {"end": True, "state": "completed"}
+    await rig.pipeline.put_run(replace(row, state=RunState.RUNNING, ended_ms=0))
+    parts = [part async for part in rig.service.stream("runs.logs", {"id": run})]
+    log.write_bytes(text.encode() + b"!")
+    resumed = [part async for part in rig.service.stream("runs.logs", {"id": run, "offset": parts[-2]["offset"]})]
+    assert "".join(part.get("text", "") for part in [*parts, *resumed]) == text + "!", "half a character is left to the next reader"
     rest = [part async for part in rig.service.stream("runs.logs", {"id": run, "offset": 4})]
     assert "".join(part.get("text", "") for part in rest).startswith("zwei")
     with pytest.raises(UsageError):
