@@ -109,6 +109,9 @@ class NodePipeline:
             confirmed = wanted.confirmed()
             if await self._state_claim(view.id, confirmed):
                 return confirmed
+        except asyncio.CancelledError:
+            self.stop_renewing(wanted.claim_id)
+            raise
         finally:
             unsubscribe()
         self.stop_renewing(wanted.claim_id)

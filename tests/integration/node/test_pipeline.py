@@ -155,6 +155,19 @@ async def test_two_that_claim_apart_agree_and_the_loser_is_stopped_and_fenced(ri
         assert one.facts()[:2] == two.facts()[:2] == before
 
 
+async def test_a_claim_that_is_given_up_while_it_settles_is_renewed_no_more(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open(timing=replace(TIMING, settle_s=BOUND_S))
+    item = await added(rig)
+    claiming = asyncio.create_task(rig.pipeline.claim(item, "agent"))
+    await eventually(lambda: rig.node.presence._own != {})
+    claiming.cancel()
+    await asyncio.gather(claiming, return_exceptions=True)
+    assert rig.node.presence._own == {}
+    assert rig.pipeline._lost == {}
+    memory_rigs.clock.advance(TAKEOVER_S + 1)
+    assert titles(rig) == ["an item"], "and is free after its time"
+
+
 async def test_many_nodes_that_race_have_one_winner(rigs: Rigs) -> None:
     nodes = [await rigs.open(number) for number in range(4)]
     items = [await added(nodes[0], f"item {number}") for number in range(6)]
