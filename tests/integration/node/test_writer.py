@@ -299,3 +299,26 @@ async def test_a_stress_of_callers_is_equal_on_a_peer(rigs: Rigs) -> None:
     await eventually(lambda: one.node.stream.last >= 32 * (6 * 2 + 2), "all events")
     events = await one.events()
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+async def test_events_that_can_not_be_stored_stop_the_node_too(memory_rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream with holes would be worse. The op itself was durable before: it is acknowledged, and told at the next start."""
+    rig = await memory_rigs.open()
+    await rig.add("before")
+    await rig.events_until("item.added")
+
+    async def broken(*_: object) -> list[Any]:
+        raise StoreFailed("the disk is gone", "look at it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.node.store, "append_events", broken)
+        await rig.add("acknowledged")
+        assert rig.running is not None
+        with pytest.raises(ExceptionGroup) as stopped:
+            await asyncio.wait_for(rig.running, BOUND_S)
+    assert stopped.group_contains(StoreFailed)
+    with pytest.raises(StoreFailed):
+        await asyncio.wait_for(rig.add("after the end"), BOUND_S)
+    again = await memory_rigs.open()
+    found = await again.events_until("item.added", 2)
+    assert [event.data["title"] for event in found] == ["before", "acknowledged"]
