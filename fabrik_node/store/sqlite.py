@@ -248,7 +248,9 @@ def _append_events(connection: sqlite3.Connection, rows: Sequence[tuple[str, int
     sql = queries()
     newest = connection.execute(sql["last_segment"]).fetchone()
     if upto_pos > (0 if newest is None else newest[0]):
-        raise StoreFailed(f"events can not be done up to row {upto_pos}: the store ends at row {0 if newest is None else newest[0]}", "report this with the node's log")
+        raise StoreFailed(
+            f"events can not be done up to row {upto_pos}: the store ends at row {0 if newest is None else newest[0]}", "report this with the node's log"
+        )
     last = connection.execute(sql["last_event"]).fetchone()
     first = 1 if last is None else int(last[0]) + 1
     connection.executemany(sql["add_event"], [(first + index, *row) for index, row in enumerate(rows)])
