@@ -207,6 +207,10 @@ class Replication(Protocol):
         """Verify, chain, persist, merge, publish. Raises InvalidOp or BadSignature when the peer sent rubbish: nothing is stored."""
         ...
 
+    def saw_fork(self, author: bytes, epoch: int, seq: int, peer: bytes) -> None:
+        """The peer has another op than we at this place of a log. Told once per log."""
+        ...
+
     async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
         """Coalesced segments beyond ``after_seq`` and whether the log ends there."""
         ...

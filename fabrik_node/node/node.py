@@ -16,6 +16,7 @@ from fabrik_node.domain.schema import Kind, MemberField, Role
 from fabrik_node.errors import AuthError, BrokenStore, FabrikError
 from fabrik_node.ids import show_key
 from fabrik_node.node.board import Board
+from fabrik_node.node.doubt import Doubt
 from fabrik_node.node.happenings import happenings
 from fabrik_node.node.presence import Presence
 from fabrik_node.node.stream import EventSink, EventStream
@@ -48,7 +49,7 @@ class Node:
         self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self._is_holder)
         self.writer = Writer(replica, store, key, clock, self._publish)
         self.key = key
-        self.forks = 0
+        self.doubt = Doubt(key.public, self.tell, self.name_of)
         self.refused_segments = 0
         self.peers: Callable[[], Sequence[PeerStatus]] = tuple
         self.connected: Callable[[], int] = int
@@ -180,11 +181,10 @@ class Node:
             raise
         result = await self.writer.ingest(verified)
         for fork in result.forks:
-            self.forks += 1
-            self.stream.note(
-                "log.forked",
-                {"author": show_key(fork.author), "name": self.name_of(fork.author), "epoch": fork.epoch, "op_seq": fork.seq, "peer": self.name_of(peer)},
-            )
+            self.saw_fork(fork.author, fork.epoch, fork.seq, peer)
+        own = sum(each.ops for each in result.chained if each.author == self.public)
+        if own:
+            self.doubt.learned_own(own, peer)
         logs = {(each.author, each.epoch) for each in verified}
         heads = [head for author, epoch in logs if (head := self.replica.head(author, epoch)) is not None]
         return IngestReport(
@@ -195,6 +195,11 @@ class Node:
             forks=len(result.forks),
             unknown_authors=result.unknown,
         )
+
+    def saw_fork(self, author: bytes, epoch: int, seq: int, peer: bytes) -> None:
+        """See :meth:`fabrik_node.ports.Replication.saw_fork`."""
+        self.doubt.saw_fork(author, epoch, seq, peer)
+        self.writer.halted = self.doubt.own_fork
 
     async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
         """See :meth:`fabrik_node.ports.Replication.read`."""

@@ -76,6 +76,8 @@ class Writer:
         self._wake = asyncio.Event()
         self._closing = False
         self.failed: FabrikError | None = None
+        self.halted: FabrikError | None = None
+        """Why local writes are refused although the store is sound; None while they are not. Segments of peers are still taken."""
 
     async def submit(self, key: Hashable, build: Callable[[], Sequence[Write]]) -> list[Chained]:
         """One local op. ``build`` runs in the writer, on the newest state: it checks and returns the writes, or raises.
@@ -83,6 +85,8 @@ class Writer:
         Returns when the op is durable and merged. No writes: no op, an empty list.
         """
         self._check_open()
+        if self.halted is not None:
+            raise self.halted
         done: asyncio.Future[list[Chained]] = asyncio.get_running_loop().create_future()
         self._waiting.local.append(_Local(key, build, done))
         self._wake.set()

@@ -90,8 +90,13 @@ class Service:
     async def status(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The replica's figures and the process's own."""
         warnings = []
-        if self._node.forks:
-            warnings.append(f"{self._node.forks} forked log segments were refused: two nodes write with one key (fabrik-node events)")
+        doubt = self._node.doubt
+        if doubt.own_fork is not None:
+            warnings.append(f"nothing can be written here: {doubt.own_fork}; {doubt.own_fork.hint}")
+        elif doubt.forks:
+            warnings.append(f"{doubt.forks} logs have two histories, and only one of each is taken: two nodes write with one key (fabrik-node events)")
+        if doubt.learned_ops:
+            warnings.append(f"{doubt.learned_ops} ops of this node came back from its peers: its home is older than they are (restored from a backup?)")
         if self._node.refused_segments:
             warnings.append(f"{self._node.refused_segments} bad segments of peers were refused (fabrik-node events)")
         if self._node.stream.export_error is not None:

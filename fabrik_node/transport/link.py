@@ -204,6 +204,7 @@ class Link:
             case JoinRequested():
                 self._joining = event
             case ForkSeen():
+                self._node.saw_fork(event.log.author, event.log.epoch, event.theirs[0].seq, self.session.peer_key or b"")
                 self.session.refuse_log(event.log)
             case Closed() | Refused():
                 self._end = event

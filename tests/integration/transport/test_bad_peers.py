@@ -234,11 +234,11 @@ async def test_a_fork_is_refused_reported_and_does_not_stop_other_logs(net: Net)
     head = Head(7, advance(log_start(other.genesis.mesh_id, other.key.public, 9), other.bodies))
     async with raw(net, url, author.key, {log: [(6, 7, other.segment(6, 7))]}, head) as forker:
         talking = asyncio.create_task(forker.until(lambda: False))
-        await eventually(lambda: host.node.forks > 0, "the fork is seen")
+        await eventually(lambda: host.node.doubt.forks > 0, "the fork is seen")
         talking.cancel()
     told = (await host.events_until("log.forked"))[0]
     assert told.data["author"] == author.key.public.hex()
-    assert any("forked" in text for text in (await host.call("status"))["warnings"])
+    assert any("two histories" in text for text in (await host.call("status"))["warnings"])
     assert stored(host) == before
     await host.add("the host goes on")
 
