@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from pathlib import Path
 
 import psutil
@@ -98,6 +99,25 @@ async def test_a_cancelled_command_is_ended_with_its_children(tmp_path: Path) ->
     with pytest.raises(asyncio.CancelledError):
         await call
     await gone(tmp_path / "pid")
+
+
+def test_a_loop_that_ends_while_commands_are_started_does_not_hang(tmp_path: Path) -> None:
+    """The number of turns before the end comes from the seed; with asyncio's own subprocesses some of these never return."""
+
+    async def start_and_leave(seed: int) -> None:
+        git = GitRunner(os.environ)
+
+        async def forever() -> None:
+            while True:
+                await git.call(tmp_path, "version")
+
+        tasks = [asyncio.create_task(forever()) for _ in range(8)]
+        for _ in range(random.Random(seed).randint(0, 600)):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
+
+    for seed in range(20):
+        asyncio.run(start_and_leave(seed))
 
 
 async def gone(pid_file: Path) -> None:
