@@ -1,7 +1,7 @@
 """One child process, run in a thread and ended together with everything that it started.
 
-Not ``asyncio.create_subprocess_exec``: when a loop shuts down while a process is being started, CPython 3.11 to 3.13 cancels the task
-that connects its pipes and then waits for these pipes for ever, so the node would never exit.
+Not ``asyncio.create_subprocess_exec``: when a loop shuts down while a process is being started, it cancels the task that connects
+the pipes and then waits for these pipes for ever (``BaseSubprocessTransport._wait``; seen with CPython 3.11.7), so the node would never exit.
 """
 
 from __future__ import annotations

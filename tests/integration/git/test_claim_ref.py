@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from integration.git.forge import NodeFactory, Remote, fresh, no_pause
 
-from fabrik_node.errors import GitFailed, Unreachable
+from fabrik_node.errors import GitFailed, Internal, Unreachable
 from fabrik_node.git import ClaimRef, ClaimRefState
 from fabrik_node.ports import ArbiterReceipt, ArbiterTaken
 
@@ -137,3 +137,18 @@ async def test_claim_commits_carry_no_files_and_readable_trailers(make_node: Nod
         "Fabrik-Ttl-Ms: 90000",
         "Fabrik-State: held",
     ]
+
+
+@pytest.mark.promise("J1")
+async def test_an_operators_release_ends_the_claim_of_a_holder(make_node: NodeFactory) -> None:
+    alice, operator = await make_node("alice"), await make_node("operator")
+    item, claim_id = fresh(), fresh()
+    held = await alice.claim(item, claim_id)
+    freed = await operator.claim(item, fresh(), held.oid, "released")
+    assert isinstance(freed, ArbiterReceipt)
+    refused = await alice.claim(item, claim_id, held.oid, "released")
+    assert isinstance(refused, ArbiterTaken)
+    assert (refused.node, refused.state, refused.number) == ("operator", "released", 2)
+    assert isinstance(await alice.claim(item, fresh(), freed.oid), ArbiterReceipt)
+    with pytest.raises(Internal, match="there is no claim"):
+        await alice.claim(fresh(), fresh(), state="released")
