@@ -1,69 +1,25 @@
-"""A node in the foreground: opened, announced, connected, at work, and stopped in bounded time."""
+"""``serve`` and ``join``: a node in the foreground, and the one error that its caller is shown."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import random
-import secrets
-import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import msgspec
-
-from fabrik_node import __version__
-from fabrik_node._core import Replica
-from fabrik_node.agent.loop import ClaimLoop
-from fabrik_node.agent.recover import recover_runs
-from fabrik_node.agent.setup import AgentSetup
-from fabrik_node.api.server import LocalApi
-from fabrik_node.app.opening import Mesh as MeshIdentity
-from fabrik_node.app.opening import load_mesh, make_home
-from fabrik_node.app.setup import default_name
-from fabrik_node.app.telling import tell_peers
+from fabrik_node.app.flags import Entry, parse_entry
+from fabrik_node.app.running import FLUSH_S, Running, refusal
 from fabrik_node.cli.hooks import ServeOptions
-from fabrik_node.clock import SystemClock
-from fabrik_node.config import Config, check_config, child_environment, load_config
-from fabrik_node.domain.schema import Kind, NodeField
 from fabrik_node.domain.token import JoinToken
-from fabrik_node.errors import AuthError, BadConfig, Conflict, FabrikError, Internal, NotInitialised, Unreachable
-from fabrik_node.git.origin import Origin
-from fabrik_node.git.runner import GitRunner, check_git
-from fabrik_node.ids import show_id, show_key
-from fabrik_node.node.node import Node
-from fabrik_node.node.pipeline import NodePipeline
-from fabrik_node.paths import HomePaths
-from fabrik_node.ports import PeerAddress
-from fabrik_node.process import boot_id
-from fabrik_node.service.reading import Reader
-from fabrik_node.service.service import Service
+from fabrik_node.errors import Conflict, FabrikError, Internal, Unreachable
+from fabrik_node.ids import show_key
 from fabrik_node.service.views import fingerprint
-from fabrik_node.store.event_file import EventFile
-from fabrik_node.store.owner import OwnerLock
-from fabrik_node.store.sqlite import SqliteStore
-from fabrik_node.transport.address import check_url, parse_listen
-from fabrik_node.transport.mesh import Mesh
 
 __all__ = ["join", "serve"]
 
-_log = logging.getLogger("fabrik_node")
-_FLUSH_S = 2.0
-"""Seconds in which peers may take our last ops before we leave."""
 _JOIN_S = 60.0
 """Seconds for a whole join: dial, redeem, first sync."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """What ``--rendezvous`` named."""
-
-    url: str = ""
-    token: JoinToken | None = None
 
 
 def serve(home: Path, options: ServeOptions) -> int:
@@ -101,20 +57,20 @@ def _first(group: BaseExceptionGroup[BaseException]) -> FabrikError:
 
 
 async def _join(home: Path, token: str, name: str) -> dict[str, Any]:
-    entry = _Entry(token=JoinToken.decode(token))
+    entry = Entry(token=JoinToken.decode(token))
     options = ServeOptions(name=name or None)
-    async with _Running(home, options, entry) as running:
+    async with Running(home, options, entry) as running:
         node = running.node
         if node.is_admitted(node.public) and not running.fresh:
             raise Conflict(f"{home} is a member of mesh {running.identity.record.name!r} already", "fabrik-node serve")
         try:
             async with asyncio.timeout(_JOIN_S):
-                end = await running.mesh.first_sync(_entry_url(entry))
+                end = await running.mesh.first_sync(entry.address)
         except TimeoutError:
-            raise Unreachable(f"{_entry_url(entry)} did not answer within {_JOIN_S:.0f} s", "start the node that issued the token: fabrik-node serve") from None
+            raise Unreachable(f"{entry.address} did not answer within {_JOIN_S:.0f} s", "start the node that issued the token: fabrik-node serve") from None
         if end is not None:
-            raise _refusal(end.detail)
-        await running.mesh.flush(_FLUSH_S)
+            raise refusal(end.detail)
+        await running.mesh.flush(FLUSH_S)
         return {
             "home": str(home),
             "node": node.name_of(node.public),
@@ -127,318 +83,8 @@ async def _join(home: Path, token: str, name: str) -> dict[str, Any]:
 
 
 async def _serve(home: Path, options: ServeOptions) -> int:
-    entry = _parse_entry(options.rendezvous)
-    node = _Running(home, options, entry)
+    entry = parse_entry(options.rendezvous)
+    node = Running(home, options, entry)
     await node.check_agent()
     async with node as running:
         return await running.work()
-
-
-def _parse_entry(text: str) -> _Entry:
-    if not text:
-        return _Entry()
-    if "://" in text:
-        return _Entry(url=check_url(text))
-    return _Entry(token=JoinToken.decode(text))
-
-
-def _entry_url(entry: _Entry) -> str:
-    return check_url(entry.token.url) if entry.token is not None else entry.url
-
-
-def _refusal(detail: str) -> AuthError:
-    return AuthError(f"the mesh refused this node: {detail}", "on the mesh's admin node: fabrik-node invite; then here: fabrik-node join TOKEN")
-
-
-class _Running:
-    """Everything of one node between its start and its stop. An async context manager."""
-
-    def __init__(self, home: Path, options: ServeOptions, entry: _Entry) -> None:
-        self.paths = HomePaths(home)
-        self.options = options
-        self.entry = entry
-        self.clock = SystemClock()
-        self.config = check_config(_merge(load_config(self.paths.config), options), "the flags")
-        self.fresh = False
-        self.loop: ClaimLoop | None = None
-        self._url = ""
-        self._stop: asyncio.Queue[signal.Signals] = asyncio.Queue()
-        self._tasks = asyncio.TaskGroup()
-        self._draining = False
-
-    # ---- start ----------------------------------------------------------------------------------
-
-    async def __aenter__(self) -> Self:
-        self.identity = await self._identify()
-        started = str(self.paths.socket)
-        self.lock = OwnerLock.acquire(self.paths.home, self.clock, {"socket": started, "version": __version__})
-        try:
-            self.store = await SqliteStore.open(self.paths.store, self.clock, mesh_id=self.identity.record.mesh_id)
-        except BaseException:
-            self.lock.release()
-            raise
-        try:
-            await self._open()
-        except BaseException:
-            await self.store.close()
-            self.lock.release()
-            raise
-        return self
-
-    async def _identify(self) -> MeshIdentity:
-        token = self.entry.token
-        try:
-            identity = load_mesh(self.paths)
-        except NotInitialised:
-            if token is None:
-                raise
-            self.fresh = True
-            return await make_home(self.paths, self.clock, name=self.config.node.name or default_name(), genesis=token.genesis)
-        if token is not None and token.genesis != identity.genesis:
-            raise Conflict(f"{self.paths.home} belongs to mesh {identity.record.name!r}, and the token is for another one", "choose another home: --home DIR")
-        return identity
-
-    async def _open(self) -> None:
-        config, key = self.config, self.identity.key
-        rng = random.Random(secrets.randbits(64))  # noqa: S311 - jitter, not a secret
-        listen = parse_listen(config.node.listen) if config.node.listen else None
-        urls = [check_url(url) for url in (*config.node.peers, *self.options.peers)]
-        self.node = Node(
-            replica=Replica(self.identity.genesis),
-            store=self.store,
-            key=key,
-            start=await self.store.next_start(),
-            clock=self.clock,
-            timing=config.lease.timing(),
-            sink=EventFile(self.paths.events, config.events.rotate_bytes, config.events.keep_files),
-            boot_id=boot_id(),
-        )
-        await self.node.load()
-        self.node.describe_self = self._describe
-        self.mesh = Mesh(self.node, self.identity.record.admin, self.clock, rng, tell=self._tell_of_peer, moved=self.node.tell_peers_moved)
-        self.node.peers = self.mesh.statuses
-        self.node.connected = lambda: self.mesh.connected
-        process = self.lock.owner.process
-        incarnation = f"{process.boot_id}:{process.pid}:{process.started}"
-        self.origin = self._origin(rng)
-        self.pipeline = NodePipeline(self.node, self.origin, incarnation=incarnation, backoff_s=config.agent.backoff_s, dials=lambda: self.mesh.dials > 0)
-        reader = Reader(
-            replica=self.node.replica,
-            genesis=self.identity.record,
-            store=self.store,
-            clock=self.clock,
-            own=key.public,
-            source="node",
-            leases=self.node.leases,
-            heard=self.node.presence.heard,
-            peers=self.mesh.statuses,
-            beat_s=config.lease.beat_s,
-            names=lambda: self.node.names,
-        )
-        self.service = Service(
-            node=self.node,
-            reader=reader,
-            arbiter=self.origin,
-            genesis=self.identity.genesis,
-            incarnation=incarnation,
-            home=self.paths.home,
-            pid=os.getpid(),
-            boot_id=boot_id(),
-            listen_url=lambda: self._url,
-            agent=self,
-        )
-        self.api = LocalApi(self.service, self.paths.socket, self.clock)
-        await self._start(listen, urls)
-
-    def _origin(self, rng: random.Random) -> Origin | None:
-        git = self.config.git
-        if not git.remote:
-            return None
-        runner = GitRunner(child_environment({}), name=git.author_name, email=git.author_email)
-        return Origin(runner, self.paths.git, git.remote, git.base, self.paths.work, rng)
-
-    async def _start(self, listen: Any, urls: list[str]) -> None:
-        await self._tasks.__aenter__()
-        self._node_task = self._tasks.create_task(self.node.run(), name="node")
-        try:
-            if listen is not None:
-                self._url = await self.mesh.listen(listen)
-            await self._announce()
-            await self._dial(urls)
-            await self.api.start()
-        except BaseException as error:
-            await self._close_parts()
-            await self._tasks.__aexit__(None, None, None)
-            raise error from None
-
-    async def _announce(self) -> None:
-        """Say what changed since the last start, and nothing if nothing did."""
-        node, name = self.node, self.config.node.name
-        if self.lock.previous is not None:
-            node.tell("owner.died", {"pid": self.lock.previous.process.pid, "host": self.lock.previous.host, "started": self.lock.previous.started})
-        node.tell("node.started", {"pid": os.getpid(), "version": __version__, "listen": self._url})
-        known = node.replica.get(Kind.NODE, node.public, NodeField.NAME)
-        if name and (known is None or known.value != name):
-            await node.write("name", lambda: [(Kind.NODE, node.public, NodeField.NAME, name, None)])
-
-    async def _dial(self, urls: list[str]) -> None:
-        token = self.entry.token
-        if token is not None:
-            peer = PeerAddress(check_url(token.url), token.issuer)
-            await self.store.put_peer(peer)
-            self.mesh.dial(peer.url, peer.key, (token.token_id, token.secret))
-        elif self.entry.url:
-            await self.store.put_peer(PeerAddress(self.entry.url))
-        for known in await self.store.peers():
-            if known.url != self._url:
-                self.mesh.dial(known.url, known.key)
-        for url in urls:
-            if url != self._url:
-                self.mesh.dial(url)
-
-    def _tell_of_peer(self, kind: str, data: Mapping[str, Any]) -> None:
-        """The transport knows keys; people know names."""
-        key = str(data.get("key") or "")
-        self.node.tell(kind, {"name": self.node.name_of(bytes.fromhex(key)), **data} if key else data)
-
-    # ---- work -----------------------------------------------------------------------------------
-
-    async def work(self) -> int:
-        """Serve until a signal; the exit status."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.put_nowait, number)
-        node = self.node
-        listening = f", listens on {self._url}" if self._url else ""
-        _log.info(
-            "node %s (%s) of mesh %s is up with %d ops%s",
-            node.name_of(node.public),
-            fingerprint(node.public),
-            self.identity.record.name,
-            node.replica.ops,
-            listening,
-        )
-        guards = [self._tasks.create_task(self._until_admitted(), name="admitted")] if self.entry.token is not None else []
-        guards.append(self._tasks.create_task(tell_peers(node, self.mesh.statuses), name="peers"))
-        recovered = self._tasks.create_task(self._recover(), name="recover")
-        agent = self._tasks.create_task(self._agent(recovered), name="agent") if self.config.agent.command else None
-        first = await self._stop.get()
-        _log.info(
-            "%s: stopping%s",
-            first.name,
-            f", running work may take {self.options.drain_s:g} s" if self.loop is not None and self.loop.runs and first is signal.SIGTERM else "",
-        )
-        for guard in (*guards, recovered):
-            guard.cancel()
-        if agent is not None:
-            await self._stop_agent(agent, drain=first is signal.SIGTERM)
-        return 128 + first
-
-    async def check_agent(self) -> None:
-        """Before anything is opened: a node that is to work must be able to. Raises :class:`BadConfig`, and :class:`GitFailed` without a usable git."""
-        if self.options.rendezvous and not self.config.agent.command:
-            raise BadConfig("[agent]: command is empty, so this build agent could do nothing", "--command CMD, or command in [agent] of config.toml")
-        if self.config.agent.command and not self.config.git.remote:
-            raise BadConfig("[git]: an agent needs the remote that it works on", "--remote URL, or remote in [git] of config.toml")
-        if self.config.agent.command:
-            await check_git(GitRunner(child_environment({})))
-
-    async def _recover(self) -> None:
-        """Close the runs that an earlier process of this home left behind, whether this one takes work or not."""
-        for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, self.config.agent.kill_grace_s):
-            _log.warning("run %s was interrupted: %s", show_id(row.run_id), row.reason)
-
-    async def _agent(self, recovered: asyncio.Task[None]) -> None:
-        """Claim and run, once what an earlier process left is closed."""
-        config = self.config
-        if self.origin is None:
-            raise Internal("an agent without a remote passed the check")
-        await recovered
-        setup = AgentSetup(self.pipeline, self.origin, config.agent, config.git, config.lease.timing(), self.clock, self.paths)
-        self.loop = ClaimLoop(setup, random.Random(secrets.randbits(64)))  # noqa: S311 - jitter, not a secret
-        await self.loop.run()
-
-    async def _stop_agent(self, agent: asyncio.Task[None], *, drain: bool) -> None:
-        if self.loop is None:
-            agent.cancel()
-            await asyncio.gather(agent, return_exceptions=True)
-            return
-        if drain:
-            self._draining = True
-            self.node.beat_now()
-            draining = asyncio.ensure_future(self.loop.drain())
-            again = asyncio.ensure_future(self._stop.get())
-            done, _ = await asyncio.wait({draining, again}, timeout=self.options.drain_s, return_when=asyncio.FIRST_COMPLETED)
-            again.cancel()
-            if draining not in done:
-                draining.cancel()
-                _log.warning("the drain is over: ending what still runs")
-        await self.loop.stop()
-        await asyncio.gather(agent, return_exceptions=True)
-
-    async def _until_admitted(self) -> None:
-        """A build agent with a token that the mesh refuses has nothing to wait for."""
-        end = await self.mesh.first_sync(_entry_url(self.entry))
-        if end is not None and end.refused and not self.node.is_admitted(self.node.public):
-            raise _refusal(end.detail)
-
-    # ---- stop -----------------------------------------------------------------------------------
-
-    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
-        self.node.tell("node.stopped", {"pid": os.getpid()})
-        try:
-            if self._node_task.done():
-                _log.error("the node stopped by itself")
-            else:
-                await self.mesh.flush(_FLUSH_S)
-            await self._close_parts()
-            await self._tasks.__aexit__(None, None, None)
-        finally:
-            await self.store.close()
-            self.lock.release()
-
-    async def _close_parts(self) -> None:
-        await self.api.stop()
-        await self.mesh.close()
-        await self.node.close()
-
-    # ---- what others ask --------------------------------------------------------------------------
-
-    def describe(self) -> Mapping[str, Any]:
-        """For ``status``."""
-        loop = self.loop
-        return {
-            "enabled": bool(self.config.agent.command),
-            "slots": self.config.agent.slots if self.config.agent.command else 0,
-            "running": [] if loop is None else [show_id(run_id) for run_id in loop.runs],
-            "draining": self._draining,
-            "state": None if loop is None else loop.state.value,
-            "problem": None if loop is None or not loop.problem else loop.problem,
-        }
-
-    def _describe(self) -> Mapping[str, Any]:
-        node = self.node
-        return {
-            "name": node.name_of(node.public),
-            "version": __version__,
-            "epoch": node.epoch,
-            "lamport": node.replica.lamport,
-            "state": node.replica.state_digest(),
-            "frontier": node.frontier_digest(),
-            "accepting": self.loop is not None and self.loop.accepting and not self._draining,
-            "url": self._url,
-        }
-
-
-def _merge(config: Config, options: ServeOptions) -> Config:
-    """Flags over the file."""
-    replace = msgspec.structs.replace
-    node: dict[str, Any] = {"name": options.name, "listen": options.listen}
-    agent: dict[str, Any] = {"command": options.command, "qa": options.qa, "name": options.agent, "slots": options.slots, "labels": options.labels or None}
-    git: dict[str, Any] = {"remote": options.remote, "base": options.base}
-    return replace(
-        config,
-        node=replace(config.node, **{key: value for key, value in node.items() if value is not None}),
-        agent=replace(config.agent, **{key: value for key, value in agent.items() if value is not None}),
-        git=replace(config.git, **{key: value for key, value in git.items() if value is not None}),
-    )

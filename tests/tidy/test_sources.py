@@ -12,7 +12,7 @@ from tidy.tree import PRODUCT, files, imported, parse, product_trees, shown
 LINES_MAX = 500
 LINES_GOOD = 300
 LONG_FOR_A_REASON = {
-    "fabrik_node/app/serving.py": "one node from its start to its stop, in the order in which it happens",
+    "fabrik_node/app/running.py": "one node from its start to its stop, in the order in which it happens",
     "fabrik_node/node/pipeline.py": "one port, with all of its conditions",
     "fabrik_node/ports.py": "all ports on one page, so that they are read together",
     "fabrik_node/service/reading.py": "every read of the command line on one page",
