@@ -211,6 +211,10 @@ class Replication(Protocol):
         """The peer has another op than we at this place of a log. Told once per log."""
         ...
 
+    async def check_own_log(self, epoch: int, heads: Sequence[tuple[int, bytes]], peer: bytes) -> None:
+        """The peer takes no more of our own log, and announced these heads ``(seq, hash)`` of it: are they on our chain?"""
+        ...
+
     async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
         """Coalesced segments beyond ``after_seq`` and whether the log ends there."""
         ...

@@ -11,7 +11,7 @@ from fabrik_node.agent.results import RESULT_RULES, Result, Verdict
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.walk import walk_back
 from fabrik_node.domain.claims import Claim
-from fabrik_node.errors import ClaimLost, FabrikError, IllegalMove, NotFound
+from fabrik_node.errors import ClaimLost, Conflict, FabrikError, IllegalMove, NotFound
 from fabrik_node.ports import Workspace
 
 __all__ = ["KEEP_WORK_S", "clear_up", "give_back", "keep_work"]
@@ -52,7 +52,7 @@ async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdi
         await setup.pipeline.finish(item, claim, verdict.line, outcome, charge_attempt=charges, hold=hold)
     except ClaimLost as error:
         return replace(verdict, result=Result.SUPERSEDED, reason=f"{verdict.line}; then {error}")
-    except (NotFound, IllegalMove) as error:
+    except (NotFound, IllegalMove, Conflict) as error:
         return verdict.noting(str(error))
     return verdict
 

@@ -12,7 +12,7 @@ from fabrik_node.agent.walk import walk_back, walk_to_done
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import FINAL_STATES, ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Done
-from fabrik_node.errors import ClaimLost, GitFailed, IllegalMove, NotFound, Precondition, Unreachable
+from fabrik_node.errors import Conflict, GitFailed, IllegalMove, NotFound, Precondition, Unreachable
 from fabrik_node.ids import show_id
 from fabrik_node.ports import Pipeline, Workspaces
 from fabrik_node.process import is_alive
@@ -71,7 +71,7 @@ async def _give_back(pipeline: Pipeline, workspaces: Workspaces | None, row: Run
         else:
             await walk_back(pipeline, row.item, claim)
         await pipeline.finish(row.item, claim, f"{outcome['result']}: {reason}", outcome, charge_attempt=False, hold=hold)
-    except (ClaimLost, NotFound, IllegalMove) as error:
+    except (NotFound, IllegalMove, Conflict) as error:  # ClaimLost is a Conflict
         return f"; its claim could not be given back: {error}"
     return f"; its work was merged as {merged.hex()}" if merged is not None else f"; its claim was given back{unknown}"
 

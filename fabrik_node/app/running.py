@@ -9,6 +9,7 @@ import random
 import secrets
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,6 +49,8 @@ from fabrik_node.transport.mesh import Mesh
 __all__ = ["FLUSH_S", "Running", "refusal"]
 
 _log = logging.getLogger("fabrik_node")
+_CONTACT_S = 10.0
+"""Seconds in which a dialled peer may answer before the first writes of a start."""
 FLUSH_S = 2.0
 """Seconds in which peers may take our last ops before we leave."""
 
@@ -180,13 +183,10 @@ class Running:
 
     async def _announce(self) -> None:
         """Say what changed since the last start, and nothing if nothing did."""
-        node, name = self.node, self.config.node.name
+        node = self.node
         if self.lock.previous is not None:
             node.tell("owner.died", {"pid": self.lock.previous.process.pid, "host": self.lock.previous.host, "started": self.lock.previous.started})
         node.tell("node.started", {"pid": os.getpid(), "version": __version__, "listen": self._url})
-        known = node.replica.get(Kind.NODE, node.public, NodeField.NAME)
-        if name and (known is None or known.value != name):
-            await node.write("name", lambda: [(Kind.NODE, node.public, NodeField.NAME, name, None)])
 
     async def _dial(self, urls: list[str]) -> None:
         token = self.entry.token
@@ -251,7 +251,18 @@ class Running:
             await check_git(GitRunner(child_environment({})))
 
     async def _recover(self) -> None:
-        """Close the runs that an earlier process of this home left behind, whether this one takes work or not."""
+        """Close the runs that an earlier process of this home left behind, whether this one takes work or not.
+
+        These are the first writes of a start, and nobody waits for them: peers that know more of our log than this home does get
+        some seconds to say so.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CONTACT_S):
+                await self.pipeline.wait_connected()
+        node, name = self.node, self.config.node.name
+        known = node.replica.get(Kind.NODE, node.public, NodeField.NAME)
+        if name and (known is None or known.value != name):
+            await node.write("name", lambda: [(Kind.NODE, node.public, NodeField.NAME, name, None)])
         for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, self.config.agent.kill_grace_s):
             _log.warning("run %s was interrupted: %s", show_id(row.run_id), row.reason)
 

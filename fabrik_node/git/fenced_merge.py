@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fabrik_node.errors import GitFailed, NoCommits
+from fabrik_node.errors import GitFailed, MergeConflict, NoCommits
 from fabrik_node.git.claim_record import ClaimRecord, ClaimRefState
 from fabrik_node.git.claim_ref import ClaimRef, merged_link, push_failed
 from fabrik_node.git.jitter import Pause
@@ -142,6 +142,6 @@ class _Merging:
         answer = await push(repository, updates)
         return Merged(merge_commit, closing) if answer.accepted else answer
 
-    def _torn(self, current: ClaimRecord) -> GitFailed:
+    def _torn(self, current: ClaimRecord) -> MergeConflict:
         told = f"{self._claims.ref(current.item)} says that the item was merged as {current.merge}, but {self._repository.base} does not contain it"
-        return GitFailed(told, f"git log {self._repository.base}: was it rewritten, or the item merged into another base?")
+        return MergeConflict(told, f"git log {self._repository.base}: was it rewritten, or the item merged into another base?")

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, Change, Head, Replica, SigningKey, coalesce, segment_span
+from fabrik_node._core import Chained, Change, Head, Replica, SigningKey, cbor_decode, coalesce, segment_span
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind, MemberField, Role
@@ -27,6 +27,10 @@ if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
 
 __all__ = ["Node"]
+
+
+_OWN_FORK = "own_fork"
+"""Where the store keeps the other history's segment, which with ours is the proof."""
 
 
 class Node:
@@ -86,6 +90,8 @@ class Node:
                 "the store holds no op of this node, though its key was used before", "restore the store; or make a new node: fabrik-node init in an empty home"
             )
         self.writer.epoch = max(own)
+        if await self.store.get_meta(_OWN_FORK) is not None:
+            self.saw_fork(self.public, self.writer.epoch, 0, self.public)
         now = self.clock.now()
         for _, claim in self.board.claims():
             if claim.held:
@@ -182,6 +188,8 @@ class Node:
         result = await self.writer.ingest(verified)
         for fork in result.forks:
             self.saw_fork(fork.author, fork.epoch, fork.seq, peer)
+            if fork.author == self.public:  # proven by a signature, unlike what a peer announces: it holds over restarts
+                await self.store.set_meta(_OWN_FORK, fork.segment)
         own = sum(each.ops for each in result.chained if each.author == self.public)
         if own:
             self.doubt.learned_own(own, peer)
@@ -200,6 +208,30 @@ class Node:
         """See :meth:`fabrik_node.ports.Replication.saw_fork`."""
         self.doubt.saw_fork(author, epoch, seq, peer)
         self.writer.halted = self.doubt.own_fork
+
+    async def check_own_log(self, epoch: int, heads: Sequence[tuple[int, bytes]], peer: bytes) -> None:
+        """See :meth:`fabrik_node.ports.Replication.check_own_log`. A member that refuses our log and names no head of it refuses it as forked."""
+        if not heads:
+            self.saw_fork(self.public, epoch, 0, peer)
+        for seq, digest in heads:
+            ours = await self._chain_hash(self.public, epoch, seq)
+            if ours is not None and ours != digest:
+                self.saw_fork(self.public, epoch, seq, peer)
+
+    def check_writable(self) -> None:
+        """Returns when local writes are taken, else raises why not. Before anything is done outside that a write has to follow."""
+        if self.writer.halted is not None:
+            raise self.writer.halted
+
+    async def _chain_hash(self, author: bytes, epoch: int, seq: int) -> bytes | None:
+        """Our chain hash at ``seq``; None when we do not hold it, or when it lies inside a stored segment."""
+        head = self.replica.head(author, epoch)
+        if head is None or seq > head.seq:
+            return None
+        if seq == head.seq:
+            return head.head
+        rows = await self.store.read(author, epoch, seq, 1)
+        return bytes(cbor_decode(rows[0].data)[4]) if rows and rows[0].first_seq == seq + 1 else None
 
     async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
         """See :meth:`fabrik_node.ports.Replication.read`."""
@@ -232,6 +264,7 @@ class Node:
             raise AuthError("the invitation has expired", again)
         if not check(invite.secret):
             raise AuthError("the joiner could not prove that it holds the invitation", again)
+        self.check_writable()
         if not await self.store.use_invite(token_id):
             raise AuthError("the invitation was used already", again)
         await self.write(("member", key), lambda: [] if self.is_admitted(key) else [(Kind.MEMBER, key, MemberField.RECORD, {1: int(Role(invite.role))}, None)])

@@ -55,6 +55,8 @@ class NodePipeline:
 
     def candidates(self, labels: Sequence[str]) -> list[ItemView]:
         """See :meth:`fabrik_node.ports.Pipeline.candidates`. Best is the highest priority, then the oldest."""
+        if self._node.writer.halted is not None:
+            return []
         board, now = self._node.board, self._node.clock.now()
         offered = set(labels)
         items = board.items()
@@ -84,6 +86,7 @@ class NodePipeline:
 
     async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
         """See :meth:`fabrik_node.ports.Pipeline.claim`."""
+        self._node.check_writable()  # before the arbiter grants what could not be written down
         view = self.item(item)
         if view is None or not self._is_free(view):
             return ClaimRefused("it is not free any more")
@@ -101,21 +104,19 @@ class NodePipeline:
             return ClaimRefused("somebody else was faster")
         lost = asyncio.Event()
         unsubscribe = self.on_claim_lost(wanted.claim_id, lambda _: lost.set())
+        confirmed, won = wanted.confirmed(), False
         try:
             self.renew(view.id, wanted, b"", 0)
-            async with asyncio.timeout(self._node.timing.settle_s):
-                await lost.wait()
-        except TimeoutError:
-            confirmed = wanted.confirmed()
-            if await self._state_claim(view.id, confirmed):
-                return confirmed
-        except asyncio.CancelledError:
-            self.stop_renewing(wanted.claim_id)
-            raise
+            try:
+                async with asyncio.timeout(self._node.timing.settle_s):
+                    await lost.wait()
+            except TimeoutError:
+                won = await self._state_claim(view.id, confirmed)
         finally:
             unsubscribe()
-        self.stop_renewing(wanted.claim_id)
-        return ClaimRefused("a better claim arrived while ours was settling")
+            if not won:
+                self.stop_renewing(wanted.claim_id)
+        return confirmed if won else ClaimRefused("a better claim arrived while ours was settling")
 
     async def _claim_by_arbiter(self, arbiter: Arbiter, view: ItemView, wanted: Claim) -> Claim | ClaimRefused:
         name = show_id(view.id)
@@ -218,6 +219,8 @@ class NodePipeline:
     async def put_run(self, row: RunRow) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.put_run`."""
         await self._node.store.put_run(row)
+        if self._node.writer.halted is not None:
+            return  # nobody would take the summary; what is known here stays known here
         summary = run_summary(row)
         known = self._node.replica.get(Kind.RUN, row.run_id, RunField.SUMMARY)
         if known is None or known.value != summary:

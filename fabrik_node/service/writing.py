@@ -157,6 +157,7 @@ class ItemWriter:
 
     async def _override(self, item: bytes, held: Claim, reason: str) -> tuple[Claim, str]:
         """The claim that ends ``held``, granted by the arbiter where this node has one, and what the operator should know."""
+        self._node.check_writable()  # before the remote is told what could not be written down
         holder = f"{self._node.name_of(held.node)} ({held.agent})"
         claim_id = new_id(self._node.clock.wall_ms())
         ending = override(held, claim_id=claim_id, node=self._node.public, incarnation=self._incarnation, reason=reason)

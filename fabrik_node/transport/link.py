@@ -23,6 +23,7 @@ from fabrik_sync import (
     ForkSeen,
     JoinRequested,
     LogId,
+    LogStopped,
     PeerReady,
     Refused,
     SegmentsReceived,
@@ -64,6 +65,7 @@ class Link:
         self._arrived = asyncio.Event()
         self._end: LinkEnd | None = None
         self._joining: JoinRequested | None = None
+        self._own_heads: list[tuple[int, list[tuple[int, bytes]]]] = []
         self.heard_at = clock.now()
         self.failure: Exception | None = None
         """What broke on our side and ended the link; None for every other end."""
@@ -113,6 +115,8 @@ class Link:
                 joining, self._joining = self._joining, None
                 await self._join(joining)
                 self._take_events()
+            while self._own_heads:
+                await self._node.check_own_log(*self._own_heads.pop(), session.peer_key or b"")
             while (request := session.poll_read()) is not None:
                 found, _ = await self._node.read(request.log.author, request.log.epoch, request.after_seq, request.max_bytes)
                 session.handle_read(request, [(part.first_seq, part.last_seq, part.data) for part in found])
@@ -206,6 +210,9 @@ class Link:
             case ForkSeen():
                 self._node.saw_fork(event.log.author, event.log.epoch, event.theirs[0].seq, self.session.peer_key or b"")
                 self.session.refuse_log(event.log)
+            case LogStopped():
+                if event.log.author == self._node.public:
+                    self._own_heads.append((event.log.epoch, [(head.seq, head.h) for head in event.theirs]))
             case Closed() | Refused():
                 self._end = event
             case _:
@@ -225,6 +232,8 @@ class Link:
             self.session.join_refused("join_refused", f"{error.message}; {error.hint}")
         except StoreFailed:
             self.session.close("shutdown", "the node can not store anything")
+        except FabrikError as error:
+            self.session.join_refused("join_refused", f"the issuer can not admit anybody now: {error.message}")
         else:
             self.session.join_accepted()
 

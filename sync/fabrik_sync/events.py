@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from fabrik_sync.ports import Heads, LogId
 
-__all__ = ["CaughtUp", "Closed", "EphemeralReceived", "Event", "ForkSeen", "JoinRequested", "PeerReady", "Refused", "SegmentsReceived"]
+__all__ = ["CaughtUp", "Closed", "EphemeralReceived", "Event", "ForkSeen", "JoinRequested", "LogStopped", "PeerReady", "Refused", "SegmentsReceived"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,17 @@ class ForkSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class LogStopped:
+    """The peer takes nothing more of this log from us. ``theirs``: the heads that it announced of it, if any.
+
+    For a log of the node's own author that is worth a look: a head of theirs that is not on our chain is a sign of a fork.
+    """
+
+    log: LogId
+    theirs: Heads
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The handshake ended without a session. The last event. ``proven``: the other side had proven its key before.
 
@@ -95,4 +106,4 @@ class Closed:
     by_peer: bool
 
 
-Event: TypeAlias = JoinRequested | PeerReady | SegmentsReceived | EphemeralReceived | CaughtUp | ForkSeen | Refused | Closed
+Event: TypeAlias = JoinRequested | PeerReady | SegmentsReceived | EphemeralReceived | CaughtUp | ForkSeen | LogStopped | Refused | Closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fabrik_sync.counters import Counters
-from fabrik_sync.events import EphemeralReceived, Event
+from fabrik_sync.events import EphemeralReceived, Event, LogStopped
 from fabrik_sync.frames import Ack, Ephemeral, Frame, FrontierFrame, HeadsFrame, Segment, Stop, Want
 from fabrik_sync.limits import Limits
 from fabrik_sync.logbook import LogBook
@@ -45,6 +45,9 @@ class Replication:
                 self.sender.on_want(frame)
             case Stop():
                 self.sender.on_stop(frame)
+                row = self.book.rows.get(frame.log)
+                if row is not None:
+                    self._events.append(LogStopped(frame.log, row.remote))
             case Segment():
                 self.receiver.on_segment(frame, now)
             case Ack():

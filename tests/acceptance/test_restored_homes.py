@@ -44,13 +44,15 @@ def test_a_restored_node_learns_its_own_ops_again_and_says_so(fleet: Fleet) -> N
 
 
 @pytest.mark.promise("I9", "I5")
-def test_a_restored_node_that_wrote_before_it_could_learn_stops_writing(fleet: Fleet) -> None:
+@pytest.mark.parametrize("dark", [1, 2, 3])
+def test_a_restored_node_that_wrote_before_it_could_learn_stops_writing(fleet: Fleet, dark: int) -> None:
+    """Whether its own branch is as long as the one that its peers hold, or longer."""
     host, one, image = two_nodes_and_an_old_image(fleet)
     address = host.url.removeprefix("ws://").removesuffix("/crdt-sync")
     host.stop()
     restore(one, image)
     one.start()
-    kept = one.add("written in the dark")
+    kept = [one.add(f"written in the dark {number}") for number in range(dark)]
     host.start("serve", "--listen", address)
     one.await_event("log.forked", own=True)
     with pytest.raises(Refused) as refused:
@@ -58,6 +60,11 @@ def test_a_restored_node_that_wrote_before_it_could_learn_stops_writing(fleet: F
     assert refused.value.status == 4
     assert "two histories" in refused.value.stderr
     assert "join" in refused.value.stderr
-    assert kept in [entry["id"] for entry in one.ask("items", "list")["items"]]
+    assert set(kept) <= {entry["id"] for entry in one.ask("items", "list")["items"]}
     assert any("nothing can be written here" in warning for warning in one.ask("status")["warnings"])
     host.await_event("log.forked", own=False)
+    seen = one.ask("status")["events"]
+    one.kill()
+    one.start()
+    one.await_event("log.forked", after=seen, own=True)
+    assert one.run("items", "add", "never").returncode == 4

@@ -29,6 +29,7 @@ from fabrik_sync import (
     JoinRequested,
     Limits,
     LogId,
+    LogStopped,
     PeerReady,
     ReadRequest,
     Reason,
@@ -135,6 +136,8 @@ class Node:
                 self._join(end, key, token_id, transcript, proof)
             case ForkSeen():
                 self.counts["forks seen"] += 1
+            case LogStopped():
+                self.counts["logs stopped"] += 1
             case CaughtUp():
                 self.counts["caught up"] += 1
             case Refused() | Closed():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from integration.git.forge import Node, NodeFactory, Remote, commit, fresh, no_pause
 
-from fabrik_node.errors import GitFailed, NoCommits, Unreachable
+from fabrik_node.errors import GitFailed, MergeConflict, NoCommits, Unreachable
 from fabrik_node.git import (
     AlreadyMerged,
     ClaimSuperseded,
@@ -307,7 +307,7 @@ async def test_a_base_that_was_rewritten_behind_the_fence_is_an_error_and_not_do
     tree, held = await claimed(alice, {"new.txt": "new\n"})
     assert isinstance(await merge(alice, tree, held), Merged)
     remote.git("update-ref", "refs/heads/main", before)
-    with pytest.raises(GitFailed, match="does not contain it"):
+    with pytest.raises(MergeConflict, match="does not contain it"):
         await merge(alice, tree, held, pause=no_pause)
     assert remote.ref("main") == before
 

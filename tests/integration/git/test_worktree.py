@@ -65,15 +65,16 @@ async def test_twelve_tasks_get_distinct_folders_and_branches(make_node: NodeFac
 
 @pytest.mark.promise("A9")
 async def test_a_git_that_looks_at_all_worktrees_never_sees_a_half_made_one(make_node: NodeFactory, git: GitRunner) -> None:
-    """An agent may fetch, prune or collect garbage in its worktree while another one is made or removed.
+    """An agent may fetch, prune or collect garbage in its worktree while others are made.
 
-    Not ``fsck``: it lists the worktrees first and reads them later, so it reports one that was removed in between.
+    Not while one is removed: git lists the worktrees first and reads them later, and fails on one that went in between.
     """
     alice = await make_node("alice")
     looking = await new_tree(alice)
     commands = (
         ("rev-list", "--all", "--quiet"),
         ("worktree", "list", "--porcelain"),
+        ("fsck", "--connectivity-only"),
         ("worktree", "prune"),
         ("branch", "--list"),
     )
@@ -83,14 +84,19 @@ async def test_a_git_that_looks_at_all_worktrees_never_sees_a_half_made_one(make
             for command in commands:
                 await git.run(looking.path, *command)
 
-    async def make_and_remove() -> None:
+    made = []
+
+    async def make() -> None:
         for _ in range(3):
             tree = await new_tree(alice)
             assert await tree.commits_ahead() == 0
             assert plain(tree.path, "status", "--porcelain", "--branch") == f"## {tree.branch}"
-            await tree.remove()
+            made.append(tree)
 
-    await asyncio.gather(*(look() for _ in range(4)), *(make_and_remove() for _ in range(4)))
+    await asyncio.gather(*(look() for _ in range(4)), *(make() for _ in range(4)))
+    for tree in made:
+        await tree.remove()
+    assert [entry.name for entry in alice.repository.directory.glob("worktrees/*")] == [looking.path.name]
 
 
 @pytest.mark.promise("A9")
