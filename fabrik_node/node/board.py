@@ -39,6 +39,11 @@ class Board:
         register = self._replica.get(Kind.CLAIM, item, ClaimField.CLAIM)
         return None if register is None else decode_claim(register.value)
 
+    def is_holder(self, author: bytes, item: bytes, claim_id: bytes) -> bool:
+        """True when this claim wins on the item and is ``author``'s."""
+        claim = self.claim(item)
+        return claim is not None and claim.claim_id == claim_id and claim.node == author
+
     def claims(self) -> list[tuple[bytes, Claim]]:
         """``(item, winning claim)`` of every item that was ever claimed."""
         return [(item, decode_claim(row[ClaimField.CLAIM])) for item, row in self._replica.rows(Kind.CLAIM) if ClaimField.CLAIM in row]

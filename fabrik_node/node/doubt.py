@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fabrik_node._core import Replica, cbor_decode
 from fabrik_node.errors import Conflict
 from fabrik_node.ids import show_key
+from fabrik_node.ports import OpReads
 
-__all__ = ["Doubt"]
+__all__ = ["Doubt", "chain_hash"]
 
 FORKS_MAX = 4_096
 """Forked logs that are remembered, so that each is told once; more would be an attack, and is counted only."""
@@ -56,3 +58,14 @@ class Doubt:
         """A peer gave us ops of our own log that this home did not hold."""
         self.learned_ops += ops
         self._tell("node.own_ops_learned", {"ops": ops, "peer": self._name_of(peer)})
+
+
+async def chain_hash(replica: Replica, store: OpReads, author: bytes, epoch: int, seq: int) -> bytes | None:
+    """Our chain hash of a log at ``seq``; None when we do not hold it, or when it lies inside a stored segment."""
+    head = replica.head(author, epoch)
+    if head is None or seq > head.seq:
+        return None
+    if seq == head.seq:
+        return head.head
+    rows = await store.read(author, epoch, seq, 1)
+    return bytes(cbor_decode(rows[0].data)[4]) if rows and rows[0].first_seq == seq + 1 else None

@@ -9,19 +9,20 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, Change, Head, Replica, SigningKey, cbor_decode, coalesce, segment_span
+from fabrik_node._core import Chained, Change, Head, Replica, SigningKey, coalesce, segment_span
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
-from fabrik_node.domain.schema import Kind, MemberField, Role
-from fabrik_node.errors import AuthError, BrokenStore, FabrikError
+from fabrik_node.domain.schema import Kind
+from fabrik_node.errors import BrokenStore, FabrikError
 from fabrik_node.ids import show_key
 from fabrik_node.node.board import Board
-from fabrik_node.node.doubt import Doubt
+from fabrik_node.node.doubt import Doubt, chain_hash
 from fabrik_node.node.happenings import happenings
+from fabrik_node.node.invitations import redeem
 from fabrik_node.node.presence import Presence
 from fabrik_node.node.stream import EventSink, EventStream
 from fabrik_node.node.writer import Committed, Writer
-from fabrik_node.ports import Event, IngestReport, OpStore, PeerStatus, StoredSegment
+from fabrik_node.ports import IngestReport, OpStore, PeerStatus, StoredSegment
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
@@ -50,9 +51,11 @@ class Node:
         self.board = Board(replica)
         self.leases = LeaseTable(timing)
         self.stream = EventStream(store, sink, clock)
-        self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self._is_holder)
+        self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
         self.writer = Writer(replica, store, key, clock, self._publish)
         self.key = key
+        self.tell = self.stream.note
+        """One event of the node itself."""
         self.doubt = Doubt(key.public, self.tell, self.name_of)
         self.refused_segments = 0
         self.peers: Callable[[], Sequence[PeerStatus]] = tuple
@@ -193,12 +196,10 @@ class Node:
         own = sum(each.ops for each in result.chained if each.author == self.public)
         if own:
             self.doubt.learned_own(own, peer)
-        logs = {(each.author, each.epoch) for each in verified}
-        heads = [head for author, epoch in logs if (head := self.replica.head(author, epoch)) is not None]
         return IngestReport(
             new_ops=sum(each.ops for each in result.chained),
             duplicates=result.duplicates,
-            heads=heads,
+            heads=self._heads_of({(each.author, each.epoch) for each in verified}),
             gaps=[(gap.author, gap.epoch, gap.have_seq) for gap in result.gaps],
             forks=len(result.forks),
             unknown_authors=result.unknown,
@@ -214,7 +215,7 @@ class Node:
         if not heads:
             self.saw_fork(self.public, epoch, 0, peer)
         for seq, digest in heads:
-            ours = await self._chain_hash(self.public, epoch, seq)
+            ours = await chain_hash(self.replica, self.store, self.public, epoch, seq)
             if ours is not None and ours != digest:
                 self.saw_fork(self.public, epoch, seq, peer)
 
@@ -222,16 +223,6 @@ class Node:
         """Returns when local writes are taken, else raises why not. Before anything is done outside that a write has to follow."""
         if self.writer.halted is not None:
             raise self.writer.halted
-
-    async def _chain_hash(self, author: bytes, epoch: int, seq: int) -> bytes | None:
-        """Our chain hash at ``seq``; None when we do not hold it, or when it lies inside a stored segment."""
-        head = self.replica.head(author, epoch)
-        if head is None or seq > head.seq:
-            return None
-        if seq == head.seq:
-            return head.head
-        rows = await self.store.read(author, epoch, seq, 1)
-        return bytes(cbor_decode(rows[0].data)[4]) if rows and rows[0].first_seq == seq + 1 else None
 
     async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
         """See :meth:`fabrik_node.ports.Replication.read`."""
@@ -256,18 +247,7 @@ class Node:
 
     async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool]) -> None:
         """See :meth:`fabrik_node.ports.Replication.redeem`."""
-        again = "ask its operator for a new one: fabrik-node invite"
-        invite = await self.store.invite(token_id)
-        if invite is None:
-            raise AuthError("this node did not issue that invitation, or it was used", again)
-        if invite.boot_id != self.boot_id or self.clock.now() >= invite.expires_at:
-            raise AuthError("the invitation has expired", again)
-        if not check(invite.secret):
-            raise AuthError("the joiner could not prove that it holds the invitation", again)
-        self.check_writable()
-        if not await self.store.use_invite(token_id):
-            raise AuthError("the invitation was used already", again)
-        await self.write(("member", key), lambda: [] if self.is_admitted(key) else [(Kind.MEMBER, key, MemberField.RECORD, {1: int(Role(invite.role))}, None)])
+        await redeem(self, token_id, key, check)
 
     def ephemeral_in(self, message: bytes) -> tuple[bytes, int] | None:
         """See :meth:`fabrik_node.ports.Replication.ephemeral_in`."""
@@ -291,8 +271,7 @@ class Node:
         for change in committed.changes:
             if change.kind == Kind.CLAIM and change.new is not None:
                 self.leases.first_seen(change.new[1], now)
-        moved = {(each.author, each.epoch) for each in committed.chained}
-        heads = [head for author, epoch in moved if (head := self.replica.head(author, epoch)) is not None]
+        heads = self._heads_of({(each.author, each.epoch) for each in committed.chained})
         if any(change.kind == Kind.MEMBER for change in committed.changes):
             for told in tuple(self._members):  # before the heads: a session must know whom to take logs from
                 told()
@@ -300,10 +279,6 @@ class Node:
             tell(heads)
         for follower in tuple(self._changed):
             follower(committed.changes)
-
-    def _is_holder(self, author: bytes, item: bytes, claim_id: bytes) -> bool:
-        claim = self.board.claim(item)
-        return claim is not None and claim.claim_id == claim_id and claim.node == author
 
     async def _write_to_the_end(self) -> None:
         await self.writer.run()
@@ -321,6 +296,5 @@ class Node:
             except TimeoutError:
                 continue
 
-    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
-        """One event of the node itself."""
-        self.stream.tell([Event(kind, self.clock.wall_ms(), data)])
+    def _heads_of(self, logs: set[tuple[bytes, int]]) -> list[Head]:
+        return [head for author, epoch in logs if (head := self.replica.head(author, epoch)) is not None]
