@@ -155,15 +155,16 @@ def parse_reason(text: str) -> ArchiveReason:
     raise UsageError(f"no archive reason {text!r}", "reasons: " + ", ".join(REASON_NAMES.values()))
 
 
-def check_move(old: Stage, new: Stage) -> None:
-    """Returns when the table allows the move; raises :class:`IllegalMove` with the legal ones otherwise."""
+def check_move(old: Stage, new: Stage | type[Stage]) -> None:
+    """Returns when the table allows the move (to a stage, or to any stage of a type); raises :class:`IllegalMove` with the legal ones otherwise."""
+    target = new if isinstance(new, type) else type(new)
     legal = TRANSITIONS[type(old)]
     if isinstance(old, Archived) and old.reason not in RESUMABLE_REASONS:
         legal = frozenset()
-    if type(new) not in legal:
+    if target not in legal:
         names = [cls.name for cls in STAGE_TYPES if cls in legal]
         where = f"{old.name} ({REASON_NAMES[old.reason]})" if isinstance(old, Archived) else old.name
-        raise IllegalMove(f"an item can not move from {where} to {new.name}", f"from {where} it can go to: {', '.join(names) or 'nowhere'}")
+        raise IllegalMove(f"an item can not move from {where} to {target.name}", f"from {where} it can go to: {', '.join(names) or 'nowhere'}")
 
 
 def encode_stage(stage: Stage) -> list[Any]:

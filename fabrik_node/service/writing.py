@@ -88,6 +88,7 @@ class ItemWriter:
     async def move(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """An operator's stage move. A claim in its way is superseded first, and the answer says whose work that stops."""
         view = self._reader.must_item(_id(args))
+        check_move(view.stage, stage_type(str(args.get("to", ""))))  # before it is asked what such a stage would need
         stage = _parse_stage(args, self._node.clock.wall_ms())
         check_move(view.stage, stage)
         held = view.claim if view.claim is not None and view.claim.held else None

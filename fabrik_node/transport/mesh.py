@@ -40,6 +40,7 @@ _QUEUE_FRAMES = 4
 _FLUSH_LOOK_S = 0.02
 _STRANGER_HINT = "ask the mesh's admin for a token (fabrik-node invite), then: fabrik-node join TOKEN"
 _log = logging.getLogger("fabrik_node.transport")
+_socket_log = logging.getLogger("websockets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class Mesh:
                 ping_interval=None,
                 open_timeout=self._limits.handshake_s,
                 close_timeout=2,
-                logger=_log,
+                logger=_socket_log,
             )
         except OSError as error:
             raise PortInUse(
@@ -275,7 +276,7 @@ class Mesh:
                 open_timeout=5,
                 close_timeout=2,
                 user_agent_header=None,
-                logger=_log,
+                logger=_socket_log,
             )
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
             return None, str(error) or type(error).__name__
