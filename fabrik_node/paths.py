@@ -56,11 +56,6 @@ class HomePaths:
         return self.home / "events.ndjson"
 
     @property
-    def log(self) -> Path:
-        """What the node says of itself."""
-        return self.home / "node.log"
-
-    @property
     def runs(self) -> Path:
         """One folder per run of this node."""
         return self.home / "runs"

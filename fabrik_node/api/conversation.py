@@ -190,4 +190,4 @@ def _parse(line: bytes) -> tuple[str, Mapping[str, Any]]:
 
 def _bug(error: Exception) -> Internal:
     _log.error("an operation failed unexpectedly", exc_info=error)
-    return Internal(f"the node met an unexpected error: {type(error).__name__}: {error}", "the traceback is in node.log in its home")
+    return Internal(f"the node met an unexpected error: {type(error).__name__}: {error}", "the traceback is on the stderr of fabrik-node serve")

@@ -29,7 +29,7 @@ _FLAGS: tuple[tuple[list[str], dict[str, Any]], ...] = (
         ["--drain", "drain_s"],
         {"metavar": "DURATION", "type": DURATION, "default": 30.0, "help": "How long SIGTERM waits for running work. Default: 30s."},
     ),
-    (["--log-level"], {"type": click.Choice(_LEVELS), "default": "info", "show_default": True, "help": "How much is said on stderr and in node.log."}),
+    (["--log-level"], {"type": click.Choice(_LEVELS), "default": "info", "show_default": True, "help": "How much is said on stderr."}),
 )
 
 
