@@ -269,6 +269,24 @@ def coalesce(segments: Sequence[bytes], max_bytes: int) -> list[bytes]:
     The input is contiguous and in order; a single larger segment is passed as it is.
     """
 
+def pack(segments: Sequence[bytes], max_bytes: int) -> list[tuple[bytes, bytes]]:
+    """:func:`coalesce` that keeps the signatures: ``(segment, be64(seq) || signature of each segment that was joined into it but the last)``."""
+
+def cut(segment: bytes, first_seq: int) -> bytes:
+    """The part of a (trusted) segment from ``first_seq`` on. Raises InvalidOp when nothing is left."""
+
+def fork_proof(mesh_id: bytes, one: bytes, other: bytes) -> bytes:
+    """A proof from two segments (op.cddl). Raises InvalidOp or BadSignature when they prove nothing."""
+
+def fork_proof_verify(proof: bytes) -> tuple[bytes, bytes, int, int]:
+    """``(mesh_id, author, epoch, seq)`` of a proof that holds; ``seq`` is the lowest place at which it shows two different ops. Raises InvalidOp or BadSignature."""
+
+def op_proof(mesh_id: bytes, segment: bytes, seq: int) -> bytes:
+    """The proof of one op of a (trusted) segment."""
+
+def op_proof_verify(proof: bytes) -> dict[str, Value]:
+    """What a proof that holds says: mesh_id, author, epoch, seq, lamport, wall_ms, digest, kind, writes, op (its bytes). Raises InvalidOp or BadSignature."""
+
 @final
 class Draft:
     """Local ops built on the heads of the moment. Nothing of it is in the replica until :meth:`Replica.merge`.

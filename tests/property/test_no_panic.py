@@ -71,6 +71,12 @@ def test_bytes(data: bytes) -> None:
         lambda: _core.segment_span(data),
         lambda: _core.coalesce([data, data], 1000),
         lambda: _core.coalesce([SEEDS[0], data], 1000),
+        lambda: _core.pack([SEEDS[0], data], 1000),
+        lambda: _core.cut(data, 2),
+        lambda: _core.op_proof(MESH, data, 1),
+        lambda: _core.op_proof_verify(data),
+        lambda: _core.fork_proof(MESH, SEEDS[0], data),
+        lambda: _core.fork_proof_verify(data),
         lambda: replica.chain(replica.verify([data])),
         lambda: replica.load([SEEDS[0], data]),
     ):

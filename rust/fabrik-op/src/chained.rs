@@ -41,13 +41,7 @@ pub struct ChainedSegment {
 
 impl ChainedSegment {
     pub(crate) fn cut(contents: &Arc<Contents>, mesh_id: Digest, skip: usize, prev: Digest, head: Digest) -> Self {
-        let data = if skip == 0 {
-            Arc::clone(&contents.data)
-        } else {
-            let kept = contents.ops.get(skip..).unwrap_or_default();
-            let bodies = kept.iter().map(|op| contents.data.get(op.body.clone()).unwrap_or_default());
-            encode(&contents.author, contents.epoch, contents.first_seq + skip as u64, &prev, bodies, &contents.sig).into()
-        };
+        let data = contents.tail(skip, &prev);
         Self { contents: Arc::clone(contents), mesh_id, skip, prev, head, data }
     }
 

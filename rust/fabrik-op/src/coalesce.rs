@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cbor::Writer;
 use crate::hash::{Digest, chain};
 use crate::limits::SEGMENT_BYTES_MAX;
+use crate::pack::Packed;
 use crate::refused::Refused;
 use crate::segment::{DecodedSegment, RawSegment, encode};
 
@@ -13,6 +14,11 @@ use crate::segment::{DecodedSegment, RawSegment, encode};
 /// The input is trusted, contiguous per log and in order; a single larger segment is passed as it is. Refuses
 /// neighbours of one log that do not chain.
 pub fn coalesce(segments: &[Arc<[u8]>], max_bytes: usize) -> Result<Vec<Arc<[u8]>>, Refused> {
+    Ok(join(segments, max_bytes)?.into_iter().map(|joined| joined.data).collect())
+}
+
+/// Joins, and keeps what joining drops.
+pub(crate) fn join(segments: &[Arc<[u8]>], max_bytes: usize) -> Result<Vec<Packed>, Refused> {
     let max_bytes = max_bytes.min(SEGMENT_BYTES_MAX);
     let mut joined = Vec::new();
     let mut group = Group::default();
@@ -67,18 +73,20 @@ impl Group {
         self.members.push(next);
     }
 
-    fn flush(&mut self, joined: &mut Vec<Arc<[u8]>>) {
+    fn flush(&mut self, joined: &mut Vec<Packed>) {
         let Self { members, .. } = std::mem::take(self);
         let (Some(first), Some(last)) = (members.first(), members.last()) else { return };
         let (first, last) = (first.contents(), last.contents());
         if members.len() == 1 {
-            joined.push(Arc::clone(&first.data));
+            joined.push(Packed { data: Arc::clone(&first.data), sigs: Vec::new() });
             return;
         }
         let bodies: Vec<&[u8]> =
             members.iter().flat_map(|one| one.contents().ops.iter().map(|op| one.data().get(op.body.clone()).unwrap_or_default())).collect();
         let data = encode(&first.author, first.epoch, first.first_seq, &first.prev, bodies.iter().copied(), &last.sig);
-        joined.push(data.into());
+        let mut sigs: Vec<_> = members.iter().map(|one| (one.contents().last_seq(), one.contents().sig)).collect();
+        sigs.pop();
+        joined.push(Packed { data: data.into(), sigs });
     }
 }
 

@@ -15,6 +15,8 @@ pub mod hash;
 mod key;
 pub mod limits;
 mod op;
+mod pack;
+mod proof;
 mod refused;
 mod segment;
 
@@ -25,5 +27,7 @@ pub use genesis::{Genesis, encode_genesis};
 pub use hash::Digest;
 pub use key::{Key, Signature, SigningKey, verify_strict};
 pub use op::{Fence, Follows, Op, OpBody, Write, WriteBody, kind};
+pub use pack::{Packed, cut, pack};
+pub use proof::{ProvenFork, ProvenOp, fork_proof, fork_proof_verify, op_proof, op_proof_verify};
 pub use refused::Refused;
 pub use segment::{DecodedSegment, Misfit, RawSegment, SegmentSpan, VerifiedSegment};

@@ -6,6 +6,8 @@ pub const SPEC_VERSION: u64 = 1;
 pub const OP_BYTES_MAX: usize = 65_536;
 /// Largest segment in bytes: one frame of the sync protocol.
 pub const SEGMENT_BYTES_MAX: usize = 262_144;
+/// Largest proof in bytes: one op with the digests of a whole segment of small ones after it, or two segments.
+pub const PROOF_BYTES_MAX: usize = 1_048_576;
 /// Arrays and maps open at one time, the outermost of the item included. Bounds the decoder's stack.
 pub const DEPTH_MAX: usize = 16;
 /// Largest raise of a log's clock by one op. Bounds how far one author can push the mesh clock.

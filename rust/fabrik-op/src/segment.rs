@@ -44,6 +44,15 @@ impl Contents {
         })
     }
 
+    /// The segment without its first `skip` ops; `prev` is the chain hash before the first that stays.
+    pub fn tail(&self, skip: usize, prev: &Digest) -> Arc<[u8]> {
+        if skip == 0 {
+            return Arc::clone(&self.data);
+        }
+        let bodies = self.ops.get(skip..).unwrap_or_default().iter().map(|op| self.data.get(op.body.clone()).unwrap_or_default());
+        encode(&self.author, self.epoch, self.first_seq + skip as u64, prev, bodies, &self.sig).into()
+    }
+
     pub fn name(&self) -> String {
         format!("segment of {}.. epoch {}", short(&self.author), self.epoch)
     }
@@ -260,6 +269,10 @@ impl VerifiedSegment {
     #[must_use]
     pub fn data(&self) -> &Arc<[u8]> {
         &self.contents.data
+    }
+
+    pub(crate) fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     /// The chain hashes that this segment implies, from `h_{first_seq - 1}` to `h_{last_seq}`.

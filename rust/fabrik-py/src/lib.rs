@@ -7,6 +7,7 @@
 mod door;
 mod draft;
 mod keys;
+mod proofs;
 mod registers;
 mod replica;
 mod segments;
@@ -50,6 +51,12 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(replica::history, module)?)?;
     module.add_function(wrap_pyfunction!(segments::segment_span, module)?)?;
     module.add_function(wrap_pyfunction!(replica::coalesce, module)?)?;
+    module.add_function(wrap_pyfunction!(proofs::pack, module)?)?;
+    module.add_function(wrap_pyfunction!(proofs::cut, module)?)?;
+    module.add_function(wrap_pyfunction!(proofs::fork_proof, module)?)?;
+    module.add_function(wrap_pyfunction!(proofs::fork_proof_verify, module)?)?;
+    module.add_function(wrap_pyfunction!(proofs::op_proof, module)?)?;
+    module.add_function(wrap_pyfunction!(proofs::op_proof_verify, module)?)?;
     module.add_class::<keys::Genesis>()?;
     module.add_class::<keys::SigningKey>()?;
     module.add_class::<segments::Verified>()?;
