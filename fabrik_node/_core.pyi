@@ -260,6 +260,12 @@ class Touch:
 def history(segments: Sequence[bytes], id: bytes) -> list[Touch]:
     """Every write to ``id`` in these (trusted, stored) segments, in their order. Releases the GIL."""
 
+def find_ops(segments: Sequence[bytes], prefix: str) -> list[tuple[int, int, bytes]]:
+    """``(place in the input, seq, digest)`` of the ops in these (trusted, stored) segments whose digest begins with these hex digits.
+
+    What is no segment is left out. Releases the GIL.
+    """
+
 def segment_span(data: bytes) -> tuple[bytes, int, int, int]:
     """``(author, epoch, first_seq, last_seq)`` of a (trusted, stored) segment. Raises InvalidOp for what is not one."""
 

@@ -6,11 +6,12 @@ An id is written in Crockford base32 in lower case (26 characters); a key as hex
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fabrik_node.errors import Conflict, NotFound
 
-__all__ = ["PREFIX_CHARS_MIN", "new_id", "parse_id", "resolve", "show_id", "show_key"]
+__all__ = ["PREFIX_CHARS_MIN", "fingerprint", "new_id", "parse_id", "resolve", "show_id", "show_key", "show_value"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {char: value for value, char in enumerate(_ALPHABET)} | {"o": 0, "i": 1, "l": 1}
@@ -47,20 +48,38 @@ def show_key(raw: bytes) -> str:
     return raw.hex()
 
 
-def resolve(prefix: str, known: Iterable[str], noun: str) -> str:
+def fingerprint(key: bytes) -> str:
+    """A key for people: its first 16 hex digits in groups of four."""
+    text = show_key(key)[:16]
+    return "-".join(text[at : at + 4] for at in range(0, 16, 4))
+
+
+def show_value(value: Any) -> Any:
+    """A register value for JSON: bytes as ids or hex, integer keys as text."""
+    if isinstance(value, bytes):
+        return show_id(value) if len(value) == 16 else show_key(value)
+    if isinstance(value, list | tuple):
+        return [show_value(part) for part in value]
+    if isinstance(value, Mapping):
+        return {str(key): show_value(part) for key, part in value.items()}
+    return value
+
+
+def resolve(prefix: str, known: Iterable[str], noun: str, hint: str = "") -> str:
     """The one known id that starts with ``prefix``.
 
-    Raises :class:`NotFound` when none does, :class:`Conflict` when several do (it lists up to five).
+    Raises :class:`NotFound` when none does, with ``hint`` or the command that lists them; :class:`Conflict` when several do (it lists up to five).
     """
+    hint = hint or f"fabrik-node {noun}s list"
     wanted = prefix.lower()
     everything = list(known)
     if wanted in everything:
         return wanted
     if len(wanted) < PREFIX_CHARS_MIN:
-        raise NotFound(f"no {noun} {prefix!r}: give at least {PREFIX_CHARS_MIN} characters of its id", f"fabrik-node {noun}s list")
+        raise NotFound(f"no {noun} {prefix!r}: give at least {PREFIX_CHARS_MIN} characters of its id", hint)
     found = sorted(text for text in everything if text.startswith(wanted))
     if not found:
-        raise NotFound(f"no {noun} {prefix!r}", f"fabrik-node {noun}s list")
+        raise NotFound(f"no {noun} {prefix!r}", hint)
     if len(found) > 1:
         raise Conflict(f"{noun} {prefix!r} is ambiguous: {', '.join(found[:5])}" + (" ..." if len(found) > 5 else ""), "give more characters of the id")
     return found[0]

@@ -286,7 +286,7 @@ I25 partial           Every list carries its date and source | not every surface
 J1  held              The git remote itself refuses the merge of a superseded claim, in one atomic push
 J2  later:unproven    Each claim is labelled tentative, confirmed or fenced
 J3  later:conflicts   Conflicts are objects
-J4  partial           Every change of an item names its author, claim and op | a proof of one op can not be exported yet
+J4  held              Every change of an item names its author, claim and op; an exported proof of one op verifies offline with the key alone
 J5  later:conflicts   The cost of duplicate work is counted
 J6  later:doctor      why shows one screen
 J7  later:history     Text is edited together

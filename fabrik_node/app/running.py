@@ -31,7 +31,7 @@ from fabrik_node.domain.schema import Kind, NodeField
 from fabrik_node.errors import AuthError, BadConfig, Conflict, Internal, NotInitialised
 from fabrik_node.git.origin import Origin
 from fabrik_node.git.runner import GitRunner, check_git
-from fabrik_node.ids import show_id
+from fabrik_node.ids import fingerprint, show_id
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import NodePipeline
 from fabrik_node.paths import HomePaths
@@ -39,7 +39,6 @@ from fabrik_node.ports import PeerAddress
 from fabrik_node.process import boot_id
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.service import Service
-from fabrik_node.service.views import fingerprint
 from fabrik_node.store.event_file import EventFile
 from fabrik_node.store.owner import OwnerLock
 from fabrik_node.store.sqlite import SqliteStore

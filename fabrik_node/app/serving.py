@@ -13,8 +13,7 @@ from fabrik_node.app.running import FLUSH_S, Running, refusal
 from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.errors import Conflict, FabrikError, Internal, Unreachable
-from fabrik_node.ids import show_key
-from fabrik_node.service.views import fingerprint
+from fabrik_node.ids import fingerprint, show_key
 
 __all__ = ["join", "serve"]
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from fabrik_node.app.opening import make_home
 from fabrik_node.clock import SystemClock
-from fabrik_node.ids import show_key
+from fabrik_node.ids import fingerprint, show_key
 from fabrik_node.paths import HomePaths
 from fabrik_node.process import boot_id, is_alive
-from fabrik_node.service.views import fingerprint
 from fabrik_node.store.owner import Owner, clear_owner, read_owner
 
 __all__ = ["default_name", "init", "lock_clear", "lock_show"]

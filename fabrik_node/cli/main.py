@@ -46,6 +46,7 @@ class _Terminated(BaseException):
         "runs": "fabrik_node.cli.runs:runs",
         "nodes": "fabrik_node.cli.nodes:nodes",
         "events": "fabrik_node.cli.events:events",
+        "ops": "fabrik_node.cli.ops:ops",
         "tombstone": "fabrik_node.cli.tombstones:tombstone",
         "tombstones": "fabrik_node.cli.tombstones:tombstones",
         "lock": "fabrik_node.cli.lock:lock",

@@ -16,12 +16,13 @@ from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ItemField, Kind, RunField
 from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
 from fabrik_node.errors import InvalidOp, NotFound, UsageError
-from fabrik_node.ids import parse_id, resolve, show_id, show_key
+from fabrik_node.ids import fingerprint, parse_id, resolve, show_id, show_key, show_value
 from fabrik_node.node.board import Board
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
-from fabrik_node.service.views import Views, claim_json, fingerprint, outcome_json, run_from_summary
+from fabrik_node.service.proving import Proving
+from fabrik_node.service.views import Views, claim_json, run_from_summary
 
 __all__ = ["Reader"]
 
@@ -62,6 +63,7 @@ class Reader:
         self._as_of_ms = as_of_ms
         self._current_names = self.board.names if names is None else names
         self._names: Mapping[bytes, str] = {}
+        self._proving = Proving(store, genesis.mesh_id, self.stamp)
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -77,6 +79,7 @@ class Reader:
             "nodes.list": self.nodes_list,
             "runs.list": self.runs_list,
             "runs.show": self.runs_show,
+            **self._proving.operations,
         }
 
     # ---- finding --------------------------------------------------------------------------------
@@ -208,14 +211,14 @@ class Reader:
         match touch.kind:
             case Kind.ITEM:
                 name = ItemField(touch.field).name.lower() if touch.field in list(ItemField) else f"field {touch.field}"
-                shown = _stage_json(value) if touch.field == ItemField.STAGE else outcome_json(value)
+                shown = _stage_json(value) if touch.field == ItemField.STAGE else show_value(value)
             case Kind.CLAIM:
                 name = "claim"
                 named = value.get(1) if isinstance(value, dict) else None
                 claim_id = named if isinstance(named, bytes) else None
                 shown = claim_json(value, self.name_of)
             case _:
-                name, shown = "tombstone", outcome_json(value)
+                name, shown = "tombstone", show_value(value)
         return {
             "at": iso(touch.wall_ms),
             "node": self.name_of(touch.author),
@@ -331,8 +334,8 @@ def _stage_json(value: Any) -> Any:
         stage = decode_stage(value)
         fields = stage_fields(stage)
     except (InvalidOp, AttributeError, KeyError):
-        return outcome_json(value)
-    return {"stage": stage.name, **outcome_json(fields)}
+        return show_value(value)
+    return {"stage": stage.name, **show_value(fields)}
 
 
 def _limited(rows: Sequence[Any], args: Mapping[str, Any]) -> list[Any]:

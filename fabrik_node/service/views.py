@@ -11,31 +11,14 @@ from fabrik_node.domain.leases import LeaseState, LeaseTable
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunSignals, RunState, judge_run
 from fabrik_node.domain.stages import stage_fields
 from fabrik_node.errors import InvalidOp
-from fabrik_node.ids import show_id, show_key
+from fabrik_node.ids import show_id, show_key, show_value
 from fabrik_node.ports import ItemView
 
-__all__ = ["Views", "claim_json", "fingerprint", "outcome_json", "run_from_summary"]
-
-
-def fingerprint(key: bytes) -> str:
-    """A key for people: its first 16 hex digits in groups of four."""
-    text = show_key(key)[:16]
-    return "-".join(text[at : at + 4] for at in range(0, 16, 4))
-
-
-def outcome_json(value: Any) -> Any:
-    """A register value for JSON: bytes as ids or hex, integer keys as text."""
-    if isinstance(value, bytes):
-        return show_id(value) if len(value) == 16 else show_key(value)
-    if isinstance(value, list | tuple):
-        return [outcome_json(part) for part in value]
-    if isinstance(value, Mapping):
-        return {str(key): outcome_json(part) for key, part in value.items()}
-    return value
+__all__ = ["Views", "claim_json", "run_from_summary"]
 
 
 def claim_json(value: Any, name_of: Callable[[bytes], str]) -> Any:
-    """A claim register's value with names for its numbers; of a newer version or a void op, as :func:`outcome_json` gives it."""
+    """A claim register's value with names for its numbers; of a newer version or a void op, as :func:`show_value` gives it."""
     try:
         claim = decode_claim(value)
         said: dict[str, Any] = {
@@ -48,8 +31,8 @@ def claim_json(value: Any, name_of: Callable[[bytes], str]) -> Any:
             **({"follows": show_id(claim.follows)} if claim.follows else {}),
         }
     except (InvalidOp, AttributeError, IndexError, TypeError):
-        return outcome_json(value)
-    return outcome_json(said)  # the parts of a void claim may be anything
+        return show_value(value)
+    return show_value(said)  # the parts of a void claim may be anything
 
 
 class Views:
@@ -89,8 +72,8 @@ class Views:
             "created_at": iso(view.created_ms),
             "age_s": max(0.0, (self._wall_ms - view.created_ms) / 1000),
             "attempts": view.attempts,
-            "hold": None if view.hold is None else outcome_json(view.hold),
-            "outcome": None if view.outcome is None else outcome_json(view.outcome),
+            "hold": None if view.hold is None else show_value(view.hold),
+            "outcome": None if view.outcome is None else show_value(view.outcome),
             "claim": None if claim is None or not claim.held else self.claim(view.id, claim, view.title),
         }
 

@@ -91,3 +91,14 @@ def test_packing_and_cutting(titles: list[str], first: int, limit: int) -> None:
     assert kept == {seq: single[-64:] for seq, single in enumerate(singles, 1)}
     if first <= len(titles):
         assert _core.cut(author.segment(1, len(titles)), first) == author.segment(first, len(titles))
+
+
+@given(st.lists(st.text(max_size=3), min_size=1, max_size=6), st.data())
+def test_ops_are_found_by_their_digest(titles: list[str], data: st.DataObject) -> None:
+    author = log(titles)
+    segments = [author.segment(1, 1), b"junk", author.segment(1, len(titles))]
+    wanted = op.digest(data.draw(st.sampled_from(author.bodies)))
+    prefix = wanted.hex()[: data.draw(st.integers(0, 64))]
+    everything = [(0, 1, op.digest(author.bodies[0])), *((2, seq, op.digest(body)) for seq, body in enumerate(author.bodies, 1))]
+    assert _core.find_ops(segments, prefix) == [found for found in everything if found[2].hex().startswith(prefix)]
+    assert _core.find_ops(segments, wanted.hex() + "0") == []

@@ -51,6 +51,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(replica::history, module)?)?;
     module.add_function(wrap_pyfunction!(segments::segment_span, module)?)?;
     module.add_function(wrap_pyfunction!(replica::coalesce, module)?)?;
+    module.add_function(wrap_pyfunction!(proofs::find_ops, module)?)?;
     module.add_function(wrap_pyfunction!(proofs::pack, module)?)?;
     module.add_function(wrap_pyfunction!(proofs::cut, module)?)?;
     module.add_function(wrap_pyfunction!(proofs::fork_proof, module)?)?;

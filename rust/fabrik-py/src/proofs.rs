@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use fabrik_op::Write;
+use fabrik_op::{Digest, RawSegment, Write};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use crate::door::{detached, fixed};
+use crate::door::{detached, fixed, invalid};
 use crate::registers::show_fence;
 use crate::value;
 
@@ -39,6 +39,28 @@ pub fn fork_proof<'py>(py: Python<'py>, mesh_id: &[u8], one: &[u8], other: &[u8]
     let mesh_id = fixed(mesh_id, "a mesh id")?;
     let proof = detached(py, || Ok(fabrik_op::fork_proof(&mesh_id, one, other)?))?;
     Ok(PyBytes::new(py, &proof))
+}
+
+/// `(place of the segment, seq, digest)` of the ops whose digest begins with these hex digits.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+#[allow(clippy::type_complexity)] // The list is the documented result.
+pub fn find_ops<'py>(py: Python<'py>, segments: Vec<PyBackedBytes>, prefix: &str) -> PyResult<Vec<(usize, u64, Bound<'py, PyBytes>)>> {
+    let digits = prefix.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<_>>>().ok_or_else(|| invalid("a digest is written in hex digits"))?;
+    let found = detached(py, || {
+        let mut found = Vec::new();
+        for (place, segment) in segments.iter().enumerate() {
+            let Ok(decoded) = RawSegment(Arc::from(&segment[..])).decode() else { continue };
+            found.extend(decoded.ops().filter(|op| begins_with(op.digest, &digits)).map(|op| (place, op.seq, *op.digest)));
+        }
+        Ok(found)
+    })?;
+    Ok(found.into_iter().map(|(place, seq, digest)| (place, seq, PyBytes::new(py, &digest))).collect())
+}
+
+fn begins_with(digest: &Digest, digits: &[u32]) -> bool {
+    let mut written = digest.iter().flat_map(|byte| [u32::from(byte >> 4), u32::from(byte & 15)]);
+    digits.iter().all(|&digit| written.next() == Some(digit))
 }
 
 /// `(mesh_id, author, epoch, seq)` of a fork proof that holds.

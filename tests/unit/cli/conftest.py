@@ -95,6 +95,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
     "runs.list": {**STAMP, "runs": [run_row()], "total": 1},
     "runs.show": {**STAMP, "run": run_row()},
+    "ops.proof": {**STAMP, "proof": {"type": "fabrik op proof", "version": 1}, "also": []},
     "invite": {**STAMP, "token": "fabrik1qtoken", "expires_in_s": 3600.0, "role": "agent", "url": "ws://127.0.0.1:7001"},
 }  # fmt: skip
 STREAMED: dict[str, list[dict[str, Any]]] = {

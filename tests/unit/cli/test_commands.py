@@ -44,6 +44,7 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["items", "edit", ITEM, "--priority", "0", "--no-depends-on"], "items.edit", {"id": ITEM, "priority": 0, "depends_on": []}),
     (["items", "requeue", ITEM], "items.requeue", {"id": ITEM}),
     (["items", "history", ITEM], "items.history", {"id": ITEM}),
+    (["ops", "proof", "9f9f"], "ops.proof", {"id": "9f9f"}),
     (["claims", "list"], "claims.list", {}),
     (["claims", "list", "--all"], "claims.list", {"all": True}),
     (["claims", "show", ITEM], "claims.show", {"item": ITEM}),
@@ -65,7 +66,7 @@ STREAMS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["runs", "logs", RUN, "--offset", "5"], "runs.logs", {"id": RUN, "offset": 5, "follow": False}),
     (["runs", "logs", RUN, "--follow"], "runs.logs", {"id": RUN, "follow": True}),
 ]
-ELSEWHERE = {"serve", "lock clear"}
+ELSEWHERE = {"serve", "lock clear", "ops verify"}
 
 
 def leaves(command: click.Command = root, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
