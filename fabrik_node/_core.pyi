@@ -20,6 +20,8 @@ Write: TypeAlias = tuple[int, bytes, int, Value, Fence | None]
 """``(register kind, id, field, value, fence)``."""
 
 SPEC_VERSION: Final[int]
+HEADS_MAX: Final[int]
+"""Heads of one log; with one more it is suspended."""
 OP_BYTES_MAX: Final[int]
 SEGMENT_BYTES_MAX: Final[int]
 LAMPORT_STEP_MAX: Final[int]
@@ -95,12 +97,20 @@ class Verified:
 
 @final
 class Chained:
-    """A verified segment cut to what is new and fitting exactly on a head. ``data`` is what to store and relay."""
+    """A verified segment cut to what is new and fitting exactly behind an op that we hold. ``data`` is what to store and relay."""
 
     @property
     def author(self) -> bytes: ...
     @property
     def epoch(self) -> int: ...
+    @property
+    def branch(self) -> int:
+        """Our number of the branch: 0, 1, 2 ... in the order in which we met them. Other nodes may count differently."""
+
+    @property
+    def base(self) -> tuple[int, int] | None:
+        """``(branch, seq)`` behind which this segment opens its branch; None when it continues one, and for branch 0."""
+
     @property
     def first_seq(self) -> int: ...
     @property
@@ -125,7 +135,7 @@ class Chained:
 
 @final
 class Gap:
-    """A segment that starts beyond what we hold: ask for ``have_seq + 1`` onwards."""
+    """A segment whose ``prev`` is nowhere among what we hold: it starts beyond it (ask for ``have_seq + 1`` onwards), or on a branch that we do not know."""
 
     @property
     def author(self) -> bytes: ...
@@ -135,23 +145,37 @@ class Gap:
     def have_seq(self) -> int: ...
     @property
     def first_seq(self) -> int: ...
+    @property
+    def unrooted(self) -> bool:
+        """True when we hold ops at ``first_seq - 1``, but none with that chain hash: the author forked before. Ask with :meth:`Replica.places`."""
+
+    @property
+    def index(self) -> int:
+        """Place of the segment in the input."""
 
 @final
 class Fork:
-    """Two different ops at one place of a log.
-
-    ``seq`` is the first place where they differ, or the place before the other branch's segment when they differ before it.
-    """
+    """A branch that this call opens: two different ops behind op ``seq - 1``. Its segment is among ``chained``, with ``base``."""
 
     @property
     def author(self) -> bytes: ...
     @property
     def epoch(self) -> int: ...
     @property
-    def seq(self) -> int: ...
+    def seq(self) -> int:
+        """The first place where the branches differ."""
+
+    @property
+    def branch(self) -> int:
+        """The new one."""
+
+    @property
+    def base_branch(self) -> int:
+        """The one that it leaves: our op ``seq`` is on it."""
+
     @property
     def segment(self) -> bytes:
-        """The other branch's segment, which with our own is the proof."""
+        """The new branch's first segment; with one of ours that holds ``seq`` it is the proof."""
 
 @final
 class ChainResult:
@@ -171,12 +195,44 @@ class ChainResult:
     def unknown(self) -> list[bytes]:
         """Authors without a member record; their segments were left out."""
 
+    @property
+    def suspended(self) -> list[tuple[bytes, int]]:
+        """``(author, epoch)`` of the logs that get one head too many by this call. After the merge :attr:`Replica.stale` is True."""
+
+    @property
+    def refused(self) -> int:
+        """Segments that were left out because their log is suspended."""
+
+@final
+class LoadResult:
+    """The outcome of :meth:`Replica.load`."""
+
+    @property
+    def ops(self) -> int:
+        """New ops."""
+
+    @property
+    def damaged(self) -> list[tuple[int, str]]:
+        """``(place in the input, why)`` of what is no segment of this mesh any more: bytes, chain or signature."""
+
+    @property
+    def stranded(self) -> list[int]:
+        """Places in the input of sound segments whose ``prev`` is missing: what was before them was damaged or lost."""
+
 @final
 class Head:
+    """The end of one branch of a log."""
+
     @property
     def author(self) -> bytes: ...
     @property
     def epoch(self) -> int: ...
+    @property
+    def branch(self) -> int: ...
+    @property
+    def base(self) -> tuple[int, int] | None:
+        """``(branch, seq)`` that this branch leaves; None for branch 0."""
+
     @property
     def seq(self) -> int: ...
     @property
@@ -225,7 +281,7 @@ class Change:
     def new(self) -> Value: ...
     @property
     def author(self) -> bytes:
-        """Of the winning write; the tombstone's author for a register that it removed."""
+        """Of the winning write; the tombstone's author for a register that it removed; the old write's for one that a suspension took away."""
 
     @property
     def wall_ms(self) -> int: ...
@@ -309,6 +365,9 @@ class Draft:
     def genesis(self, wall_ms: int) -> list[Chained]:
         """The first op of the genesis admin's log."""
 
+    def open_epoch(self, follows: tuple[int, int, bytes], wall_ms: int) -> list[Chained]:
+        """The first op of a later epoch; ``follows`` is ``(epoch, seq, h_seq)`` of the head that it goes on from. Raises InvalidOp unless the draft's log is empty."""
+
     @property
     def lamport(self) -> int:
         """Lamport of the last drafted op; the replica's before the first."""
@@ -317,17 +376,25 @@ class Draft:
 class Replica:
     """Heads and registers in memory. All methods may be called from any thread."""
 
-    def __init__(self, genesis: bytes) -> None: ...
+    def __init__(self, genesis: bytes, suspended: Sequence[tuple[bytes, int]] = ()) -> None:
+        """Empty. ``suspended``: logs that are known to have too many heads; their ops are held without effect."""
+
     @property
     def mesh_id(self) -> bytes: ...
     @property
     def admin(self) -> bytes: ...
     @property
-    def lamport(self) -> int: ...
+    def lamport(self) -> int:
+        """The highest clock-valid lamport of any op. Suspended logs do not count (those of a stale replica do, until :meth:`adopt`)."""
+
     @property
-    def ops(self) -> int: ...
+    def ops(self) -> int:
+        """All ops that are held, on all branches; also of suspended logs."""
+
     @property
-    def voided(self) -> int: ...
+    def voided(self) -> int:
+        """Ops without effect because they break a rule. Ops of unknown kinds and of suspended logs are not counted."""
+
     @property
     def registers(self) -> int: ...
     def verify(self, segments: Sequence[bytes]) -> list[Verified]:
@@ -346,15 +413,41 @@ class Replica:
         Raises InvalidOp, changing nothing, when a segment does not fit on the heads.
         """
 
-    def load(self, segments: Sequence[bytes]) -> int:
-        """Verify, chain and merge our own stored segments in one call without building changes; the number of ops.
+    def load(self, segments: Sequence[bytes]) -> LoadResult:
+        """Verify, chain and merge our own stored segments in one call without building changes. What is damaged or stranded is left out and named."""
 
-        Raises InvalidOp or BadSignature (a damaged store) and changes nothing.
+    def adopt(self, fresh: Replica) -> list[Change]:
+        """Take over the content of ``fresh``, which holds the same heads and was loaded with what is suspended; what changed by it, net.
+
+        Raises InvalidOp, changing nothing, when its heads are not ours. ``fresh`` is empty afterwards.
         """
 
-    def draft(self, key: SigningKey, epoch: int) -> Draft: ...
-    def heads(self) -> list[Head]: ...
-    def head(self, author: bytes, epoch: int) -> Head | None: ...
+    @property
+    def stale(self) -> bool:
+        """A log was suspended after it had effect: load a fresh replica from the store with :meth:`suspended`, then :meth:`adopt` it."""
+
+    def suspended(self) -> list[tuple[bytes, int]]:
+        """``(author, epoch)`` of all suspended logs, in order."""
+
+    def holds(self, author: bytes, epoch: int, seq: int, head: bytes) -> bool:
+        """Whether the op with this chain hash is on one of our branches. For a suspended log True exactly for its marker (2**53, 32 zero bytes)."""
+
+    def places(self, author: bytes, epoch: int) -> list[tuple[int, bytes]]:
+        """``(seq, first 16 bytes of h_seq)`` on each branch's path: at its head, 1, 2, 4, 8 ... before it, and at seq 1; without repeats, at most 1,024."""
+
+    def cursors(self, author: bytes, epoch: int, places: Sequence[tuple[int, bytes]]) -> list[tuple[int, int]]:
+        """``(branch, seq)``: what somebody who holds ``places`` lacks of our branches, behind ``seq`` of each; in order of branch. Each contains its base first."""
+
+    def check(self, author: bytes, epoch: int, branch: int, segments: Sequence[bytes]) -> list[str]:
+        """Whether stored segments are still what was merged: bytes, chain hashes against ours, signature. One text each, empty when sound, else why not."""
+
+    def draft(self, key: SigningKey, epoch: int) -> Draft:
+        """On branch 0 of the key's log of that epoch. Raises InvalidOp for a suspended log, and an epoch outside 1..2**53-1."""
+
+    def heads(self) -> list[Head]:
+        """Every branch of every log, in order of author, epoch and branch; also of suspended logs."""
+
+    def head(self, author: bytes, epoch: int, branch: int = 0) -> Head | None: ...
     def frontier_digest(self) -> bytes: ...
     def state_digest(self) -> bytes: ...
     def is_admitted(self, author: bytes) -> bool:

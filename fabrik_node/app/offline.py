@@ -12,6 +12,7 @@ from fabrik_node._core import Replica
 from fabrik_node.app.opening import Mesh, load_mesh
 from fabrik_node.clock import SystemClock
 from fabrik_node.errors import NoNode
+from fabrik_node.node.loading import check_loaded
 from fabrik_node.paths import HomePaths
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.reading import Reader
@@ -62,7 +63,7 @@ class OfflineReader:
     async def _reader(self, mesh: Mesh, store: ReadonlyStore) -> Reader:
         replica = Replica(mesh.genesis)
         async for batch in store.load():
-            replica.load([row.data for row in batch])
+            check_loaded(replica.load([row.data for row in batch]))
         return Reader(
             replica=replica,
             genesis=mesh.record,

@@ -14,6 +14,7 @@ from fabrik_node.domain.schema import Kind, NodeField
 from fabrik_node.errors import BadGenesis, Conflict, ForeignStore, InvalidOp, NotInitialised, UsageError
 from fabrik_node.ids import show_key
 from fabrik_node.node.identity import create_key, load_key
+from fabrik_node.node.loading import check_loaded
 from fabrik_node.paths import HomePaths, private_folder
 from fabrik_node.store.sqlite import SqliteStore
 
@@ -85,7 +86,7 @@ def first_epoch() -> int:
 async def _first_ops(store: SqliteStore, clock: Clock, key: SigningKey, genesis: bytes, name: str) -> None:
     replica = Replica(genesis)
     async for batch in store.load():
-        replica.load([row.data for row in batch])
+        check_loaded(replica.load([row.data for row in batch]))
     if replica.ops:
         return
     draft = replica.draft(key, first_epoch())

@@ -19,6 +19,7 @@ from fabrik_node.node.board import Board
 from fabrik_node.node.doubt import Doubt, chain_hash
 from fabrik_node.node.happenings import happenings
 from fabrik_node.node.invitations import redeem
+from fabrik_node.node.loading import check_loaded
 from fabrik_node.node.presence import Presence
 from fabrik_node.node.stream import EventSink, EventStream
 from fabrik_node.node.writer import Committed, Writer
@@ -80,7 +81,7 @@ class Node:
             told = [row.data for row in batch if row.pos <= upto]
             late += [row for row in batch if row.pos > upto]
             if told:
-                await asyncio.to_thread(self.replica.load, told)
+                check_loaded(await asyncio.to_thread(self.replica.load, told))
         self._names = self.board.names()
         if late:
             verified = await asyncio.to_thread(self.replica.verify, [row.data for row in late])
@@ -189,19 +190,22 @@ class Node:
             self.stream.note("peer.bad_segment", {"peer": self.name_of(peer), "code": error.code, "message": error.message})
             raise
         result = await self.writer.ingest(verified)
+        unrooted = [gap for gap in result.gaps if gap.unrooted]
         for fork in result.forks:
             self.saw_fork(fork.author, fork.epoch, fork.seq, peer)
             if fork.author == self.public:  # proven by a signature, unlike what a peer announces: it holds over restarts
                 await self.store.set_meta(_OWN_FORK, fork.segment)
-        own = sum(each.ops for each in result.chained if each.author == self.public)
-        if own:
+        for gap in unrooted:
+            self.saw_fork(gap.author, gap.epoch, gap.first_seq - 1, peer)
+        taken = [each for each in result.chained if each.branch == 0]
+        if own := sum(each.ops for each in taken if each.author == self.public):
             self.doubt.learned_own(own, peer)
         return IngestReport(
-            new_ops=sum(each.ops for each in result.chained),
+            new_ops=sum(each.ops for each in taken),
             duplicates=result.duplicates,
             heads=self._heads_of({(each.author, each.epoch) for each in verified}),
-            gaps=[(gap.author, gap.epoch, gap.have_seq) for gap in result.gaps],
-            forks=len(result.forks),
+            gaps=[(gap.author, gap.epoch, gap.have_seq) for gap in result.gaps if not gap.unrooted],
+            forks=len(result.forks) + len(unrooted),
             unknown_authors=result.unknown,
         )
 

@@ -187,7 +187,7 @@ class Writer:
             remote.done.set_exception(error)
             return
         try:
-            await self._commit(result.chained, local=False)
+            await self._commit([each for each in result.chained if each.branch == 0], local=False)  # the store keeps no other branches yet
         except BaseException as error:
             if not remote.done.done():
                 remote.done.set_exception(_told(error))

@@ -44,8 +44,11 @@ class NodeLogs:
         self._admin = admin
 
     def heads(self) -> Iterable[tuple[LogId, Heads]]:
-        """Every log."""
-        return [(LogId(head.author, head.epoch), (Head(head.seq, head.head),)) for head in self._node.heads()]
+        """Every log with all its heads, in order of seq and hash: the same on every node that holds the same branches."""
+        logs: dict[LogId, list[Head]] = {}
+        for head in self._node.heads():
+            logs.setdefault(LogId(head.author, head.epoch), []).append(Head(head.seq, head.head))
+        return [(log, tuple(sorted(heads, key=lambda head: (head.seq, head.h)))) for log, heads in logs.items()]
 
     def admit(self, key: bytes) -> bool:
         """A member."""

@@ -59,7 +59,7 @@ def test_coalesced_segments(mesh: Mesh, rng: Random, max_bytes: int) -> None:
     deliver(replica, fewer, rng)
     same(replica, twin_of(mesh))
     whole = _core.Replica(mesh.genesis)
-    assert whole.load([segment for log in fewer for segment in log]) == whole.ops
+    assert whole.load([segment for log in fewer for segment in log]).ops == whole.ops
     assert shown(whole) == shown(replica)
 
 

@@ -17,7 +17,7 @@ LONG_FOR_A_REASON = {
     "fabrik_node/ports.py": "all ports on one page, so that they are read together",
     "fabrik_node/service/reading.py": "every read of the command line on one page",
     "fabrik_node/transport/mesh.py": "dialling, accepting and what is said of peers share one table",
-    "rust/fabrik-merge/src/replica.rs": "the one door to the merge: everything else is behind it",
+    "fabrik_node/node/node.py": "until forks are stored: then what it says about them goes",
 }
 
 

@@ -168,8 +168,10 @@ def offer(replica: _core.Replica, data: bytes) -> tuple[str, int, int]:
         result = replica.chain(replica.verify([data]))
     except FabrikError as error:
         return error.code, 0, 0
+    if result.forks or any(gap.unrooted for gap in result.gaps):  # the vectors know no branches yet
+        return "fork", 0, 0
     replica.merge(result.chained)
-    outcomes = {"stored": result.chained, "gap": result.gaps, "fork": result.forks, "unknown": result.unknown}
+    outcomes = {"stored": result.chained, "gap": result.gaps, "unknown": result.unknown}
     found = [name for name, entries in outcomes.items() if entries] or ["duplicate"]
     assert len(found) == 1
     return found[0], sum(chained.ops for chained in result.chained), result.duplicates

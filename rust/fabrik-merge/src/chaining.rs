@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fabrik_op::hash::short;
-use fabrik_op::{ChainedSegment, Digest, Key, Misfit, Refused, Tip, VerifiedSegment};
+use fabrik_op::{ChainedSegment, Digest, Key, Refused, Tip, VerifiedSegment};
 
-use crate::log::Marks;
+use crate::branch::Base;
+use crate::growth::{Chained, Growth, Place};
 use crate::order::Standing;
 use crate::replica::{Replica, member_role};
 use crate::schema;
@@ -15,43 +16,56 @@ use crate::validity::{self, Standpoint};
 /// What became of the segments, in the order of the input within each list.
 #[derive(Debug, Default)]
 pub struct ChainOutcome {
-    pub chained: Vec<ChainedSegment>,
+    pub chained: Vec<Chained>,
     /// Ops that we hold already.
     pub duplicates: u64,
     pub gaps: Vec<Gap>,
+    /// The branches that are opened.
     pub forks: Vec<Fork>,
     /// Authors without a member record, each once; their segments were left out.
     pub unknown: Vec<Key>,
+    /// Logs that get one head too many.
+    pub suspended: Vec<(Key, u64)>,
+    /// Segments that were left out because their log has one head too many already.
+    pub refused: u64,
 }
 
-/// A segment that starts beyond what we hold.
+/// A segment whose op before the first is not held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     pub author: Key,
     pub epoch: u64,
+    /// The highest seq of the log that we hold.
     pub have_seq: u64,
     pub first_seq: u64,
+    /// We hold other ops at `first_seq - 1`: it is on a branch that we do not know.
+    pub unrooted: bool,
+    /// Place of the segment in the input.
+    pub index: usize,
 }
 
-/// Two different ops at one place of a log.
+/// A branch that is opened: two different ops behind one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fork {
     pub author: Key,
     pub epoch: u64,
-    /// The first place where they differ, as far as we can tell.
+    /// The first place where they differ.
     pub seq: u64,
-    /// The other branch's segment.
+    /// The new branch, and the one that it leaves, on which our op `seq` is.
+    pub branch: u32,
+    pub base_branch: u32,
+    /// The new branch's first segment.
     pub segment: Arc<[u8]>,
 }
 
-pub fn chain(replica: &Replica, verified: &[VerifiedSegment], admit_all: bool) -> Result<ChainOutcome, Refused> {
+pub fn chain<'a>(replica: &Replica, verified: impl Iterator<Item = (usize, &'a VerifiedSegment)>, admit_all: bool) -> Result<ChainOutcome, Refused> {
     let mut fitting = Fitting { replica, logs: BTreeMap::new(), members: BTreeMap::new(), outcome: ChainOutcome::default() };
-    for segment in verified {
+    for (index, segment) in verified {
         if *segment.mesh_id() != replica.genesis().mesh_id {
             return Err(Refused::invalid(format!("segment of {}.. epoch {} was verified for another mesh", short(segment.author()), segment.epoch())));
         }
         if admit_all || fitting.is_admitted(segment.author()) {
-            fitting.fit(segment);
+            fitting.fit(index, segment);
         } else if !fitting.outcome.unknown.contains(segment.author()) {
             fitting.outcome.unknown.push(*segment.author());
         }
@@ -62,19 +76,9 @@ pub fn chain(replica: &Replica, verified: &[VerifiedSegment], admit_all: bool) -
 /// The replica as it would be after the segments that fitted so far, as much of it as chaining asks for.
 struct Fitting<'a> {
     replica: &'a Replica,
-    logs: BTreeMap<(Key, u64), NewLog>,
+    logs: BTreeMap<(Key, u64), Growth<'a>>,
     members: BTreeMap<Key, NewMember>,
     outcome: ChainOutcome,
-}
-
-/// A log's end in this call.
-struct NewLog {
-    tip: Tip,
-    clock: u64,
-    /// The chain hashes that came in this call, from `start + 1` onwards.
-    marks: Marks,
-    /// Where the replica's own log ends.
-    start: u64,
 }
 
 /// The winning member record among those of this call.
@@ -99,48 +103,55 @@ impl Fitting<'_> {
         }
     }
 
-    fn fit(&mut self, segment: &VerifiedSegment) {
-        let replica = self.replica;
+    fn fit(&mut self, index: usize, segment: &VerifiedSegment) {
         let (author, epoch) = (*segment.author(), segment.epoch());
-        let log = self.logs.entry((author, epoch)).or_insert_with(|| {
-            let held = replica.log(&author, epoch);
-            let tip = held.map_or_else(|| Tip::start(&replica.genesis().mesh_id, &author, epoch), |log| log.tip.clone());
-            NewLog { start: tip.seq, tip, clock: held.map_or(0, |log| log.clock), marks: Marks::default() }
-        });
-        let held = segment.last_seq().min(log.tip.seq).saturating_sub(segment.first_seq() - 1);
-        match segment.chain_onto(&log.tip) {
-            Ok(chained) => {
-                self.outcome.duplicates += held;
-                log.tip = chained.tip();
-                chained.ops().for_each(|op| log.marks.push(op.head()));
-                if author == replica.genesis().admin {
-                    log.clock = note_members(replica, &chained, log.clock, &mut self.members);
-                }
-                self.outcome.chained.push(chained);
-            }
-            Err(Misfit::Gap | Misfit::OtherLog) => {
-                self.outcome.gaps.push(Gap { author, epoch, have_seq: log.tip.seq, first_seq: segment.first_seq() });
-            }
-            Err(Misfit::Held | Misfit::Fork) => match find_fork(replica, log, segment) {
-                Some(seq) => self.outcome.forks.push(Fork { author, epoch, seq, segment: Arc::clone(segment.data()) }),
-                None => self.outcome.duplicates += held,
-            },
+        let held = self.replica.log(&author, epoch);
+        let growth = self.logs.entry((author, epoch)).or_insert_with(|| Growth::new(held));
+        if growth.is_full() {
+            self.outcome.refused += 1;
+            return;
         }
+        let (branch, base, skip) = match growth.place(segment, &self.outcome.chained) {
+            Place::Held => {
+                self.outcome.duplicates += segment.len() as u64;
+                return;
+            }
+            Place::Nowhere { have_seq, unrooted } => {
+                self.outcome.gaps.push(Gap { author, epoch, have_seq, first_seq: segment.first_seq(), unrooted, index });
+                return;
+            }
+            Place::Continues { branch, skip } => (branch, None, skip),
+            Place::Opens { base, skip } => (growth.branches(), Some(base), skip),
+        };
+        let Some(segment) = cut(segment, skip) else { return };
+        self.outcome.duplicates += skip as u64;
+        let chained = Chained { segment, branch, base };
+        if let Some(base) = base {
+            let (seq, segment) = (base.seq + 1, Arc::clone(chained.data()));
+            self.outcome.forks.push(Fork { author, epoch, seq, branch, base_branch: base.branch, segment });
+        }
+        let before = chained.base.unwrap_or(Base { branch, seq: chained.first_seq() - 1 });
+        let clock = (author == self.replica.genesis().admin).then(|| growth.clock_at(before, &self.outcome.chained));
+        growth.add(&chained, self.outcome.chained.len());
+        let suspended = held.is_some_and(|log| log.suspended);
+        if growth.is_full() && !suspended {
+            self.outcome.suspended.push((author, epoch));
+        } else if let Some(clock) = clock.filter(|_| !suspended) {
+            note_members(self.replica, &chained, clock, &mut self.members);
+        }
+        self.outcome.chained.push(chained);
     }
 }
 
-/// The seq of the first op of a segment that differs from ours; none when all that we hold of it is equal.
-fn find_fork(replica: &Replica, log: &NewLog, segment: &VerifiedSegment) -> Option<u64> {
-    let before = segment.first_seq() - 1;
-    let places = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-    let old = replica.log(&log.tip.author, log.tip.epoch).and_then(|held| held.marks.differ(places(before), segment.heads()));
-    let ahead = places((log.start + 1).saturating_sub(before));
-    let new = log.marks.differ(places(before.saturating_sub(log.start + 1)), segment.heads().skip(ahead)).map(|place| place + ahead);
-    old.or(new).map(|place| (before + place as u64).max(1))
+/// The segment without its first `skip` ops, which we hold.
+fn cut(segment: &VerifiedSegment, skip: usize) -> Option<ChainedSegment> {
+    let seq = segment.first_seq() - 1 + skip as u64;
+    let head = *segment.heads().nth(skip)?;
+    segment.chain_onto(&Tip { mesh_id: *segment.mesh_id(), author: *segment.author(), epoch: segment.epoch(), seq, head }).ok()
 }
 
-/// Takes the effective member records of a segment of the genesis admin into account; returns the log's clock after it.
-fn note_members(replica: &Replica, segment: &ChainedSegment, mut clock: u64, members: &mut BTreeMap<Key, NewMember>) -> u64 {
+/// Takes the effective member records of a segment of the genesis admin into account; `clock` is its branch's before it.
+fn note_members(replica: &Replica, segment: &ChainedSegment, mut clock: u64, members: &mut BTreeMap<Key, NewMember>) {
     for op in segment.ops() {
         if !validity::keeps_clock(clock, op.lamport()) {
             continue;
@@ -160,5 +171,4 @@ fn note_members(replica: &Replica, segment: &ChainedSegment, mut clock: u64, mem
             }
         }
     }
-    clock
 }

@@ -4,7 +4,7 @@ use fabrik_op::{Digest, Key};
 
 use crate::log::Logs;
 use crate::schema;
-use crate::state::{RowKey, State};
+use crate::state::{Register, RowKey, State};
 
 /// The net effect of one merge call on one register. `old` and `new` are CBOR; none where there was or is no register.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Change {
     pub field: u8,
     pub old: Option<Box<[u8]>>,
     pub new: Option<Box<[u8]>>,
-    /// Of the winning write; of the tombstone for a register that it removed.
+    /// Of the winning write; of the tombstone for a register that it removed; of the old write for one that a suspension took away.
     pub author: Key,
     pub wall_ms: u64,
     pub digest: Digest,
@@ -28,6 +28,34 @@ impl Change {
     #[must_use]
     pub fn id(&self) -> &[u8] {
         self.key.id()
+    }
+
+    /// The changes from one set of registers to another, in order of bucket and key. Another write of the same value is one, too.
+    #[must_use]
+    pub fn between(before: (&State, &Logs), after: (&State, &Logs)) -> Vec<Self> {
+        let mut changes = Vec::new();
+        for (key, register) in before.0.all() {
+            let new = after.0.get(key, register.field);
+            let same = new.is_some_and(|new| new.digest == register.digest && new.write_index == register.write_index);
+            let tombstone = after.0.get(&RowKey::new(schema::TOMBSTONE, key.id()), 1);
+            let (cause, logs) = match new.or_else(|| tombstone.filter(|_| matches!(key.kind(), schema::ITEM | schema::CLAIM))) {
+                Some(cause) => (cause, after.1),
+                None => (register, before.1),
+            };
+            if !same {
+                changes.extend(Self::of(key, register.field, Some(register), new, (cause, logs)));
+            }
+        }
+        for (key, register) in after.0.all().filter(|(key, register)| before.0.get(key, register.field).is_none()) {
+            changes.extend(Self::of(key, register.field, None, Some(register), (register, after.1)));
+        }
+        changes
+    }
+
+    fn of(key: &RowKey, field: u8, old: Option<&Register>, new: Option<&Register>, (cause, logs): (&Register, &Logs)) -> Option<Self> {
+        let value = |register: &Register| register.value.clone();
+        let author = logs.at(cause.log)?.author;
+        Some(Self { key: *key, field, old: old.map(value), new: new.map(value), author, wall_ms: cause.wall_ms, digest: cause.digest })
     }
 }
 
@@ -64,7 +92,7 @@ impl Trail {
                 field,
                 old,
                 new: held.map(|register| register.value.clone()),
-                author: log.tip.author,
+                author: log.author,
                 wall_ms: cause.wall_ms,
                 digest: cause.digest,
             });

@@ -47,15 +47,22 @@ fn write_entry(entry: &mut Writer, key: &RowKey, register: &Register) {
     entry.uint(register.lamport).bytes(&register.digest).raw(&register.value);
 }
 
-/// The frontier digest: every log with its head.
+/// The seq of the head that stands for a suspended log.
+pub const SUSPENDED_SEQ: u64 = 1 << 53;
+
+/// The frontier digest: every head of every log; one marker for a suspended log.
 #[must_use]
 pub fn frontier_digest(logs: &Logs) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("fabrik 2026 v1 frontier");
     for log in logs.ordered() {
-        hasher.update(&log.tip.author);
-        hasher.update(&log.tip.epoch.to_be_bytes());
-        hasher.update(&log.tip.seq.to_be_bytes());
-        hasher.update(&log.tip.head);
+        let mut heads: Vec<(u64, Digest)> = log.branches.iter().map(|branch| (branch.seq, branch.head)).collect();
+        if log.suspended {
+            heads = vec![(SUSPENDED_SEQ, [0; 32])];
+        }
+        heads.sort_unstable();
+        for (seq, head) in heads {
+            hasher.update(&log.author).update(&log.epoch.to_be_bytes()).update(&seq.to_be_bytes()).update(&head);
+        }
     }
     *hasher.finalize().as_bytes()
 }

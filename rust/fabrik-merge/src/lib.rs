@@ -6,24 +6,34 @@
 //! Deliberately absent: input and output, clocks, randomness, Python, and which stage may follow which (the product's rules).
 #![forbid(unsafe_code)]
 
+mod adopt;
+mod apply;
+mod branch;
 mod chaining;
 mod change;
 mod claim;
 mod digest;
 mod draft;
+mod exchange;
+mod growth;
 mod history;
 mod log;
 pub mod naive;
 mod order;
+mod reading;
 mod replica;
 pub mod schema;
 mod state;
 mod validity;
 mod value;
 
+pub use branch::{Base, Mark};
 pub use chaining::{ChainOutcome, Fork, Gap};
 pub use change::Change;
+pub use digest::SUSPENDED_SEQ;
 pub use draft::Draft;
+pub use growth::Chained;
 pub use history::{Touch, history};
-pub use replica::{HeadView, RegisterView, Replica, RowView};
+pub use reading::{HeadView, RegisterView, RowView};
+pub use replica::{LoadOutcome, Replica};
 pub use validity::Void;

@@ -1,40 +1,55 @@
-//! The logs that we hold: one head each, and enough of the chain behind it to recognise a fork (8 bytes per op).
+//! The logs that we hold, each a tree of branches.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use fabrik_op::{Digest, Key, Tip};
+use fabrik_op::limits::HEADS_MAX;
+use fabrik_op::{Digest, Key};
 
-/// The chain hashes of a run of ops from some seq onwards, 8 bytes of each: what a foreign chain is compared with.
-///
-/// 8 bytes find every accident. A collision that is made on purpose only hides its maker's own fork, which is not stored anyway.
-#[derive(Debug, Clone, Default)]
-pub struct Marks(Vec<[u8; 8]>);
+use crate::branch::{Base, Branch};
 
-impl Marks {
-    pub fn push(&mut self, head: &Digest) {
-        self.0.push(mark(head));
-    }
-
-    /// The first place of `heads` that differs from this run at and after `skip`, as an index into `heads`.
-    pub fn differ<'a>(&self, skip: usize, heads: impl Iterator<Item = &'a Digest>) -> Option<usize> {
-        let held = self.0.get(skip..).unwrap_or_default();
-        held.iter().zip(heads).position(|(held, head)| *held != mark(head))
-    }
-}
-
-fn mark(head: &Digest) -> [u8; 8] {
-    head.first_chunk().copied().unwrap_or_default()
-}
-
-/// One log.
+/// One log. Its branches are numbered in the order in which we met them; each begins behind an inner op of one before it, so that its last op is a leaf.
 #[derive(Debug, Clone)]
 pub struct Log {
-    pub tip: Tip,
-    /// Lamport of the last clock-valid op.
-    pub clock: u64,
-    /// From `h_0` onwards.
-    pub marks: Marks,
+    pub author: Key,
+    pub epoch: u64,
+    /// It has no effect, because it has, or somebody saw that it has, more than [`HEADS_MAX`] heads.
+    pub suspended: bool,
+    pub branches: Vec<Branch>,
+}
+
+impl Log {
+    #[must_use]
+    pub fn branch(&self, branch: u32) -> Option<&Branch> {
+        self.branches.get(usize::try_from(branch).ok()?)
+    }
+
+    /// Nothing more of it is taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.branches.len() > HEADS_MAX
+    }
+
+    /// The clock of the path that ends at `base`.
+    #[must_use]
+    pub fn clock_at(&self, base: Base) -> u64 {
+        self.branch(base.branch).map_or(0, |branch| branch.clock_at(base.seq))
+    }
+
+    /// The branch that has op `seq` with this chain hash as its own.
+    #[must_use]
+    pub fn owner(&self, seq: u64, head: &Digest) -> Option<u32> {
+        (0..).zip(&self.branches).find(|(_, branch)| branch.is_at(seq, head) == Some(true)).map(|(number, _)| number)
+    }
+
+    /// The branch that has op `seq` of the path to `branch`'s head as its own.
+    #[must_use]
+    pub fn owner_on_path(&self, mut branch: u32, seq: u64) -> u32 {
+        while let Some(base) = self.branch(branch).and_then(|held| held.base).filter(|base| seq <= base.seq) {
+            branch = base.branch;
+        }
+        branch
+    }
 }
 
 /// All logs, by index (what registers keep) and by author and epoch (the order of the frontier).
@@ -59,16 +74,13 @@ impl Logs {
         self.list.get_mut(usize::try_from(place).ok()?)
     }
 
-    /// The index of a log, which is added at its start when we hold nothing of it. None beyond 2^32 logs.
-    pub fn place(&mut self, mesh_id: &Digest, author: &Key, epoch: u64) -> Option<u32> {
+    /// The index of a log, which is added without branches when we hold nothing of it. None beyond 2^32 logs.
+    pub fn place(&mut self, author: &Key, epoch: u64) -> Option<u32> {
         if let Some(&place) = self.places.get(&(*author, epoch)) {
             return Some(place);
         }
         let place = u32::try_from(self.list.len()).ok()?;
-        let tip = Tip::start(mesh_id, author, epoch);
-        let mut marks = Marks::default();
-        marks.push(&tip.head);
-        self.list.push(Log { tip, clock: 0, marks });
+        self.list.push(Log { author: *author, epoch, suspended: false, branches: Vec::new() });
         self.places.insert((*author, epoch), place);
         Some(place)
     }
@@ -76,7 +88,7 @@ impl Logs {
     /// Compares two logs by author and epoch. Decides between identical ops of two logs, which have one digest.
     #[must_use]
     pub fn compare(&self, one: u32, other: u32) -> Ordering {
-        let name = |place| self.at(place).map(|log| (&log.tip.author, log.tip.epoch));
+        let name = |place| self.at(place).map(|log| (&log.author, log.epoch));
         name(one).cmp(&name(other))
     }
 

@@ -1,14 +1,15 @@
 //! The obvious version of the merge, to compare the real one with.
 //!
-//! Keeps every segment, and on each question judges all ops again, collects all writes with effect, sorts them, and takes the
-//! first. Knows nothing of buckets, caches, arrival or what changed. What a well-formed op is, it shares with the real one.
+//! Keeps every op under its chain hash, and on each question judges all of them again along their paths, leaves out the logs with too many
+//! leaves, collects all writes with effect, sorts them, and takes the first. Knows nothing of branches, bases, marks, buckets, caches, arrival or what
+//! changed. What a well-formed op is, it shares with the real one.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabrik_op::cbor::Writer;
-use fabrik_op::hash::claim_rank;
-use fabrik_op::limits::LAMPORT_STEP_MAX;
+use fabrik_op::hash::{claim_rank, log_start};
+use fabrik_op::limits::{HEADS_MAX, LAMPORT_STEP_MAX};
 use fabrik_op::{ChainedSegment, Digest, Fence, Genesis, Key};
 
 use crate::claim::Claim;
@@ -19,7 +20,15 @@ use crate::validity::{Standpoint, judge};
 #[derive(Debug)]
 pub struct Naive {
     genesis: Genesis,
-    ops: BTreeMap<(Key, u64, u64), ChainedSegment>,
+    /// By log, seq and chain hash.
+    ops: BTreeMap<(Key, u64, u64, Digest), Held>,
+}
+
+/// An op: the chain hash before it, and a segment that carries it.
+#[derive(Debug)]
+struct Held {
+    before: Digest,
+    segment: ChainedSegment,
 }
 
 /// `(kind, id, field)`.
@@ -31,7 +40,9 @@ pub struct Meaning {
     pub registers: BTreeMap<Place, Touch>,
     pub lamport: u64,
     pub voided: u64,
-    pub clocks: BTreeMap<(Key, u64), u64>,
+    /// The clock of each head: `(author, epoch, seq, h)`. Also of suspended logs.
+    pub clocks: BTreeMap<(Key, u64, u64, Digest), u64>,
+    pub suspended: BTreeSet<(Key, u64)>,
 }
 
 /// One write with effect.
@@ -69,24 +80,50 @@ impl Naive {
 
     /// Adds the ops of a segment; those that are there already change nothing.
     pub fn add(&mut self, segment: &ChainedSegment) {
+        let mut before = *segment.prev();
         for op in segment.ops() {
-            self.ops.entry((*segment.author(), segment.epoch(), op.seq)).or_insert_with(|| segment.clone());
+            let name = (*segment.author(), segment.epoch(), op.seq, *op.head());
+            self.ops.entry(name).or_insert_with(|| Held { before, segment: segment.clone() });
+            before = *op.head();
         }
+    }
+
+    /// The ops behind which there is none: `(author, epoch, seq, h)`, in order.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<(Key, u64, u64, Digest)> {
+        let inner: BTreeSet<Digest> = self.ops.values().map(|held| held.before).collect();
+        self.ops.keys().filter(|(.., head)| !inner.contains(head)).copied().collect()
+    }
+
+    /// The logs with more leaves than a log may have.
+    #[must_use]
+    pub fn suspended(&self) -> BTreeSet<(Key, u64)> {
+        let mut counts: BTreeMap<(Key, u64), usize> = BTreeMap::new();
+        self.leaves().iter().for_each(|&(author, epoch, ..)| *counts.entry((author, epoch)).or_default() += 1);
+        counts.into_iter().filter(|&(_, count)| count > HEADS_MAX).map(|(log, _)| log).collect()
     }
 
     /// Judges and sorts everything.
     #[must_use]
     pub fn meaning(&self) -> Meaning {
-        let mut meaning = Meaning::default();
+        let mut meaning = Meaning { suspended: self.suspended(), ..Meaning::default() };
         let mut touches: BTreeMap<Place, Vec<Touch>> = BTreeMap::new();
-        for (&(author, epoch, seq), segment) in &self.ops {
-            let Some(op) = segment.ops().find(|op| op.seq == seq) else { continue };
-            let clock = meaning.clocks.entry((author, epoch)).or_default();
-            if op.lamport() <= *clock || op.lamport() > *clock + LAMPORT_STEP_MAX {
-                meaning.voided += 1;
+        let mut clocks: BTreeMap<Digest, u64> = BTreeMap::new();
+        for (&(author, epoch, seq, head), held) in &self.ops {
+            let Some(op) = held.segment.ops().find(|op| op.seq == seq) else { continue };
+            let at_start = held.before == log_start(&self.genesis.mesh_id, &author, epoch);
+            let before = if at_start { Some(0) } else { clocks.get(&held.before).copied() };
+            let Some(clock) = before else { continue };
+            let counts = !meaning.suspended.contains(&(author, epoch));
+            if op.lamport() <= clock || op.lamport() > clock + LAMPORT_STEP_MAX {
+                clocks.insert(head, clock);
+                meaning.voided += u64::from(counts);
                 continue;
             }
-            *clock = op.lamport();
+            clocks.insert(head, op.lamport());
+            if !counts {
+                continue;
+            }
             meaning.lamport = meaning.lamport.max(op.lamport());
             match judge(&Standpoint { admin: &self.genesis.admin, author: &author }, &op) {
                 Err(_) => meaning.voided += 1,
@@ -110,6 +147,7 @@ impl Naive {
                 }
             }
         }
+        meaning.clocks = self.leaves().into_iter().filter_map(|leaf| Some((leaf, *clocks.get(&leaf.3)?))).collect();
         let kind = |place: &Place, kind: u8| place.0 == u64::from(kind);
         let deleted: BTreeSet<Vec<u8>> = touches.keys().filter(|place| kind(place, schema::TOMBSTONE)).map(|place| place.1.clone()).collect();
         for (place, mut found) in touches {
@@ -131,14 +169,13 @@ impl Naive {
     /// The frontier digest of `merge.md`.
     #[must_use]
     pub fn frontier_digest(&self) -> Digest {
-        let mut heads: BTreeMap<(Key, u64), (u64, Digest)> = BTreeMap::new();
-        for (&(author, epoch, seq), segment) in &self.ops {
-            if let Some(op) = segment.ops().find(|op| op.seq == seq) {
-                heads.insert((author, epoch), (seq, *op.head()));
-            }
-        }
+        let suspended = self.suspended();
+        let mut heads = self.leaves();
+        heads.retain(|(author, epoch, ..)| !suspended.contains(&(*author, *epoch)));
+        heads.extend(suspended.into_iter().map(|(author, epoch)| (author, epoch, 1 << 53, [0; 32])));
+        heads.sort_unstable();
         let mut rows = Vec::new();
-        for ((author, epoch), (seq, head)) in heads {
+        for (author, epoch, seq, head) in heads {
             rows.extend_from_slice(&author);
             rows.extend_from_slice(&epoch.to_be_bytes());
             rows.extend_from_slice(&seq.to_be_bytes());

@@ -179,6 +179,11 @@ impl State {
         self.buckets.at(bucket).rows.iter()
     }
 
+    /// All registers with their keys, in order of bucket, key and field.
+    pub fn all(&self) -> impl Iterator<Item = (&RowKey, &Register)> {
+        (0..=u8::MAX).flat_map(|bucket| self.bucket_rows(bucket)).flat_map(|(key, row)| row.iter().map(move |register| (key, register)))
+    }
+
     /// The digest of one bucket, computed by `compute` unless nothing changed since.
     pub fn bucket_digest(&self, bucket: u8, compute: impl FnOnce() -> Digest) -> Digest {
         let cache = &self.buckets.at(bucket).digest;

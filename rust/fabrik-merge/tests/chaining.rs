@@ -5,8 +5,8 @@ mod mesh;
 
 use std::sync::Arc;
 
-use fabrik_merge::{ChainOutcome, Replica};
-use fabrik_op::{RawSegment, Refused};
+use fabrik_merge::{Base, ChainOutcome, Replica};
+use fabrik_op::Refused;
 use mesh::{Log, admitting, deliver, genesis, key, member, title, verify};
 
 const ITEM: [u8; 16] = [0x42; 16];
@@ -56,38 +56,39 @@ fn branches(common: usize, ours: usize, theirs: usize) -> (Log, Log) {
 }
 
 #[test]
-fn a_fork_is_found_where_it_is_whatever_the_cuts() {
+fn promise_i10_a_fork_is_found_where_it_is_whatever_the_cuts() {
     for (common, ours, theirs) in [(0, 3, 3), (3, 3, 3), (3, 3, 1), (3, 1, 5), (5, 1, 1)] {
         let (one, other) = branches(common, ours, theirs);
+        let (fork_seq, other_end) = (common as u64 + 1, (common + theirs) as u64);
         for held in [vec![one.whole()], (0..common + ours).map(|place| one.cut(place, place + 1)).collect()] {
             let replica = holding(&held);
             for first in 0..=common {
-                let segment = other.cut(first, common + theirs);
-                let outcome = chain(&replica, &[Arc::clone(&segment)], true);
-                let fork = &outcome.forks[0];
-                assert_eq!((outcome.forks.len(), fork.author, fork.epoch, fork.seq), (1, one.public(), 1, common as u64 + 1));
-                assert_eq!(fork.segment, segment);
-                assert!(outcome.chained.is_empty() && outcome.gaps.is_empty());
+                let outcome = chain(&replica, &[other.cut(first, common + theirs)], true);
+                let (fork, chained) = (&outcome.forks[0], &outcome.chained[0]);
+                assert_eq!((outcome.forks.len(), fork.author, fork.epoch, fork.seq, fork.branch, fork.base_branch), (1, one.public(), 1, fork_seq, 1, 0));
+                assert_eq!((outcome.chained.len(), chained.branch, chained.base), (1, 1, Some(Base { branch: 0, seq: fork_seq - 1 })));
+                assert_eq!((chained.first_seq(), chained.last_seq(), outcome.duplicates), (fork_seq, other_end, (common - first) as u64));
+                assert_eq!((&fork.segment, chained.data()), (&other.cut(common, common + theirs), &other.cut(common, common + theirs)));
             }
             if theirs > 1 {
                 let late = chain(&replica, &[other.cut(common + 1, common + theirs)], true);
-                assert_eq!(late.forks.len() + late.gaps.len(), 1, "a branch that starts beyond the fork is a fork or a gap, never taken");
-                assert!(late.chained.is_empty());
+                assert!(late.chained.is_empty() && late.forks.is_empty());
+                assert_eq!((late.gaps[0].unrooted, late.gaps[0].index), (common < common + ours, 0), "behind an op that we do not hold");
             }
         }
         let at_once = chain(&Replica::new(genesis()), &[one.whole(), other.whole()], true);
-        assert_eq!((at_once.chained.len(), at_once.forks.len()), (1, 1));
-        assert_eq!(at_once.forks[0].seq, common as u64 + 1);
+        assert_eq!((at_once.chained.len(), at_once.forks.len()), (2, 1));
+        assert_eq!(at_once.forks[0].seq, fork_seq);
     }
 }
 
 #[test]
-fn a_fork_across_what_is_held_and_what_came_in_this_call() {
+fn promise_i10_a_fork_across_what_is_held_and_what_came_in_this_call() {
     let (one, other) = branches(6, 2, 2);
     let replica = holding(&[one.cut(0, 3)]);
-    let outcome = chain(&replica, &[one.cut(3, 8), other.cut(1, 8), one.cut(2, 7)], true);
-    assert_eq!((outcome.chained.len(), outcome.forks.len(), outcome.duplicates), (1, 1, 5));
-    assert_eq!(outcome.forks[0].seq, 7);
+    let outcome = chain(&replica, &[one.cut(3, 8), other.cut(1, 8), one.cut(2, 7), other.cut(7, 8)], true);
+    assert_eq!((outcome.chained.len(), outcome.forks.len(), outcome.duplicates), (2, 1, 5 + 5 + 1));
+    assert_eq!((outcome.forks[0].seq, outcome.chained[1].first_seq()), (7, 7));
 }
 
 #[test]
@@ -149,25 +150,24 @@ fn merging_is_all_or_nothing() {
 }
 
 #[test]
-fn loading_refuses_gaps_forks_and_damage_and_changes_nothing() {
+fn loading_names_what_is_damaged_and_what_it_strands() {
     let (one, other) = branches(2, 2, 2);
     let load = |segments: &[Arc<[u8]>]| {
         let mut replica = holding(&[one.cut(0, 1)]);
-        let before = (replica.state_digest(), replica.frontier_digest());
-        let verified: Result<Vec<_>, _> = segments.iter().map(|data| Replica::verify(&genesis().mesh_id, RawSegment(Arc::clone(data)))).collect();
-        let outcome = verified.and_then(|verified| replica.load(&verified));
-        if outcome.is_err() {
-            assert_eq!((replica.state_digest(), replica.frontier_digest()), before);
-        }
-        outcome.map_err(|refused| refused.to_string())
+        let outcome = mesh::load(&mut replica, segments);
+        assert_eq!(replica.ops(), 1 + outcome.ops);
+        (outcome.ops, outcome.damaged.into_iter().map(|(place, _)| place).collect::<Vec<_>>(), outcome.stranded)
     };
-    let author = fabrik_op::hash::short(&one.public());
-    assert_eq!(load(&[one.cut(0, 2), one.cut(2, 4)]), Ok(3));
-    assert_eq!(load(&[one.cut(0, 2), one.cut(3, 4)]), Err(format!("stored log of {author}.. epoch 1 has a gap: seq 4 follows seq 2")));
-    assert_eq!(load(&[one.whole(), other.whole()]), Err(format!("stored log of {author}.. epoch 1 forks at seq 3")));
-    let mut damaged = one.whole().to_vec();
-    damaged[100] ^= 1;
-    assert!(load(&[one.cut(0, 2), damaged.into()]).is_err());
+    assert_eq!(load(&[one.cut(0, 2), one.cut(2, 4)]), (3, vec![], vec![]));
+    assert_eq!(load(&[one.cut(0, 2), one.cut(3, 4)]), (1, vec![], vec![1]));
+    assert_eq!(load(&[one.whole(), other.whole()]), (5, vec![], vec![]));
+    assert_eq!(load(&[one.whole(), other.cut(3, 4), other.cut(2, 4)]), (5, vec![], vec![1]));
+    let damaged = |segment: Arc<[u8]>| -> Arc<[u8]> {
+        let mut bytes = segment.to_vec();
+        bytes[100] ^= 1;
+        bytes.into()
+    };
+    assert_eq!(load(&[one.cut(0, 2), damaged(one.cut(2, 3)), one.cut(3, 4), other.cut(2, 3)]), (2, vec![1], vec![2]));
 }
 
 #[test]

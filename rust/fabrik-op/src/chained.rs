@@ -99,6 +99,13 @@ impl ChainedSegment {
         &self.data
     }
 
+    /// `h_seq` of one of its ops.
+    #[must_use]
+    pub fn head_at(&self, seq: u64) -> Option<&Digest> {
+        let index = usize::try_from(seq.checked_sub(self.contents.first_seq)?).ok()?;
+        self.contents.ops.get(index).filter(|_| index >= self.skip).map(|op| &op.head)
+    }
+
     /// The ops in order.
     pub fn ops(&self) -> impl Iterator<Item = Op<'_>> {
         (self.skip..self.contents.ops.len()).filter_map(|index| self.contents.op(index))

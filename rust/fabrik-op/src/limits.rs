@@ -24,3 +24,5 @@ pub const WALL_MS_MAX: u64 = 1 << 53;
 pub const ID_BYTES_MAX: usize = 64;
 /// Longest mesh name in bytes of UTF-8.
 pub const MESH_NAME_BYTES_MAX: usize = 64;
+/// Heads of one log. A log with more is suspended: it bounds what an author who forks without end can make others keep.
+pub const HEADS_MAX: usize = 64;

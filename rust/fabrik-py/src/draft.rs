@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use fabrik_op::{ChainedSegment, Fence, WriteBody};
+use fabrik_op::{Fence, Follows, WriteBody};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
@@ -26,6 +26,12 @@ impl Draft {
         wrap(detached(py, || Ok(lock(&self.0)?.genesis(wall_ms)?))?)
     }
 
+    fn open_epoch(&self, py: Python<'_>, follows: (u64, u64, Bound<'_, PyBytes>), wall_ms: u64) -> PyResult<Vec<Chained>> {
+        let (epoch, seq, head) = follows;
+        let follows = Follows { epoch, seq, head: fixed(head.as_bytes(), "the head of follows")? };
+        wrap(detached(py, || Ok(lock(&self.0)?.open_epoch(follows, wall_ms)?))?)
+    }
+
     #[getter]
     fn lamport(&self, py: Python<'_>) -> PyResult<u64> {
         locked(py, &self.0, |draft| draft.lamport())
@@ -33,7 +39,7 @@ impl Draft {
 }
 
 #[allow(clippy::unnecessary_wraps)] // The shape that its callers return.
-fn wrap(segments: Vec<ChainedSegment>) -> PyResult<Vec<Chained>> {
+fn wrap(segments: Vec<fabrik_merge::Chained>) -> PyResult<Vec<Chained>> {
     Ok(segments.into_iter().map(Chained).collect())
 }
 

@@ -7,6 +7,7 @@
 mod door;
 mod draft;
 mod keys;
+mod outcomes;
 mod proofs;
 mod registers;
 mod replica;
@@ -36,6 +37,7 @@ fn blake3<'py>(py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SPEC_VERSION", limits::SPEC_VERSION)?;
+    module.add("HEADS_MAX", limits::HEADS_MAX)?;
     module.add("OP_BYTES_MAX", limits::OP_BYTES_MAX)?;
     module.add("SEGMENT_BYTES_MAX", limits::SEGMENT_BYTES_MAX)?;
     module.add("LAMPORT_STEP_MAX", limits::LAMPORT_STEP_MAX)?;
@@ -62,9 +64,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<keys::SigningKey>()?;
     module.add_class::<segments::Verified>()?;
     module.add_class::<segments::Chained>()?;
-    module.add_class::<segments::Gap>()?;
-    module.add_class::<segments::Fork>()?;
-    module.add_class::<segments::ChainResult>()?;
+    module.add_class::<outcomes::Gap>()?;
+    module.add_class::<outcomes::Fork>()?;
+    module.add_class::<outcomes::ChainResult>()?;
+    module.add_class::<outcomes::LoadResult>()?;
     module.add_class::<registers::Head>()?;
     module.add_class::<registers::Register>()?;
     module.add_class::<registers::Change>()?;

@@ -14,7 +14,7 @@ pub fn show_fence<'py>(py: Python<'py>, fence: &Fence) -> PyFence<'py> {
     (fence.receipt, fence.epoch, PyBytes::new(py, &fence.claim_id))
 }
 
-/// The end of a log.
+/// The end of a branch of a log.
 #[pyclass(frozen, module = "fabrik_node._core")]
 pub struct Head(pub HeadView);
 
@@ -28,6 +28,16 @@ impl Head {
     #[getter]
     fn epoch(&self) -> u64 {
         self.0.epoch
+    }
+
+    #[getter]
+    fn branch(&self) -> u32 {
+        self.0.branch
+    }
+
+    #[getter]
+    fn base(&self) -> Option<(u32, u64)> {
+        self.0.base.map(|base| (base.branch, base.seq))
     }
 
     #[getter]

@@ -7,11 +7,12 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::door::{Failure, detached, lock, locked};
+use crate::door::{Failure, detached, fixed, invalid, lock, locked};
 use crate::draft::{Draft, read_fence};
 use crate::keys::SigningKey;
+use crate::outcomes::{ChainResult, LoadResult};
 use crate::registers::{Change, Head, PyFence, Register, Touch, show_fence};
-use crate::segments::{ChainResult, Chained, Verified};
+use crate::segments::{Chained, Verified};
 use crate::value;
 
 /// A register kind that does not exist: what a number beyond all kinds is read as.
@@ -63,10 +64,14 @@ impl Replica {
 #[pymethods]
 impl Replica {
     #[new]
-    fn new(py: Python<'_>, genesis: &[u8]) -> PyResult<Self> {
+    #[pyo3(signature = (genesis, suspended = Vec::new()))]
+    #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+    fn new(py: Python<'_>, genesis: &[u8], suspended: Vec<(PyBackedBytes, u64)>) -> PyResult<Self> {
+        let suspended = suspended.iter().map(|(author, epoch)| Ok((fixed(author, "an author")?, *epoch))).collect::<PyResult<Vec<_>>>()?;
         detached(py, || {
             let genesis = fabrik_op::Genesis::decode(genesis)?;
-            Ok(Self { mesh_id: genesis.mesh_id, admin: genesis.admin, inner: Mutex::new(fabrik_merge::Replica::new(genesis)) })
+            let (mesh_id, admin) = (genesis.mesh_id, genesis.admin);
+            Ok(Self { mesh_id, admin, inner: Mutex::new(fabrik_merge::Replica::with_suspended(genesis, suspended)) })
         })
     }
 
@@ -122,11 +127,68 @@ impl Replica {
     }
 
     #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
-    fn load(&self, py: Python<'_>, segments: Vec<PyBackedBytes>) -> PyResult<u64> {
+    fn load(&self, py: Python<'_>, segments: Vec<PyBackedBytes>) -> PyResult<LoadResult> {
         detached(py, || {
-            let verify = |segment| fabrik_merge::Replica::verify(&self.mesh_id, raw(segment));
-            let verified = segments.iter().map(verify).collect::<Result<Vec<_>, _>>()?;
-            Ok(lock(&self.inner)?.load(&verified)?)
+            let verified = segments.iter().map(|segment| fabrik_merge::Replica::verify(&self.mesh_id, raw(segment))).collect();
+            Ok(LoadResult(lock(&self.inner)?.load(verified)?))
+        })
+    }
+
+    fn adopt(&self, py: Python<'_>, fresh: &Bound<'_, Self>) -> PyResult<Vec<Change>> {
+        let fresh = fresh.get();
+        let (ours, theirs) = (std::ptr::from_ref(self), std::ptr::from_ref(fresh));
+        if ours == theirs {
+            return Err(invalid("a replica can not adopt itself"));
+        }
+        let first_ours = ours < theirs; // One order for all threads.
+        let changes = detached(py, || {
+            let (first, second) = if first_ours { (&self.inner, &fresh.inner) } else { (&fresh.inner, &self.inner) };
+            let (mut first, mut second) = (lock(first)?, lock(second)?);
+            Ok(if first_ours { first.adopt(&mut second) } else { second.adopt(&mut first) }?)
+        })?;
+        Ok(changes.into_iter().map(Change).collect())
+    }
+
+    #[getter]
+    fn stale(&self, py: Python<'_>) -> PyResult<bool> {
+        self.read(py, fabrik_merge::Replica::stale)
+    }
+
+    fn suspended<'py>(&self, py: Python<'py>) -> PyResult<Vec<(Bound<'py, PyBytes>, u64)>> {
+        let logs: Vec<_> = self.survey(py, |replica| replica.suspended().collect())?;
+        Ok(logs.iter().map(|(author, epoch)| (PyBytes::new(py, author), *epoch)).collect())
+    }
+
+    fn holds(&self, py: Python<'_>, author: &[u8], epoch: u64, seq: u64, head: &[u8]) -> PyResult<bool> {
+        let (Ok(author), Ok(head)) = (Key::try_from(author), Digest::try_from(head)) else { return Ok(false) };
+        self.read(py, |replica| replica.holds(&author, epoch, seq, &head))
+    }
+
+    fn places<'py>(&self, py: Python<'py>, author: &[u8], epoch: u64) -> PyResult<Vec<(u64, Bound<'py, PyBytes>)>> {
+        let Ok(author) = Key::try_from(author) else { return Ok(Vec::new()) };
+        let places = self.read(py, |replica| replica.places(&author, epoch))?;
+        Ok(places.iter().map(|(seq, mark)| (*seq, PyBytes::new(py, mark))).collect())
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+    fn cursors(&self, py: Python<'_>, author: &[u8], epoch: u64, places: Vec<(u64, PyBackedBytes)>) -> PyResult<Vec<(u32, u64)>> {
+        let Ok(author) = Key::try_from(author) else { return Ok(Vec::new()) };
+        let places: Vec<_> = places.iter().filter_map(|(seq, mark)| Some((*seq, mark[..].try_into().ok()?))).collect();
+        self.read(py, |replica| replica.cursors(&author, epoch, &places))
+    }
+
+    /// Reading the segments needs no lock.
+    #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+    fn check(&self, py: Python<'_>, author: &[u8], epoch: u64, branch: u64, segments: Vec<PyBackedBytes>) -> PyResult<Vec<String>> {
+        let author: Key = fixed(author, "an author")?;
+        let branch = u32::try_from(branch).unwrap_or(u32::MAX);
+        detached(py, || {
+            let verified: Vec<_> = segments.iter().map(|segment| fabrik_merge::Replica::verify(&self.mesh_id, raw(segment))).collect();
+            let replica = lock(&self.inner)?;
+            let check = |segment: Result<_, fabrik_op::Refused>| {
+                segment.map_err(|refused| refused.to_string()).and_then(|segment| replica.check(&author, epoch, branch, &segment))
+            };
+            Ok(verified.into_iter().map(|segment| check(segment).err().unwrap_or_default()).collect())
         })
     }
 
@@ -139,9 +201,10 @@ impl Replica {
         self.survey(py, |replica| replica.heads().map(Head).collect())
     }
 
-    fn head(&self, py: Python<'_>, author: &[u8], epoch: u64) -> PyResult<Option<Head>> {
-        let Ok(author) = Key::try_from(author) else { return Ok(None) };
-        self.read(py, |replica| replica.head(&author, epoch).map(Head))
+    #[pyo3(signature = (author, epoch, branch = 0))]
+    fn head(&self, py: Python<'_>, author: &[u8], epoch: u64, branch: u64) -> PyResult<Option<Head>> {
+        let (Ok(author), Ok(branch)) = (Key::try_from(author), u32::try_from(branch)) else { return Ok(None) };
+        self.read(py, |replica| replica.head(&author, epoch, branch).map(Head))
     }
 
     fn frontier_digest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {

@@ -1,8 +1,7 @@
 //! Segments on their way into the replica.
 
-use fabrik_merge::ChainOutcome;
 use fabrik_op::hash::short;
-use fabrik_op::{ChainedSegment, SegmentSpan, VerifiedSegment};
+use fabrik_op::{SegmentSpan, VerifiedSegment};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -51,9 +50,9 @@ impl Verified {
     }
 }
 
-/// A verified segment cut to what is new and fitting exactly on a head.
+/// A verified segment cut to what is new and fitting exactly behind an op that we hold.
 #[pyclass(frozen, module = "fabrik_node._core")]
-pub struct Chained(pub ChainedSegment);
+pub struct Chained(pub fabrik_merge::Chained);
 
 #[pymethods]
 impl Chained {
@@ -83,6 +82,16 @@ impl Chained {
     }
 
     #[getter]
+    fn branch(&self) -> u32 {
+        self.0.branch
+    }
+
+    #[getter]
+    fn base(&self) -> Option<(u32, u64)> {
+        self.0.base.map(|base| (base.branch, base.seq))
+    }
+
+    #[getter]
     fn prev<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.0.prev())
     }
@@ -104,130 +113,14 @@ impl Chained {
     }
 
     fn __repr__(&self) -> String {
-        format!("Chained({}.. epoch {} seq {}..{})", short(self.0.author()), self.0.epoch(), self.0.first_seq(), self.0.last_seq())
-    }
-}
-
-/// A segment that starts beyond what we hold.
-#[pyclass(frozen, module = "fabrik_node._core")]
-pub struct Gap(fabrik_merge::Gap);
-
-#[pymethods]
-impl Gap {
-    #[getter]
-    fn author<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.author)
-    }
-
-    #[getter]
-    fn epoch(&self) -> u64 {
-        self.0.epoch
-    }
-
-    #[getter]
-    fn have_seq(&self) -> u64 {
-        self.0.have_seq
-    }
-
-    #[getter]
-    fn first_seq(&self) -> u64 {
-        self.0.first_seq
-    }
-
-    fn __repr__(&self) -> String {
-        let gap = &self.0;
-        format!("Gap({}.. epoch {} have {} first {})", short(&gap.author), gap.epoch, gap.have_seq, gap.first_seq)
-    }
-}
-
-/// Two different ops at one place of a log.
-#[pyclass(frozen, module = "fabrik_node._core")]
-pub struct Fork(fabrik_merge::Fork);
-
-#[pymethods]
-impl Fork {
-    #[getter]
-    fn author<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.author)
-    }
-
-    #[getter]
-    fn epoch(&self) -> u64 {
-        self.0.epoch
-    }
-
-    #[getter]
-    fn seq(&self) -> u64 {
-        self.0.seq
-    }
-
-    #[getter]
-    fn segment<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.segment)
-    }
-
-    fn __repr__(&self) -> String {
-        format!("Fork({}.. epoch {} seq {})", short(&self.0.author), self.0.epoch, self.0.seq)
-    }
-}
-
-/// The outcome of `Replica.chain`.
-#[pyclass(frozen, module = "fabrik_node._core")]
-pub struct ChainResult {
-    chained: Vec<Py<Chained>>,
-    duplicates: u64,
-    gaps: Vec<Py<Gap>>,
-    forks: Vec<Py<Fork>>,
-    unknown: Vec<Py<PyBytes>>,
-}
-
-impl ChainResult {
-    pub fn new(py: Python<'_>, outcome: ChainOutcome) -> PyResult<Self> {
-        Ok(Self {
-            chained: outcome.chained.into_iter().map(|one| Py::new(py, Chained(one))).collect::<PyResult<_>>()?,
-            duplicates: outcome.duplicates,
-            gaps: outcome.gaps.into_iter().map(|one| Py::new(py, Gap(one))).collect::<PyResult<_>>()?,
-            forks: outcome.forks.into_iter().map(|one| Py::new(py, Fork(one))).collect::<PyResult<_>>()?,
-            unknown: outcome.unknown.iter().map(|author| PyBytes::new(py, author).unbind()).collect(),
-        })
-    }
-}
-
-#[pymethods]
-impl ChainResult {
-    #[getter]
-    fn chained<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, &self.chained)
-    }
-
-    #[getter]
-    fn duplicates(&self) -> u64 {
-        self.duplicates
-    }
-
-    #[getter]
-    fn gaps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, &self.gaps)
-    }
-
-    #[getter]
-    fn forks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, &self.forks)
-    }
-
-    #[getter]
-    fn unknown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, &self.unknown)
-    }
-
-    fn __repr__(&self) -> String {
+        let chained = &self.0;
         format!(
-            "ChainResult(chained {} duplicates {} gaps {} forks {} unknown {})",
-            self.chained.len(),
-            self.duplicates,
-            self.gaps.len(),
-            self.forks.len(),
-            self.unknown.len()
+            "Chained({}.. epoch {} branch {} seq {}..{})",
+            short(chained.author()),
+            chained.epoch(),
+            chained.branch,
+            chained.first_seq(),
+            chained.last_seq()
         )
     }
 }

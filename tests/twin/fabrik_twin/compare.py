@@ -72,13 +72,13 @@ def offer(replica: _core.Replica, data: bytes, *, admit_all: bool = False) -> Ve
         result = replica.chain(replica.verify([data]), admit_all=admit_all)
     except FabrikError as error:
         return error.code
+    if result.forks or any(gap.unrooted for gap in result.gaps):  # the twin takes no branches yet
+        return Verdict("fork")
     replica.merge(result.chained)
     if result.unknown:
         return Verdict("unknown")
     if result.gaps:
         return Verdict("gap")
-    if result.forks:
-        return Verdict("fork")
     stored = sum(chained.ops for chained in result.chained)
     return Verdict("stored" if stored else "duplicate", stored, result.duplicates)
 

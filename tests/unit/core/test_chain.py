@@ -84,18 +84,18 @@ def test_gap_names_what_is_missing(mesh: Any) -> None:
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_fork_is_reported_with_the_other_branch(mesh: Any, at: int) -> None:
+def test_fork_is_taken_and_told_with_the_other_branch(mesh: Any, at: int) -> None:
     for text in ("one", "two", "three"):
         mesh.bee.op(title(text))
     mesh.take(mesh.bee.segment(1, 3))
-    before = shown(mesh.replica)
     prev = advance(log_start(mesh.id, mesh.bee.key.public, 1), mesh.bee.bodies[: at - 1])
     other = sign_segment(mesh.bee.key, mesh.id, 1, at, prev, [op_encode(seq, seq + 1) for seq in range(at, 6)])
     result = mesh.take(other)
     ((fork,), chained) = result.forks, result.chained
-    assert (fork.author, fork.epoch, fork.segment, chained, result.duplicates) == (mesh.bee.key.public, 1, other, [], 0)
-    assert fork.seq == at
-    assert shown(mesh.replica) == before
+    assert (fork.author, fork.epoch, fork.seq, fork.segment, result.duplicates) == (mesh.bee.key.public, 1, at, other, 0)
+    assert (fork.branch, fork.base_branch, [(each.branch, each.base, each.data) for each in chained]) == (1, 0, [(1, (0, at - 1), other)])
+    heads = [(head.branch, head.base, head.seq) for head in mesh.replica.heads() if head.author == mesh.bee.key.public]
+    assert heads == [(0, None, 3), (1, (0, at - 1), 5)]
 
 
 def test_fork_wholly_behind_the_head(mesh: Any) -> None:
@@ -109,14 +109,13 @@ def test_fork_wholly_behind_the_head(mesh: Any) -> None:
         assert ([(fork.seq, fork.segment) for fork in result.forks], result.duplicates) == ([(seq, other)], 0)
 
 
-def test_fork_behind_the_head_is_a_fork_too(mesh: Any) -> None:
+def test_a_branch_that_we_do_not_know_is_a_gap(mesh: Any) -> None:
     mesh.bee.op(title("one"))
     mesh.take(mesh.bee.cut())
     elsewhere = sign_segment(mesh.bee.key, mesh.id, 1, 2, bytes(32), [op_encode(2, 2)])
     result = mesh.take(elsewhere)
-    ((fork,), chained) = result.forks, result.chained
-    assert (fork.segment, chained) == (elsewhere, [])
-    assert fork.seq <= 2
+    ((gap,), chained) = result.gaps, result.chained
+    assert (gap.unrooted, gap.have_seq, gap.first_seq, gap.index, chained, result.forks) == (True, 1, 2, 0, [], [])
 
 
 def test_the_log_goes_on_after_a_fork_was_offered(mesh: Any) -> None:
@@ -236,9 +235,9 @@ def test_empty_calls(mesh: Any) -> None:
     before = shown(mesh.replica)
     assert mesh.replica.verify([]) == []
     result = mesh.replica.chain([])
-    assert (result.chained, result.duplicates, result.gaps, result.forks, result.unknown) == ([], 0, [], [], [])
+    assert (result.chained, result.duplicates, result.gaps, result.forks, result.unknown, result.suspended, result.refused) == ([], 0, [], [], [], [], 0)
     assert mesh.replica.merge([]) == []
-    assert mesh.replica.load([]) == 0
+    assert mesh.replica.load([]).ops == 0
     assert shown(mesh.replica) == before
     assert mesh.replica.head(mesh.stranger.key.public, 1) is None
 

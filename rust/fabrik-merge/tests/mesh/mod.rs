@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fabrik_merge::Replica;
+use fabrik_merge::{LoadOutcome, Replica};
 use fabrik_op::cbor::Writer;
 use fabrik_op::{
     ChainedSegment, Fence, Follows, Genesis, Key, OpBody, RawSegment, SigningKey, Tip, VerifiedSegment, WriteBody, author_segment, encode_genesis,
@@ -75,6 +75,11 @@ impl Log {
 
 pub fn verify(data: &Arc<[u8]>) -> VerifiedSegment {
     Replica::verify(&genesis().mesh_id, RawSegment(Arc::clone(data))).unwrap()
+}
+
+/// Loads stored segments.
+pub fn load(replica: &mut Replica, segments: &[Arc<[u8]>]) -> LoadOutcome {
+    replica.load(segments.iter().map(|data| Replica::verify(&genesis().mesh_id, RawSegment(Arc::clone(data)))).collect()).unwrap()
 }
 
 /// Delivers one batch as a node does; everything must fit.

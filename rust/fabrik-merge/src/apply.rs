@@ -1,0 +1,120 @@
+//! Applying segments that fit, op by op.
+
+use std::collections::BTreeMap;
+
+use fabrik_op::hash::{log_start, short};
+use fabrik_op::{Op, Refused};
+
+use crate::branch::Branch;
+use crate::change::Trail;
+use crate::claim::Claim;
+use crate::growth::{Chained, Growth};
+use crate::order::Standing;
+use crate::replica::Replica;
+use crate::schema;
+use crate::state::{Candidate, Effect, Register, RowKey};
+use crate::validity::{self, Standpoint};
+
+impl Replica {
+    /// Refuses a list of which one segment does not fit on what is held and on those before it.
+    pub(crate) fn check_fit(&self, chained: &[Chained]) -> Result<(), Refused> {
+        let mut logs = BTreeMap::new();
+        for (place, segment) in chained.iter().enumerate() {
+            let log = (*segment.author(), segment.epoch());
+            let refused = |why: String| Refused::invalid(format!("segment of {}.. epoch {} {why}", short(&log.0), log.1));
+            if *segment.mesh_id() != self.genesis.mesh_id {
+                return Err(refused("belongs to another mesh".to_owned()));
+            }
+            let growth = logs.entry(log).or_insert_with(|| Growth::new(self.logs.find(&log.0, log.1)));
+            growth.check(segment, chained, || log_start(&self.genesis.mesh_id, &log.0, log.1)).map_err(refused)?;
+            growth.add(segment, place);
+        }
+        Ok(())
+    }
+
+    /// Applies a segment that fits.
+    pub(crate) fn apply(&mut self, chained: &Chained, mut trail: Option<&mut Trail>) -> Result<(), Refused> {
+        let place = self.logs.place(chained.author(), chained.epoch()).ok_or_else(|| Refused::invalid("more than 2^32 logs"))?;
+        let Some(log) = self.logs.at_mut(place) else { return Ok(()) };
+        if chained.branch as usize == log.branches.len() {
+            let clock = chained.base.map_or(0, |base| log.clock_at(base));
+            log.branches.push(Branch::new(chained.base, clock, *chained.prev()));
+            if log.is_full() && !log.suspended {
+                log.suspended = true;
+                self.stale = true;
+            }
+        }
+        let suspended = log.suspended;
+        let Some(branch) = log.branches.get_mut(chained.branch as usize) else { return Ok(()) };
+        let mut clock = branch.clock;
+        branch.extend(chained.len(), chained.ops().map(|op| (op.head(), op.lamport())));
+        self.ops += chained.len() as u64;
+        if suspended {
+            return Ok(());
+        }
+        let admin = self.genesis.admin;
+        let standpoint = Standpoint { admin: &admin, author: chained.author() };
+        for op in chained.ops() {
+            if !validity::keeps_clock(clock, op.lamport()) {
+                self.voided += 1;
+                continue;
+            }
+            clock = op.lamport();
+            self.lamport = self.lamport.max(clock);
+            match validity::judge(&standpoint, &op) {
+                Ok(true) => self.apply_op(&op, place, trail.as_deref_mut()),
+                Ok(false) => {}
+                Err(_) => self.voided += 1,
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn apply_op(&mut self, op: &Op<'_>, log: u32, mut trail: Option<&mut Trail>) {
+        for (write, write_index) in op.writes().zip(0..) {
+            let Some(known) = schema::lookup(write.kind, write.field) else { continue };
+            let claim = if known.kind_number == schema::CLAIM { Claim::of(write.value) } else { None };
+            let candidate = Candidate {
+                standing: Standing {
+                    fence: claim.as_ref().map_or(write.fence, |claim| Some(&claim.fence)),
+                    state: claim.as_ref().map_or(0, |claim| claim.state),
+                    lamport: op.lamport(),
+                    digest: op.digest,
+                    write_index,
+                },
+                field: known.field_number,
+                value: write.value,
+                seq: op.seq,
+                wall_ms: op.wall_ms(),
+                log,
+                call: self.call,
+            };
+            let key = RowKey::new(known.kind_number, write.id);
+            let effect = if known.kind_number == schema::TOMBSTONE {
+                for (gone, register) in self.state.bury(write.id) {
+                    note_old(trail.as_deref_mut(), gone, register, self.call);
+                }
+                self.state.entomb(&key, &candidate, &self.logs)
+            } else {
+                self.state.join(&key, &candidate, &self.logs)
+            };
+            match effect {
+                Effect::None => {}
+                Effect::Inserted => {
+                    if let Some(trail) = trail.as_deref_mut() {
+                        trail.note(key, known.field_number, None);
+                    }
+                }
+                Effect::Replaced(old) => note_old(trail.as_deref_mut(), key, old, self.call),
+            }
+        }
+    }
+}
+
+/// Notes a write that was replaced or removed, unless this call has noted its register before.
+fn note_old(trail: Option<&mut Trail>, key: RowKey, old: Register, call: u32) {
+    if let Some(trail) = trail.filter(|_| old.call != call) {
+        trail.note(key, old.field, Some(old.value));
+    }
+}
