@@ -18,6 +18,7 @@ __all__ = [
     "BadGenesis",
     "BadSignature",
     "BadToken",
+    "BrokenSignatures",
     "BrokenStore",
     "ClaimLost",
     "Conflict",
@@ -149,6 +150,13 @@ class NotInitialised(Precondition):
     """There is no node in this home yet."""
 
     code = "not_initialised"
+    guilty = "operator"
+
+
+class BrokenSignatures(Precondition):
+    """The signature self-test failed: this build and libsodium do not agree on public edge cases, so nothing may be served."""
+
+    code = "broken_signatures"
     guilty = "operator"
 
 

@@ -14,9 +14,11 @@ from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.errors import Conflict, FabrikError, Internal, Unreachable
 from fabrik_node.ids import fingerprint, show_key
+from fabrik_node.node.self_test import check_signatures
 
 __all__ = ["join", "serve"]
 
+_log = logging.getLogger("fabrik_node")
 _JOIN_S = 60.0
 """Seconds for a whole join: dial, redeem, first sync."""
 
@@ -25,6 +27,7 @@ def serve(home: Path, options: ServeOptions) -> int:
     """Run until a signal. The exit status: 0, or 128 and the signal's number. Raises FabrikError."""
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("websockets").setLevel(logging.WARNING)
+    _log.debug("signature self-test: %d public edge cases, one verdict", check_signatures())
     try:
         return asyncio.run(_serve(home, options))
     except BaseExceptionGroup as group:

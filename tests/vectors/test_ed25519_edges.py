@@ -12,12 +12,21 @@ from fabrik_twin.op import verify as sodium_verify
 
 from fabrik_node import _core
 from fabrik_node.errors import BadSignature
+from fabrik_node.node import self_test
 
 HERE = Path(__file__).parent
+PACKAGED = Path(self_test.__file__).parent / "edges"
+"""Of the self-test at each start."""
+
+
+def file(name: str) -> dict[str, Any]:
+    path = HERE / f"ed25519-{name}.json"
+    found: dict[str, Any] = json.loads((path if path.exists() else PACKAGED / path.name).read_bytes())
+    return found
 
 
 def cases(name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((HERE / f"ed25519-{name}.json").read_bytes())["cases"]
+    found: list[dict[str, Any]] = file(name)["cases"]
     return found
 
 
@@ -74,3 +83,12 @@ def test_keys_of_another_size_are_refused(size: int) -> None:
 def test_signatures_of_another_size_are_refused(size: int) -> None:
     with pytest.raises(BadSignature):
         _core.verify(_core.SigningKey.from_seed(bytes(32)).public, b"message", bytes(size))
+
+
+@pytest.mark.promise("I3")
+@pytest.mark.parametrize(("name", "count"), [("speccheck", 12), ("wycheproof", 151), ("cctv", 914)])
+def test_no_case_is_left_out_and_each_file_names_its_origin(name: str, count: int) -> None:
+    """The counts are those of the original files; their hashes stand in ours."""
+    assert [case["id"] for case in cases(name)] == list(range(name == "wycheproof", count + (name == "wycheproof")))
+    assert file(name)["origin"].startswith("https://github.com/")
+    assert "sha256 of the original file: " in file(name)["generator"]
