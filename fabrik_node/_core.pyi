@@ -413,8 +413,12 @@ class Replica:
         Raises InvalidOp, changing nothing, when a segment does not fit on the heads.
         """
 
-    def load(self, segments: Sequence[bytes]) -> LoadResult:
-        """Verify, chain and merge our own stored segments in one call without building changes. What is damaged or stranded is left out and named."""
+    def load(self, segments: Sequence[bytes], branches: Sequence[int] = ()) -> LoadResult:
+        """Verify, chain and merge our own stored segments in one call without building changes. What is damaged or stranded is left out and named.
+
+        ``branches``: on which branch each was stored. What would now get another number, because the first segment of a branch before it is damaged,
+        is stranded, so that our numbers stay those of the store.
+        """
 
     def adopt(self, fresh: Replica) -> list[Change]:
         """Take over the content of ``fresh``, which holds the same heads and was loaded with what is suspended; what changed by it, net.

@@ -3,7 +3,6 @@
 use fabrik_op::Refused;
 
 use crate::change::Change;
-use crate::reading::HeadView;
 use crate::replica::Replica;
 
 impl Replica {
@@ -11,14 +10,13 @@ impl Replica {
     ///
     /// Refuses, changing nothing, when its heads or its suspended logs are not ours, or when it is stale itself. `fresh` is empty afterwards.
     pub fn adopt(&mut self, fresh: &mut Self) -> Result<Vec<Change>, Refused> {
-        let heads = |replica: &Self| replica.heads().map(|head| HeadView { clock: 0, ..head }).collect::<Vec<_>>();
         if fresh.genesis.mesh_id != self.genesis.mesh_id {
             return Err(Refused::invalid("the replica to adopt is of another mesh"));
         }
         if fresh.stale {
             return Err(Refused::invalid("the replica to adopt is stale itself: load one that knows all suspended logs"));
         }
-        if heads(self) != heads(fresh) || !self.suspended().eq(fresh.suspended()) {
+        if !self.heads().eq(fresh.heads()) || !self.suspended().eq(fresh.suspended()) {
             return Err(Refused::invalid("the replica to adopt holds other heads"));
         }
         let changes = Change::between((&self.state, &self.logs), (&fresh.state, &fresh.logs));

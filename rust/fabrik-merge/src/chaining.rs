@@ -58,14 +58,24 @@ pub struct Fork {
     pub segment: Arc<[u8]>,
 }
 
-pub fn chain<'a>(replica: &Replica, verified: impl Iterator<Item = (usize, &'a VerifiedSegment)>, admit_all: bool) -> Result<ChainOutcome, Refused> {
-    let mut fitting = Fitting { replica, logs: BTreeMap::new(), members: BTreeMap::new(), outcome: ChainOutcome::default() };
-    for (index, segment) in verified {
+/// A segment to be fitted.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer<'a> {
+    /// Its place in the input.
+    pub index: usize,
+    pub segment: &'a VerifiedSegment,
+    /// The branch that it was stored on. On another one it would be a gap: our numbers must stay those of the store.
+    pub branch: Option<u32>,
+}
+
+pub fn chain<'a>(replica: &Replica, offers: impl Iterator<Item = Offer<'a>>, admit_all: bool) -> Result<ChainOutcome, Refused> {
+    let mut fitting = Fitting { replica, logs: BTreeMap::new(), clocks: BTreeMap::new(), members: BTreeMap::new(), outcome: ChainOutcome::default() };
+    for Offer { index, segment, branch } in offers {
         if *segment.mesh_id() != replica.genesis().mesh_id {
             return Err(Refused::invalid(format!("segment of {}.. epoch {} was verified for another mesh", short(segment.author()), segment.epoch())));
         }
         if admit_all || fitting.is_admitted(segment.author()) {
-            fitting.fit(index, segment);
+            fitting.fit(index, segment, branch);
         } else if !fitting.outcome.unknown.contains(segment.author()) {
             fitting.outcome.unknown.push(*segment.author());
         }
@@ -77,6 +87,8 @@ pub fn chain<'a>(replica: &Replica, verified: impl Iterator<Item = (usize, &'a V
 struct Fitting<'a> {
     replica: &'a Replica,
     logs: BTreeMap<(Key, u64), Growth<'a>>,
+    /// Clocks of the genesis admin's branches that grew, by epoch and branch.
+    clocks: BTreeMap<(u64, u32), u64>,
     members: BTreeMap<Key, NewMember>,
     outcome: ChainOutcome,
 }
@@ -103,7 +115,7 @@ impl Fitting<'_> {
         }
     }
 
-    fn fit(&mut self, index: usize, segment: &VerifiedSegment) {
+    fn fit(&mut self, index: usize, segment: &VerifiedSegment, stored_on: Option<u32>) {
         let (author, epoch) = (*segment.author(), segment.epoch());
         let held = self.replica.log(&author, epoch);
         let growth = self.logs.entry((author, epoch)).or_insert_with(|| Growth::new(held));
@@ -123,6 +135,10 @@ impl Fitting<'_> {
             Place::Continues { branch, skip } => (branch, None, skip),
             Place::Opens { base, skip } => (growth.branches(), Some(base), skip),
         };
+        if stored_on.is_some_and(|stored_on| stored_on != branch) {
+            self.outcome.gaps.push(Gap { author, epoch, have_seq: segment.first_seq() - 1, first_seq: segment.first_seq(), unrooted: true, index });
+            return;
+        }
         let Some(segment) = cut(segment, skip) else { return };
         self.outcome.duplicates += skip as u64;
         let chained = Chained { segment, branch, base };
@@ -130,14 +146,18 @@ impl Fitting<'_> {
             let (seq, segment) = (base.seq + 1, Arc::clone(chained.data()));
             self.outcome.forks.push(Fork { author, epoch, seq, branch, base_branch: base.branch, segment });
         }
-        let before = chained.base.unwrap_or(Base { branch, seq: chained.first_seq() - 1 });
-        let clock = (author == self.replica.genesis().admin).then(|| growth.clock_at(before, &self.outcome.chained));
+        let is_admin = author == self.replica.genesis().admin;
+        let clock = is_admin.then(|| {
+            let before = chained.base.unwrap_or(Base { branch, seq: chained.first_seq() - 1 });
+            self.clocks.get(&(epoch, branch)).copied().unwrap_or_else(|| growth.clock_at(before, &self.outcome.chained))
+        });
         growth.add(&chained, self.outcome.chained.len());
         let suspended = held.is_some_and(|log| log.suspended);
         if growth.is_full() && !suspended {
             self.outcome.suspended.push((author, epoch));
         } else if let Some(clock) = clock.filter(|_| !suspended) {
-            note_members(self.replica, &chained, clock, &mut self.members);
+            let clock = note_members(self.replica, &chained, clock, &mut self.members);
+            self.clocks.insert((epoch, branch), clock);
         }
         self.outcome.chained.push(chained);
     }
@@ -150,8 +170,8 @@ fn cut(segment: &VerifiedSegment, skip: usize) -> Option<ChainedSegment> {
     segment.chain_onto(&Tip { mesh_id: *segment.mesh_id(), author: *segment.author(), epoch: segment.epoch(), seq, head }).ok()
 }
 
-/// Takes the effective member records of a segment of the genesis admin into account; `clock` is its branch's before it.
-fn note_members(replica: &Replica, segment: &ChainedSegment, mut clock: u64, members: &mut BTreeMap<Key, NewMember>) {
+/// Takes the effective member records of a segment of the genesis admin into account; `clock` is its branch's before it. Returns the one after it.
+fn note_members(replica: &Replica, segment: &ChainedSegment, mut clock: u64, members: &mut BTreeMap<Key, NewMember>) -> u64 {
     for op in segment.ops() {
         if !validity::keeps_clock(clock, op.lamport()) {
             continue;
@@ -171,4 +191,5 @@ fn note_members(replica: &Replica, segment: &ChainedSegment, mut clock: u64, mem
             }
         }
     }
+    clock
 }

@@ -3,7 +3,7 @@
 use fabrik_op::limits::EPOCH_MAX;
 use fabrik_op::{Digest, Genesis, Key, RawSegment, Refused, SigningKey, Tip, VerifiedSegment};
 
-use crate::chaining::{self, ChainOutcome};
+use crate::chaining::{self, ChainOutcome, Offer};
 use crate::change::{Change, Trail};
 use crate::draft::Draft;
 use crate::growth::Chained;
@@ -99,7 +99,7 @@ impl Replica {
     ///
     /// Refuses segments that were verified for another mesh.
     pub fn chain(&self, verified: &[VerifiedSegment], admit_all: bool) -> Result<ChainOutcome, Refused> {
-        chaining::chain(self, verified.iter().enumerate(), admit_all)
+        chaining::chain(self, verified.iter().enumerate().map(|(index, segment)| Offer { index, segment, branch: None }), admit_all)
     }
 
     /// Applies segments, in order, and returns what changed. Refuses, changing nothing, when one does not fit on the heads.
@@ -114,7 +114,10 @@ impl Replica {
     }
 
     /// Chains and applies our own stored segments as far as they verified. What is damaged or follows what is missing is left out and named.
-    pub fn load(&mut self, verified: Vec<Result<VerifiedSegment, Refused>>) -> Result<LoadOutcome, Refused> {
+    ///
+    /// `branches` says which branch each was stored on, if it is not empty. What would now get another number (because the first segment of a branch
+    /// before it is damaged) is stranded, so that ours stay those of the store.
+    pub fn load(&mut self, verified: Vec<Result<VerifiedSegment, Refused>>, branches: &[u32]) -> Result<LoadOutcome, Refused> {
         let mut outcome = LoadOutcome::default();
         let mut sound = Vec::with_capacity(verified.len());
         for (index, segment) in verified.into_iter().enumerate() {
@@ -123,7 +126,8 @@ impl Replica {
                 Err(refused) => outcome.damaged.push((index, refused)),
             }
         }
-        let fitted = chaining::chain(self, sound.iter().map(|(index, segment)| (*index, segment)), true)?;
+        let offers = sound.iter().map(|(index, segment)| Offer { index: *index, segment, branch: branches.get(*index).copied() });
+        let fitted = chaining::chain(self, offers, true)?;
         outcome.stranded = fitted.gaps.iter().map(|gap| gap.index).collect();
         self.next_call();
         let before = self.ops;

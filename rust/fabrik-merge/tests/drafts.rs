@@ -4,6 +4,7 @@
 mod mesh;
 
 use fabrik_merge::{Draft, Replica};
+use fabrik_op::Follows;
 use fabrik_op::limits::LAMPORT_STEP_MAX;
 use mesh::{Log, deliver, genesis, key, member, stage, title, verify};
 
@@ -76,4 +77,47 @@ fn a_draft_goes_on_from_the_head_and_above_every_clock() {
     assert_eq!(second[0].ops().map(|op| op.lamport()).collect::<Vec<_>>(), [502]);
     let epoch = replica.draft(key(2), 2).unwrap().append(Vec::new(), 1).unwrap();
     assert_eq!((epoch[0].first_seq(), epoch[0].epoch()), (1, 2));
+}
+
+fn follows(epoch: u64) -> Follows {
+    Follows { epoch, seq: 7, head: [9; 32] }
+}
+
+#[test]
+fn promise_i10_a_new_epoch_opens_at_seq_1_and_names_what_it_follows() {
+    let mut replica = Replica::new(genesis());
+    let first = replica.draft(key(1), 1).unwrap().append(vec![title(&ITEM, "old")], 1).unwrap();
+    replica.merge(&first).unwrap();
+    let mut draft = replica.draft(key(1), 2).unwrap();
+    assert!(draft.open_epoch(follows(2), 1).unwrap_err().to_string().contains("follow itself"));
+    assert!(draft.open_epoch(Follows { seq: 0, ..follows(1) }, 1).is_err());
+    let mut segments = draft.open_epoch(follows(1), 5).unwrap();
+    assert_eq!((segments.len(), draft.lamport(), segments[0].branch, segments[0].base), (1, 2, 0, None));
+    segments.extend(draft.append(vec![title(&ITEM, "new")], 6).unwrap());
+    let ops: Vec<_> =
+        segments.iter().flat_map(|one| one.ops().map(|op| (op.seq, op.kind(), op.lamport(), op.follows().copied())).collect::<Vec<_>>()).collect();
+    assert_eq!(ops, [(1, 3, 2, Some(follows(1))), (2, 1, 3, None)]);
+    assert!(draft.open_epoch(follows(1), 7).unwrap_err().to_string().contains("seq 1"));
+    replica.merge(&segments).unwrap();
+    assert_eq!((replica.voided(), replica.ops(), replica.heads().count()), (0, 3, 2));
+    assert!(replica.draft(key(1), 2).unwrap().open_epoch(follows(1), 8).is_err());
+}
+
+#[test]
+fn promise_i10_an_epoch_opening_comes_before_the_climb() {
+    let mut ahead = Log::new(1, 1);
+    for step in 1..=3 {
+        ahead.op(step * LAMPORT_STEP_MAX, 0, 1, Vec::new(), None);
+    }
+    let mut replica = Replica::new(genesis());
+    deliver(&mut replica, &[ahead.whole()]);
+    let mut draft = replica.draft(key(2), 2).unwrap();
+    assert_eq!(draft.lamport(), 3 * LAMPORT_STEP_MAX);
+    let mut segments = draft.open_epoch(follows(1), 5).unwrap();
+    assert_eq!(draft.lamport(), LAMPORT_STEP_MAX);
+    segments.extend(draft.append(vec![title(&ITEM, "late")], 6).unwrap());
+    let ops: Vec<_> = segments.iter().flat_map(|one| one.ops().map(|op| (op.kind(), op.lamport())).collect::<Vec<_>>()).collect();
+    assert_eq!(ops, [(3, LAMPORT_STEP_MAX), (1, 2 * LAMPORT_STEP_MAX), (1, 3 * LAMPORT_STEP_MAX), (1, 3 * LAMPORT_STEP_MAX + 1)]);
+    replica.merge(&segments).unwrap();
+    assert_eq!((replica.voided(), replica.lamport()), (0, 3 * LAMPORT_STEP_MAX + 1));
 }

@@ -64,7 +64,7 @@ impl Replica {
 #[pymethods]
 impl Replica {
     #[new]
-    #[pyo3(signature = (genesis, suspended = Vec::new()))]
+    #[pyo3(signature = (genesis, suspended = Vec::new()), text_signature = "(genesis, suspended=())")]
     #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
     fn new(py: Python<'_>, genesis: &[u8], suspended: Vec<(PyBackedBytes, u64)>) -> PyResult<Self> {
         let suspended = suspended.iter().map(|(author, epoch)| Ok((fixed(author, "an author")?, *epoch))).collect::<PyResult<Vec<_>>>()?;
@@ -126,11 +126,15 @@ impl Replica {
         Ok(changes.into_iter().map(Change).collect())
     }
 
+    #[pyo3(signature = (segments, branches = Vec::new()), text_signature = "($self, segments, branches=())")]
     #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
-    fn load(&self, py: Python<'_>, segments: Vec<PyBackedBytes>) -> PyResult<LoadResult> {
+    fn load(&self, py: Python<'_>, segments: Vec<PyBackedBytes>, branches: Vec<u32>) -> PyResult<LoadResult> {
+        if !branches.is_empty() && branches.len() != segments.len() {
+            return Err(invalid(format!("{} branches for {} segments", branches.len(), segments.len())));
+        }
         detached(py, || {
             let verified = segments.iter().map(|segment| fabrik_merge::Replica::verify(&self.mesh_id, raw(segment))).collect();
-            Ok(LoadResult(lock(&self.inner)?.load(verified)?))
+            Ok(LoadResult(lock(&self.inner)?.load(verified, &branches)?))
         })
     }
 
