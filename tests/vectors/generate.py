@@ -13,22 +13,23 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "twin"), str(HERE.parent)]
 
-from vectors import cbor_cases, merge_cases, op_cases  # noqa: E402
+from vectors import cbor_cases, merge_cases, op_cases, proof_cases  # noqa: E402
 
 FILES = {
     "cbor-v1.json": ("docs/spec/op.cddl, encoding rules", cbor_cases.cases),
     "op-v1.json": ("docs/spec/op.cddl", op_cases.cases),
+    "proof-v1.json": ("docs/spec/op.cddl, proofs", proof_cases.cases),
     "merge-v1.json": ("docs/spec/merge.md", merge_cases.cases),
 }
 
 
-def content(specification: str, cases: dict[str, Any]) -> bytes:
+def content(specification: str, cases: dict[str, Any], test: str) -> bytes:
     """One vector file: where it comes from, then the cases."""
     birth = {
         "origin": "generated for this project by tests/vectors/generate.py from the Python twin in tests/twin",
         "generator": "tests/vectors/generate.py",
         "specification": specification,
-        "cross_check": "tests/vectors/test_vectors.py compares fabrik_node._core with every case",
+        "cross_check": f"tests/vectors/{test} compares fabrik_node._core with every case",
     }
     return (json.dumps(birth | cases, indent=1, ensure_ascii=True) + "\n").encode()
 
@@ -37,7 +38,8 @@ def main(arguments: list[str]) -> int:
     """Write or, with ``--check``, compare. The exit status is the number of files that differ."""
     different = 0
     for name, (specification, cases) in FILES.items():
-        made, path = content(specification, cases()), HERE / name
+        test = "test_proof_vectors.py" if name == "proof-v1.json" else "test_vectors.py"
+        made, path = content(specification, cases(), test), HERE / name
         if "--check" not in arguments:
             path.write_bytes(made)
         elif not path.exists() or path.read_bytes() != made:
