@@ -78,6 +78,9 @@ def test_bytes(data: bytes) -> None:
         lambda: _core.fork_proof(MESH, SEEDS[0], data),
         lambda: _core.fork_proof_verify(data),
         lambda: replica.chain(replica.verify([data])),
+        lambda: replica.check(KEYS[0].public, 1, 0, [data]),
+        lambda: replica.cursors(data[:32], 1, [(len(data), data[:16])]),
+        lambda: replica.holds(data[:32], 1, len(data), data[:32]),
         lambda: replica.load([SEEDS[0], data]),
     ):
         tolerated(call)
