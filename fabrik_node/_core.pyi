@@ -8,7 +8,7 @@ Own ops: ``Replica.draft -> Draft.append -> Chained -> (persist) -> Replica.merg
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias, final
+from typing import Any, ClassVar, Final, TypeAlias, final, overload
 
 Value: TypeAlias = Any
 """A decoded CBOR value. Integers are exact over -2**63 .. 2**64-1; arrays are lists (tuples are accepted); map keys are int, str or bytes."""
@@ -289,6 +289,31 @@ class Change:
     def digest(self) -> bytes: ...
 
 @final
+class Changes(Sequence[Change]):
+    """The changes of one call, each register once. A :class:`Change` is made when it is looked at, so a bulk merge costs nothing here.
+
+    Equal to another sequence of equal changes. Keeps the segments of the call in memory as long as it lives.
+    """
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: int, /) -> Change: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> list[Change]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    @property
+    def kinds(self) -> set[int]:
+        """The register kinds that changed."""
+
+    @property
+    def newest_ms(self) -> int | None:
+        """The latest ``wall_ms``; None when nothing changed."""
+
+    def of(self, kind: int, field: int | None = None) -> list[Change]:
+        """The changes of one kind, or of one field of it, in order."""
+
+@final
 class Touch:
     """One write of one op to an id, whether it won or not (see :func:`history`)."""
 
@@ -379,6 +404,10 @@ class Replica:
     def __init__(self, genesis: bytes, suspended: Sequence[tuple[bytes, int]] = ()) -> None:
         """Empty. ``suspended``: logs that are known to have too many heads; their ops are held without effect."""
 
+    @staticmethod
+    def restore(genesis: bytes, snapshot: bytes) -> Replica:
+        """The replica of a :meth:`snapshot`. Raises InvalidOp for one that is damaged, of another mesh, or made by a build that knew other rules or fields."""
+
     @property
     def mesh_id(self) -> bytes: ...
     @property
@@ -407,7 +436,7 @@ class Replica:
         ``admit_all`` is for loading our own store.
         """
 
-    def merge(self, chained: Sequence[Chained]) -> list[Change]:
+    def merge(self, chained: Sequence[Chained]) -> Changes:
         """Apply what :meth:`chain` or a draft gave. Call it after persisting, once, in order.
 
         Raises InvalidOp, changing nothing, when a segment does not fit on the heads.
@@ -420,7 +449,10 @@ class Replica:
         is stranded, so that our numbers stay those of the store.
         """
 
-    def adopt(self, fresh: Replica) -> list[Change]:
+    def snapshot(self) -> bytes:
+        """Everything that :meth:`restore` needs, with a digest over it. Equal replicas do not always give equal bytes."""
+
+    def adopt(self, fresh: Replica) -> Changes:
         """Take over the content of ``fresh``, which holds the same heads and was loaded with what is suspended; what changed by it, net.
 
         Raises InvalidOp, changing nothing, when its heads are not ours. ``fresh`` is empty afterwards.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabrik_node._core import Change
+from fabrik_node._core import Change, Changes
 from fabrik_node.domain.claims import Claim, ClaimState, decode_claim
 from fabrik_node.domain.schema import ItemField, Kind, Role
 from fabrik_node.domain.stages import decode_stage, stage_fields
@@ -25,11 +25,10 @@ _TAKEN = frozenset({"seq", "at", "type", "item", "by", "op"})
 _EDITS = {ItemField.TITLE: "title", ItemField.BODY: "body", ItemField.LABELS: "labels", ItemField.PRIORITY: "priority", ItemField.DEPENDS_ON: "depends_on"}
 
 
-def happenings(changes: Sequence[Change], names: Mapping[bytes, str]) -> list[Event]:
+def happenings(changes: Changes, names: Mapping[bytes, str]) -> list[Event]:
     """Events of one batch. ``names`` gives node names by key; a key without one is shown by its first 8 hex digits."""
     if len(changes) > EVENTS_PER_BATCH_MAX:
-        newest = max(change.wall_ms for change in changes)
-        return [Event("sync.bulk", newest, {"registers": len(changes)})]
+        return [Event("sync.bulk", changes.newest_ms or 0, {"registers": len(changes)})]
     by_item: dict[tuple[int, bytes], list[Change]] = {}
     for change in changes:
         by_item.setdefault((change.kind, change.id), []).append(change)

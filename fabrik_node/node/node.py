@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, Change, Head, Replica, SigningKey, coalesce, segment_span
+from fabrik_node._core import Chained, Changes, Head, Replica, SigningKey, coalesce, segment_span
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind
@@ -66,7 +66,7 @@ class Node:
         self._names: dict[bytes, str] = {}
         self._committed: list[Callable[[Sequence[Head]], None]] = []
         self._members: list[Callable[[], None]] = []
-        self._changed: list[Callable[[Sequence[Change]], None]] = []
+        self._changed: list[Callable[[Changes], None]] = []
         self._beat = asyncio.Event()
         self._peers_moved = asyncio.Event()
         self._closing = asyncio.Event()
@@ -121,7 +121,7 @@ class Node:
         """One local op; see :meth:`Writer.submit`."""
         return await self.writer.submit(key, build)
 
-    def on_changes(self, callback: Callable[[Sequence[Change]], None]) -> Callable[[], None]:
+    def on_changes(self, callback: Callable[[Changes], None]) -> Callable[[], None]:
         """``callback(net changes)`` in the event loop after each commit; returns the way out."""
         self._changed.append(callback)
         return lambda: self._changed.remove(callback)
@@ -268,15 +268,16 @@ class Node:
     # ---- inside ---------------------------------------------------------------------------------
 
     def _publish(self, committed: Committed) -> None:
-        if any(change.kind in (Kind.MEMBER, Kind.NODE) for change in committed.changes):
+        kinds = committed.changes.kinds
+        if kinds & {Kind.MEMBER, Kind.NODE}:
             self._names = self.board.names()
         self.stream.tell(happenings(committed.changes, self._names), committed.pos)
         now = self.clock.now()
-        for change in committed.changes:
-            if change.kind == Kind.CLAIM and change.new is not None:
+        for change in committed.changes.of(Kind.CLAIM):
+            if change.new is not None:
                 self.leases.first_seen(change.new[1], now)
         heads = self._heads_of({(each.author, each.epoch) for each in committed.chained})
-        if any(change.kind == Kind.MEMBER for change in committed.changes):
+        if Kind.MEMBER in kinds:
             for told in tuple(self._members):  # before the heads: a session must know whom to take logs from
                 told()
         for tell in tuple(self._committed):

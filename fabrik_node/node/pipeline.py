@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Change
+from fabrik_node._core import Change, Changes
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, successor
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.runs import RunRow
@@ -287,17 +287,13 @@ class NodePipeline:
         if now.state is ClaimState.RELEASED:
             raise ClaimLost(f"the claim on item {show_id(item)} was released: {now.reason}", f"fabrik-node claims show {show_id(item)}")
 
-    def _on_changes(self, changes: Sequence[Change]) -> None:
-        interesting = False
-        for change in changes:
-            if change.kind == Kind.CLAIM:
-                interesting = True
-                self._claim_changed(change)
-            elif change.kind in (Kind.ITEM, Kind.TOMBSTONE):
-                interesting = True
-                if change.kind == Kind.ITEM and change.field == ItemField.ATTEMPTS and change.new:
-                    self._failed_at[change.id] = self._node.clock.now()
-        if interesting:
+    def _on_changes(self, changes: Changes) -> None:
+        for change in changes.of(Kind.CLAIM):
+            self._claim_changed(change)
+        for change in changes.of(Kind.ITEM, ItemField.ATTEMPTS):
+            if change.new:
+                self._failed_at[change.id] = self._node.clock.now()
+        if changes.kinds & {Kind.CLAIM, Kind.ITEM, Kind.TOMBSTONE}:
             for told in tuple(self._changed):
                 told()
 

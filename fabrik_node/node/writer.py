@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, ChainResult, Change, Replica, SigningKey, Verified
+from fabrik_node._core import Chained, ChainResult, Changes, Replica, SigningKey, Verified
 from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError, Internal, StoreFailed
 from fabrik_node.ports import OpStore
@@ -33,7 +33,7 @@ class Committed:
     """One batch that is durable and merged. ``pos`` is the store's position of its last row."""
 
     chained: Sequence[Chained]
-    changes: Sequence[Change]
+    changes: Changes
     pos: int
     ops: int
     local: bool

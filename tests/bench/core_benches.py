@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark import Measured, Scale, benchmark, note, spread
-from workload import Workload, make_workload
+from workload import Workload, make_workload, row_writes
 
 from fabrik_node._core import Replica, mesh_id
 from fabrik_node.clock import SystemClock
@@ -63,6 +63,25 @@ def core(scale: Scale) -> dict[str, Measured]:
             statistics.median(ratios),
             {"ops": few.ops, "what": "verify, chain and merge in memory: bulk segments against one signature per op", "ratios": spread(ratios)},
         ),
+    }
+
+
+@benchmark(("core.registers", "registers/s", ">=", 2_000_000))
+def core_registers(scale: Scale) -> dict[str, Measured]:
+    """Verify and merge on one core, in bulk, ops that make five new registers each: most of what the merge may have to do for an op."""
+    work = make_workload(scale.ops, writes=row_writes)
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        runs = [ingest(work.genesis, work.segments) for _ in range(3)]
+    finally:
+        os.sched_setaffinity(0, cpus)
+    rates = [replica.registers / seconds for replica, seconds in runs]
+    ops = [replica.ops / seconds for replica, seconds in runs]
+    return {
+        "core.registers": Measured(
+            statistics.median(rates), {"ops": work.ops, "registers": runs[0][0].registers, "ops_per_s": spread(ops), "rates": spread(rates)}
+        )
     }
 
 

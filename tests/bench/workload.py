@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from fabrik_node.domain.schema import ItemField, Kind
 if TYPE_CHECKING:
     from fabrik_node._core import Write
 
-__all__ = ["OPS_PER_ITEM", "Workload", "append_ops", "as_segments", "item_write", "make_workload"]
+__all__ = ["OPS_PER_ITEM", "Workload", "append_ops", "as_segments", "item_write", "make_workload", "row_writes"]
 
 OPS_PER_ITEM = 10
 """A title, and then changes of priority, labels and body, as people and agents make them."""
@@ -48,16 +48,22 @@ def item_write(number: int) -> Write:
             return (Kind.ITEM, key, ItemField.PRIORITY, turn * 1000 + item % 7, None)
 
 
-def append_ops(replica: Replica, key: SigningKey, epoch: int, ops: int) -> Iterator[tuple[list[bytes], int]]:
+def _one_write(number: int) -> Sequence[Write]:
+    return (item_write(number),)
+
+
+def append_ops(
+    replica: Replica, key: SigningKey, epoch: int, ops: int, writes: Callable[[int], Sequence[Write]] = _one_write
+) -> Iterator[tuple[list[bytes], int]]:
     """Sign ``ops`` ops onto the log, in batches that are merged into ``replica``: ``(single segments, bytes of their values)``."""
     for start in range(0, ops, _DRAFT_OPS):
         draft = replica.draft(key, epoch)
         batch: list[Chained] = []
         values = 0
         for number in range(start, min(ops, start + _DRAFT_OPS)):
-            write = item_write(number)
-            values += len(cbor_encode(write[3]))
-            batch += draft.append([write], WALL_MS + number)
+            drafted = writes(number)
+            values += sum(len(cbor_encode(write[3])) for write in drafted)
+            batch += draft.append(drafted, WALL_MS + number)
         replica.merge(batch)
         yield [each.data for each in batch], values
 
@@ -74,7 +80,19 @@ def as_segments(batches: Iterable[tuple[list[bytes], int]]) -> Iterator[list[byt
         yield pending
 
 
-def make_workload(ops: int, *, keep_singles: bool = False) -> Workload:
+def row_writes(number: int) -> list[Write]:
+    """An op that adds an item with five fields."""
+    item = number.to_bytes(16, "big")
+    fields = [
+        (ItemField.TITLE, f"Item {number}: one of very many in this log"),
+        (ItemField.CREATED_MS, WALL_MS + number),
+        (ItemField.LABELS, ["python", "bench"]),
+    ]
+    fields += [(ItemField.BODY, "What is to be done, in a sentence or two, as an agent finds it in its prompt."), (ItemField.PRIORITY, number % 7)]
+    return [(Kind.ITEM, item, field, value, None) for field, value in fields]
+
+
+def make_workload(ops: int, *, keep_singles: bool = False, writes: Callable[[int], Sequence[Write]] = _one_write) -> Workload:
     """A mesh of one author with ``ops`` ops."""
     key = SigningKey.from_seed(bytes(range(32)))
     genesis = genesis_encode(key.public, "bench", bytes(16), WALL_MS)
@@ -88,7 +106,7 @@ def make_workload(ops: int, *, keep_singles: bool = False) -> Workload:
 
     def counted() -> Iterator[tuple[list[bytes], int]]:
         nonlocal value_bytes
-        for data, values in append_ops(replica, key, epoch, ops):
+        for data, values in append_ops(replica, key, epoch, ops, writes):
             value_bytes += values
             if keep_singles:
                 singles.extend(data)

@@ -2,14 +2,14 @@
 
 use fabrik_op::Refused;
 
-use crate::change::Change;
+use crate::change::{Change, Changes};
 use crate::replica::Replica;
 
 impl Replica {
     /// Takes over the content of `fresh`, which holds the same heads and knew what is suspended when it was loaded; what changed by it, net.
     ///
     /// Refuses, changing nothing, when its heads or its suspended logs are not ours, or when it is stale itself. `fresh` is empty afterwards.
-    pub fn adopt(&mut self, fresh: &mut Self) -> Result<Vec<Change>, Refused> {
+    pub fn adopt(&mut self, fresh: &mut Self) -> Result<Changes, Refused> {
         if fresh.genesis.mesh_id != self.genesis.mesh_id {
             return Err(Refused::invalid("the replica to adopt is of another mesh"));
         }
@@ -22,6 +22,6 @@ impl Replica {
         let changes = Change::between((&self.state, &self.logs), (&fresh.state, &fresh.logs));
         let empty = Self::new(self.genesis.clone());
         *self = std::mem::replace(fresh, empty);
-        Ok(changes)
+        Ok(changes.into())
     }
 }

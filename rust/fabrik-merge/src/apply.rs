@@ -12,7 +12,7 @@ use crate::growth::{Chained, Growth};
 use crate::order::Standing;
 use crate::replica::Replica;
 use crate::schema;
-use crate::state::{Candidate, Effect, Register, RowKey};
+use crate::state::{Candidate, Effect, RowKey};
 use crate::validity::{self, Standpoint};
 
 impl Replica {
@@ -54,7 +54,7 @@ impl Replica {
         }
         let admin = self.genesis.admin;
         let standpoint = Standpoint { admin: &admin, author: chained.author() };
-        for op in chained.ops() {
+        for (op, number) in chained.ops().zip(0..) {
             if !validity::keeps_clock(clock, op.lamport()) {
                 self.voided += 1;
                 continue;
@@ -62,7 +62,12 @@ impl Replica {
             clock = op.lamport();
             self.lamport = self.lamport.max(clock);
             match validity::judge(&standpoint, &op) {
-                Ok(true) => self.apply_op(&op, place, trail.as_deref_mut()),
+                Ok(true) => {
+                    if let Some(trail) = trail.as_deref_mut() {
+                        trail.at.op = number;
+                    }
+                    self.apply_op(&op, place, trail.as_deref_mut());
+                }
                 Ok(false) => {}
                 Err(_) => self.voided += 1,
             }
@@ -74,6 +79,16 @@ impl Replica {
     fn apply_op(&mut self, op: &Op<'_>, log: u32, mut trail: Option<&mut Trail>) {
         for (write, write_index) in op.writes().zip(0..) {
             let Some(known) = schema::lookup(write.kind, write.field) else { continue };
+            if let Some(trail) = trail.as_deref_mut() {
+                trail.at.write = write_index;
+            }
+            if known.kind_number == schema::TOMBSTONE {
+                for (gone, register) in self.state.bury(write.id) {
+                    if let Some(trail) = trail.as_deref_mut() {
+                        trail.removed(gone.kind(), register);
+                    }
+                }
+            }
             let claim = if known.kind_number == schema::CLAIM { Claim::of(write.value) } else { None };
             let candidate = Candidate {
                 standing: Standing {
@@ -88,33 +103,20 @@ impl Replica {
                 seq: op.seq,
                 wall_ms: op.wall_ms(),
                 log,
-                call: self.call,
+                touch: trail.as_deref().map(Trail::touches),
             };
             let key = RowKey::new(known.kind_number, write.id);
             let effect = if known.kind_number == schema::TOMBSTONE {
-                for (gone, register) in self.state.bury(write.id) {
-                    note_old(trail.as_deref_mut(), gone, register, self.call);
-                }
                 self.state.entomb(&key, &candidate, &self.logs)
             } else {
                 self.state.join(&key, &candidate, &self.logs)
             };
+            let Some(trail) = trail.as_deref_mut() else { continue };
             match effect {
                 Effect::None => {}
-                Effect::Inserted => {
-                    if let Some(trail) = trail.as_deref_mut() {
-                        trail.note(key, known.field_number, None);
-                    }
-                }
-                Effect::Replaced(old) => note_old(trail.as_deref_mut(), key, old, self.call),
+                Effect::Inserted => trail.inserted(known.kind_number, known.field_number),
+                Effect::Replaced(old) => trail.replaced(known.kind_number, old),
             }
         }
-    }
-}
-
-/// Notes a write that was replaced or removed, unless this call has noted its register before.
-fn note_old(trail: Option<&mut Trail>, key: RowKey, old: Register, call: u32) {
-    if let Some(trail) = trail.filter(|_| old.call != call) {
-        trail.note(key, old.field, Some(old.value));
     }
 }

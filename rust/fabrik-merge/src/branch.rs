@@ -1,6 +1,7 @@
 //! One branch of a log: its end, and what is kept of each of its own ops (16 bytes of the chain hash, and the step of the clock in mostly one byte).
 
 use fabrik_op::Digest;
+use fabrik_op::limits::{LAMPORT_MAX, LAMPORT_STEP_MAX};
 
 use crate::validity::keeps_clock;
 
@@ -44,6 +45,29 @@ impl Branch {
     #[must_use]
     pub fn new(base: Option<Base>, clock: u64, head: Digest) -> Self {
         Self { base, seq: base.map_or(0, |base| base.seq), head, clock, first_clock: clock, marks: Vec::new(), steps: Steps::default() }
+    }
+
+    /// The branch of a snapshot; `marks` are its own ops' in a row. None unless every op has its step and the last one is `head`.
+    #[must_use]
+    pub fn restore(base: Option<Base>, clock: u64, head: Digest, marks: &[u8], steps: &[u8]) -> Option<Self> {
+        let marks: Vec<Mark> = marks.chunks_exact(size_of::<Mark>()).filter_map(|mark| mark.first_chunk().copied()).collect();
+        let (steps, climbed) = Steps::restore(steps, marks.len())?;
+        let mut branch = Self { marks, steps, ..Self::new(base, clock, head) };
+        branch.seq += branch.marks.len() as u64;
+        branch.clock += climbed;
+        Some(branch).filter(|branch| branch.clock <= LAMPORT_MAX && branch.marks.last() == Some(&mark(&head)))
+    }
+
+    /// The marks of its own ops.
+    #[must_use]
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    /// The steps of its own ops, as bytes.
+    #[must_use]
+    pub fn steps(&self) -> &[u8] {
+        &self.steps.0
     }
 
     /// The seq behind which its own ops begin.
@@ -103,6 +127,18 @@ impl Steps {
             step >>= 7;
         }
         self.0.push((step & 0x7f) as u8);
+    }
+
+    /// These bytes and the sum of their steps; none unless they are `count` steps, written as we do.
+    fn restore(bytes: &[u8], count: usize) -> Option<(Self, u64)> {
+        let mut steps = Self(Vec::with_capacity(bytes.len()));
+        let (mut read, mut sum) = (0, 0);
+        for step in Self(bytes.to_vec()).iter().take_while(|step| *step <= LAMPORT_STEP_MAX) {
+            steps.push(step);
+            read += 1;
+            sum += step;
+        }
+        (read == count && steps.0 == bytes).then_some((steps, sum))
     }
 
     fn iter(&self) -> impl Iterator<Item = u64> {

@@ -1,13 +1,19 @@
 //! What one merge call changed, net.
+//!
+//! A bulk merge changes a register per write, and mostly nobody looks at them one by one. So a call only notes where each winning write stands in its
+//! segments, and a [`Change`] is made when it is asked for.
 
-use fabrik_op::{Digest, Key};
+use std::collections::BTreeSet;
 
+use fabrik_op::{Digest, Key, Op, Write};
+
+use crate::growth::Chained;
 use crate::log::Logs;
 use crate::schema;
 use crate::state::{Register, RowKey, State};
 
 /// The net effect of one merge call on one register. `old` and `new` are CBOR; none where there was or is no register.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Change {
     key: RowKey,
     pub field: u8,
@@ -59,44 +65,192 @@ impl Change {
     }
 }
 
-/// Each register that a merge call touched, once, with its value before the call.
-#[derive(Debug, Default)]
-pub struct Trail(Vec<Step>);
+/// The changes of one call, each register once, in order of its first touch. Holds the segments that they came in.
+#[derive(Debug)]
+pub struct Changes(Source);
 
-/// The first touch of register `(key, field)`; `old` is its value before.
+#[derive(Debug)]
+enum Source {
+    Merged { segments: Vec<Chained>, steps: Vec<Step> },
+    Listed(Vec<Change>),
+}
+
+impl From<Vec<Change>> for Changes {
+    fn from(list: Vec<Change>) -> Self {
+        Self(Source::Listed(list))
+    }
+}
+
+impl Changes {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Source::Merged { steps, .. } => steps.len(),
+            Source::Listed(list) => list.len(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The register kinds that changed.
+    #[must_use]
+    pub fn kinds(&self) -> BTreeSet<u8> {
+        (0..self.len()).filter_map(|index| self.register(index)).map(|(kind, _)| kind).collect()
+    }
+
+    /// The latest wall time of a change; none without changes.
+    #[must_use]
+    pub fn newest_ms(&self) -> Option<u64> {
+        match &self.0 {
+            Source::Merged { segments, steps } => steps.iter().filter_map(|step| step.cause.find(segments)).map(|(_, op, _)| op.wall_ms()).max(),
+            Source::Listed(list) => list.iter().map(|change| change.wall_ms).max(),
+        }
+    }
+
+    /// Kind and field of the register that the change is of.
+    #[must_use]
+    pub fn register(&self, index: usize) -> Option<(u8, u8)> {
+        match &self.0 {
+            Source::Merged { steps, .. } => steps.get(index).map(|step| (step.kind, step.field)),
+            Source::Listed(list) => list.get(index).map(|change| (change.kind(), change.field)),
+        }
+    }
+
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Change> {
+        match &self.0 {
+            Source::Merged { segments, steps } => steps.get(index)?.show(segments),
+            Source::Listed(list) => list.get(index).cloned(),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Change> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+}
+
+/// Where a write stands among the segments of a merge call.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place {
+    pub segment: u32,
+    pub op: u32,
+    pub write: u32,
+}
+
+impl Place {
+    fn find(self, segments: &[Chained]) -> Option<(&Chained, Op<'_>, Write<'_>)> {
+        let segment = segments.get(usize::try_from(self.segment).ok()?)?;
+        let op = segment.op(usize::try_from(self.op).ok()?)?;
+        let write = op.writes().nth(usize::try_from(self.write).ok()?)?;
+        Some((segment, op, write))
+    }
+}
+
+/// One register that a merge call touched. It has the id of the write that is its cause.
 #[derive(Debug)]
 struct Step {
-    key: RowKey,
-    field: u8,
     old: Option<Box<[u8]>>,
+    /// The winning write; the tombstone when it was removed.
+    cause: Place,
+    kind: u8,
+    field: u8,
+    removed: bool,
+}
+
+impl Step {
+    fn show(&self, segments: &[Chained]) -> Option<Change> {
+        let (segment, op, write) = self.cause.find(segments)?;
+        Some(Change {
+            key: RowKey::new(self.kind, write.id),
+            field: self.field,
+            old: self.old.clone(),
+            new: (!self.removed).then(|| write.value.into()),
+            author: *segment.author(),
+            wall_ms: op.wall_ms(),
+            digest: *op.digest,
+        })
+    }
+}
+
+/// Each register that a merge call touched, once, with its value before the call and the write that decided.
+///
+/// A register knows its step by the number of its touch. Touches are numbered through all calls, so an older number is of an older call.
+#[derive(Debug)]
+pub struct Trail {
+    first: u32,
+    steps: Vec<Step>,
+    /// The place of the write that is applied now.
+    pub at: Place,
 }
 
 impl Trail {
-    pub fn note(&mut self, key: RowKey, field: u8, old: Option<Box<[u8]>>) {
-        self.0.push(Step { key, field, old });
+    /// A trail whose first touch has the number `first`.
+    #[must_use]
+    pub fn new(first: u32) -> Self {
+        Self { first, steps: Vec::new(), at: Place::default() }
     }
 
-    /// The changes in order of first touch. A register that came and went within the call is none.
+    /// The numbers of this call's first touch and of the next one.
     #[must_use]
-    pub fn settle(self, state: &State, logs: &Logs) -> Vec<Change> {
-        let mut changes = Vec::with_capacity(self.0.len());
-        for Step { key, field, old } in self.0 {
-            let held = state.get(&key, field);
-            if held.is_none() && old.is_none() {
-                continue;
-            }
-            let Some(cause) = held.or_else(|| state.get(&RowKey::new(schema::TOMBSTONE, key.id()), 1)) else { continue };
-            let Some(log) = logs.at(cause.log) else { continue };
-            changes.push(Change {
-                key,
-                field,
-                old,
-                new: held.map(|register| register.value.clone()),
-                author: log.author,
-                wall_ms: cause.wall_ms,
-                digest: cause.digest,
-            });
+    #[inline]
+    pub fn touches(&self) -> (u32, u32) {
+        (self.first, self.first.saturating_add(u32::try_from(self.steps.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// The write of now is the first one of its register.
+    #[inline]
+    pub fn inserted(&mut self, kind: u8, field: u8) {
+        self.steps.push(Step { old: None, cause: self.at, kind, field, removed: false });
+    }
+
+    /// The write of now replaced `old`.
+    #[inline]
+    pub fn replaced(&mut self, kind: u8, old: Register) {
+        self.touch(kind, old, false);
+    }
+
+    /// The tombstone of now removed `old`.
+    pub fn removed(&mut self, kind: u8, old: Register) {
+        self.touch(kind, old, true);
+    }
+
+    #[inline]
+    fn touch(&mut self, kind: u8, old: Register, removed: bool) {
+        let cause = self.at;
+        if let Some(step) = self.step(old.touch) {
+            (step.cause, step.removed) = (cause, removed);
+        } else {
+            self.steps.push(Step { old: Some(old.value), cause, kind, field: old.field, removed });
         }
-        changes
+    }
+
+    fn step(&mut self, touch: u32) -> Option<&mut Step> {
+        self.steps.get_mut(usize::try_from(touch.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The changes. A register that came and went within the call is none.
+    #[must_use]
+    pub fn settle(mut self, segments: &[Chained], state: &State) -> Changes {
+        if self.steps.iter().any(|step| step.removed) {
+            self.blame_tombstones(segments, state);
+            self.steps.retain(|step| !step.removed || step.old.is_some());
+        }
+        Changes(Source::Merged { segments: segments.to_vec(), steps: self.steps })
+    }
+
+    /// Of several tombstones in one call the one that stays is the cause of what was removed.
+    fn blame_tombstones(&mut self, segments: &[Chained], state: &State) {
+        for index in 0..self.steps.len() {
+            let Some(step) = self.steps.get(index).filter(|step| step.removed) else { continue };
+            let Some((_, _, write)) = step.cause.find(segments) else { continue };
+            let tombstone = state.get(&RowKey::new(schema::TOMBSTONE, write.id), 1).map(|register| register.touch);
+            let cause = tombstone.and_then(|touch| self.step(touch)).map(|step| step.cause);
+            if let (Some(step), Some(cause)) = (self.steps.get_mut(index), cause) {
+                step.cause = cause;
+            }
+        }
     }
 }

@@ -36,6 +36,12 @@ impl Log {
         self.branch(base.branch).map_or(0, |branch| branch.clock_at(base.seq))
     }
 
+    /// Whether a branch can begin here: behind an inner op of a branch, or at the start of the log.
+    #[must_use]
+    pub fn forks_at(&self, base: Base) -> bool {
+        self.branch(base.branch).is_some_and(|branch| base.seq < branch.seq && (base.seq > branch.start() || base == Base { branch: 0, seq: 0 }))
+    }
+
     /// The branch that has op `seq` with this chain hash as its own.
     #[must_use]
     pub fn owner(&self, seq: u64, head: &Digest) -> Option<u32> {
@@ -83,6 +89,23 @@ impl Logs {
         self.list.push(Log { author: *author, epoch, suspended: false, branches: Vec::new() });
         self.places.insert((*author, epoch), place);
         Some(place)
+    }
+
+    /// Adds a log behind the others. None when it is there.
+    pub fn add(&mut self, log: Log) -> Option<()> {
+        let place = u32::try_from(self.list.len()).ok()?;
+        if self.places.contains_key(&(log.author, log.epoch)) {
+            return None;
+        }
+        self.places.insert((log.author, log.epoch), place);
+        self.list.push(log);
+        Some(())
+    }
+
+    /// All logs in order of their index.
+    #[must_use]
+    pub fn by_index(&self) -> &[Log] {
+        &self.list
     }
 
     /// Compares two logs by author and epoch. Decides between identical ops of two logs, which have one digest.

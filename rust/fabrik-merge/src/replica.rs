@@ -4,13 +4,16 @@ use fabrik_op::limits::EPOCH_MAX;
 use fabrik_op::{Digest, Genesis, Key, RawSegment, Refused, SigningKey, Tip, VerifiedSegment};
 
 use crate::chaining::{self, ChainOutcome, Offer};
-use crate::change::{Change, Trail};
+use crate::change::{Changes, Place, Trail};
 use crate::draft::Draft;
 use crate::growth::Chained;
 use crate::log::{Log, Logs};
 use crate::schema;
 use crate::state::{Register, RowKey, State};
 use crate::value;
+
+/// After so many touches they are numbered from 1 again. Leaves more room for one call than memory does.
+const TOUCHES_MAX: u32 = 1 << 31;
 
 /// A full replica of one mesh. The life of foreign bytes: [`Replica::verify`], [`Replica::chain`], persist, [`Replica::merge`].
 #[derive(Debug)]
@@ -22,8 +25,8 @@ pub struct Replica {
     pub(crate) ops: u64,
     pub(crate) voided: u64,
     pub(crate) stale: bool,
-    /// Number of the current merge call, from 1.
-    pub(crate) call: u32,
+    /// Registers that merge calls touched so far, and one: what [`Trail`] numbers them by.
+    pub(crate) touches: u32,
 }
 
 /// What became of our own stored segments.
@@ -41,7 +44,7 @@ impl Replica {
     /// An empty replica.
     #[must_use]
     pub fn new(genesis: Genesis) -> Self {
-        Self { genesis, logs: Logs::default(), state: State::default(), lamport: 0, ops: 0, voided: 0, stale: false, call: 0 }
+        Self { genesis, logs: Logs::default(), state: State::default(), lamport: 0, ops: 0, voided: 0, stale: false, touches: 1 }
     }
 
     /// An empty replica that knows that these logs have too many heads: their ops will be held without effect.
@@ -103,14 +106,20 @@ impl Replica {
     }
 
     /// Applies segments, in order, and returns what changed. Refuses, changing nothing, when one does not fit on the heads.
-    pub fn merge(&mut self, chained: &[Chained]) -> Result<Vec<Change>, Refused> {
+    pub fn merge(&mut self, chained: &[Chained]) -> Result<Changes, Refused> {
         self.check_fit(chained)?;
-        self.next_call();
-        let mut trail = Trail::default();
-        for segment in chained {
-            self.apply(segment, Some(&mut trail))?;
+        if self.touches > TOUCHES_MAX {
+            self.state.forget_touches();
+            self.touches = 1;
         }
-        Ok(trail.settle(&self.state, &self.logs))
+        let mut trail = Trail::new(self.touches);
+        let applied = (0..).zip(chained).try_for_each(|(number, segment)| {
+            trail.at = Place { segment: number, ..Place::default() };
+            self.apply(segment, Some(&mut trail))
+        });
+        self.touches = trail.touches().1;
+        applied?;
+        Ok(trail.settle(chained, &self.state))
     }
 
     /// Chains and applies our own stored segments as far as they verified. What is damaged or follows what is missing is left out and named.
@@ -129,7 +138,6 @@ impl Replica {
         let offers = sound.iter().map(|(index, segment)| Offer { index: *index, segment, branch: branches.get(*index).copied() });
         let fitted = chaining::chain(self, offers, true)?;
         outcome.stranded = fitted.gaps.iter().map(|gap| gap.index).collect();
-        self.next_call();
         let before = self.ops;
         for segment in &fitted.chained {
             self.apply(segment, None)?;
@@ -162,13 +170,6 @@ impl Replica {
 
     pub(crate) fn member(&self, author: &Key) -> Option<&Register> {
         self.state.get(&RowKey::new(schema::MEMBER, author), 1)
-    }
-
-    fn next_call(&mut self) {
-        self.call = self.call.checked_add(1).unwrap_or_else(|| {
-            self.state.forget_calls();
-            1
-        });
     }
 }
 

@@ -1,5 +1,8 @@
 //! The register table of `merge.md`, as data. One list; validation, the binding and the tests read it.
 
+use fabrik_op::Digest;
+use fabrik_op::limits::{HEADS_MAX, LAMPORT_MAX, LAMPORT_STEP_MAX};
+
 /// The type of a field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldType {
@@ -80,6 +83,10 @@ const fn fenced(name: &'static str, value: FieldType) -> Field {
     Field { name, value, fenced: true }
 }
 
+/// Version of the rules of `merge.md` that are not in this table: who wins, what is void, which op kinds there are. Raised with any change of what
+/// ops mean, so that no build takes over what another one made of them.
+pub const MERGE_RULES: u32 = 1;
+
 /// All kinds in order of their numbers. The list only grows; a number is never reused.
 pub const KINDS: &[Kind] = &[
     Kind {
@@ -104,6 +111,13 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "tombstone", id_bytes: 16, fields: &[free("tombstone", FieldType::Map)] },
     Kind { name: "run", id_bytes: 16, fields: &[free("summary", FieldType::Summary)] },
 ];
+
+/// What the meaning of ops depends on, as one digest: a table of kinds, the version of the rules, the limits of a log.
+#[must_use]
+pub fn fingerprint(kinds: &[Kind], rules: u32) -> Digest {
+    let text = format!("{rules} {LAMPORT_STEP_MAX} {LAMPORT_MAX} {HEADS_MAX} {kinds:?}");
+    blake3::derive_key("fabrik 2026 v1 snapshot rules", text.as_bytes())
+}
 
 /// A register kind and field of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::order::Standing;
 use crate::schema;
 
 /// The kind and id of a register; orders like the bytes of its key in the state digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey([u8; 33]);
 
 impl RowKey {
@@ -55,8 +55,8 @@ pub struct Register {
     /// Index of the log.
     pub log: u32,
     pub write_index: u32,
-    /// The merge call that wrote it last.
-    pub call: u32,
+    /// Its touch in the last merge call that reported changes and wrote it; 0: none.
+    pub touch: u32,
     pub field: u8,
     /// A claim's state, elsewhere 0.
     pub state: u8,
@@ -79,11 +79,13 @@ pub struct Candidate<'a> {
     pub seq: u64,
     pub wall_ms: u64,
     pub log: u32,
-    pub call: u32,
+    /// The first touch of this call and the next one; none when it reports no changes.
+    pub touch: Option<(u32, u32)>,
 }
 
 impl Candidate<'_> {
-    fn to_register(self) -> Register {
+    /// The register that it makes, given the touch of the write that it replaces. A register has one touch in a call.
+    fn to_register(self, held: u32) -> Register {
         Register {
             value: self.value.into(),
             fence: self.standing.fence.map(|fence| Box::new(*fence)),
@@ -93,7 +95,7 @@ impl Candidate<'_> {
             wall_ms: self.wall_ms,
             log: self.log,
             write_index: self.standing.write_index,
-            call: self.call,
+            touch: self.touch.map_or(0, |(first, next)| if held >= first { held } else { next }),
             field: self.field,
             state: self.standing.state,
         }
@@ -200,6 +202,25 @@ impl State {
         bucket.tombstones > 0 && bucket.rows.contains_key(&key)
     }
 
+    /// Gives an empty bucket its rows. None unless they are in order and belong there.
+    pub fn fill(&mut self, bucket: u8, rows: Vec<(RowKey, Row)>) -> Option<()> {
+        if !rows.is_sorted_by(|one, next| one.0 < next.0) || rows.iter().any(|(key, _)| key.bucket() != bucket) {
+            return None;
+        }
+        self.registers += rows.iter().map(|(_, row)| row.len()).sum::<usize>();
+        let bucket = self.buckets.at_mut(bucket);
+        bucket.tombstones = rows.iter().filter(|(key, _)| key.kind() == schema::TOMBSTONE).count();
+        bucket.rows = rows.into_iter().collect();
+        Some(())
+    }
+
+    /// Whether no deleted item has registers left.
+    #[must_use]
+    pub fn buries_all(&self) -> bool {
+        let left = |id: &[u8]| [schema::ITEM, schema::CLAIM].iter().any(|kind| self.row(&RowKey::new(*kind, id)).is_some());
+        !self.rows(schema::TOMBSTONE).iter().any(|(key, _)| left(key.id()))
+    }
+
     /// Joins one write of an effective op into register `(key, field)`, which is not a tombstone.
     #[inline]
     pub fn join(&mut self, key: &RowKey, write: &Candidate<'_>, logs: &Logs) -> Effect {
@@ -215,8 +236,8 @@ impl State {
     }
 
     /// Forgets which merge call wrote what.
-    pub fn forget_calls(&mut self) {
-        self.buckets.0.iter_mut().flat_map(|bucket| bucket.rows.values_mut()).flat_map(|row| row.iter_mut()).for_each(|register| register.call = 0);
+    pub fn forget_touches(&mut self) {
+        self.buckets.0.iter_mut().flat_map(|bucket| bucket.rows.values_mut()).flat_map(|row| row.iter_mut()).for_each(|register| register.touch = 0);
     }
 
     /// Removes the item and claim registers of a deleted id and returns them with their keys.
@@ -244,11 +265,12 @@ impl State {
                 return Effect::None;
             }
             bucket.digest.set(None);
-            return Effect::Replaced(std::mem::replace(held, write.to_register()));
+            let new = write.to_register(held.touch);
+            return Effect::Replaced(std::mem::replace(held, new));
         }
         let mut wider = std::mem::take(row).into_vec();
         wider.reserve_exact(1);
-        wider.insert(place, write.to_register());
+        wider.insert(place, write.to_register(0));
         *row = wider.into_boxed_slice();
         bucket.digest.set(None);
         bucket.tombstones += usize::from(key.kind() == schema::TOMBSTONE);

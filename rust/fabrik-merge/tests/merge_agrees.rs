@@ -83,7 +83,8 @@ proptest! {
                     break;
                 }
                 let (batch, rest) = route.split_at(size.min(route.len()));
-                follow(&mut view, deliver(&mut replica, batch));
+                let changes = deliver(&mut replica, batch);
+                follow(&mut view, &replica, changes);
                 let _ = replica.state_digest(); // Fills the cache that later batches must clear.
                 route = rest;
             }

@@ -106,6 +106,12 @@ impl ChainedSegment {
         self.contents.ops.get(index).filter(|_| index >= self.skip).map(|op| &op.head)
     }
 
+    /// The op at `index`, counted from 0.
+    #[must_use]
+    pub fn op(&self, index: usize) -> Option<Op<'_>> {
+        self.contents.op(self.skip.checked_add(index)?)
+    }
+
     /// The ops in order.
     pub fn ops(&self) -> impl Iterator<Item = Op<'_>> {
         (self.skip..self.contents.ops.len()).filter_map(|index| self.contents.op(index))

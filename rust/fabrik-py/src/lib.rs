@@ -4,6 +4,7 @@
 //! released, panics are caught and errors become classes of `fabrik_node.errors`. No callbacks into Python, nothing global.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod door;
 mod draft;
 mod keys;
@@ -70,7 +71,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<outcomes::LoadResult>()?;
     module.add_class::<registers::Head>()?;
     module.add_class::<registers::Register>()?;
-    module.add_class::<registers::Change>()?;
+    module.add_class::<changes::Change>()?;
+    module.add_class::<changes::Changes>()?;
+    let sequence = module.py().import("collections.abc")?.getattr("Sequence")?;
+    sequence.call_method1("register", (module.getattr("Changes")?,))?;
     module.add_class::<registers::Touch>()?;
     module.add_class::<draft::Draft>()?;
     module.add_class::<replica::Replica>()

@@ -103,53 +103,6 @@ impl Register {
     }
 }
 
-/// The net effect of one merge call on one register.
-#[pyclass(frozen, module = "fabrik_node._core")]
-pub struct Change(pub fabrik_merge::Change);
-
-#[pymethods]
-impl Change {
-    #[getter]
-    fn kind(&self) -> u8 {
-        self.0.kind()
-    }
-
-    #[getter]
-    fn id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.0.id())
-    }
-
-    #[getter]
-    fn field(&self) -> u8 {
-        self.0.field
-    }
-
-    #[getter(old)]
-    fn value_before<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.0.old.as_deref().map(|data| value::decode(py, data)).transpose()
-    }
-
-    #[getter(new)]
-    fn value_after<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.0.new.as_deref().map(|data| value::decode(py, data)).transpose()
-    }
-
-    #[getter]
-    fn author<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.author)
-    }
-
-    #[getter]
-    fn wall_ms(&self) -> u64 {
-        self.0.wall_ms
-    }
-
-    #[getter]
-    fn digest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.digest)
-    }
-}
-
 /// One write of one op to an id.
 #[pyclass(frozen, module = "fabrik_node._core")]
 pub struct Touch(pub fabrik_merge::Touch);

@@ -2,16 +2,18 @@
 
 use std::sync::{Arc, Mutex};
 
+use fabrik_merge::verify_each;
 use fabrik_op::{Digest, Key, RawSegment};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use crate::changes::Changes;
 use crate::door::{Failure, detached, fixed, invalid, lock, locked};
 use crate::draft::{Draft, read_fence};
 use crate::keys::SigningKey;
 use crate::outcomes::{ChainResult, LoadResult};
-use crate::registers::{Change, Head, PyFence, Register, Touch, show_fence};
+use crate::registers::{Head, PyFence, Register, Touch, show_fence};
 use crate::segments::{Chained, Verified};
 use crate::value;
 
@@ -107,8 +109,7 @@ impl Replica {
 
     #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
     fn verify(&self, py: Python<'_>, segments: Vec<PyBackedBytes>) -> PyResult<Vec<Verified>> {
-        let verify = |segment| fabrik_merge::Replica::verify(&self.mesh_id, raw(segment)).map(Verified).map_err(Failure::from);
-        detached(py, || segments.iter().map(verify).collect())
+        detached(py, || verify_each(&self.mesh_id, &segments).into_iter().map(|verdict| verdict.map(Verified).map_err(Failure::from)).collect())
     }
 
     #[pyo3(signature = (verified, *, admit_all = false))]
@@ -120,10 +121,10 @@ impl Replica {
     }
 
     #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
-    fn merge(&self, py: Python<'_>, chained: Vec<Bound<'_, Chained>>) -> PyResult<Vec<Change>> {
+    fn merge(&self, py: Python<'_>, chained: Vec<Bound<'_, Chained>>) -> PyResult<Changes> {
         let chained: Vec<_> = chained.iter().map(|one| one.get().0.clone()).collect();
         let changes = detached(py, || Ok(lock(&self.inner)?.merge(&chained)?))?;
-        Ok(changes.into_iter().map(Change).collect())
+        Ok(Changes(changes))
     }
 
     #[pyo3(signature = (segments, branches = Vec::new()), text_signature = "($self, segments, branches=())")]
@@ -133,12 +134,25 @@ impl Replica {
             return Err(invalid(format!("{} branches for {} segments", branches.len(), segments.len())));
         }
         detached(py, || {
-            let verified = segments.iter().map(|segment| fabrik_merge::Replica::verify(&self.mesh_id, raw(segment))).collect();
+            let verified = verify_each(&self.mesh_id, &segments);
             Ok(LoadResult(lock(&self.inner)?.load(verified, &branches)?))
         })
     }
 
-    fn adopt(&self, py: Python<'_>, fresh: &Bound<'_, Self>) -> PyResult<Vec<Change>> {
+    #[staticmethod]
+    fn restore(py: Python<'_>, genesis: &[u8], snapshot: &[u8]) -> PyResult<Self> {
+        detached(py, || {
+            let genesis = fabrik_op::Genesis::decode(genesis)?;
+            let (mesh_id, admin) = (genesis.mesh_id, genesis.admin);
+            Ok(Self { mesh_id, admin, inner: Mutex::new(fabrik_merge::Replica::restore(genesis, snapshot)?) })
+        })
+    }
+
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.survey(py, fabrik_merge::Replica::snapshot)?))
+    }
+
+    fn adopt(&self, py: Python<'_>, fresh: &Bound<'_, Self>) -> PyResult<Changes> {
         let fresh = fresh.get();
         let (ours, theirs) = (std::ptr::from_ref(self), std::ptr::from_ref(fresh));
         if ours == theirs {
@@ -150,7 +164,7 @@ impl Replica {
             let (mut first, mut second) = (lock(first)?, lock(second)?);
             Ok(if first_ours { first.adopt(&mut second) } else { second.adopt(&mut first) }?)
         })?;
-        Ok(changes.into_iter().map(Change).collect())
+        Ok(Changes(changes))
     }
 
     #[getter]
@@ -187,7 +201,7 @@ impl Replica {
         let author: Key = fixed(author, "an author")?;
         let branch = u32::try_from(branch).unwrap_or(u32::MAX);
         detached(py, || {
-            let verified: Vec<_> = segments.iter().map(|segment| fabrik_merge::Replica::verify(&self.mesh_id, raw(segment))).collect();
+            let verified = verify_each(&self.mesh_id, &segments);
             let replica = lock(&self.inner)?;
             let check = |segment: Result<_, fabrik_op::Refused>| {
                 segment.map_err(|refused| refused.to_string()).and_then(|segment| replica.check(&author, epoch, branch, &segment))

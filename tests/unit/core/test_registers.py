@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +17,7 @@ ITEM = id16(1)
 STRONG, WEAK = sorted((id16(20), id16(21)), key=lambda claim_id: digest(ITEM + claim_id))
 
 
-def changed(changes: list[_core.Change]) -> list[tuple[Any, ...]]:
+def changed(changes: Sequence[_core.Change]) -> list[tuple[Any, ...]]:
     return [(c.kind, c.id, c.field, c.old, c.new) for c in changes]
 
 

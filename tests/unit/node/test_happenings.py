@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from fabrik_node._core import Change
+from fabrik_node._core import Changes
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim
 from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.ids import show_id
@@ -29,10 +29,19 @@ class Fake:
     digest: bytes = b"\xdd" * 32
 
 
+class Fakes(tuple[Fake, ...]):
+    """The changes of one call."""
+
+    __slots__ = ()
+
+    @property
+    def newest_ms(self) -> int:
+        return max(change.wall_ms for change in self)
+
+
 def told(*changes: Fake) -> list[tuple[str, dict[str, Any]]]:
-    return [
-        (event.type, {key: value for key, value in event.data.items() if key not in ("by", "op")}) for event in happenings(cast("list[Change]", changes), NAMES)
-    ]
+    events = happenings(cast("Changes", Fakes(changes)), NAMES)
+    return [(event.type, {key: value for key, value in event.data.items() if key not in ("by", "op")}) for event in events]
 
 
 def item(field: ItemField, old: Any, new: Any, author: bytes = ME) -> Fake:
@@ -82,7 +91,7 @@ def test_the_life_of_claims() -> None:
 
 
 def test_who_did_it_is_a_name_or_the_start_of_a_key() -> None:
-    events = happenings(cast("list[Change]", [item(ItemField.TITLE, None, "t"), Fake(Kind.TOMBSTONE, b"\x08" * 16, 1, None, {}, YOU)]), NAMES)
+    events = happenings(cast("Changes", [item(ItemField.TITLE, None, "t"), Fake(Kind.TOMBSTONE, b"\x08" * 16, 1, None, {}, YOU)]), NAMES)
     assert [event.data["by"] for event in events] == ["me", "02020202"]
     assert events[0].data["op"] == "dd" * 32
     assert events[0].wall_ms == 5

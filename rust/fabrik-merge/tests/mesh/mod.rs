@@ -90,7 +90,7 @@ pub fn deliver(replica: &mut Replica, batch: &[Arc<[u8]>]) -> Vec<fabrik_merge::
     let verified: Vec<_> = batch.iter().map(verify).collect();
     let outcome = replica.chain(&verified, true).unwrap();
     assert!(outcome.gaps.is_empty());
-    replica.merge(&outcome.chained).unwrap()
+    replica.merge(&outcome.chained).unwrap().iter().collect()
 }
 
 pub fn cbor(write: impl FnOnce(&mut Writer) -> &mut Writer) -> Vec<u8> {

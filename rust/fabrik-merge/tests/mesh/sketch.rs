@@ -1,7 +1,10 @@
 //! Ops without their place, which proptest can shrink; and what a replica must have in common with its naive twin.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // A panic is a failed test.
 
+use std::collections::BTreeSet;
+
 use fabrik_merge::naive::Naive;
+use fabrik_merge::schema::{MEMBER, TOMBSTONE};
 use fabrik_merge::{Change, Replica};
 use fabrik_op::limits::LAMPORT_STEP_MAX;
 use fabrik_op::{Follows, OpBody, Tip, WriteBody};
@@ -137,8 +140,16 @@ pub fn assert_same(replica: &Replica, naive: &Naive) {
 /// What a reader of changes holds: `(kind, id, field) -> value`.
 pub type View = std::collections::BTreeMap<(u8, Box<[u8]>, u8), Box<[u8]>>;
 
-pub fn follow(view: &mut View, changes: Vec<Change>) {
+/// Applies the changes that `replica` told in its last call, and checks each against what it holds now.
+pub fn follow(view: &mut View, replica: &Replica, changes: impl IntoIterator<Item = Change>) {
+    let mut seen = BTreeSet::new();
     for change in changes {
+        assert!(seen.insert((change.kind(), change.id().to_vec(), change.field)), "one change for each register");
+        let held = replica.get(change.kind(), change.id(), change.field);
+        assert_eq!(change.new.as_ref(), held.as_ref().map(|register| &register.value));
+        if let Some(cause) = held.or_else(|| replica.get(TOMBSTONE, change.id(), 1).filter(|_| change.kind() < MEMBER)) {
+            assert_eq!((change.author, change.wall_ms, change.digest), (cause.author, cause.wall_ms, cause.digest));
+        }
         let place = (change.kind(), change.id().into(), change.field);
         assert_eq!(view.remove(&place), change.old, "a change starts from what was there");
         if let Some(new) = change.new {

@@ -94,12 +94,14 @@ impl Home {
     pub fn take(&mut self, batch: &[Arc<[u8]>]) -> ChainOutcome {
         let verified: Vec<_> = batch.iter().map(verify).collect();
         let outcome = self.replica.chain(&verified, true).unwrap();
-        follow(&mut self.view, self.replica.merge(&outcome.chained).unwrap());
+        let changes = self.replica.merge(&outcome.chained).unwrap();
+        follow(&mut self.view, &self.replica, changes.iter());
         self.rows.extend(outcome.chained.iter().cloned());
         assert_eq!(self.replica.stale(), !outcome.suspended.is_empty());
         if self.replica.stale() {
             let mut fresh = self.reloaded();
-            follow(&mut self.view, self.replica.adopt(&mut fresh).unwrap());
+            let changes = self.replica.adopt(&mut fresh).unwrap();
+            follow(&mut self.view, &self.replica, changes.iter());
             assert_eq!((fresh.ops(), fresh.registers(), self.replica.stale()), (0, 0, false));
             self.adopted += 1;
         }
