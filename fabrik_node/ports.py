@@ -165,6 +165,10 @@ class IngestReport:
     heads: Sequence[Head]
     gaps: Sequence[tuple[bytes, int, int]] = ()
     """``(author, epoch, have_seq)``: ask again from there."""
+    unrooted: Sequence[tuple[bytes, int]] = ()
+    """``(author, epoch)`` of those gaps where we hold another op before the segment: the author forked the log, so ask with places."""
+    taken: Sequence[Chained] = ()
+    """What was committed of it."""
     forks: int = 0
     unknown_authors: Sequence[bytes] = ()
 
@@ -207,16 +211,28 @@ class Replication(Protocol):
         """Verify, chain, persist, merge, publish. Raises InvalidOp or BadSignature when the peer sent rubbish: nothing is stored."""
         ...
 
-    def saw_fork(self, author: bytes, epoch: int, seq: int, peer: bytes) -> None:
-        """The peer has another op than we at this place of a log. Told once per log."""
+    def heads_of(self, author: bytes, epoch: int) -> Sequence[Head]:
+        """Every branch of one log."""
         ...
 
-    async def check_own_log(self, epoch: int, heads: Sequence[tuple[int, bytes]], peer: bytes) -> None:
-        """The peer takes no more of our own log, and announced these heads ``(seq, hash)`` of it: are they on our chain?"""
+    def suspended(self) -> Sequence[tuple[bytes, int]]:
+        """Logs that have too many heads: nothing more of them is taken."""
         ...
 
-    async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
-        """Coalesced segments beyond ``after_seq`` and whether the log ends there."""
+    def holds(self, author: bytes, epoch: int, seq: int, head: bytes) -> bool:
+        """Whether the op with this chain hash is on one of our branches; for a suspended log only its marker is."""
+        ...
+
+    def places(self, author: bytes, epoch: int) -> Sequence[tuple[int, bytes]]:
+        """A locator of what we hold of a log."""
+        ...
+
+    def cursors(self, author: bytes, epoch: int, places: Sequence[tuple[int, bytes]]) -> Sequence[tuple[int, int]]:
+        """``(branch, seq)``: what somebody who holds ``places`` lacks of our branches, behind ``seq`` of each."""
+        ...
+
+    async def read(self, author: bytes, epoch: int, branch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
+        """Coalesced segments of a branch's own ops beyond ``after_seq`` and whether the branch ends there."""
         ...
 
     def on_committed(self, callback: Callable[[Sequence[Head]], None]) -> Callable[[], None]:

@@ -204,18 +204,20 @@ class Node:
             new_ops=sum(each.ops for each in taken),
             duplicates=result.duplicates,
             heads=self._heads_of({(each.author, each.epoch) for each in verified}),
-            gaps=[(gap.author, gap.epoch, gap.have_seq) for gap in result.gaps if not gap.unrooted],
+            gaps=[(gap.author, gap.epoch, gap.have_seq) for gap in result.gaps],
+            unrooted=[(gap.author, gap.epoch) for gap in unrooted],
+            taken=taken,
             forks=len(result.forks) + len(unrooted),
             unknown_authors=result.unknown,
         )
 
     def saw_fork(self, author: bytes, epoch: int, seq: int, peer: bytes) -> None:
-        """See :meth:`fabrik_node.ports.Replication.saw_fork`."""
+        """Another op than ours at this place of a log."""
         self.doubt.saw_fork(author, epoch, seq, peer)
         self.writer.halted = self.doubt.own_fork
 
     async def check_own_log(self, epoch: int, heads: Sequence[tuple[int, bytes]], peer: bytes) -> None:
-        """See :meth:`fabrik_node.ports.Replication.check_own_log`. A member that refuses our log and names no head of it refuses it as forked."""
+        """A peer that refuses our log announced these heads of it; one that names no head refuses it as forked."""
         if not heads:
             self.saw_fork(self.public, epoch, 0, peer)
         for seq, digest in heads:
@@ -228,10 +230,30 @@ class Node:
         if self.writer.halted is not None:
             raise self.writer.halted
 
-    async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
+    def heads_of(self, author: bytes, epoch: int) -> Sequence[Head]:
+        """See :meth:`fabrik_node.ports.Replication.heads_of`."""
+        return self._heads_of({(author, epoch)})
+
+    def suspended(self) -> Sequence[tuple[bytes, int]]:
+        """See :meth:`fabrik_node.ports.Replication.suspended`."""
+        return self.replica.suspended()
+
+    def holds(self, author: bytes, epoch: int, seq: int, head: bytes) -> bool:
+        """See :meth:`fabrik_node.ports.Replication.holds`."""
+        return self.replica.holds(author, epoch, seq, head)
+
+    def places(self, author: bytes, epoch: int) -> Sequence[tuple[int, bytes]]:
+        """See :meth:`fabrik_node.ports.Replication.places`."""
+        return self.replica.places(author, epoch)
+
+    def cursors(self, author: bytes, epoch: int, places: Sequence[tuple[int, bytes]]) -> Sequence[tuple[int, int]]:
+        """See :meth:`fabrik_node.ports.Replication.cursors`."""
+        return self.replica.cursors(author, epoch, places)
+
+    async def read(self, author: bytes, epoch: int, branch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
         """See :meth:`fabrik_node.ports.Replication.read`."""
-        head = self.replica.head(author, epoch)
-        if head is None or head.seq <= after_seq:
+        head = self.replica.head(author, epoch, branch)
+        if branch or head is None or head.seq <= after_seq:
             return [], True
         rows = [row for row in await self.store.read(author, epoch, after_seq, max_bytes) if row.first_seq <= head.seq]
         if not rows:
@@ -302,4 +324,11 @@ class Node:
                 continue
 
     def _heads_of(self, logs: set[tuple[bytes, int]]) -> list[Head]:
-        return [head for author, epoch in logs if (head := self.replica.head(author, epoch)) is not None]
+        """Every branch of these logs."""
+        found: list[Head] = []
+        for author, epoch in logs:
+            branch = 0
+            while (head := self.replica.head(author, epoch, branch)) is not None:
+                found.append(head)
+                branch += 1
+        return found

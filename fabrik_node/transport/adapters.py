@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from fabrik_node._core import Head as CoreHead
 from fabrik_node._core import verify
 from fabrik_node.ports import Replication
-from fabrik_sync import Head, Heads, LogId
+from fabrik_sync import MARKER, Head, Heads, LogId, Place
 
 __all__ = ["NodeIdentity", "NodeLogs"]
 
@@ -44,11 +45,28 @@ class NodeLogs:
         self._admin = admin
 
     def heads(self) -> Iterable[tuple[LogId, Heads]]:
-        """Every log with all its heads, in order of seq and hash: the same on every node that holds the same branches."""
+        """Every log with all its branches; a suspended one ends with the marker."""
         logs: dict[LogId, list[Head]] = {}
         for head in self._node.heads():
-            logs.setdefault(LogId(head.author, head.epoch), []).append(Head(head.seq, head.head))
-        return [(log, tuple(sorted(heads, key=lambda head: (head.seq, head.h)))) for log, heads in logs.items()]
+            logs.setdefault(LogId(head.author, head.epoch), []).append(_head(head))
+        suspended = {LogId(*log) for log in self._node.suspended()}
+        return [(log, _sorted(heads, suspended=log in suspended)) for log, heads in logs.items()]
+
+    def heads_of(self, log: LogId) -> Heads:
+        """The same for one log; empty when nothing of it is held."""
+        return _sorted([_head(head) for head in self._node.heads_of(*log)], suspended=self.holds(log, MARKER.seq, MARKER.h))
+
+    def holds(self, log: LogId, seq: int, h: bytes) -> bool:
+        """On one of our branches."""
+        return self._node.holds(log.author, log.epoch, seq, h)
+
+    def places(self, log: LogId) -> Sequence[Place]:
+        """A locator of what we hold."""
+        return self._node.places(log.author, log.epoch)
+
+    def cursors(self, log: LogId, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
+        """What somebody who holds ``places`` lacks."""
+        return self._node.cursors(log.author, log.epoch, places)
 
     def admit(self, key: bytes) -> bool:
         """A member."""
@@ -57,3 +75,11 @@ class NodeLogs:
     def priority(self, author: bytes) -> int:
         """0 for the admin, 1 for all others."""
         return 0 if author == self._admin else 1
+
+
+def _head(head: CoreHead) -> Head:
+    return Head(head.seq, head.head, head.branch, head.base)
+
+
+def _sorted(heads: list[Head], *, suspended: bool) -> Heads:
+    return (*sorted(heads, key=lambda head: (head.seq, head.h)), *((MARKER,) if suspended else ()))

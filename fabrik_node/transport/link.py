@@ -20,10 +20,9 @@ from fabrik_sync import (
     CaughtUp,
     Closed,
     EphemeralReceived,
-    ForkSeen,
+    Head,
     JoinRequested,
     LogId,
-    LogStopped,
     PeerReady,
     Refused,
     SegmentsReceived,
@@ -65,7 +64,6 @@ class Link:
         self._arrived = asyncio.Event()
         self._end: LinkEnd | None = None
         self._joining: JoinRequested | None = None
-        self._own_heads: list[tuple[int, list[tuple[int, bytes]]]] = []
         self.heard_at = clock.now()
         self.failure: Exception | None = None
         """What broke on our side and ended the link; None for every other end."""
@@ -115,10 +113,8 @@ class Link:
                 joining, self._joining = self._joining, None
                 await self._join(joining)
                 self._take_events()
-            while self._own_heads:
-                await self._node.check_own_log(*self._own_heads.pop(), session.peer_key or b"")
             while (request := session.poll_read()) is not None:
-                found, _ = await self._node.read(request.log.author, request.log.epoch, request.after_seq, request.max_bytes)
+                found, _ = await self._node.read(*request.log, request.branch, request.after_seq, request.max_bytes)
                 session.handle_read(request, [(part.first_seq, part.last_seq, part.data) for part in found])
                 self._take_events()
             frame = session.poll_frame()
@@ -177,13 +173,11 @@ class Link:
             return False
         for received in batch:
             self.session.handle_processed(received.size_bytes)
+        for each in report.taken:
+            self.session.handle_taken(LogId(each.author, each.epoch), Head(each.last_seq, each.head, each.branch))
+        unrooted = set(report.unrooted)
         for author, epoch, have_seq in report.gaps:
-            self.session.handle_gap(LogId(author, epoch), have_seq)
-        if report.forks:
-            held = {(head.author, head.epoch): head.seq for head in report.heads}
-            for received in batch:
-                if held.get((received.log.author, received.log.epoch), 0) < received.last_seq:
-                    self.session.refuse_log(received.log)
+            self.session.handle_gap(LogId(author, epoch), have_seq, unrooted=(author, epoch) in unrooted)
         self.kick()
         return True
 
@@ -207,12 +201,6 @@ class Link:
                 self._on_caught_up(self)
             case JoinRequested():
                 self._joining = event
-            case ForkSeen():
-                self._node.saw_fork(event.log.author, event.log.epoch, event.theirs[0].seq, self.session.peer_key or b"")
-                self.session.refuse_log(event.log)
-            case LogStopped():
-                if event.log.author == self._node.public:
-                    self._own_heads.append((event.log.epoch, [(head.seq, head.h) for head in event.theirs]))
             case Closed() | Refused():
                 self._end = event
             case _:

@@ -23,7 +23,7 @@ from fabrik_node.ports import PeerStatus, Replication
 from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
 from fabrik_node.transport.address import SYNC_PATH, ListenAddress
 from fabrik_node.transport.link import Link, LinkEnd
-from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Head, Hub, Join, Limits, LogId, Reason, Refused, Retry, Session, Status, retry_of
+from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Hub, Join, Limits, LogId, Reason, Refused, Retry, Session, Status, retry_of
 
 __all__ = ["DialEnd", "Mesh"]
 
@@ -369,8 +369,8 @@ class Mesh:
         self._kick_all()
 
     def _on_committed(self, heads: Sequence[CoreHead]) -> None:
-        for head in heads:
-            self._hub.handle_heads(LogId(head.author, head.epoch), (Head(head.seq, head.head),))
+        for log in dict.fromkeys(LogId(head.author, head.epoch) for head in heads):
+            self._hub.handle_heads(log, self._logs.heads_of(log))
         self._kick_all()
         self._moved()  # a peer that was syncing may be level with us now
 

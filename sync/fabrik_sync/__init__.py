@@ -6,13 +6,13 @@ A :class:`Session` is one connection; a :class:`Hub` holds the sessions of one n
 
 from fabrik_sync.backoff import Backoff
 from fabrik_sync.counters import Counters
-from fabrik_sync.events import CaughtUp, Closed, EphemeralReceived, Event, ForkSeen, JoinRequested, LogStopped, PeerReady, Refused, SegmentsReceived
+from fabrik_sync.events import CaughtUp, Closed, EphemeralReceived, Event, JoinRequested, PeerReady, Refused, SegmentsReceived
 from fabrik_sync.handshake import VERSIONS, BadProof, Join, join_proof, verify_join_proof
 from fabrik_sync.hub import Hub
-from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, SEGMENT_BYTES_MAX, WELCOME_BYTES_MAX, Limits
-from fabrik_sync.ports import Head, Heads, Identity, LogId, Replica
+from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEADS_PER_LOG_MAX, SEGMENT_BYTES_MAX, WELCOME_BYTES_MAX, Limits
+from fabrik_sync.ports import MARKER, Head, Heads, Identity, LogId, Place, Replica, place_of
+from fabrik_sync.reading import ReadRequest
 from fabrik_sync.reasons import REASONS, Reason, ReasonRow, Retry, retry_of
-from fabrik_sync.sending import ReadRequest
 from fabrik_sync.session import Session
 from fabrik_sync.states import ACCEPTS, TRANSITIONS, Input, State
 from fabrik_sync.status import Status
@@ -23,6 +23,8 @@ __all__ = [
     "ACCEPTS",
     "EPHEMERAL_BYTES_MAX",
     "FRAME_BYTES_MAX",
+    "HEADS_PER_LOG_MAX",
+    "MARKER",
     "REASONS",
     "SEGMENT_BYTES_MAX",
     "TRANSITIONS",
@@ -35,7 +37,6 @@ __all__ = [
     "Counters",
     "EphemeralReceived",
     "Event",
-    "ForkSeen",
     "Head",
     "Heads",
     "Hub",
@@ -45,9 +46,9 @@ __all__ = [
     "JoinRequested",
     "Limits",
     "LogId",
-    "LogStopped",
     "Malformed",
     "PeerReady",
+    "Place",
     "ReadRequest",
     "Reason",
     "ReasonRow",
@@ -60,6 +61,7 @@ __all__ = [
     "Status",
     "Wants",
     "join_proof",
+    "place_of",
     "retry_of",
     "verify_join_proof",
 ]

@@ -14,10 +14,10 @@ from fabrik_sync.opening import Opening
 from fabrik_sync.parsing import decode_frame
 from fabrik_sync.ports import Replica
 from fabrik_sync.reasons import Reason
-from fabrik_sync.receiving import FlowViolation
 from fabrik_sync.replication import Replication
 from fabrik_sync.states import ACCEPTS, PROVEN, TRANSITIONS, Input, State
 from fabrik_sync.wants import Wants
+from fabrik_sync.window import FlowViolation
 from fabrik_sync.wire import Malformed
 
 __all__ = ["Connection"]

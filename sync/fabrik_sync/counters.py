@@ -24,6 +24,8 @@ class Counters:
     duplicates_avoided: int = 0
     """Times that something was not sent because the peer turned out to have it."""
     wants_out: int = 0
+    wants_with_places_out: int = 0
+    """Of them, those for forked logs."""
     wants_in: int = 0
     wants_deferred: int = 0
     """Times that a log was left to another peer that streams it already."""

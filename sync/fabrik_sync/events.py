@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fabrik_sync.ports import Heads, LogId
+from fabrik_sync.ports import LogId
 
-__all__ = ["CaughtUp", "Closed", "EphemeralReceived", "Event", "ForkSeen", "JoinRequested", "LogStopped", "PeerReady", "Refused", "SegmentsReceived"]
+__all__ = ["CaughtUp", "Closed", "EphemeralReceived", "Event", "JoinRequested", "PeerReady", "Refused", "SegmentsReceived"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +65,6 @@ class CaughtUp:
 
 
 @dataclass(frozen=True, slots=True)
-class ForkSeen:
-    """The peer has another hash than we at the same place of a log. Told once per log and session."""
-
-    log: LogId
-    ours: Heads
-    theirs: Heads
-
-
-@dataclass(frozen=True, slots=True)
-class LogStopped:
-    """The peer takes nothing more of this log from us. ``theirs``: the heads that it announced of it, if any.
-
-    For a log of the node's own author that is worth a look: a head of theirs that is not on our chain is a sign of a fork.
-    """
-
-    log: LogId
-    theirs: Heads
-
-
-@dataclass(frozen=True, slots=True)
 class Refused:
     """The handshake ended without a session. The last event. ``proven``: the other side had proven its key before.
 
@@ -106,4 +86,4 @@ class Closed:
     by_peer: bool
 
 
-Event: TypeAlias = JoinRequested | PeerReady | SegmentsReceived | EphemeralReceived | CaughtUp | ForkSeen | LogStopped | Refused | Closed
+Event: TypeAlias = JoinRequested | PeerReady | SegmentsReceived | EphemeralReceived | CaughtUp | Refused | Closed

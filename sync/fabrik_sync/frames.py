@@ -6,11 +6,11 @@ A frame is one array ``[type, *fields]`` in the encoding of :mod:`fabrik_sync.wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
 from fabrik_sync.limits import WELCOME_BYTES_MAX
-from fabrik_sync.ports import Heads, LogId
-from fabrik_sync.wire import encode
+from fabrik_sync.ports import Heads, LogId, Place
+from fabrik_sync.wire import Item, encode
 
 __all__ = [
     "BUCKETS",
@@ -33,6 +33,7 @@ __all__ = [
     "Stop",
     "Unknown",
     "Want",
+    "Wanted",
 ]
 
 BUCKETS: Final = 16
@@ -156,16 +157,29 @@ class HeadsFrame:
         return encode([self.TYPE, self.more, [[log.author, log.epoch, [[head.seq, head.h] for head in heads]] for log, heads in self.logs]])
 
 
+class Wanted(NamedTuple):
+    """One log of a WANT: everything behind ``after``, or, with ``places`` (a forked log), everything that is not before one of them."""
+
+    log: LogId
+    after: int
+    places: tuple[Place, ...] | None = None
+
+    def fields(self) -> list[Item]:
+        """As on the wire."""
+        plain: list[Item] = [self.log.author, self.log.epoch, self.after]
+        return plain if self.places is None else [*plain, [[seq, mark] for seq, mark in self.places]]
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Stream these logs to me, each from behind ``after``, and go on with what is committed later."""
+    """Stream these logs to me, and go on with what is committed later."""
 
     TYPE: ClassVar[int] = FrameType.WANT
-    logs: tuple[tuple[LogId, int], ...]
+    logs: tuple[Wanted, ...]
 
     def encode(self) -> bytes:
         """The frame's bytes."""
-        return encode([self.TYPE, [[log.author, log.epoch, after] for log, after in self.logs]])
+        return encode([self.TYPE, [wanted.fields() for wanted in self.logs]])
 
 
 @dataclass(frozen=True, slots=True)

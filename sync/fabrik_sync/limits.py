@@ -11,6 +11,7 @@ __all__ = [
     "HANDSHAKE_FRAME_BYTES_MAX",
     "HEADER_BYTES_MAX",
     "HEADS_PER_LOG_MAX",
+    "PLACES_MAX",
     "SEGMENT_BYTES_MAX",
     "WELCOME_BYTES_MAX",
     "Limits",
@@ -34,8 +35,11 @@ EPHEMERAL_BYTES_MAX: Final = 16_384
 WELCOME_BYTES_MAX: Final = 4_096
 """Bytes of the opaque welcome in READY (a genesis record is under 200)."""
 
-HEADS_PER_LOG_MAX: Final = 16
-"""Heads of one log in a HEADS frame: forks are rare, and a forger may not fill our tables."""
+HEADS_PER_LOG_MAX: Final = 64
+"""Heads of one log; with more it is suspended, and announced by its marker alone: a forger may not fill our tables."""
+
+PLACES_MAX: Final = 1_024
+"""Places in a WANT: 64 branches with 16 each, or one of any length with all of its 55."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,15 @@ class Limits:
 
     defer_s: float = 2.0
     """Seconds that a log is left to the peer that streams it already, without a segment from there, before we ask another peer too."""
+
+    fork_asks: int = 4
+    """WANTs with places for one log in a row that bring nothing: an honest peer needs one, or two when both learn of the fork at once."""
+
+    fork_again_s: float = 10.0
+    """Seconds until what does not fit on a forked log is asked for anew: what is under way from before the last WANT has come by then."""
+
+    rewinds: int = 1_024
+    """WANTs that take a log back to what was sent already: an honest peer has a few of them in a session."""
 
     def __post_init__(self) -> None:
         if self.outbox_bytes < FRAME_BYTES_MAX:

@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from fabrik_sync.frames import BUCKET_BYTES, BUCKETS, FrontierFrame
-from fabrik_sync.ports import Heads, LogId
+from fabrik_sync.limits import HEADS_PER_LOG_MAX
+from fabrik_sync.ports import MARKER, Head, Heads, LogId, Place
 
-__all__ = ["LogBook", "LogRow", "bucket_of", "frontier_of"]
+__all__ = ["Fork", "LogBook", "LogRow", "announced", "bucket_of", "frontier_of"]
 
 _DOMAIN: Final = b"fabrik/v1/sync frontier\0"
+
+
+def announced(heads: Heads) -> Heads:
+    """What a peer is told of our heads: no numbers of ours, and of a suspended log its marker only."""
+    if len(heads) == 1 and heads[0].branch == 0:
+        return heads
+    if len(heads) > HEADS_PER_LOG_MAX or heads[-1:] == (MARKER,):
+        return (MARKER,)
+    return tuple(Head(head.seq, head.h) for head in heads)
+
+
+@dataclass(slots=True)
+class Fork:
+    """What a session knows besides of a log that one of its two sides has more than one branch of. From here on no sequence number stands for an op."""
+
+    cursors: dict[int, int] | None = None
+    """By our number of the branch: the peer has, or will have, everything up to there. None: it does not take this log from us (yet)."""
+    stuck: set[int] = field(default_factory=set)
+    """Branches that the store could not go on with. Looked at again at the log's next head."""
+    given: dict[int, Place] = field(default_factory=dict)
+    """By our number of the branch: the last that the peer itself sent of it."""
+    asked: Heads | None = None
+    """What the peer had announced when we last sent a WANT with places. None: we did not yet."""
+    asked_at: float = 0.0
+    asks: int = 0
+    """WANTs with places since our heads last changed."""
+    ours: Heads = ()
+    """Our heads at the last of them."""
+    since: dict[Head, float] = field(default_factory=dict)
+    """When each head that we left to another peer was seen first."""
 
 
 @dataclass(slots=True)
@@ -20,24 +51,99 @@ class LogRow:
     """One log as this session sees it. Sequence numbers are 0 while nothing is held or known."""
 
     local: Heads = ()
+    """Our branches, without the marker."""
     local_seq: int = 0
+    suspended: bool = False
+    """We take nothing more of it."""
+    shown: Heads = ()
+    """How we announce it."""
     remote: Heads = ()
-    """As the peer last announced them; its segments may have shown more since."""
+    """As the peer last announced it; its segments may have shown more since."""
+    lacking: Heads = ()
+    """Those of ``remote`` that we are not known to hold."""
     remote_seq: int = 0
     """The highest place that the peer is known to have."""
     sent: int | None = None
-    """Our cursor: the peer has, or will have, everything up to here. None: it does not take this log from us (yet)."""
-    announced_seq: int = 0
+    """Our cursor while no fork is known: the peer has, or will have, everything up to here. None: it does not take this log from us (yet)."""
+    told: Heads = ()
+    """What we last announced."""
     stopped: bool = False
     """The peer said STOP."""
     wanted: bool = False
     """The peer streams this log to us, or was asked to."""
-    refused: bool = False
-    """We said STOP."""
     gap_at: int = -1
     """Where we last asked again because of a gap."""
-    forked: bool = False
-    """The peer's heads contradict ours: having the same place does not mean having the same ops."""
+    fork: Fork | None = None
+
+    def set_local(self, heads: Heads) -> bool:
+        """Our heads of this moment; False when we know of later ones already (commits are not always told in order)."""
+        if len(heads) > 1:
+            heads = tuple(sorted(heads, key=lambda head: (head.seq, head.h)))
+        suspended = heads[-1] == MARKER or len(heads) > HEADS_PER_LOG_MAX
+        tips = heads[:-1] if heads[-1] == MARKER else heads
+        ends = {tip.branch: tip.seq for tip in tips}
+        if any(ends.get(old.branch, 0) < old.seq for old in self.local) or (self.suspended and not suspended):
+            return False
+        self.local, self.suspended = tips, suspended
+        self.local_seq = max(ends.values(), default=0)
+        self.shown = (MARKER,) if suspended else announced(tips)
+        return True
+
+    @property
+    def forked(self) -> bool:
+        """What we and the peer say of it: some side has more than one branch, or ours are not the peer's."""
+        return len(self.local) > 1 or self.suspended or len(self.remote) > 1 or self.remote == (MARKER,)
+
+    # ---- our cursors
+
+    @property
+    def taken(self) -> bool:
+        """The peer takes this log from us."""
+        return self.sent is not None if self.fork is None else self.fork.cursors is not None
+
+    def cursor(self, branch: int) -> int | None:
+        """Up to where the peer has a branch; None when it does not take the log."""
+        if self.fork is None:
+            return self.sent if branch == 0 else None
+        if self.fork.cursors is None:
+            return None
+        return self.fork.cursors.setdefault(branch, next((tip.base[1] for tip in self.local if tip.branch == branch and tip.base), 0))
+
+    def advance(self, branch: int, seq: int) -> None:
+        """The peer has, or will have, a branch up to ``seq``."""
+        if self.fork is None:
+            self.sent = seq
+        elif self.fork.cursors is not None:
+            self.fork.cursors[branch] = seq
+
+    def reach(self, branch: int, seq: int) -> None:
+        """The peer of a forked log was seen to have a branch up to ``seq``, and so what it stands on."""
+        tips = {tip.branch: tip for tip in self.local}
+        while (at := self.cursor(branch)) is not None:
+            if at < seq:
+                self.advance(branch, seq)
+            base = tips[branch].base if branch in tips else None
+            if base is None:
+                return
+            branch, seq = base
+
+    def next_read(self) -> tuple[int, int] | None:
+        """``(branch, behind which seq)`` of what is to be sent next: nothing before what it stands on."""
+        if self.fork is None:
+            return (0, self.sent) if self.sent is not None and self.sent < self.local_seq else None
+        if self.fork.cursors is None:
+            return None
+        for tip in sorted(self.local, key=lambda tip: tip.branch):
+            at = self.cursor(tip.branch) or 0
+            rooted = tip.base is None or (self.cursor(tip.base[0]) or 0) >= tip.base[1]
+            if at < tip.seq and rooted and tip.branch not in self.fork.stuck:
+                return tip.branch, at
+        return None
+
+    def owed(self, cursors: Sequence[tuple[int, int]]) -> int:
+        """How many ops of ours lie behind ``cursors``."""
+        ends = {tip.branch: tip.seq for tip in self.local}
+        return sum(max(0, ends.get(branch, 0) - seq) for branch, seq in cursors)
 
 
 def bucket_of(log: LogId) -> int:
@@ -49,7 +155,7 @@ def frontier_of(logs: Mapping[LogId, Heads]) -> FrontierFrame:
     """The digests of a set of heads: equal sets, and only those, give equal digests."""
     hashes = [hashlib.sha256(_DOMAIN + bytes((number,))) for number in range(BUCKETS)]
     for log in sorted(logs):
-        heads = logs[log]
+        heads = announced(logs[log])
         parts = [log.author, log.epoch.to_bytes(8, "big"), len(heads).to_bytes(4, "big")]
         for head in heads:
             parts += (head.seq.to_bytes(8, "big"), head.h)
@@ -66,8 +172,11 @@ class LogBook:
         self._base: dict[LogId, Heads] = {}
         for log, tips in heads:
             if tips:
-                self._base[log] = tips
-                self.rows[log] = LogRow(local=tips, local_seq=tips[-1].seq)
+                row = self.rows[log] = LogRow()
+                row.set_local(tips)
+                self._base[log] = row.shown
+                if row.forked:
+                    row.fork = Fork()
         self.frontier = frontier_of(self._base)
 
     def row(self, log: LogId) -> LogRow:
@@ -87,11 +196,13 @@ class LogBook:
         differing = {number for number in range(BUCKETS) if _bucket(ours, number) != _bucket(theirs, number)}
         if not equal and not differing:
             differing = set(range(BUCKETS))
-        for log, tips in self._base.items():
+        for log, shown in self._base.items():
             if equal or bucket_of(log) not in differing:
                 row = self.rows[log]
-                row.remote = tips
-                row.remote_seq = row.sent = row.announced_seq = tips[-1].seq
+                row.remote = row.told = shown
+                row.remote_seq = 0 if shown == (MARKER,) else shown[-1].seq
+                if row.fork is None:
+                    row.sent = row.remote_seq
         self._base.clear()
         return equal
 

@@ -27,9 +27,10 @@ from fabrik_sync.frames import (
     Stop,
     Unknown,
     Want,
+    Wanted,
 )
-from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEADS_PER_LOG_MAX, SEGMENT_BYTES_MAX, WELCOME_BYTES_MAX
-from fabrik_sync.ports import Head, Heads, LogId
+from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEADS_PER_LOG_MAX, PLACES_MAX, SEGMENT_BYTES_MAX, WELCOME_BYTES_MAX
+from fabrik_sync.ports import MARK_BYTES, MARKER, Head, Heads, LogId, Place
 from fabrik_sync.wire import Item, Malformed, decode
 
 __all__ = ["decode_frame"]
@@ -111,6 +112,10 @@ class _Fields:
     def log(self) -> LogId:
         return LogId(self.blob(32, 32), self.uint(1, _EPOCH_MAX))
 
+    def more(self) -> bool:
+        """True while a field is left."""
+        return self._at < len(self._items)
+
     def end(self) -> None:
         if self._at != len(self._items):
             raise self._fail("more fields than the frame has")
@@ -150,6 +155,8 @@ def _heads(f: _Fields) -> HeadsFrame:
         row.end()
         if any(left >= right for left, right in itertools.pairwise(heads)):
             raise Malformed("frame type 7: heads of a log are not in rising order")
+        if len(heads) > 1 and heads[-1] == MARKER:
+            raise Malformed("frame type 7: a suspended log has no other heads")
         logs.append((log, tuple(heads)))
     return HeadsFrame(more, tuple(logs))
 
@@ -157,9 +164,18 @@ def _heads(f: _Fields) -> HeadsFrame:
 def _want(f: _Fields) -> Want:
     logs = []
     for row in f.rows(1, 4_096):
-        logs.append((row.log(), row.uint(0, _SEQ_MAX)))
+        log, after = row.log(), row.uint(0, _SEQ_MAX)
+        logs.append(Wanted(log, after, _places(row) if row.more() else None))
         row.end()
     return Want(tuple(logs))
+
+
+def _places(f: _Fields) -> tuple[Place, ...]:
+    places = []
+    for part in f.rows(0, PLACES_MAX):
+        places.append((part.uint(1, _SEQ_MAX), part.blob(MARK_BYTES, MARK_BYTES)))
+        part.end()
+    return tuple(places)
 
 
 def _segment(f: _Fields) -> Segment:

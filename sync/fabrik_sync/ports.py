@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["Head", "Heads", "Identity", "LogId", "Replica"]
+__all__ = ["MARKER", "MARK_BYTES", "Head", "Heads", "Identity", "LogId", "Place", "Replica", "place_of"]
+
+MARK_BYTES: Final = 16
+"""How much of a chain hash names a place: enough that nobody finds two of one log."""
 
 
 class LogId(NamedTuple):
@@ -16,14 +19,32 @@ class LogId(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The end of a log: its last sequence number and the 32-byte chain hash there."""
+    """The end of one branch of a log: its last sequence number and the 32-byte chain hash there.
+
+    ``branch`` and ``base`` are this node's own: its number of the branch (a log that never forked has only branch 0), and ``(branch, seq)`` behind
+    which the branch's own ops begin, None for branch 0. A base has a lower number. Neither is ever on the wire.
+    """
 
     seq: int
     h: bytes
+    branch: int = 0
+    base: tuple[int, int] | None = None
 
 
 Heads: TypeAlias = tuple[Head, ...]
-"""The heads of one log, sorted, at least one. More than one only while a fork is open."""
+"""The heads of one log in rising order of (seq, h), at least one; more than one since its author forked it.
+The heads of a suspended log end with :data:`MARKER`; those before it are what it is streamed by."""
+
+MARKER: Final = Head(1 << 53, bytes(32))
+"""The one head by which a suspended log is announced, whatever is held of it."""
+
+Place: TypeAlias = tuple[int, bytes]
+"""A sequence number and the first 16 bytes of the chain hash there."""
+
+
+def place_of(head: Head) -> Place:
+    """Where a head is."""
+    return head.seq, head.h[:MARK_BYTES]
 
 
 class Identity(Protocol):
@@ -52,6 +73,18 @@ class Replica(Protocol):
 
     def heads(self) -> Iterable[tuple[LogId, Heads]]:
         """Every log that is durably held, with its heads at this moment."""
+        ...
+
+    def holds(self, log: LogId, seq: int, h: bytes) -> bool:
+        """True when the op with this chain hash is on one of our branches of the log."""
+        ...
+
+    def places(self, log: LogId) -> Sequence[Place]:
+        """A locator of what we hold: on each branch's path the head, 1, 2, 4, 8 ... before it, and seq 1. At most 1,024 places."""
+        ...
+
+    def cursors(self, log: LogId, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
+        """``(branch, seq)``: what somebody who holds ``places`` lacks of our branches, behind ``seq`` of each. Unknown places say nothing."""
         ...
 
     def admit(self, key: bytes) -> bool:

@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fabrik_sync.counters import Counters
-from fabrik_sync.events import Event, ForkSeen, SegmentsReceived
-from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want
-from fabrik_sync.limits import Limits
-from fabrik_sync.logbook import LogBook, LogRow
-from fabrik_sync.ports import LogId, Replica
+from fabrik_sync.events import Event, SegmentsReceived
+from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want, Wanted
+from fabrik_sync.limits import PLACES_MAX, Limits
+from fabrik_sync.logbook import Fork, LogBook, LogRow
+from fabrik_sync.ports import MARKER, Head, LogId, Place, Replica, place_of
 from fabrik_sync.wants import Wants
+from fabrik_sync.window import Window
 
-__all__ = ["FlowViolation", "Receiver"]
+__all__ = ["Receiver"]
 
-
-class FlowViolation(Exception):
-    """The peer sent more than its window, or acknowledged more than it got."""
+_WANT_ENTRY_BYTES = 32 + 24
+_PLACE_BYTES = 28
 
 
 class Receiver:
     """Learns heads, decides what to WANT, counts what is unprocessed.
 
-    ``learned`` is called with each log and place that the peer turned out to have, for the sending half.
+    ``learned`` is called with each log and place that the peer turned out to have, ``forked`` with each log that turned out to be
+    forked; both are for the sending half.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Receiver:
         counters: Counters,
         events: list[Event],
         learned: Callable[[LogId, LogRow, int], None],
+        forked: Callable[[LogId, LogRow], None],
     ) -> None:
         self._book = book
         self._replica = replica
@@ -42,30 +44,24 @@ class Receiver:
         self._counters = counters
         self._events = events
         self._learned = learned
+        self._forked = forked
         self._missing: set[LogId] = set()
         self._unadmitted: set[LogId] = set()
         self._deferred: set[LogId] = set()
         self._ask: dict[LogId, None] = {}
         self._stop: dict[LogId, None] = {}
-        self._received = 0
-        self._processed = 0
-        self._acked = 0
+        self.window = Window(limits.window_bytes)
         self.deferred_until: float | None = None
 
     @property
     def missing(self) -> int:
-        """Logs of admitted authors of which the peer has more than we."""
+        """Logs of admitted authors of which the peer has something that we lack."""
         return len(self._missing)
 
     @property
     def unadmitted(self) -> int:
         """Logs that we leave alone because nobody admitted their author."""
         return len(self._unadmitted)
-
-    @property
-    def unprocessed_bytes(self) -> int:
-        """Segment bytes that the shell was given and has not reported as processed."""
-        return self._received - self._processed
 
     # ---- from the peer
 
@@ -76,21 +72,20 @@ class Receiver:
                 self._counters.over_limit += 1
                 continue
             row = self._book.row(log)
-            row.remote = heads
-            self._look_for_fork(log, row)
-            self._note(log, row, heads[-1].seq, now)
+            row.remote = row.lacking = heads
+            if row.forked:
+                self._fork(log, row)
+            self._note(log, row, 0 if heads == (MARKER,) else heads[-1].seq, now)
 
     def on_segment(self, frame: Segment, now: float) -> None:
         """The peer sends ops. Raises :class:`FlowViolation` when it has no credit for them."""
         size, log = len(frame.data), frame.log
-        self._received += size
-        if self.unprocessed_bytes > self._limits.window_bytes:
-            raise FlowViolation(f"{self.unprocessed_bytes} bytes are unprocessed, the window is {self._limits.window_bytes}")
+        self.window.receive(size)
         self._counters.segments_in += 1
         self._counters.segment_bytes_in += size
         row = self._book.rows.get(log)
         full = row is None and len(self._book.rows) >= self._limits.logs
-        if full or (row is not None and row.refused) or not self._replica.admit(log.author):
+        if full or (row is not None and row.suspended) or not self._replica.admit(log.author):
             self._drop(log, row, size)
             return
         row = self._book.row(log)
@@ -105,7 +100,7 @@ class Receiver:
 
     def _drop(self, log: LogId, row: LogRow | None, size: int) -> None:
         self._counters.segments_dropped += 1
-        self._processed += size
+        self.window.processed(size)
         if row is not None:
             row.wanted = False
         if len(self._stop) < self._limits.wants_per_frame:
@@ -113,47 +108,102 @@ class Receiver:
 
     def _note(self, log: LogId, row: LogRow, seq: int, now: float) -> None:
         row.remote_seq = max(row.remote_seq, seq)
-        self._learned(log, row, seq)
         self.consider(log, now)
+        self._learned(log, row, seq)
 
-    def _look_for_fork(self, log: LogId, row: LogRow) -> None:
-        ours = {head.seq: head.h for head in row.local}
-        if not row.forked and any(ours.get(head.seq, head.h) != head.h for head in row.remote):
-            row.forked = True
-            self._events.append(ForkSeen(log, row.local, row.remote))
+    def _fork(self, log: LogId, row: LogRow) -> Fork:
+        """The log is known to be forked: sequence numbers, and what we made of them, say nothing more."""
+        if row.fork is None:
+            row.fork = Fork()
+            self._ask.pop(log, None)
+            self._forked(log, row)
+        return row.fork
 
     # ---- from the shell
 
     def local_changed(self, log: LogId, now: float) -> None:
         """We hold more of a log, or other heads of it, than before."""
         row = self._book.row(log)
-        self._look_for_fork(log, row)
+        if row.forked:
+            self._fork(log, row)
         self.consider(log, now)
 
     def consider(self, log: LogId, now: float) -> None:
-        """Ask for a log when the peer has more of it, its author is admitted and no other peer streams it already."""
+        """Ask for a log when the peer has something of it that we lack, its author is admitted and no other peer streams it already."""
         row = self._book.row(log)
-        if row.remote_seq <= row.local_seq or row.refused:
+        self._look(log, row)
+        missing = bool(row.lacking) or (row.fork is None and row.remote_seq > row.local_seq)
+        if row.suspended or not missing:
             self._forget(log)
-            return
-        if not self._replica.admit(log.author):
+        elif not self._replica.admit(log.author):
             self._forget(log)
             self._unadmitted.add(log)
+        else:
+            self._unadmitted.discard(log)
+            self._missing.add(log)
+            if row.fork is not None:
+                self._ask_for_heads(log, row, row.fork, now)
+            elif not row.wanted:
+                self._ask_beyond(log, row, now)
+
+    def _look(self, log: LogId, row: LogRow) -> None:
+        """Which of the peer's heads do we lack? One that we lack although we hold ops at its place shows a fork."""
+        if not row.lacking:
             return
-        self._unadmitted.discard(log)
-        self._missing.add(log)
-        if row.wanted:
-            return
+        row.lacking = tuple(head for head in row.lacking if not self._holds(log, row, head))
+        if row.fork is None and any(head.seq <= row.local_seq for head in row.lacking):
+            self._fork(log, row)
+
+    def _holds(self, log: LogId, row: LogRow, head: Head) -> bool:
+        if head == MARKER:
+            return row.suspended
+        if head.seq > row.local_seq:
+            return False
+        return any(head.h == tip.h for tip in row.local if tip.seq == head.seq) or self._replica.holds(log, head.seq, head.h)
+
+    def _ask_beyond(self, log: LogId, row: LogRow, now: float) -> None:
         if not self._wants.take(log, self, have_seq=row.local_seq, up_to=row.remote_seq, now=now, defer_s=self._limits.defer_s):
-            if log not in self._deferred:
-                self._counters.wants_deferred += 1
-            self._deferred.add(log)
-            if self.deferred_until is None:
-                self.deferred_until = now + self._limits.defer_s
+            self._defer(log, now)
             return
         self._deferred.discard(log)
         row.wanted = True
         self._ask[log] = None
+
+    def _ask_for_heads(self, log: LogId, row: LogRow, fork: Fork, now: float) -> None:
+        """Once for what the peer has announced. A head that may be on its way, from here or from another peer, is waited for a while."""
+        if self._spent(row, fork) or (fork.asked is not None and set(row.lacking) <= set(fork.asked)):
+            return
+        if fork.asked is not None and now - fork.asked_at < self._limits.defer_s:
+            self._defer(log, now)  # the peer said this before it heard us, most likely: it is on its way
+            return
+        fork.since = {head: fork.since.get(head, now) for head in row.lacking}
+        old = min(fork.since.values()) <= now - self._limits.defer_s
+        if not self._wants.take(log, self, have_seq=-1, up_to=MARKER.seq, now=now, defer_s=0.0 if old else self._limits.defer_s):
+            self._defer(log, now)
+            return
+        self._ask_with_places(log, row, fork, now)
+
+    def _ask_with_places(self, log: LogId, row: LogRow, fork: Fork, now: float) -> None:
+        if self._spent(row, fork):
+            return
+        self._deferred.discard(log)
+        fork.asked, fork.asked_at, fork.asks = row.remote, now, fork.asks + 1
+        fork.since.clear()
+        row.wanted = True
+        self._ask[log] = None
+
+    def _spent(self, row: LogRow, fork: Fork) -> bool:
+        """It announces what it does not bring: perhaps in its next session, or after we got something from elsewhere."""
+        if fork.ours != row.local:
+            fork.ours, fork.asks = row.local, 0
+        return fork.asks >= self._limits.fork_asks
+
+    def _defer(self, log: LogId, now: float) -> None:
+        if log not in self._deferred:
+            self._counters.wants_deferred += 1
+        self._deferred.add(log)
+        if self.deferred_until is None:
+            self.deferred_until = now + self._limits.defer_s
 
     def _forget(self, log: LogId) -> None:
         self._missing.discard(log)
@@ -172,53 +222,58 @@ class Receiver:
         for log in [*self._unadmitted, *self._missing]:
             self.consider(log, now)
 
-    def gap(self, log: LogId, have_seq: int) -> None:
-        """Segments did not fit on what we hold: ask again from there, once for each place."""
+    def gap(self, log: LogId, have_seq: int, now: float, *, unrooted: bool) -> None:
+        """Segments did not fit on what we hold: ask again, once for each place; on a forked log once for what the peer announced, and then not often."""
         row = self._book.row(log)
-        if not row.refused and row.gap_at != have_seq:
+        if row.suspended:
+            return
+        if unrooted:
+            self._fork(log, row)
+        if row.fork is not None:
+            if row.fork.asked != row.remote or now - row.fork.asked_at >= self._limits.fork_again_s:
+                self._ask_with_places(log, row, row.fork, now)
+        elif row.gap_at != have_seq:
             row.gap_at = have_seq
             row.wanted = True
             self._ask[log] = None
-
-    def refuse(self, log: LogId) -> None:
-        """Take nothing more of this log from this peer in this session."""
-        row = self._book.row(log)
-        if not row.refused:
-            row.refused, row.wanted = True, False
-            self._ask.pop(log, None)
-            self._stop[log] = None
-        self._forget(log)
-
-    def processed(self, size: int) -> None:
-        """The shell is done with ``size`` segment bytes. Raises ValueError for more than it was given."""
-        if size < 0 or self._processed + size > self._received:
-            raise ValueError(f"{size} bytes processed, but only {self.unprocessed_bytes} are open")
-        self._processed += size
 
     # ---- to the peer
 
     def next_frame(self) -> bytes | None:
         """ACK, STOP and WANT frames that are due, one at a time."""
-        open_acks = self._processed - self._acked
-        if open_acks and (open_acks >= self._limits.window_bytes // 4 or self._processed == self._received):
-            self._acked = self._processed
-            return Ack(self._processed).encode()
+        if self.window.ack_due:
+            return Ack(self.window.take_ack()).encode()
         if self._stop:
             log = next(iter(self._stop))
             del self._stop[log]
             return Stop(log).encode()
         if self._ask:
-            first = sorted(self._ask, key=lambda log: (self._replica.priority(log.author), log))[: self._limits.wants_per_frame]
-            for log in first:
-                del self._ask[log]
-            self._counters.wants_out += len(first)
-            return Want(tuple((log, self._book.rows[log].local_seq) for log in first)).encode()
+            return self._want_frame()
         return None
+
+    def _want_frame(self) -> bytes:
+        first: list[Wanted] = []
+        room = self._limits.chunk_bytes
+        for log in sorted(self._ask, key=lambda log: (self._replica.priority(log.author), log))[: self._limits.wants_per_frame]:
+            row = self._book.rows[log]
+            wanted = Wanted(log, row.local_seq, None if row.fork is None else self._places(log, row))
+            room -= _WANT_ENTRY_BYTES + _PLACE_BYTES * len(wanted.places or ())
+            if room < 0 and first:
+                break
+            del self._ask[log]
+            self._counters.wants_with_places_out += wanted.places is not None
+            first.append(wanted)
+        self._counters.wants_out += len(first)
+        return Want(tuple(first)).encode()
+
+    def _places(self, log: LogId, row: LogRow) -> tuple[Place, ...]:
+        """Those of the peer's heads that we hold, then our locator."""
+        held = [place_of(head) for head in row.remote if head not in row.lacking and head != MARKER]
+        return tuple(dict.fromkeys([*held, *self._replica.places(log)]))[:PLACES_MAX]
 
     def has_frames(self) -> bool:
         """True when :meth:`next_frame` would give one."""
-        open_acks = self._processed - self._acked
-        return bool(self._stop or self._ask) or (open_acks > 0 and (open_acks >= self._limits.window_bytes // 4 or self._processed == self._received))
+        return bool(self._stop or self._ask) or self.window.ack_due
 
     def release(self) -> None:
         """The session is over: other sessions may fetch what this one did."""

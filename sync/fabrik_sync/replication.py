@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fabrik_sync.counters import Counters
-from fabrik_sync.events import EphemeralReceived, Event, LogStopped
+from fabrik_sync.events import EphemeralReceived, Event
 from fabrik_sync.frames import Ack, Ephemeral, Frame, FrontierFrame, HeadsFrame, Segment, Stop, Want
 from fabrik_sync.limits import Limits
 from fabrik_sync.logbook import LogBook
-from fabrik_sync.ports import Heads, LogId, Replica
+from fabrik_sync.ports import MARKER, Head, Heads, LogId, Replica
+from fabrik_sync.reading import ReadRequest
 from fabrik_sync.receiving import Receiver
-from fabrik_sync.sending import ReadRequest, Sender
+from fabrik_sync.sending import Sender
 from fabrik_sync.wants import Wants
 
 __all__ = ["Replication"]
@@ -27,7 +28,7 @@ class Replication:
         """The peer's frontier is known: data may be sent."""
         self.book = LogBook(replica.heads())
         self.sender = Sender(self.book, replica, limits, counters, peer_window=peer_window)
-        self.receiver = Receiver(self.book, replica, limits, wants, counters, events, self.sender.learned)
+        self.receiver = Receiver(self.book, replica, limits, wants, counters, events, self.sender.learned, self.sender.forked)
 
     def compare(self, theirs: FrontierFrame) -> bool:
         """The peer's FRONTIER; True when nothing differs."""
@@ -37,36 +38,36 @@ class Replication:
         return equal
 
     def handle(self, frame: Frame, now: float) -> None:
-        """A frame of the replicating states. Raises :class:`~fabrik_sync.receiving.FlowViolation`."""
+        """A frame of the replicating states. Raises :class:`~fabrik_sync.window.FlowViolation`."""
         match frame:
             case HeadsFrame():
                 self.receiver.on_heads(frame, now)
             case Want():
                 self.sender.on_want(frame)
+                for wanted in frame.logs:
+                    if wanted.places is not None and wanted.log in self.book.rows:
+                        self.receiver.consider(wanted.log, now)  # the peer knows of a fork: what we asked for by number has to be asked for anew
             case Stop():
                 self.sender.on_stop(frame)
-                row = self.book.rows.get(frame.log)
-                if row is not None:
-                    self._events.append(LogStopped(frame.log, row.remote))
             case Segment():
                 self.receiver.on_segment(frame, now)
             case Ack():
                 self.sender.on_ack(frame)
             case Ephemeral(author, counter, data):
-                if self.sender.on_ephemeral(frame):
+                if self.sender.ephemerals.receive(frame):
                     self._events.append(EphemeralReceived(author, counter, data))
             case _:
                 raise AssertionError("the table of states lets no such frame through")
 
     def handle_heads(self, log: LogId, heads: Heads, now: float) -> None:
         """We hold more of a log, or other heads of it."""
-        row = self.book.row(log)
-        if heads[-1].seq < row.local_seq:
-            return  # told late: commits are not always told in order
-        row.local, row.local_seq = heads, heads[-1].seq
-        if self.flows:
+        if self.book.row(log).set_local(heads) and self.flows:
             self.receiver.local_changed(log, now)
             self.sender.local_changed(log)
+
+    def handle_taken(self, log: LogId, head: Head) -> None:
+        """See :meth:`fabrik_sync.Session.handle_taken`."""
+        self.sender.taken_from_peer(log, head)
 
     def handle_read(self, request: ReadRequest, segments: Sequence[tuple[int, int, bytes]]) -> None:
         """See :meth:`fabrik_sync.Session.handle_read`."""
@@ -85,8 +86,12 @@ class Replication:
         out = back = 0
         if self.flows:
             for log, row in self.book.rows.items():
-                if not row.stopped:
-                    out += max(0, row.local_seq - max(row.remote_seq, row.sent or 0))
-                if not row.refused and row.remote_seq > row.local_seq and self._replica.admit(log.author):
-                    back += row.remote_seq - row.local_seq
+                out += self.sender.lag(log, row)
+                if not row.suspended and self._replica.admit(log.author):
+                    back += max(0, row.remote_seq - row.local_seq) if row.fork is None else sum(_behind(head, row.local_seq) for head in row.lacking)
         return out, back
+
+
+def _behind(head: Head, local_seq: int) -> int:
+    """Ops that a head is known to be ahead of us; one at least, since we lack it."""
+    return 1 if head == MARKER else max(1, head.seq - local_seq)

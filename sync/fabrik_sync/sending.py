@@ -1,4 +1,4 @@
-"""The sending half of replication: a cursor per log that the peer takes, read from the store when there is room.
+"""The sending half of replication: a cursor per branch of each log that the peer takes, read from the store when there is room.
 
 Nothing of a log is held here but what waits for the socket. A slow peer has cursors that stand still, and costs no more.
 """
@@ -8,28 +8,20 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fabrik_sync.counters import Counters
-from fabrik_sync.frames import Ack, Ephemeral, HeadsFrame, Segment, Stop, Want
-from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, SEGMENT_BYTES_MAX, Limits
-from fabrik_sync.logbook import LogBook, LogRow
-from fabrik_sync.ports import Heads, LogId, Replica
-from fabrik_sync.receiving import FlowViolation
+from fabrik_sync.ephemerals import Ephemerals
+from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want
+from fabrik_sync.limits import FRAME_BYTES_MAX, SEGMENT_BYTES_MAX, Limits
+from fabrik_sync.logbook import Fork, LogBook, LogRow
+from fabrik_sync.ports import MARKER, Head, Heads, LogId, Place, Replica, place_of
+from fabrik_sync.reading import ReadRequest
+from fabrik_sync.window import FlowViolation
 
-__all__ = ["ReadRequest", "Sender"]
+__all__ = ["Sender"]
 
 _HEADS_ENTRY_BYTES = 32 + 16
 _HEAD_BYTES = 48
-
-
-@dataclass(frozen=True, slots=True)
-class ReadRequest:
-    """Read stored segments of ``log`` that hold ops behind ``after_seq``, in order, up to ``max_bytes`` in sum."""
-
-    log: LogId
-    after_seq: int
-    max_bytes: int
 
 
 class Sender:
@@ -51,8 +43,8 @@ class Sender:
         self._segment_bytes = 0
         self._sent = 0
         self._acked = 0
-        self._ephemerals: dict[bytes, tuple[int, bytes]] = {}
-        self._peer_counters: dict[bytes, int] = {}
+        self._rewinds = 0
+        self.ephemerals = Ephemerals(limits, counters)
 
     @property
     def outbox_bytes(self) -> int:
@@ -79,11 +71,16 @@ class Sender:
         ``list_all``), and stream what was committed since to those that it has.
         """
         self._first_exchange = list_all
-        unknown = [log for log, row in self._book.rows.items() if row.sent is None]
+        for log, row in self._book.rows.items():
+            if row.forked and row.fork is None:
+                row.fork = Fork()
+            if row.fork is not None and row.remote and row.remote != (MARKER,):
+                row.fork.cursors = self._cursors(log, row, [place_of(head) for head in row.remote])
+        unknown = [log for log, row in self._book.rows.items() if not row.taken and row.remote != row.shown]
         for log in sorted(unknown, key=lambda log: (self._replica.priority(log.author), log)):
             self._announce[log] = None
         for log, row in self._book.rows.items():
-            if row.sent is not None and row.sent < row.local_seq:
+            if row.next_read():
                 self._enqueue(log)
 
     def local_changed(self, log: LogId) -> None:
@@ -91,43 +88,104 @@ class Sender:
         row = self._book.row(log)
         if row.stopped:
             return
-        if row.sent is None:
-            if 0 < row.local_seq <= row.remote_seq and not row.forked:
-                row.sent = row.remote_seq
-                self._announce.pop(log, None)
-                self._counters.duplicates_avoided += 1
-            elif row.announced_seq < row.local_seq:
-                self._announce[log] = None
-        elif row.sent < row.local_seq:
+        if row.fork is not None:
+            row.fork.stuck.clear()
+            self._level(log, row)
+        elif row.sent is None and 0 < row.local_seq <= row.remote_seq and not self._first_exchange:
+            row.sent = row.remote_seq
+            self._announce.pop(log, None)
+            self._counters.duplicates_avoided += 1
+        if (not row.taken or row.suspended) and row.told != row.shown and row.remote != (MARKER,):
+            self._announce[log] = None
+        if row.next_read():
             self._enqueue(log)
-        else:
+        elif row.taken:
             self._counters.duplicates_avoided += 1
 
     def learned(self, log: LogId, row: LogRow, seq: int) -> None:
-        """The peer turned out to have ``log`` up to ``seq``."""
-        if row.stopped or row.forked:
+        """The peer turned out to have ``log`` up to ``seq``, and in a forked one what it announced."""
+        if row.stopped:
             return
-        if row.sent is not None and seq > row.sent:
+        if row.fork is not None:
+            self._level(log, row)
+        elif row.sent is not None and seq > row.sent:
             if row.sent < row.local_seq:
                 self._counters.duplicates_avoided += 1
             row.sent = seq
-        elif row.sent is None and row.local_seq and seq >= row.local_seq:
-            row.sent = seq
+        elif row.sent is None and row.local_seq and seq >= row.local_seq and (row.remote == row.shown or not self._first_exchange):
+            row.sent = seq  # in the first exchange a shorter log is told all the same: the longer one need not contain it
             self._announce.pop(log, None)
+
+    def forked(self, log: LogId, row: LogRow) -> None:
+        """The log is known to be forked: what the peer has of it is not told by numbers. It hears of our heads, and asks."""
+        if not row.stopped:
+            self._level(log, row)
+            if not row.taken and row.told != row.shown and row.remote != (MARKER,):
+                self._announce[log] = None
+
+    def taken_from_peer(self, log: LogId, head: Head) -> None:
+        """What the peer sent was committed as this place of a branch."""
+        row = self._book.row(log)
+        if row.fork is None or row.stopped:
+            return
+        row.fork.given[head.branch] = place_of(head)
+        row.reach(head.branch, head.seq)
+        self._level(log, row)
+
+    def lag(self, log: LogId, row: LogRow) -> int:
+        """Ops of ours that the peer is not known to have or to be sent."""
+        if row.stopped or row.remote == (MARKER,):
+            return 0
+        if row.fork is None:
+            return max(0, row.local_seq - max(row.remote_seq, row.sent or 0))
+        if row.fork.cursors is not None:
+            return row.owed([(tip.branch, row.cursor(tip.branch) or 0) for tip in row.local])
+        return row.owed(self._replica.cursors(log, self._known(row)))
+
+    @staticmethod
+    def _known(row: LogRow) -> list[Place]:
+        return [place_of(head) for head in row.remote] + list(row.fork.given.values() if row.fork else ())
+
+    def _level(self, log: LogId, row: LogRow) -> None:
+        """A forked log that the peer has as far as we do needs no WANT: its cursors are where both are equal. A suspended peer takes nothing."""
+        fork = row.fork
+        if fork is None:
+            return
+        if row.remote == (MARKER,):
+            fork.cursors = None
+            self._announce.pop(log, None)
+        elif fork.cursors is None and row.local and not row.suspended and not self._replica.cursors(log, self._known(row)):
+            fork.cursors = {tip.branch: tip.seq for tip in row.local}
+            self._announce.pop(log, None)
+
+    def _cursors(self, log: LogId, row: LogRow, places: Sequence[Place]) -> dict[int, int]:
+        return {tip.branch: tip.seq for tip in row.local} | dict(self._replica.cursors(log, places))
 
     # ---- from the peer
 
     def on_want(self, frame: Want) -> None:
-        """The peer takes logs from us from now on. What we do not hold is ignored."""
-        for log, after in frame.logs:
+        """The peer takes logs from us from now on. What we do not hold is ignored. Raises :class:`FlowViolation` when it goes back too often."""
+        for log, after, places in frame.logs:
             row = self._book.rows.get(log)
             self._counters.wants_in += 1
-            if row is None or not row.local_seq:
+            if row is None or not row.local:
                 continue
+            if row.taken and (places is not None or after < (row.cursor(0) or 0)):
+                self._rewinds += 1
+                if self._rewinds > self._limits.rewinds:
+                    raise FlowViolation(f"more than {self._limits.rewinds} WANTs for what was sent already")
             row.stopped = False
-            row.sent = after
             self._announce.pop(log, None)
-            if after < row.local_seq:
+            if places is not None:
+                row.fork = row.fork or Fork()
+                row.fork.cursors = self._cursors(log, row, places)
+            elif row.fork is not None:
+                row.fork.cursors = {tip.branch: after if tip.base is None else max(tip.base[1], after) for tip in row.local}
+            else:
+                row.sent = after
+            if row.fork is not None:
+                row.fork.stuck.clear()
+            if row.next_read():
                 self._enqueue(log)
 
     def on_stop(self, frame: Stop) -> None:
@@ -135,6 +193,8 @@ class Sender:
         row = self._book.rows.get(frame.log)
         if row is not None:
             row.stopped, row.sent = True, None
+            if row.fork is not None:
+                row.fork.cursors = None
             self._announce.pop(frame.log, None)
 
     def on_ack(self, frame: Ack) -> None:
@@ -142,23 +202,6 @@ class Sender:
         if not self._acked <= frame.total <= self._sent:
             raise FlowViolation(f"acknowledged {frame.total} bytes, after {self._acked} of {self._sent}")
         self._acked = frame.total
-
-    def on_ephemeral(self, frame: Ephemeral) -> bool:
-        """True when the message is newer than what this peer sent before."""
-        known = self._peer_counters.get(frame.author)
-        if known is None and len(self._peer_counters) >= self._limits.ephemeral_authors:
-            self._counters.over_limit += 1
-            return False
-        if known is not None and frame.counter <= known:
-            self._counters.ephemerals_stale += 1
-            return False
-        self._peer_counters[frame.author] = frame.counter
-        waiting = self._ephemerals.get(frame.author)
-        if waiting is not None and waiting[0] <= frame.counter:
-            del self._ephemerals[frame.author]
-            self._counters.ephemerals_replaced += 1
-        self._counters.ephemerals_in += 1
-        return True
 
     # ---- reading
 
@@ -175,9 +218,8 @@ class Sender:
         while self._ready and self._room():
             _, _, log = heapq.heappop(self._ready)
             self._queued.discard(log)
-            row = self._book.rows[log]
-            if row.sent is not None and row.sent < row.local_seq:
-                self._reading = ReadRequest(log, row.sent, SEGMENT_BYTES_MAX)
+            if (found := self._book.rows[log].next_read()) is not None:
+                self._reading = ReadRequest(log, *found, SEGMENT_BYTES_MAX)
                 return self._reading
         return None
 
@@ -188,59 +230,41 @@ class Sender:
         """
         if request is not self._reading:
             raise ValueError("this read was not requested, or answered before")
-        _check(request, segments)
+        request.check(segments)
         self._reading = None
         row = self._book.rows[request.log]
-        if row.sent is None or row.stopped:
+        upto = row.cursor(request.branch)
+        if upto is None or row.stopped:
             return
         for first, last, data in segments:
-            if first > row.sent + 1:
+            if first > upto + 1:
                 break  # the peer asked again from further back while we read
-            if last <= row.sent:
+            if last <= upto:
                 self._counters.duplicates_avoided += 1
                 continue
             frame = Segment(request.log, first, last, data).encode()
             self._segments.append((frame, len(data)))
             self._segment_bytes += len(frame)
             self._sent += len(data)
-            row.sent = last
-        if row.sent < row.local_seq and segments:
+            upto = last
+            row.advance(request.branch, upto)
+        if not segments and row.fork is not None:
+            row.fork.stuck.add(request.branch)
+        if row.next_read() and (segments or row.fork is not None):
             self._enqueue(request.log)
-
-    # ---- ephemerals
-
-    def send_ephemeral(self, author: bytes, counter: int, data: bytes) -> None:
-        """Send an author's latest message unless the peer has it; an older one that waits is replaced."""
-        if len(author) != 32 or len(data) > EPHEMERAL_BYTES_MAX:
-            raise ValueError(f"an author has 32 bytes and an ephemeral message at most {EPHEMERAL_BYTES_MAX}")
-        waiting = self._ephemerals.get(author)
-        if counter <= self._peer_counters.get(author, -1) or (waiting is not None and counter <= waiting[0]):
-            self._counters.ephemerals_replaced += 1
-            return
-        if waiting is None and len(self._ephemerals) >= self._limits.ephemeral_authors:
-            self._counters.over_limit += 1
-            return
-        if waiting is not None:
-            self._counters.ephemerals_replaced += 1
-        self._ephemerals[author] = (counter, data)
 
     # ---- to the peer
 
     def has_frames(self) -> bool:
         """True when :meth:`next_frame` would give one."""
-        return bool(self._first_exchange or self._announce or self._ephemerals or self._segments)
+        return bool(self._first_exchange or self._announce or self.ephemerals.waiting or self._segments)
 
     def next_frame(self) -> bytes | None:
         """HEADS first, then ephemerals, then segments."""
         if self._announce or self._first_exchange:
             return self._heads_frame()
-        if self._ephemerals:
-            author = next(iter(self._ephemerals))
-            counter, data = self._ephemerals.pop(author)
-            if author in self._peer_counters or len(self._peer_counters) < self._limits.ephemeral_authors:
-                self._peer_counters[author] = max(counter, self._peer_counters.get(author, -1))
-            self._counters.ephemerals_out += 1
-            return Ephemeral(author, counter, data).encode()
+        if (frame := self.ephemerals.next_frame()) is not None:
+            return frame
         if self._segments:
             frame, size = self._segments.popleft()
             self._segment_bytes -= len(frame)
@@ -254,23 +278,12 @@ class Sender:
         room = self._limits.chunk_bytes
         for log in list(self._announce):
             row = self._book.rows[log]
-            room -= _HEADS_ENTRY_BYTES + _HEAD_BYTES * len(row.local)
+            room -= _HEADS_ENTRY_BYTES + _HEAD_BYTES * len(row.shown)
             if room < 0 and entries:
                 break
             del self._announce[log]
-            row.announced_seq = row.local_seq
-            entries.append((log, row.local))
+            row.told = row.shown
+            entries.append((log, row.shown))
         more = self._first_exchange and bool(self._announce)
         self._first_exchange = more
         return HeadsFrame(more, tuple(entries)).encode()
-
-
-def _check(request: ReadRequest, segments: Sequence[tuple[int, int, bytes]]) -> None:
-    upto = request.after_seq
-    for first, last, data in segments:
-        if not (first <= upto + 1 and last > upto and 0 < len(data) <= SEGMENT_BYTES_MAX):
-            raise ValueError(f"segment {first}..{last} of {len(data)} bytes does not continue {request.log.author.hex()[:16]} at {upto}")
-        upto = last
-    size = sum(len(data) for _, _, data in segments)
-    if size > request.max_bytes and len(segments) > 1:
-        raise ValueError(f"{size} bytes were read, {request.max_bytes} were asked for")

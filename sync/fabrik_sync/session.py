@@ -22,8 +22,8 @@ from fabrik_sync.handshake import Initiator, Join, Responder
 from fabrik_sync.limits import Limits
 from fabrik_sync.opening import Opening
 from fabrik_sync.ports import Head, Heads, Identity, LogId, Replica
+from fabrik_sync.reading import ReadRequest
 from fabrik_sync.reasons import Reason
-from fabrik_sync.sending import ReadRequest
 from fabrik_sync.states import Input, State
 from fabrik_sync.status import Status
 from fabrik_sync.wants import Wants
@@ -96,7 +96,7 @@ class Session(Connection):
             unadmitted_logs=link.receiver.unadmitted if link else 0,
             outbox_bytes=link.sender.outbox_bytes if link else 0,
             unacked_bytes=link.sender.unacked_bytes if link else 0,
-            unprocessed_bytes=link.receiver.unprocessed_bytes if link else 0,
+            unprocessed_bytes=link.receiver.window.open_bytes if link else 0,
         )
 
     # ---- from the shell
@@ -107,7 +107,7 @@ class Session(Connection):
         return link.sender.poll_read() if link else None
 
     def handle_read(self, request: ReadRequest, segments: Sequence[tuple[int, int, bytes]]) -> None:
-        """The answer to :meth:`poll_read`: ``(first_seq, last_seq, segment)`` in order, contiguous, beginning at or before
+        """The answer to :meth:`poll_read`: ``(first_seq, last_seq, segment)`` of that branch in order, contiguous, beginning at or before
         ``after_seq + 1``, at most ``max_bytes`` in sum. Empty when the store can not go on there; it is asked again at the
         log's next head. Raises ValueError for anything else. Harmless when the session has closed meanwhile.
         """
@@ -119,7 +119,7 @@ class Session(Connection):
         self.handle_heads(log, (Head(seq, h),))
 
     def handle_heads(self, log: LogId, heads: Heads) -> None:
-        """The same for a log with several heads (sorted). Ignored before READY: the heads are read then."""
+        """The same with all heads of a log, each with our number of its branch and its base. Ignored before READY: the heads are read then."""
         if self._replication is not None and self._state is not State.CLOSED:
             self._replication.handle_heads(log, heads, self._now)
             self._tell_caught_up()
@@ -127,18 +127,17 @@ class Session(Connection):
     def handle_processed(self, size_bytes: int) -> None:
         """Segments of SegmentsReceived are dealt with, whatever came of them. Raises ValueError for more than was given."""
         if self._replication is not None:
-            self._replication.receiver.processed(size_bytes)
+            self._replication.receiver.window.processed(size_bytes)
 
-    def handle_gap(self, log: LogId, have_seq: int) -> None:
-        """Received segments begin beyond ``have_seq + 1``: ask for the rest again."""
+    def handle_taken(self, log: LogId, head: Head) -> None:
+        """What this peer sent of a log was committed, up to this head, with our number of its branch: it is not sent back."""
         if link := self._flowing():
-            link.receiver.gap(log, have_seq)
+            link.handle_taken(log, head)
 
-    def refuse_log(self, log: LogId) -> None:
-        """Take nothing more of this log from this peer (it does not verify, or forks from ours)."""
+    def handle_gap(self, log: LogId, have_seq: int, *, unrooted: bool = False) -> None:
+        """Received segments begin beyond ``have_seq + 1``, or (``unrooted``) behind an op that we hold another of: ask for what is before them."""
         if link := self._flowing():
-            link.receiver.refuse(log)
-            self._tell_caught_up()
+            link.receiver.gap(log, have_seq, self._now, unrooted=unrooted)
 
     def handle_admitted_changed(self) -> None:
         """``Replica.admit`` answers differently now. Call it before :meth:`handle_head` of the op that changed it."""
@@ -160,7 +159,7 @@ class Session(Connection):
     def send_ephemeral(self, author: bytes, counter: int, data: bytes) -> None:
         """Send an author's latest message. Only the newest of an author waits; what the peer has is not sent. Ignored before READY."""
         if self._replication is not None and self._state is not State.CLOSED:
-            self._replication.sender.send_ephemeral(author, counter, data)
+            self._replication.sender.ephemerals.send(author, counter, data)
 
     def join_accepted(self, welcome: bytes = b"") -> None:
         """Let the joiner in (JoinRequested), after its member record is durable. ``welcome`` reaches it in PeerReady.

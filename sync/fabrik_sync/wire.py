@@ -13,7 +13,7 @@ __all__ = ["DEPTH_MAX", "Item", "Malformed", "decode", "encode"]
 Item: TypeAlias = "int | bytes | str | bool | Sequence[Item]"
 
 DEPTH_MAX: Final = 5
-"""Arrays inside arrays. HEADS needs 4."""
+"""Arrays inside arrays. A WANT with places needs them all."""
 
 _UINT, _BYTES, _TEXT, _ARRAY = 0, 2, 3, 4
 _FALSE, _TRUE = 0xF4, 0xF5

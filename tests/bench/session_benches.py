@@ -9,9 +9,9 @@ from benchmark import Measured, Scale, benchmark
 from workload import Workload, make_workload
 
 from fabrik_node._core import SEGMENT_BYTES_MAX, SigningKey, mesh_id, segment_span, verify
-from fabrik_sync import CaughtUp, Head, Heads, LogId, SegmentsReceived, Session
+from fabrik_sync import CaughtUp, Head, Heads, LogId, Place, SegmentsReceived, Session, place_of
 
-__all__ = ["Identity"]
+__all__ = ["Identity", "Logs"]
 
 LOGS = 1000
 
@@ -33,7 +33,7 @@ class Identity:
         return secrets.token_bytes(n)
 
 
-class _Logs:
+class Logs:
     """Fills ``fabrik_sync.Replica`` from a dictionary, and admits everybody."""
 
     def __init__(self, heads: dict[LogId, Head]) -> None:
@@ -42,6 +42,15 @@ class _Logs:
     def heads(self) -> Iterable[tuple[LogId, Heads]]:
         return [(log, (head,)) for log, head in self.held.items()]
 
+    def holds(self, log: LogId, seq: int, h: bytes) -> bool:
+        return log in self.held and self.held[log][:2] == (seq, h)
+
+    def places(self, log: LogId) -> Sequence[Place]:
+        return [place_of(self.held[log])] if log in self.held else []
+
+    def cursors(self, log: LogId, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
+        return [] if log not in self.held or place_of(self.held[log]) in places else [(0, 0)]
+
     def admit(self, key: bytes) -> bool:
         return len(key) == 32
 
@@ -49,13 +58,13 @@ class _Logs:
         return author[0] & 1
 
 
-def _pair(left: _Logs, right: _Logs, mesh: bytes) -> tuple[Session, Session]:
+def _pair(left: Logs, right: Logs, mesh: bytes) -> tuple[Session, Session]:
     dialled = Session.connect(identity=Identity(), mesh=mesh, replica=left, now=0.0)
     called = Session.accept(identity=Identity(), mesh=mesh, replica=right, now=0.0)
     return dialled, called
 
 
-def _exchange(ends: tuple[Session, Session], stored: Sequence[bytes], taken: _Logs) -> tuple[int, int]:
+def _exchange(ends: tuple[Session, Session], stored: Sequence[bytes], taken: Logs) -> tuple[int, int]:
     """Carry frames until nothing moves: ``(turns, segments that arrived)``. A turn is all frames of one side."""
     turns = arrived = 0
     side = 0
@@ -92,10 +101,10 @@ def _exchange(ends: tuple[Session, Session], stored: Sequence[bytes], taken: _Lo
 def reconnect(scale: Scale) -> dict[str, Measured]:
     """Two nodes that hold the same 1,000 logs meet again. Trips after the handshake: until both know that nothing is missing."""
     heads = {LogId(secrets.token_bytes(32), 1 << 32 | n): Head(1000 + n, secrets.token_bytes(32)) for n in range(LOGS)}
-    ends = _pair(_Logs(heads), _Logs(dict(heads)), secrets.token_bytes(32))
+    ends = _pair(Logs(heads), Logs(dict(heads)), secrets.token_bytes(32))
     handshake = _turns_to(ends, "peer_key")
     after = _turns_to(ends, "is_caught_up")
-    _exchange(ends, [], _Logs({}))
+    _exchange(ends, [], Logs({}))
     total = sum(end.counters.bytes_out for end in ends)
     env = {
         "logs": LOGS,
@@ -128,7 +137,7 @@ def wire(scale: Scale) -> dict[str, Measured]:
     work: Workload = make_workload(min(scale.ops, 100_000))
     author, epoch, _, _ = segment_span(work.segments[0])
     _, _, _, last = segment_span(work.segments[-1])
-    full, empty = _Logs({LogId(author, epoch): Head(last, bytes(32))}), _Logs({})
+    full, empty = Logs({LogId(author, epoch): Head(last, bytes(32))}), Logs({})
     ends = _pair(empty, full, mesh_id(work.genesis))
     _, arrived = _exchange(ends, work.segments, empty)
     if arrived < len(work.segments) or (not any(isinstance(event, CaughtUp) for event in ends[0].poll_events()) and not ends[0].is_caught_up):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import psutil
 from benchmark import Measured, Scale, benchmark
 from node_home import Home, homes
-from session_benches import Identity
+from session_benches import Identity, Logs
 from websockets.sync.client import ClientConnection, connect
 
 from fabrik_node._core import SigningKey
 from fabrik_node.app.opening import load_mesh
-from fabrik_sync import Heads, LogId, Session
+from fabrik_sync import Session
 
 __all__: list[str] = []
 
@@ -25,24 +25,11 @@ _WRITES = 300
 _HANDSHAKE_FRAMES = 8
 
 
-class _Empty:
-    """A replica with nothing in it, which admits everybody."""
-
-    def heads(self) -> Iterable[tuple[LogId, Heads]]:
-        return []
-
-    def admit(self, key: bytes) -> bool:
-        return len(key) == 32
-
-    def priority(self, author: bytes) -> int:
-        return 1 if author else 0
-
-
 @contextlib.contextmanager
 def _stalled(url: str, mesh: bytes, key: SigningKey) -> Iterator[None]:
     """A connection that gets its first segments and then reads nothing more."""
     with connect(url, compression=None, proxy=None, max_size=None, max_queue=1, ping_interval=None, close_timeout=0.2) as socket:
-        session = Session.connect(identity=Identity(key), mesh=mesh, replica=_Empty(), now=0.0)
+        session = Session.connect(identity=Identity(key), mesh=mesh, replica=Logs({}), now=0.0)
         for _ in range(_HANDSHAKE_FRAMES):
             _send(socket, session)
             session.receive_frame(bytes(socket.recv(timeout=20, decode=False)), 0.0)

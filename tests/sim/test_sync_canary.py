@@ -15,6 +15,7 @@ from fabrik_sync.receiving import Receiver
 from fabrik_sync.sending import Sender
 from fabrik_sync.session import Session
 from fabrik_sync.wants import Wants
+from fabrik_sync.window import Window
 
 FAULTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "new heads are not told": (Sender, "local_changed", lambda *_: None),
@@ -25,7 +26,7 @@ FAULTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
         "take",
         lambda self, log, owner, **_: vars(self).setdefault("first", {}).setdefault(log, owner) is owner,
     ),
-    "credit never comes back": (Receiver, "processed", lambda *_: None),
+    "credit never comes back": (Window, "processed", lambda *_: None),
     "what the peer has is forgotten": (Sender, "learned", lambda *_: None),
     "read answers are lost": (Session, "handle_read", lambda *_: None),
 }

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fabrik_sync import FRAME_BYTES_MAX, SEGMENT_BYTES_MAX, Head, LogId, Malformed
-from fabrik_sync.frames import Ack, Answer, Auth, Close, Ephemeral, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Ready, Segment, Stop, Unknown, Want
+from fabrik_sync import FRAME_BYTES_MAX, MARKER, SEGMENT_BYTES_MAX, Head, LogId, Malformed
+from fabrik_sync.frames import Ack, Answer, Auth, Close, Ephemeral, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Ready, Segment, Stop, Unknown, Want, Wanted
 from fabrik_sync.parsing import decode_frame
 from fabrik_sync.wire import decode, encode
 
@@ -24,7 +24,8 @@ FRAMES = [
     FrontierFrame(b"d" * 32, b"b" * 256),
     HeadsFrame(more=True, logs=((LOG, (Head(1, b"h" * 32), Head(1 << 53, b"i" * 32))),)),
     HeadsFrame(more=False, logs=()),
-    Want(((LOG, 0), (LOG, 1 << 53))),
+    Want((Wanted(LOG, 0), Wanted(LOG, 1 << 53), Wanted(LOG, 7, ()), Wanted(LOG, 7, ((1 << 53, b"m" * 16), (1, b"n" * 16))))),
+    HeadsFrame(more=False, logs=((LOG, (MARKER,)),)),
     Stop(LOG),
     Segment(LOG, 1, 1 << 53, b"x" * SEGMENT_BYTES_MAX),
     Ack((1 << 64) - 1),
@@ -108,9 +109,16 @@ def test_bytes_that_are_no_frame(data: bytes) -> None:
         [7, False, [[b"a" * 32, 1, [[0, b"h" * 32]]]]],
         [7, False, [[b"a" * 32, 1, [[2, b"h" * 32], [1, b"h" * 32]]]]],
         [7, False, [[b"a" * 32, 1, [[1, b"h" * 32], [1, b"h" * 32]]]]],
-        [7, False, [[b"a" * 32, 1, [[n, b"h" * 32] for n in range(1, 18)]]]],
+        [7, False, [[b"a" * 32, 1, [[n, b"h" * 32] for n in range(1, 66)]]]],
         [7, False, [1]],
+        [7, False, [[b"a" * 32, 1, [[1, b"h" * 32], [1 << 53, bytes(32)]]]]],
         [8, []],
+        [8, [[b"a" * 32, 1, 1, [], []]]],
+        [8, [[b"a" * 32, 1, 1, 1]]],
+        [8, [[b"a" * 32, 1, 1, [[1, b"m" * 15]]]]],
+        [8, [[b"a" * 32, 1, 1, [[0, b"m" * 16]]]]],
+        [8, [[b"a" * 32, 1, 1, [[1, b"m" * 16, 1]]]]],
+        [8, [[b"a" * 32, 1, 1, [[n, b"m" * 16] for n in range(1, 1_026)]]]],
         [8, [[b"a" * 32, 1, (1 << 53) + 1]]],
         [10, b"a" * 32, 1, 2, 1, b"x"],
         [10, b"a" * 32, 1, 0, 1, b"x"],

@@ -9,7 +9,7 @@ import pytest
 from sim.pair import feed, frames, members, only, parsed, shuttle, stranger
 
 from fabrik_sync import BadProof, Closed, Join, JoinRequested, LogId, PeerReady, Reason, Refused, Session, State, join_proof, verify_join_proof
-from fabrik_sync.frames import Ack, Answer, Auth, Close, Ephemeral, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Segment, Stop, Want
+from fabrik_sync.frames import Ack, Answer, Auth, Close, Ephemeral, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Segment, Stop, Want, Wanted
 from fabrik_sync.parsing import decode_frame
 from fabrik_sync.wire import encode
 
@@ -194,7 +194,7 @@ def in_state(state: State) -> Session:
 DATA: list[FrontierFrame | HeadsFrame | Want | Stop | Segment | Ack | Ephemeral | Ping | Pong] = [
     FrontierFrame(bytes(32), bytes(256)),
     HeadsFrame(more=False, logs=()),
-    Want(((LogId(b"k" * 32, 1), 0),)),
+    Want((Wanted(LogId(b"k" * 32, 1), 0),)),
     Stop(LogId(b"k" * 32, 1)),
     Segment(LogId(b"k" * 32, 1), 1, 1, b"data"),
     Ack(0),
@@ -222,7 +222,7 @@ def test_nothing_of_ours_leaves_before_the_initiator_is_proven() -> None:
     right.store.append(right.log, b"secret op")
     a, b = left.connect(), right.accept()
     feed(b, frames(a))
-    b.handle_head(right.log, *right.store.heads_of(right.log)[0])
+    b.handle_heads(right.log, right.store.heads_of(right.log))
     b.send_ephemeral(right.signer.public, 1, b"presence")
     assert [type(frame) for frame in parsed(b)] == [Answer]
     assert b.poll_read() is None

@@ -9,8 +9,8 @@ from sim.pair import Side, feed, frames, members, only, parsed, ready, shuttle
 from sim.toy_store import MEMBER
 from sim.world import End, World
 
-from fabrik_sync import CaughtUp, Closed, EphemeralReceived, ForkSeen, Head, Limits, LogId, PeerReady, Reason, SegmentsReceived, Session, State, Wants
-from fabrik_sync.frames import Ack, Ephemeral, FrameType, HeadsFrame, Segment, Stop, Want
+from fabrik_sync import CaughtUp, Closed, EphemeralReceived, Head, Limits, LogId, PeerReady, Reason, SegmentsReceived, Session, State, Wants
+from fabrik_sync.frames import Ack, Ephemeral, FrameType, HeadsFrame, Segment, Stop, Want, Wanted
 from fabrik_sync.parsing import decode_frame
 
 KIB = 1024
@@ -23,7 +23,7 @@ def kinds(data: list[bytes]) -> list[int]:
 def serve(session: Session, side: Side) -> None:
     """Answer every read that is asked for now."""
     while (request := session.poll_read()) is not None:
-        session.handle_read(request, side.store.read(request.log, request.after_seq, request.max_bytes))
+        session.handle_read(request, side.store.read(request.log, request.after_seq, request.max_bytes, request.branch))
 
 
 def wire_bytes(ends: tuple[End, End]) -> int:
@@ -209,23 +209,6 @@ def test_segments_of_an_unadmitted_author_are_dropped_and_stopped() -> None:
     assert b.state is State.LIVE
 
 
-def test_a_refused_log_is_neither_streamed_nor_announced() -> None:
-    left, right = members("left", "right")
-    right.store.append(right.log, b"op")
-    a, b = ready(left, right)
-    serve(b, right)
-    shuttle(a, b)
-    received = [event for event in a.poll_events() if isinstance(event, SegmentsReceived)]
-    a.refuse_log(right.log)
-    a.handle_processed(received[0].size_bytes)
-    shuttle(a, b)
-    right.store.append(right.log, b"more")
-    b.handle_heads(right.log, right.store.heads_of(right.log))
-    assert b.poll_read() is None
-    assert frames(b) == []
-    assert a.is_caught_up
-
-
 def test_a_gap_is_asked_for_again_once() -> None:
     left, right = members("left", "right")
     for n in range(10):
@@ -236,40 +219,12 @@ def test_a_gap_is_asked_for_again_once() -> None:
     a.poll_events()
     for _ in range(3):
         a.handle_gap(right.log, 0)
-    assert parsed(a) == [Want(((right.log, 0),))]
-    feed(b, [Want(((right.log, 0),)).encode()])
+    assert parsed(a) == [Want((Wanted(right.log, 0),))]
+    feed(b, [Want((Wanted(right.log, 0),)).encode()])
     serve(b, right)
     shuttle(a, b)
     again = only(a, SegmentsReceived)
     assert (again.first_seq, again.last_seq) == (1, 10)
-
-
-def test_a_fork_is_told_once() -> None:
-    left, right = members("left", "right")
-    left.store.append(left.log, b"one")
-    right.store.append(left.log, b"other")
-    a, b = left.connect(), right.accept()
-    shuttle(a, b)
-    for session, ours, theirs in ((a, left, right), (b, right, left)):
-        fork = only(session, ForkSeen)
-        assert fork == ForkSeen(left.log, ours.store.heads_of(left.log), theirs.store.heads_of(left.log))
-        assert session.poll_read() is None
-    left.store.append(left.log, b"more")
-    a.handle_heads(left.log, left.store.heads_of(left.log))
-    shuttle(a, b)
-    assert not any(isinstance(event, ForkSeen) for event in [*a.poll_events(), *b.poll_events()])
-
-
-def test_a_set_of_heads_travels() -> None:
-    left, right = members("left", "right")
-    left.store.append(left.log, b"one")
-    a, b = ready(left, right)
-    heads = left.store.heads_of(left.log)
-    two = tuple(sorted([*heads, heads[0]._replace(h=b"z" * 32)]))
-    log = LogId(left.signer.public, 9)
-    a.handle_heads(log, two)
-    assert parsed(a) == [HeadsFrame(more=False, logs=((log, two),))]
-    assert b.state is State.LIVE
 
 
 def test_a_stalled_peer_costs_a_bounded_outbox_and_recovers() -> None:
@@ -401,7 +356,6 @@ def test_a_read_that_comes_after_the_end_is_harmless() -> None:
     b.handle_read(request, [(1, 1, b"x")])
     b.handle_heads(right.log, right.store.heads_of(right.log))
     b.handle_gap(right.log, 0)
-    b.refuse_log(right.log)
     b.handle_admitted_changed()
     b.handle_peers_changed()
     b.send_ephemeral(right.signer.public, 1, b"x")

@@ -25,7 +25,7 @@ from fabrik_sync import (
     State,
     retry_of,
 )
-from fabrik_sync.frames import Ack, Close, Ephemeral, FrameType, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Ready, Segment, Stop, Want
+from fabrik_sync.frames import Ack, Close, Ephemeral, FrameType, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Ready, Segment, Stop, Want, Wanted
 from fabrik_sync.logbook import frontier_of
 from fabrik_sync.ports import Head
 from fabrik_sync.states import PROVEN, render
@@ -64,7 +64,7 @@ EVERY = [
     Ready(),
     FrontierFrame(bytes(32), bytes(256)),
     HeadsFrame(more=False, logs=()),
-    Want(((LogId(b"k" * 32, 1), 0),)),
+    Want((Wanted(LogId(b"k" * 32, 1), 0),)),
     Stop(LogId(b"k" * 32, 1)),
     Segment(LogId(b"k" * 32, 1), 1, 1, b"data"),
     Ack(0),

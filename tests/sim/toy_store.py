@@ -1,15 +1,15 @@
-"""What a node is to the protocol, as small as it can be: hash-chained logs of opaque ops, members named by the admin's log."""
+"""What a node is to the protocol, as small as it can be: hash-chained logs of opaque ops that may fork, members named by the admin's log."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from nacl.signing import SigningKey, VerifyKey
 
-from fabrik_sync import Head, Heads, LogId
+from fabrik_sync import MARKER, Head, Heads, LogId, Place
 
 MEMBER = b"member:"
 
@@ -33,9 +33,70 @@ class Signer:
 
 
 @dataclass
-class Log:
+class Branch:
+    """Own ops begin behind ``start``; ``base`` is ``(branch, seq)`` that they stand on."""
+
+    base: tuple[int, int] | None
+    start: int
     ops: list[bytes] = field(default_factory=list)
     chain: list[bytes] = field(default_factory=list)
+
+    @property
+    def seq(self) -> int:
+        return self.start + len(self.ops)
+
+
+@dataclass
+class Log:
+    """Branches in the order in which they were met; branch 0 begins at seq 1. ``first``: the hash before that."""
+
+    first: bytes
+    branches: list[Branch] = field(default_factory=lambda: [Branch(None, 0)])
+    suspended: bool = False
+
+    @property
+    def ops(self) -> list[bytes]:
+        return self.branches[0].ops
+
+    @property
+    def chain(self) -> list[bytes]:
+        return self.branches[0].chain
+
+    def owner(self, branch: int, seq: int) -> int:
+        """Whose own op it is that a branch's path has at ``seq``."""
+        while (base := self.branches[branch].base) is not None and seq <= base[1]:
+            branch = base[0]
+        return branch
+
+    def hash(self, branch: int, seq: int) -> bytes:
+        """``h_seq`` on a branch's path."""
+        owner = self.branches[self.owner(branch, seq)]
+        return owner.chain[seq - owner.start - 1] if seq else self.first
+
+    def find(self, seq: int, h: bytes) -> int | None:
+        """The branch whose own op at ``seq`` has this hash (branch 0 for seq 0)."""
+        if seq == 0:
+            return 0 if h == self.first else None
+        for number, branch in enumerate(self.branches):
+            if branch.start < seq <= branch.seq and branch.chain[seq - branch.start - 1][: len(h)] == h:
+                return number
+        return None
+
+    def step(self, at: tuple[int, int], op: bytes) -> tuple[tuple[int, int], bool]:
+        """Go one op on from a place: where it is then, and whether the op is new."""
+        branch, seq = at
+        h = _step(self.hash(branch, seq), op)
+        known = self.find(seq + 1, h)
+        if known is not None:
+            return (known, seq + 1), False
+        here = self.branches[branch]
+        if here.seq != seq:
+            branch = len(self.branches)
+            here = Branch(at, seq)
+            self.branches.append(here)
+        here.ops.append(op)
+        here.chain.append(h)
+        return (branch, seq + 1), True
 
 
 @dataclass(frozen=True)
@@ -45,15 +106,21 @@ class Applied:
     new: int = 0
     held: int = 0
     gap: bool = False
+    unrooted: bool = False
     fork: bool = False
+    refused: bool = False
+    ops: int = 0
+    taken: tuple[int, int] | None = None
+    """The branch and place of its last op, when something was new."""
 
 
 class ToyStore:
-    """Durable at once. ``segment_ops`` bounds the ops of one segment, as stored ones are bounded."""
+    """Durable at once. ``segment_ops`` bounds the ops of one segment, as stored ones are bounded; ``heads_max`` the heads of one log."""
 
-    def __init__(self, admin: bytes, *, segment_ops: int = 50) -> None:
+    def __init__(self, admin: bytes, *, segment_ops: int = 50, heads_max: int = 64) -> None:
         self.admin = admin
         self.segment_ops = segment_ops
+        self.heads_max = heads_max
         self.logs: dict[LogId, Log] = {}
         self.members = {admin}
         self.reads = 0
@@ -63,6 +130,31 @@ class ToyStore:
     def heads(self) -> Iterator[tuple[LogId, Heads]]:
         for log in self.logs:
             yield log, self.heads_of(log)
+
+    def holds(self, log: LogId, seq: int, h: bytes) -> bool:
+        return log in self.logs and self.logs[log].find(seq, h) is not None
+
+    def places(self, log: LogId) -> list[Place]:
+        if log not in self.logs:
+            return []
+        held = self.logs[log]
+        backs = [0, *(1 << power for power in range(53))]
+        found = [(branch.seq - back, number) for back in backs for number, branch in enumerate(held.branches) if branch.seq > back]
+        found += [(1, number) for number in range(len(held.branches))]
+        return list(dict.fromkeys((seq, held.hash(number, seq)[:16]) for seq, number in found))[:1_024]
+
+    def cursors(self, log: LogId, places: Sequence[Place]) -> list[tuple[int, int]]:
+        if log not in self.logs:
+            return []
+        held = self.logs[log]
+        known = [branch.start for branch in held.branches]
+        for seq, mark in places:
+            branch = held.find(seq, mark)
+            at: tuple[int, int] | None = None if branch is None else (branch, seq)
+            while at is not None:
+                known[at[0]] = max(known[at[0]], at[1])
+                at = held.branches[at[0]].base
+        return [(number, known[number]) for number, branch in enumerate(held.branches) if known[number] < branch.seq]
 
     def admit(self, key: bytes) -> bool:
         return key in self.members
@@ -74,24 +166,36 @@ class ToyStore:
 
     def heads_of(self, log: LogId) -> Heads:
         held = self.logs[log]
-        return (Head(len(held.ops), held.chain[-1]),)
+        tips = [Head(branch.seq, branch.chain[-1], number, branch.base) for number, branch in enumerate(held.branches)]
+        return (*sorted(tips, key=lambda tip: (tip.seq, tip.h)), *([MARKER] if held.suspended else []))
 
     def seq(self, log: LogId) -> int:
-        return len(self.logs[log].ops) if log in self.logs else 0
+        return max(branch.seq for branch in self.logs[log].branches) if log in self.logs else 0
 
-    def append(self, log: LogId, op: bytes) -> None:
-        held = self.logs.setdefault(log, Log())
-        held.ops.append(op)
-        held.chain.append(_step(held.chain[-1] if held.chain else _start(log), op))
+    def tip(self, log: LogId, at: tuple[int, int]) -> Head:
+        """The place ``at`` = (branch, seq) as a head."""
+        return Head(at[1], self.logs[log].hash(*at), at[0], self.logs[log].branches[at[0]].base)
+
+    def append(self, log: LogId, op: bytes, at: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Write behind branch 0, or behind ``at`` = (branch, seq): where it went."""
+        held = self.logs.setdefault(log, Log(_start(log)))
+        where, _ = held.step(at or (0, held.branches[0].seq), op)
+        self._note(log, op)
+        return where
+
+    def _note(self, log: LogId, op: bytes) -> None:
+        held = self.logs[log]
+        held.suspended = len(held.branches) > self.heads_max
         if log.author == self.admin and op.startswith(MEMBER):
             self.members.add(op[len(MEMBER) :])
 
-    def read(self, log: LogId, after: int, max_bytes: int) -> list[tuple[int, int, bytes]]:
+    def read(self, log: LogId, after: int, max_bytes: int, number: int = 0) -> list[tuple[int, int, bytes]]:
         self.reads += 1
         held, result, size = self.logs[log], [], 0
-        while after < len(held.ops):
-            ops = held.ops[after : after + self.segment_ops]
-            while ops and (room := len(data := encode_segment(log, after + 1, held.chain[after - 1] if after else _start(log), ops))) + size > max_bytes:
+        branch = held.branches[number]
+        while after < branch.seq:
+            ops = branch.ops[after - branch.start :][: self.segment_ops]
+            while ops and (room := len(data := encode_segment(log, after + 1, held.hash(number, after), ops))) + size > max_bytes:
                 ops = ops[: len(ops) // 2]
             if not ops:
                 break
@@ -104,21 +208,28 @@ class ToyStore:
         """Verify, chain, persist. A segment that does not fit changes nothing."""
         named, first, prev, ops = decode_segment(data)
         assert named == log, "the frame names another log than its segment"
-        held = self.logs.get(log, Log())
-        have = len(held.ops)
-        if first > have + 1:
-            return Applied(gap=True)
-        if prev != (held.chain[first - 2] if first > 1 else _start(log)):
-            return Applied(fork=True)
-        overlap = have - first + 1
-        if ops[:overlap] != held.ops[first - 1 : first - 1 + len(ops)]:
-            return Applied(fork=True)
-        for op in ops[overlap:]:
-            self.append(log, op)
-        return Applied(new=max(0, len(ops) - overlap), held=min(overlap, len(ops)))
+        held = self.logs.get(log) or Log(_start(log))
+        if held.suspended:
+            return Applied(refused=True)
+        branch = held.find(first - 1, prev)
+        if branch is None:
+            return Applied(gap=True, ops=len(ops), unrooted=any(known.seq >= first - 1 for known in held.branches))
+        at, new, fork = (branch, first - 1), 0, len(held.branches)
+        self.logs[log] = held
+        for op in ops:
+            at, is_new = held.step(at, op)
+            new += is_new
+            self._note(log, op)
+        return Applied(ops=len(ops), new=new, held=len(ops) - new, fork=len(held.branches) > fork, taken=at if new else None)
 
     def digest(self) -> bytes:
-        return hashlib.sha256(b"".join(log.author + log.epoch.to_bytes(8, "big") + held.chain[-1] for log, held in sorted(self.logs.items()))).digest()
+        """Of the heads: a suspended log counts by its marker."""
+        parts = []
+        for log in sorted(self.logs):
+            heads = self.heads_of(log)
+            shown = heads[-1:] if heads[-1] == MARKER else heads
+            parts += [log.author, log.epoch.to_bytes(8, "big"), *(head.seq.to_bytes(8, "big") + head.h for head in shown)]
+        return hashlib.sha256(b"".join(parts)).digest()
 
 
 def _start(log: LogId) -> bytes:

@@ -6,6 +6,7 @@ when it is cut. Commits and reads take time. Nothing here knows the protocol: it
 
 from __future__ import annotations
 
+import copy
 import functools
 import heapq
 import itertools
@@ -23,13 +24,11 @@ from fabrik_sync import (
     Closed,
     EphemeralReceived,
     Event,
-    ForkSeen,
     Hub,
     Join,
     JoinRequested,
     Limits,
     LogId,
-    LogStopped,
     PeerReady,
     ReadRequest,
     Reason,
@@ -93,10 +92,10 @@ class Node:
     def log(self) -> LogId:
         return LogId(self.key, 1)
 
-    def write(self, op: bytes, log: LogId | None = None) -> None:
-        """Commit an own op, then tell everybody."""
+    def write(self, op: bytes, log: LogId | None = None, at: tuple[int, int] | None = None) -> None:
+        """Commit an own op (``at``: behind which place of which branch), then tell everybody."""
         log = log or self.log
-        self.store.append(log, op)
+        self.store.append(log, op, at)
         self._committed(log, admits=op.startswith(MEMBER))
 
     def beat(self, counter: int) -> None:
@@ -134,10 +133,6 @@ class Node:
                     self.counts["ephemerals again"] += 1
             case JoinRequested(key, token_id, transcript, proof):
                 self._join(end, key, token_id, transcript, proof)
-            case ForkSeen():
-                self.counts["forks seen"] += 1
-            case LogStopped():
-                self.counts["logs stopped"] += 1
             case CaughtUp():
                 self.counts["caught up"] += 1
             case Refused() | Closed():
@@ -167,12 +162,14 @@ class Node:
             result = self.store.apply(event.log, data)
             self.counts["new ops"] += result.new
             self.counts["held ops"] += result.held
+            self.counts["forks"] += result.fork
+            self.counts["segments of suspended logs"] += result.refused
             if result.gap:
                 self.counts["gaps"] += 1
-                end.session.handle_gap(event.log, self.store.seq(event.log))
-            if result.fork:
-                self.counts["forks"] += 1
-                end.session.refuse_log(event.log)
+                self.counts["stray ops"] += result.ops
+                end.session.handle_gap(event.log, self.store.seq(event.log), unrooted=result.unrooted)
+            if result.taken is not None:
+                end.session.handle_taken(event.log, self.store.tip(event.log, result.taken))
         end.session.handle_processed(event.size_bytes)
         if event.log in self.store.logs:
             self._committed(event.log, admits=len(self.store.members) != before)
@@ -223,6 +220,14 @@ class World:
             first.write(MEMBER + node.key)
             for op in first.store.logs[first.log].ops:
                 node.store.append(first.log, op)
+        return node
+
+    def clone(self, of: Node, name: str) -> Node:
+        """A copy of a node's disk, that runs with the same key."""
+        node = Node(self, name, of.store.admin)
+        node.signer, node.key, node.store = of.signer, of.key, copy.deepcopy(of.store)
+        node.hub = Hub(node.key)
+        self.nodes[name] = node
         return node
 
     def link(self, a: Node, b: Node) -> None:
@@ -310,7 +315,7 @@ class World:
                     self._redial(end.node, end.dialled, event)
                 self.soon(lambda: self._shut(end))
         while (request := session.poll_read()) is not None:
-            answer = end.node.store.read(request.log, request.after_seq, request.max_bytes)
+            answer = end.node.store.read(request.log, request.after_seq, request.max_bytes, request.branch)
             if self.random.random() < 0.5:
                 session.handle_read(request, answer)
             else:

@@ -252,7 +252,7 @@ async def test_nothing_is_published_before_it_is_durable(rigs: Rigs, faults: Fau
     assert seen == [], "the transaction is not over: nobody was told"
     assert rig.facts() == before
     assert [(head.author, head.seq) for head in rig.node.heads()] == heads
-    rows, _ = await rig.node.read(rig.node.public, rig.node.epoch, heads[0][1], 262_144)
+    rows, _ = await rig.node.read(rig.node.public, rig.node.epoch, 0, heads[0][1], 262_144)
     assert rows == [], "and no peer can read it"
     assert rig.node.presence.heard()[rig.node.public].payload.get("leases") == []
     faults.go.set()

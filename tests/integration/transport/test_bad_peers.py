@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -26,7 +26,7 @@ from fabrik_node.errors import BadSignature, PortInUse, StoreFailed, UsageError
 from fabrik_node.ids import new_id
 from fabrik_node.ports import IngestReport
 from fabrik_node.transport.address import check_url, parse_listen
-from fabrik_sync import FRAME_BYTES_MAX, Head, Identity, Limits, LogId, Session, State
+from fabrik_sync import FRAME_BYTES_MAX, Head, Identity, Limits, LogId, Place, Session, State, place_of
 
 ITEM = new_id(3)
 
@@ -59,6 +59,15 @@ class Holds:
 
     def heads(self) -> list[tuple[LogId, tuple[Head, ...]]]:
         return [(log, (head,)) for log, head in self._logs]
+
+    def holds(self, log: LogId, seq: int, h: bytes) -> bool:
+        return (log, Head(seq, h)) in self._logs
+
+    def places(self, log: LogId) -> list[Place]:
+        return [place_of(head) for known, head in self._logs if known == log]
+
+    def cursors(self, log: LogId, places: Sequence[Place]) -> list[tuple[int, int]]:
+        return [(0, 0) for known, head in self._logs if known == log and place_of(head) not in places]
 
     def admit(self, key: bytes) -> bool:
         return True
