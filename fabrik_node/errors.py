@@ -37,6 +37,7 @@ __all__ = [
     "PortInUse",
     "Precondition",
     "StoreFailed",
+    "StoreFull",
     "Unreachable",
     "UsageError",
     "by_code",
@@ -213,6 +214,14 @@ class StoreFailed(FabrikError):
 
     code = "store"
     guilty = "node"
+
+
+class StoreFull(StoreFailed):
+    """There is no space. What was acknowledged is safe, reads go on, and writes are taken again as soon as there is space."""
+
+    code = "disk_full"
+    guilty = "operator"
+    exit_status = 5
 
 
 class BrokenStore(StoreFailed):

@@ -264,7 +264,7 @@ I4  held              What was acknowledged is there after a kill -9
 I5  held              An op is durable here before any peer sees it, and no sequence number is signed twice with different bytes
 I6  held              Lamport and sequence never go back; integers are bounded, and overflow is refused
 I7  later:hardening   I/O errors stop the node; a full disk makes it read-only
-I8  later:hardening   A flipped bit in the store is found and fetched again
+I8  partial           A flipped bit in the store is found and fetched again | the store sets rows aside and takes them back; the node does not look for damage yet
 I9  partial           A restored image re-learns its own ops and opens a new epoch before it writes | own ops are learned again and told, and a node whose own log has forked stops writing; there is no new epoch yet
 I10 partial           A fork ends in the same state everywhere | the core takes forks; the store and the sync protocol do not yet
 I11 held              Nothing with a bad signature, wrong mesh, broken chain or non-canonical bytes is stored or relayed, and a bad segment changes nothing

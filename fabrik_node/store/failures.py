@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from pathlib import Path
 
-from fabrik_node.errors import BrokenStore, StoreFailed
+from fabrik_node.errors import BrokenStore, StoreFailed, StoreFull
 
-__all__ = ["leaves_store_sound", "translate"]
+__all__ = ["is_full", "leaves_store_sound", "translate"]
 
 _HINT_BROKEN = "stop the node, put {path} aside and restore it from a backup, or join again with a new home"
-_HINT_FULL = "free space on the disk of {path}, then start the node again"
+_HINT_FULL = "free space on the disk of {path}: a running node goes on by itself"
 _HINT_BUSY = "fabrik-node status"
 _HINT_OTHER = "look at the disk of {path} and at the system log, then start the node again"
 
 
 def translate(error: sqlite3.Error | OSError, path: Path, doing: str) -> StoreFailed:
     """The error to raise for ``error`` that came up while ``doing`` (a gerund phrase) with the database at ``path``."""
+    if is_full(error):
+        return StoreFull(f"the disk is full: {doing} failed: {_reason(error)}", _HINT_FULL.format(path=path))
     if isinstance(error, OSError):
         return StoreFailed(f"{doing} failed: {error.strerror or error}", _HINT_OTHER.format(path=path))
-    reason = f"{error} ({_code_name(error)})"
+    reason = _reason(error)
     match _primary(error):
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_FORMAT:
             return BrokenStore(f"{path} is damaged: {doing} failed: {reason}", _HINT_BROKEN.format(path=path))
-        case sqlite3.SQLITE_FULL:
-            return StoreFailed(f"the disk is full: {doing} failed: {reason}", _HINT_FULL.format(path=path))
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreFailed(f"{path} is locked by another process: {doing} failed: {reason}", _HINT_BUSY)
         case _:
             return StoreFailed(f"{doing} failed: {reason}", _HINT_OTHER.format(path=path))
+
+
+def is_full(error: sqlite3.Error | OSError) -> bool:
+    """True when there is no space: the write that failed was rolled back, and a later one may succeed.
+
+    SQLite gives ``SQLITE_FULL`` for ENOSPC in the database and its write-ahead log, and ``SQLITE_IOERR_SHMSIZE`` when the index of the log can not grow.
+    """
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return _primary(error) == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE
 
 
 def leaves_store_sound(error: sqlite3.Error | OSError) -> bool:
@@ -46,5 +57,7 @@ def _primary(error: sqlite3.Error) -> int:
     return -1 if code is None else code & 0xFF
 
 
-def _code_name(error: sqlite3.Error) -> str:
-    return str(getattr(error, "sqlite_errorname", type(error).__name__))
+def _reason(error: sqlite3.Error | OSError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"

@@ -20,7 +20,7 @@ from fabrik_node.store.failures import translate
 from fabrik_node.store.migrations import Migration, apply, check_applied
 from fabrik_node.store.queries import queries
 
-__all__ = ["APPLICATION_ID", "MESH_ID_KEY", "create", "look"]
+__all__ = ["APPLICATION_ID", "MESH_ID_KEY", "create", "look", "sync_directory"]
 
 APPLICATION_ID = int.from_bytes(b"FabN", "big")
 """``application_id`` of the header (https://www.sqlite.org/fileformat.html#application_id): this file is ours."""
@@ -89,7 +89,7 @@ def create(path: Path, mesh_id: bytes, migrations: Sequence[Migration], wall_ms:
             connection.execute(queries()["set_meta"], {"key": MESH_ID_KEY, "value": mesh_id})
         faults("before_rename")
         fresh.rename(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except (sqlite3.Error, OSError) as error:
         raise translate(error, path, f"creating {path}") from error
 
@@ -156,7 +156,7 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """Make a rename durable (fsync(2): the directory entry needs an fsync of its own)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

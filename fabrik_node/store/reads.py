@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fabrik_node.domain.runs import RunRow
-from fabrik_node.ports import Event, Invite, PeerAddress, StoredSegment
+from fabrik_node.ports import DamagedRow, Event, ForkRow, Invite, PeerAddress, StoredSegment
 from fabrik_node.store.connection import Connection
 from fabrik_node.store.failures import translate
 from fabrik_node.store.queries import queries
 from fabrik_node.store.rows import event_from, run_from
+
+if TYPE_CHECKING:
+    from fabrik_node._core import Head
 
 __all__ = ["StoreReads"]
 
 Result = TypeVar("Result")
 
 _INT_MAX = 2**63 - 1
+_PAGE_ROWS = 256
 _ROW_BYTES = 128
 """What a row counts for in a batch besides its data, so that many small rows are bounded too."""
 
@@ -43,11 +47,42 @@ class StoreReads:
             yield batch
             after = batch[-1].pos
 
-    async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> list[StoredSegment]:
-        """Rows of one log that hold anything beyond ``after_seq``, in order, uncut; at least one row if there is any."""
+    async def load_beyond(self, heads: Sequence[Head]) -> AsyncIterator[list[StoredSegment]]:
+        """In order of ``pos``, the rows that hold anything beyond these heads; of logs and branches without a head, all."""
+        known = {(head.author, head.epoch, head.branch): head.seq for head in heads}
+        places = await self._read("looking for new rows", lambda connection: _places_beyond(connection, known))
+        for start in range(0, len(places), _PAGE_ROWS):
+            page = places[start : start + _PAGE_ROWS]
+            rows = await self._read("reading new rows", partial(_rows_at, places=page))
+            if rows:
+                yield rows
+
+    async def head_rows(self, heads: Sequence[Head]) -> list[StoredSegment | None]:
+        """For each head the row that holds its op, None when there is none."""
+        return await self._read("reading the heads' rows", lambda connection: [_row_of(connection, head) for head in heads])
+
+    async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int, branch: int = 0) -> list[StoredSegment]:
+        """A branch's own rows that hold anything beyond ``after_seq``, in order, uncut; at least one row if there is any."""
         if not 0 < epoch <= _INT_MAX or after_seq >= _INT_MAX:
             return []
-        return await self._read("reading a log", lambda connection: _log_rows(connection, author, epoch, max(0, after_seq), max_bytes))
+        return await self._read("reading a log", lambda connection: _log_rows(connection, (author, epoch, branch), max(0, after_seq), max_bytes))
+
+    async def damaged(self) -> list[DamagedRow]:
+        """The rows that were set aside, in the order of their places."""
+        return [DamagedRow(*row) for row in await self._rows("damaged")]
+
+    async def damaged_data(self, pos: int) -> bytes:
+        """The bytes of a row that was set aside; empty when there is none at ``pos``."""
+        row = await self._row("damaged_data", {"pos": pos})
+        return b"" if row is None else bytes(row[0])
+
+    async def forks(self) -> list[ForkRow]:
+        """Every proof of a fork, in the order in which they were met."""
+        return [ForkRow(*row) for row in await self._rows("forks")]
+
+    async def suspended(self) -> list[tuple[bytes, int]]:
+        """``(author, epoch)`` of the suspended logs, in order."""
+        return [(author, epoch) for author, epoch in await self._rows("suspended")]
 
     async def last_op_ms(self) -> int:
         """Wall time at which the newest row was stored here, 0 when there is none."""
@@ -97,7 +132,8 @@ class StoreReads:
         """Counts and sizes for people: logs, ops, rows, events, runs, peers, bytes of the files, versions."""
 
         def work(connection: sqlite3.Connection) -> dict[str, Any]:
-            heads = connection.execute(queries()["heads"]).fetchall()
+            branches = connection.execute(queries()["branches"]).fetchall()
+            rows = connection.execute(queries()["segment_count"]).fetchone()[0]
             last = connection.execute(queries()["last_segment"]).fetchone()
             event = connection.execute(queries()["last_event"]).fetchone()
             runs, peers = connection.execute(queries()["node_counts"]).fetchone()
@@ -108,9 +144,9 @@ class StoreReads:
                 "sqlite": sqlite3.sqlite_version,
                 "bytes": pages,
                 "wal_bytes": _file_bytes(self.path.with_name(self.path.name + "-wal")),
-                "logs": len(heads),
-                "ops": sum(head[2] or 0 for head in heads),
-                "segments": 0 if last is None else last[0],
+                "logs": len({(author, epoch) for _, author, epoch, *_ in branches}),
+                "ops": sum(max(0, (head or 0) - base) for *_, base, head in branches),
+                "segments": rows,
                 "last_op_ms": 0 if last is None else last[1],
                 "events": 0 if event is None else event[0],
                 "runs": runs,
@@ -165,22 +201,48 @@ def _batch(connection: sqlite3.Connection, after: int, batch_bytes: int) -> list
     return batch
 
 
-def _log_rows(connection: sqlite3.Connection, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> list[StoredSegment]:
-    log = connection.execute(queries()["log_id"], {"author": author, "epoch": epoch}).fetchone()
-    if log is None:
+def _log_rows(connection: sqlite3.Connection, log: tuple[bytes, int, int], after_seq: int, max_bytes: int) -> list[StoredSegment]:
+    author, epoch, number = log
+    branch = connection.execute(queries()["branch_id"], {"author": author, "epoch": epoch, "number": number}).fetchone()
+    if branch is None:
         return []
     found: list[StoredSegment] = []
     size = 0
-    cursor = connection.execute(queries()["read"], {"log": log[0], "next": after_seq + 1})
+    cursor = connection.execute(queries()["read"], {"branch": branch[0], "next": after_seq + 1})
     try:
         for pos, first_seq, last_seq, data in cursor:
             size += len(data)
             if found and size > max_bytes:
                 break
-            found.append(StoredSegment(pos, author, epoch, first_seq, last_seq, data))
+            found.append(StoredSegment(pos, author, epoch, first_seq, last_seq, data, number))
     finally:
         cursor.close()
     return found
+
+
+def _places_beyond(connection: sqlite3.Connection, known: Mapping[tuple[bytes, int, int], int]) -> list[int]:
+    sql = queries()
+    places: list[int] = []
+    for branch, author, epoch, number, _, head in connection.execute(sql["branches"]).fetchall():
+        seq = known.get((author, epoch, number), 0)
+        if head is not None and head > seq:
+            places += [row[0] for row in connection.execute(sql["places_beyond"], {"branch": branch, "next": seq + 1})]
+    return sorted(places)
+
+
+def _rows_at(connection: sqlite3.Connection, places: Sequence[int]) -> list[StoredSegment]:
+    found = [connection.execute(queries()["row_at"], {"pos": pos}).fetchone() for pos in places]
+    return [StoredSegment(*row) for row in found if row is not None]
+
+
+def _row_of(connection: sqlite3.Connection, head: Head) -> StoredSegment | None:
+    sql = queries()
+    branch = connection.execute(sql["branch_id"], {"author": head.author, "epoch": head.epoch, "number": head.branch}).fetchone()
+    row = None if branch is None else connection.execute(sql["row_of"], {"branch": branch[0], "seq": head.seq}).fetchone()
+    if row is None or row[2] < head.seq:
+        return None
+    pos, first_seq, last_seq, data = row
+    return StoredSegment(pos, head.author, head.epoch, first_seq, last_seq, data, head.branch)
 
 
 def _file_bytes(path: Path) -> int:

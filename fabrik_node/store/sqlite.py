@@ -16,20 +16,25 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import RunRow
-from fabrik_node.errors import Internal, StoreFailed
+from fabrik_node.errors import Internal, StoreFailed, StoreFull
 from fabrik_node.ports import Event, Invite, PeerAddress
 from fabrik_node.store.connection import Connection, connect
-from fabrik_node.store.failures import leaves_store_sound, translate
+from fabrik_node.store.failures import translate
 from fabrik_node.store.identity import MESH_ID_KEY, create, look
 from fabrik_node.store.migrations import Migration, apply, known_migrations
 from fabrik_node.store.queries import queries
 from fabrik_node.store.reads import StoreReads
 from fabrik_node.store.rows import event_data, run_params, storable
+from fabrik_node.store.segments import append_segments, pack_step, refill, set_aside
+from fabrik_node.store.transactions import Transactions
 
 if TYPE_CHECKING:
     from fabrik_node._core import Chained
 
 __all__ = ["SqliteStore"]
+
+FORKS_MAX = 64
+"""Proofs that are kept of one log: its heads are bounded by the same number."""
 
 Result = TypeVar("Result")
 
@@ -46,8 +51,7 @@ class SqliteStore(StoreReads):
         """What opening had to bring up to date."""
         self._writer = writer
         self._clock = clock
-        self._faults = faults
-        self._failure: StoreFailed | None = None
+        self._transactions = Transactions(path, writer, faults)
 
     @classmethod
     async def open(
@@ -65,8 +69,9 @@ class SqliteStore(StoreReads):
 
         A missing database is an error unless ``create_missing``: a node whose key was used before must never start with an empty log, as it
         would fork its own. ``bytes_max`` limits the file (0: no limit; beyond it writes fail as on a full disk). ``faults`` is called at
-        ``before_commit`` and ``after_commit`` of every write, at ``before_migration_commit`` and ``after_migration_commit``, and at
-        ``before_rename`` of a new database, on the writer's thread; what it raises is taken for the failure of that step.
+        ``before_commit`` and ``after_commit`` of every write, each time also by the write's name (:data:`~fabrik_node.store.transactions.WRITES`, ``append.before_commit``), at
+        ``before_migration_commit`` and ``after_migration_commit``, and at ``before_rename`` of a new database, on the writer's thread; what it raises is
+        taken for the failure of that step.
 
         Raises :class:`BrokenStore`, :class:`ForeignStore` (both: nothing was changed) or :class:`StoreFailed`.
         """
@@ -93,7 +98,12 @@ class SqliteStore(StoreReads):
     @property
     def failure(self) -> StoreFailed | None:
         """The failure that ended all writing, None while the store is sound."""
-        return self._failure
+        return self._transactions.failure
+
+    @property
+    def full(self) -> StoreFull | None:
+        """Why nothing can be written just now; None while there is space. See :meth:`try_again`."""
+        return self._transactions.full
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,45 +114,87 @@ class SqliteStore(StoreReads):
     async def append(self, chained: Sequence[Chained]) -> int:
         """All segments in one transaction; the ``pos`` of the last row (0 for an empty sequence).
 
-        Raises :class:`StoreFailed` when a segment does not continue its log exactly where the stored one ends: the guard against two writers.
+        Raises :class:`StoreFailed` when a segment does not continue its branch exactly where the stored one ends: the guard against two writers.
         """
         if not chained:
             return 0
         wall_ms = self._clock.wall_ms()
-        return await self._write(f"storing {len(chained)} segments", lambda connection: _append(connection, chained, wall_ms))
+        return await self._write("append", f"storing {len(chained)} segments", lambda connection: append_segments(connection, chained, wall_ms))
+
+    async def set_aside(self, rows: Sequence[tuple[int, str]]) -> None:
+        """Move rows, each ``(pos, why)``, out of their logs; they are kept, with the reason. One that is gone already is left out."""
+        wall_ms = self._clock.wall_ms()
+        await self._write("set_aside", f"setting {len(rows)} rows aside", lambda connection: set_aside(connection, rows, wall_ms))
+
+    async def forget_damaged(self, places: Sequence[int]) -> None:
+        """Rows that were set aside at these ``pos`` are of no use any more."""
+        params = [(pos,) for pos in places]
+        await self._write("forget_damaged", "forgetting damaged rows", lambda connection: connection.executemany(queries()["forget_damaged"], params))
+
+    async def refill(self, author: bytes, epoch: int, branch: int, segments: Sequence[bytes]) -> None:
+        """Put back ops whose row was set aside. Raises :class:`StoreFailed`, changing nothing, when the branch would still have a gap there."""
+        wall_ms = self._clock.wall_ms()
+        await self._write("refill", "putting a row back", lambda connection: refill(connection, (author, epoch, branch), segments, wall_ms))
+
+    async def pack(self, rows_max: int, keep_author: bytes) -> int:
+        """One step of joining small rows; how many rows fewer there are. See :mod:`fabrik_node.store.segments` for what is joined."""
+        return await self._write("pack", "packing rows", lambda connection: pack_step(connection, rows_max, keep_author))
+
+    async def put_fork(self, author: bytes, epoch: int, seq: int, proof: bytes, wall_ms: int) -> bool:
+        """Keep a proof; False when it is known, or when there are :data:`FORKS_MAX` of that log."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            known = connection.execute(queries()["forks_of"], {"author": author, "epoch": epoch}).fetchall()
+            if len(known) >= FORKS_MAX or (seq, proof) in known:
+                return False
+            connection.execute(queries()["put_fork"], {"author": author, "epoch": epoch, "seq": seq, "proof": proof, "at_ms": wall_ms})
+            return True
+
+        return await self._write("fork", "storing the proof of a fork", work)
+
+    async def suspend(self, author: bytes, epoch: int) -> None:
+        """Note that a log is suspended, for ever."""
+        await self._execute("suspend", "suspend", {"author": author, "epoch": epoch})
+
+    async def try_again(self) -> bool:
+        """True when writes are taken: at once when none has met a full disk, else when some pages could be written durably just now.
+
+        Raises :class:`StoreFailed` for any other failure, as every write does.
+        """
+        return await self._transactions.try_again()
 
     async def append_events(self, events: Sequence[Event], upto_pos: int) -> list[Event]:
         """Number and store events, and note that rows up to ``upto_pos`` have had theirs, in one transaction. The cursor never goes back."""
         rows = [(storable(event.type), event.wall_ms, event_data(event)) for event in events]
-        first = await self._write(f"storing {len(rows)} events", lambda connection: _append_events(connection, rows, upto_pos))
+        first = await self._write("events", f"storing {len(rows)} events", lambda connection: _append_events(connection, rows, upto_pos))
         return [replace(event, seq=first + index) for index, event in enumerate(events)]
 
     async def set_meta(self, key: str, value: bytes) -> None:
         """Set or replace a value of the node's own. Raises :class:`Internal` for an attempt to change the mesh."""
         if key == MESH_ID_KEY and await self.get_meta(key) != value:
             raise Internal("a database stays with its mesh")
-        await self._execute("set_meta", {"key": key, "value": value})
+        await self._execute("meta", "set_meta", {"key": key, "value": value})
 
     async def next_start(self) -> int:
         """1, 2, 3 ...: how often this home was served, this time included."""
-        return await self._write("counting the start", lambda connection: int(connection.execute(queries()["next_start"]).fetchone()[0]))
+        return await self._write("start", "counting the start", lambda connection: int(connection.execute(queries()["next_start"]).fetchone()[0]))
 
     async def put_peer(self, peer: PeerAddress) -> None:
         """Insert or replace by URL."""
-        await self._execute("put_peer", {"url": peer.url, "key": peer.key})
+        await self._execute("peer", "put_peer", {"url": peer.url, "key": peer.key})
 
     async def put_invite(self, invite: Invite) -> None:
         """Store a new invitation. Raises :class:`StoreFailed` when the id was given before, redeemed or not."""
         params = {"token_id": invite.token_id, "secret": invite.secret, "role": invite.role, "expires_at": invite.expires_at, "boot_id": invite.boot_id}
-        await self._execute("put_invite", params)
+        await self._execute("invite", "put_invite", params)
 
     async def use_invite(self, token_id: bytes) -> bool:
         """Redeem: True exactly once per invitation. Its secret is erased."""
-        return await self._execute("use_invite", {"token_id": token_id}) == 1
+        return await self._execute("redeem", "use_invite", {"token_id": token_id}) == 1
 
     async def put_run(self, row: RunRow) -> None:
         """Insert or replace by run id."""
-        await self._execute("put_run", run_params(row))
+        await self._execute("run", "put_run", run_params(row))
 
     async def close(self) -> None:
         """Finish what is queued, then give the files back; the last one to close folds the write-ahead log into the database."""
@@ -154,53 +206,11 @@ class SqliteStore(StoreReads):
             except sqlite3.Error as error:
                 raise translate(error, self.path, "closing the store") from error
 
-    async def _execute(self, name: str, params: dict[str, object]) -> int:
-        return await self._write(f"writing ({name})", lambda connection: connection.execute(queries()[name], params).rowcount)
+    async def _execute(self, name: str, query: str, params: dict[str, object]) -> int:
+        return await self._write(name, f"writing ({query})", lambda connection: connection.execute(queries()[query], params).rowcount)
 
-    async def _write(self, doing: str, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        return await self._writer.run(lambda connection: self._transaction(connection, doing, work))
-
-    def _transaction(self, connection: sqlite3.Connection, doing: str, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        # On the writer's thread, so that writes that wait behind a failed one fail too, and a cancelled caller hides no failure.
-        if self._failure is not None:
-            raise StoreFailed(f"{doing} was refused: the store failed before: {self._failure.message}", self._failure.hint) from self._failure
-        committed = False
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            result = work(connection)
-            self._faults("before_commit")
-            connection.execute("COMMIT")
-            committed = True
-            self._faults("after_commit")
-        except (sqlite3.Error, OSError) as error:
-            failure = translate(error, self.path, doing)
-            undone = self._undo(connection)
-            if committed or not undone or not leaves_store_sound(error):
-                self._failure = failure
-            raise failure from error
-        except StoreFailed as refusal:
-            if not self._undo(connection):
-                self._failure = refusal
-            raise
-        except (OverflowError, UnicodeError) as error:
-            bug = Internal(f"{doing} failed: a value has no place in the database: {error}")
-            if not self._undo(connection):
-                self._failure = StoreFailed(bug.message, "fabrik-node serve")
-            raise bug from error
-        except BaseException as error:
-            self._undo(connection)
-            self._failure = StoreFailed(f"{doing} was interrupted: {error!r}", "fabrik-node serve")
-            raise
-        return result
-
-    def _undo(self, connection: sqlite3.Connection) -> bool:
-        """Roll back; False when even that fails (SQLite then recovers at the next start, and the first error is the one to report)."""
-        try:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            return False
-        return True
+    async def _write(self, name: str, doing: str, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        return await self._transactions.write(name, doing, work)
 
 
 def _no_faults(point: str) -> None:
@@ -214,39 +224,9 @@ def _prepare(connection: sqlite3.Connection, steps: Sequence[Migration], wall_ms
     return apply(connection, steps, wall_ms, faults)
 
 
-def _append(connection: sqlite3.Connection, chained: Sequence[Chained], wall_ms: int) -> int:
-    sql = queries()
-    logs: dict[tuple[bytes, int], int] = {}
-    heads: dict[int, int] = {}
-    rows: list[tuple[int, int, int, int, bytes]] = []
-    for segment in chained:
-        name = (segment.author, segment.epoch)
-        log = logs.get(name)
-        if log is None:
-            log = logs[name] = _log(connection, *name)
-            head = connection.execute(sql["log_head"], {"log": log}).fetchone()
-            heads[log] = 0 if head is None else head[0]
-        if segment.first_seq != heads[log] + 1:
-            raise StoreFailed(
-                f"a segment of log {segment.author.hex()[:12]} starts at op {segment.first_seq}, but the store holds {heads[log]} ops of it: nothing was stored",
-                "is another process writing to this home? fabrik-node status",
-            )
-        heads[log] = segment.last_seq
-        rows.append((log, segment.first_seq, segment.last_seq, wall_ms, segment.data))
-    connection.executemany(sql["add_segment"], rows)
-    return int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
-
-
-def _log(connection: sqlite3.Connection, author: bytes, epoch: int) -> int:
-    found = connection.execute(queries()["log_id"], {"author": author, "epoch": epoch}).fetchone()
-    if found is None:
-        found = connection.execute(queries()["add_log"], {"author": author, "epoch": epoch}).fetchone()
-    return int(found[0])
-
-
 def _append_events(connection: sqlite3.Connection, rows: Sequence[tuple[str, int, str]], upto_pos: int) -> int:
     sql = queries()
-    newest = connection.execute(sql["last_segment"]).fetchone()
+    newest = connection.execute(sql["last_place"]).fetchone()
     if upto_pos > (0 if newest is None else newest[0]):
         raise StoreFailed(
             f"events can not be done up to row {upto_pos}: the store ends at row {0 if newest is None else newest[0]}", "report this with the node's log"

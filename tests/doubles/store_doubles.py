@@ -36,9 +36,21 @@ class _Twin:
     first_seq: int
     last_seq: int
     data: bytes
+    branch: int
+    base: tuple[int, int] | None
 
 
-def fake_chained(log: int, first_seq: int, last_seq: int | None = None, *, epoch: int = 1, data: bytes | None = None) -> Chained:
+def fake_chained(
+    log: int,
+    first_seq: int,
+    last_seq: int | None = None,
+    *,
+    epoch: int = 1,
+    data: bytes | None = None,
+    branch: int = 0,
+    base: tuple[int, int] | None = None,
+) -> Chained:
     """What the store reads of a chained segment; ``log`` makes the author's key."""
     last = first_seq if last_seq is None else last_seq
-    return cast("Chained", _Twin(bytes([log]) * 32, epoch, first_seq, last, f"{log}/{epoch}:{first_seq}-{last}".encode() if data is None else data))
+    text = f"{log}/{epoch}{f'.{branch}' if branch else ''}:{first_seq}-{last}".encode() if data is None else data
+    return cast("Chained", _Twin(bytes([log]) * 32, epoch, first_seq, last, text, branch, base))

@@ -138,7 +138,7 @@ async def test_integrity_check_tells_what_a_look_does_not_see(filled: Path) -> N
 
 async def test_another_history_of_migrations_is_refused(filled: Path, clock: HandClock) -> None:
     before = snapshot(filled.parent)
-    others = [Migration(1, "first", known_migrations()[0].sql + "\n-- edited")]
+    others = [*known_migrations()[:-1], Migration(len(known_migrations()), "last", known_migrations()[-1].sql + "\n-- edited")]
     with pytest.raises(ForeignStore, match="development version"):
         await SqliteStore.open(filled, clock, mesh_id=MESH, migrations=others)
     assert snapshot(filled.parent) == before
@@ -147,9 +147,9 @@ async def test_another_history_of_migrations_is_refused(filled: Path, clock: Han
 async def test_readonly_asks_for_an_upgrade_first(db: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
     async with await SqliteStore.open(db, clock, mesh_id=MESH, create_missing=True):
         pass
-    newer = (*known_migrations(), Migration(2, "more", "CREATE TABLE more (x INTEGER) STRICT;"))
+    newer = (*known_migrations(), Migration(len(known_migrations()) + 1, "more", "CREATE TABLE more (x INTEGER) STRICT;"))
     monkeypatch.setattr("fabrik_node.store.readonly.known_migrations", lambda: newer)
-    with pytest.raises(StoreFailed, match="schema 1; this version reads schema 2") as caught:
+    with pytest.raises(StoreFailed, match=f"schema {len(known_migrations())}; this version reads schema {len(known_migrations()) + 1}") as caught:
         await open_readonly(db)
     assert "fabrik-node serve" in caught.value.hint
 

@@ -38,7 +38,13 @@ def plan(connection: sqlite3.Connection, sql: str) -> list[str]:
 
 SCANS = {
     "load": [],  # a range of the primary key
-    "heads": ["SCAN l"],  # one row per log, not per op
+    "branches": ["SCAN b"],  # one row per branch, not per op
+    "packable": ["SCAN branches"],  # the same
+    "segment_count": ["SCAN segments USING COVERING INDEX sqlite_autoindex_segments_1"],  # for people who ask for statistics
+    "last_place": ["SCAN sqlite_sequence"],  # one row per table
+    "damaged": ["SCAN damaged"],  # all of a few
+    "forks": ["SCAN forks"],  # the same
+    "suspended": ["SCAN suspended"],  # the same
     "last_segment": ["SCAN segments"],  # one step from the end of the primary key (ORDER BY pos DESC LIMIT 1)
     "last_event": ["SCAN events"],  # the same
     "peers": ["SCAN peers"],  # all of a few
@@ -57,8 +63,8 @@ def test_every_query_finds_its_rows_by_an_index(database: sqlite3.Connection, na
 @pytest.mark.parametrize("name", ["last_segment", "last_event"])
 def test_the_end_of_a_table_is_one_step_away(database: sqlite3.Connection, name: str) -> None:
     """What EXPLAIN calls a scan stops after its first row, however long the table is."""
-    database.execute("INSERT INTO logs (id, author, epoch) VALUES (1, zeroblob(32), 1)")
-    database.executemany("INSERT INTO segments (log, first_seq, last_seq, stored_ms, data) VALUES (1, ?, ?, 0, x'00')", [(n, n) for n in range(1, 20_001)])
+    database.execute("INSERT INTO branches (id, author, epoch, number) VALUES (1, zeroblob(32), 1, 0)")
+    database.executemany("INSERT INTO segments (branch, first_seq, last_seq, stored_ms, data) VALUES (1, ?, ?, 0, x'00')", [(n, n) for n in range(1, 20_001)])
     database.executemany("INSERT INTO events (type, wall_ms, data) VALUES ('a', ?, '{}')", [(n,) for n in range(20_000)])
     steps = 0
 
@@ -105,20 +111,24 @@ def test_run_states_are_those_of_the_domain(database: sqlite3.Connection) -> Non
 @pytest.mark.parametrize(
     "sql",
     [
-        "INSERT INTO logs (author, epoch) VALUES (x'00', 1)",
-        "INSERT INTO logs (author, epoch) VALUES (zeroblob(32), 0)",
-        "INSERT INTO segments (log, first_seq, last_seq, stored_ms, data) VALUES (1, 0, 0, 0, x'00')",
-        "INSERT INTO segments (log, first_seq, last_seq, stored_ms, data) VALUES (1, 2, 1, 0, x'00')",
-        "INSERT INTO segments (log, first_seq, last_seq, stored_ms, data) VALUES (1, 1, 1, 0, x'')",
-        "INSERT INTO segments (log, first_seq, last_seq, stored_ms, data) VALUES (7, 1, 1, 0, x'00')",
-        "INSERT INTO segments (log, first_seq, last_seq, stored_ms, data) VALUES (1, 1, 1, 0, 'text')",
+        "INSERT INTO branches (author, epoch, number) VALUES (x'00', 1, 0)",
+        "INSERT INTO branches (author, epoch, number) VALUES (zeroblob(32), 0, 0)",
+        "INSERT INTO branches (author, epoch, number) VALUES (zeroblob(32), 1, 0)",
+        "INSERT INTO branches (author, epoch, number) VALUES (zeroblob(32), 1, 1)",
+        "INSERT INTO branches (author, epoch, number, base_branch, base_seq) VALUES (zeroblob(32), 1, 1, 1, 5)",
+        "INSERT INTO segments (branch, first_seq, last_seq, stored_ms, data, sigs) VALUES (1, 1, 1, 0, x'00', x'00')",
+        "INSERT INTO segments (branch, first_seq, last_seq, stored_ms, data) VALUES (1, 0, 0, 0, x'00')",
+        "INSERT INTO segments (branch, first_seq, last_seq, stored_ms, data) VALUES (1, 2, 1, 0, x'00')",
+        "INSERT INTO segments (branch, first_seq, last_seq, stored_ms, data) VALUES (1, 1, 1, 0, x'')",
+        "INSERT INTO segments (branch, first_seq, last_seq, stored_ms, data) VALUES (7, 1, 1, 0, x'00')",
+        "INSERT INTO segments (branch, first_seq, last_seq, stored_ms, data) VALUES (1, 1, 1, 0, 'text')",
         "INSERT INTO counters (name, value) VALUES ('else', 1)",
         "UPDATE counters SET value = -1",
     ],
 )
 def test_the_schema_refuses_nonsense(database: sqlite3.Connection, sql: str) -> None:
     database.execute("PRAGMA foreign_keys = ON")
-    database.execute("INSERT INTO logs (id, author, epoch) VALUES (1, zeroblob(32), 1)")
+    database.execute("INSERT INTO branches (id, author, epoch, number) VALUES (1, zeroblob(32), 1, 0)")
     with pytest.raises(sqlite3.IntegrityError):
         database.execute(sql)
 

@@ -5,15 +5,16 @@ Importable by every room from ``store`` outwards. Each port has an in-memory twi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fabrik_node._core import Chained, Head
+from fabrik_node._core import Head
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Stage
+from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, OpReads, OpStore, PeerAddress, Snapshots, StoredSegment
 
 __all__ = [
     "Arbiter",
@@ -21,7 +22,9 @@ __all__ = [
     "ArbiterTaken",
     "ClaimIntent",
     "ClaimRefused",
+    "DamagedRow",
     "Event",
+    "ForkRow",
     "IngestReport",
     "Invite",
     "ItemView",
@@ -32,125 +35,11 @@ __all__ = [
     "PeerStatus",
     "Pipeline",
     "Replication",
+    "Snapshots",
     "StoredSegment",
     "Workspace",
     "Workspaces",
 ]
-
-
-# ---- store --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSegment:
-    """One stored row: ``pos`` rises in the order of arrival on this node, so rows in order of ``pos`` always chain."""
-
-    pos: int
-    author: bytes
-    epoch: int
-    first_seq: int
-    last_seq: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One entry of the node's event stream. ``seq`` is 0 until the store numbers it (1, 2, 3 ... without gaps)."""
-
-    type: str
-    wall_ms: int
-    data: Mapping[str, Any] = field(default_factory=dict)
-    seq: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PeerAddress:
-    """A peer that this node dials. ``key`` is empty when any admitted key may answer there."""
-
-    url: str
-    key: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Invite:
-    """A one-time secret. It expires at ``expires_at`` seconds on the boot clock of boot ``boot_id``, and with that boot."""
-
-    token_id: bytes
-    secret: bytes
-    role: int
-    expires_at: float
-    boot_id: str
-
-
-class OpReads(Protocol):
-    """Reading durable state; also from a store that no node serves. Raises :class:`~fabrik_node.errors.StoreFailed`."""
-
-    def load(self, batch_bytes: int = 4_194_304) -> AsyncIterator[list[StoredSegment]]:
-        """Everything, in order of ``pos``, in batches."""
-        ...
-
-    async def read(self, author: bytes, epoch: int, after_seq: int, max_bytes: int) -> list[StoredSegment]:
-        """Rows of one log that hold anything beyond ``after_seq``, in order, uncut; at least one row if there is any."""
-        ...
-
-    async def last_op_ms(self) -> int:
-        """Wall time at which the newest row was stored here, 0 when there is none."""
-        ...
-
-    async def events(self, after: int, limit: int) -> list[Event]:
-        """Events with ``seq > after``, in order."""
-        ...
-
-    async def events_upto(self) -> tuple[int, int]:
-        """``(last event seq, pos up to which rows have had their events)``."""
-        ...
-
-    async def get_meta(self, key: str) -> bytes | None: ...
-
-    async def peers(self) -> list[PeerAddress]: ...
-
-    async def invite(self, token_id: bytes) -> Invite | None: ...
-
-    async def runs(self) -> list[RunRow]:
-        """This node's own runs, newest first."""
-        ...
-
-    async def stats(self) -> dict[str, Any]: ...
-
-
-class OpStore(OpReads, Protocol):
-    """Durable state of one node. Every ``async`` write is on the disk (``synchronous=FULL``) when it returns.
-
-    Errors: :class:`~fabrik_node.errors.StoreFailed`; then nothing of the call is stored, and the node stops.
-    """
-
-    async def append(self, chained: Sequence[Chained]) -> int:
-        """All segments in one transaction; the ``pos`` of the last row."""
-        ...
-
-    async def append_events(self, events: Sequence[Event], upto_pos: int) -> list[Event]:
-        """Number and store events, and note that rows up to ``upto_pos`` have had theirs, in one transaction."""
-        ...
-
-    async def set_meta(self, key: str, value: bytes) -> None: ...
-
-    async def next_start(self) -> int:
-        """1, 2, 3 ...: how often this home was served, this time included."""
-        ...
-
-    async def put_peer(self, peer: PeerAddress) -> None: ...
-
-    async def put_invite(self, invite: Invite) -> None: ...
-
-    async def use_invite(self, token_id: bytes) -> bool:
-        """Redeem: True exactly once per invitation."""
-        ...
-
-    async def put_run(self, row: RunRow) -> None:
-        """Insert or replace by run id."""
-        ...
-
-    async def close(self) -> None: ...
 
 
 # ---- replication: what the transport needs of the node --------------------------------------------
