@@ -216,6 +216,8 @@ class Rigs:
             if rig.running is not None and not rig.running.done():
                 await rig.stop()
             await rig.node.store.close()
+        for store in self._stores.values():  # also of a node that refused to start
+            await store.close()
 
     @asynccontextmanager
     async def pair(self, **options: Any) -> AsyncIterator[tuple[NodeRig, NodeRig]]:
