@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fabrik_node._core import Head
+from fabrik_node._core import Chained, Head
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Stage
