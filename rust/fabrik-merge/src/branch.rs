@@ -156,3 +156,21 @@ impl Steps {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Branch;
+
+    /// No test can find two chain hashes with one mark, so this one makes them up.
+    #[test]
+    fn the_full_hash_decides_at_the_head_and_the_mark_before_it() {
+        let (one, same_mark, other_mark) = ([1; 32], [[1; 16], [2; 16]].concat(), [3; 32]);
+        let same_mark: [u8; 32] = same_mark.try_into().unwrap_or_default();
+        let mut branch = Branch::new(None, 0, [0; 32]);
+        branch.extend(1, [(&one, 1)].into_iter());
+        assert_eq!([one, same_mark, other_mark].map(|head| branch.is_at(1, &head)), [Some(true), Some(false), Some(false)]);
+        branch.extend(1, [(&other_mark, 2)].into_iter());
+        assert_eq!([one, same_mark, other_mark].map(|head| branch.is_at(1, &head)), [Some(true), Some(true), Some(false)]);
+        assert_eq!([0, 3].map(|seq| branch.is_at(seq, &one)), [None, None]);
+    }
+}

@@ -194,17 +194,14 @@ impl<'a> Growth<'a> {
         children.map(|(number, _)| number).find(|&child| self.is_at(child, base.seq + 1, head, list) == Some(true))
     }
 
-    /// Whether the branch's own op at `seq` has this chain hash; none when it has no own op there. At its end the full hash decides.
+    /// Whether the branch's own op at `seq` has this chain hash; none when it has no own op there.
     fn is_at(&self, branch: u32, seq: u64, head: &Digest, list: &[Chained]) -> Option<bool> {
         let end = self.at(branch)?;
         if seq <= end.start() || seq > end.seq {
             return None;
         }
-        if seq == end.seq {
-            return Some(end.head == *head);
-        }
         if seq <= end.held_seq {
-            return Some(self.held?.branch(branch)?.mark(seq)? == &crate::branch::mark(head));
+            return self.held?.branch(branch)?.is_at(seq, head);
         }
         let piece = end.pieces.partition_point(|&(first_seq, _)| first_seq <= seq).checked_sub(1)?;
         Some(list.get(end.pieces.get(piece)?.1)?.head_at(seq)? == head)

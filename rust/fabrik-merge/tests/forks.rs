@@ -5,9 +5,10 @@ mod mesh;
 
 use std::sync::Arc;
 
+use fabrik_merge::naive::Naive;
 use fabrik_merge::{Base, Chained, Replica};
 use fabrik_op::OpBody;
-use fabrik_op::limits::LAMPORT_STEP_MAX;
+use fabrik_op::limits::{HEADS_MAX, LAMPORT_STEP_MAX};
 use mesh::sketch::assert_same;
 use mesh::tree::{Home, Tree, twin_of};
 use mesh::{Log, deliver, genesis, title, verify};
@@ -212,4 +213,34 @@ fn checking_finds_what_is_not_what_was_merged() {
     assert!(check(0, &tree.segment(other, 1)).contains("another chain hash at seq 4"));
     assert!(check(2, &tree.segment(other, 1)).contains("nothing of this branch"));
     assert!(replica.check(&author, 2, 0, &verify(&tree.segment(0, 1))).is_err());
+}
+
+#[test]
+fn promise_i10_many_long_branches_are_asked_for_once_within_the_bound_of_places() {
+    let mut tree = line(&(1..=200).collect::<Vec<_>>());
+    for place in 0..HEADS_MAX - 1 {
+        let mut last = Some(place * 3);
+        for turn in 0..40 {
+            let lamport = tree.lamport(last) + 1;
+            last = Some(add(&mut tree, last, lamport, &format!("branch {place} op {turn}")));
+        }
+    }
+    let leaves = tree.leaves();
+    let (mut one, mut other) = (Home::new(), Home::new());
+    for (turn, &leaf) in leaves.iter().enumerate() {
+        let cut = |count: usize| tree.segment(tree.path(leaf)[tree.path(leaf).len() - 1 - count], usize::MAX);
+        one.take(&[cut(turn % 7)]);
+        other.take(&[cut(turn % 5)]);
+    }
+    assert!(one.replica.places(&tree.public(), 1).len() > 500);
+    for home in [&one, &other] {
+        assert!(home.replica.places(&tree.public(), 1).len() <= 1_024);
+    }
+    one.give(&mut other);
+    assert_eq!((one.give(&mut other), other.give(&mut one).0, one.give(&mut other)), ((0, 0), 1, (0, 0)));
+    assert_eq!(one.replica.state_digest(), other.replica.state_digest());
+    assert_eq!(one.replica.frontier_digest(), other.replica.frontier_digest());
+    let mut naive = Naive::new(genesis());
+    one.rows.iter().for_each(|row| naive.add(row));
+    assert_same(&one.replica, &naive);
 }
