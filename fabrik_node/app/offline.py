@@ -14,6 +14,7 @@ from fabrik_node.clock import SystemClock
 from fabrik_node.errors import NoNode
 from fabrik_node.node.loading import check_loaded
 from fabrik_node.paths import HomePaths
+from fabrik_node.service.checking import check_unserved
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.reading import Reader
 from fabrik_node.store.readonly import ReadonlyStore, open_readonly
@@ -54,6 +55,9 @@ class OfflineReader:
     async def _call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
         mesh = load_mesh(self._paths)
         async with await open_readonly(self._paths.store, mesh_id=mesh.record.mesh_id) as store:
+            if op == "ops.check":  # it is about what the others refuse to read
+                replica, seen = await check_unserved(mesh.genesis, store)
+                return await (await self._around(mesh, store, replica)).checking.report(seen)
             operation = (await self._reader(mesh, store)).operations.get(op)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)
@@ -64,6 +68,10 @@ class OfflineReader:
         replica = Replica(mesh.genesis)
         async for batch in store.load():
             check_loaded(replica.load([row.data for row in batch]))
+        return await self._around(mesh, store, replica)
+
+    @staticmethod
+    async def _around(mesh: Mesh, store: ReadonlyStore, replica: Replica) -> Reader:
         return Reader(
             replica=replica,
             genesis=mesh.record,

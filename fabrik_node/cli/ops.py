@@ -17,14 +17,14 @@ __all__ = ["ops"]
 
 @group("ops")
 def ops() -> None:
-    """Signed ops: proving one to others."""
+    """Signed ops: proofs, forks, and a check of what is stored."""
 
 
 @command("proof", parent=ops)
 @click.argument("id")
 @click.pass_obj
 def proof(session: Session, id: str) -> None:
-    """Print the proof of an op as JSON. ID is its digest, as in the last column of items history."""
+    """Print the proof of an op or a fork as JSON. ID is the digest of an op, as in the last column of items history, or what ops forks shows."""
     data = session.read("ops.proof", id=id)
     for place in data["also"]:
         session.note(f"the same bytes were also written by {place['author']} in epoch {place['epoch']} as op {place['seq']}; this proof is not of that one")
@@ -44,6 +44,22 @@ def verify(session: Session, file: str, author: str | None, mesh: str | None) ->
     session.show({"holds": True, **says}, render_ops.proven)
     if author is None:
         session.note("this says which key signed, not whose key it is", "--author KEY, with a key that you know")
+
+
+@command("forks", parent=ops)
+@click.pass_obj
+def forks(session: Session) -> None:
+    """Logs of which two histories were signed, with the proofs."""
+    session.show(session.read("ops.forks"), render_ops.forks)
+
+
+@command("check", parent=ops)
+@click.pass_obj
+def check(session: Session) -> int:
+    """Read every stored op again: bytes, signatures, chains. Ends with 1 when anything is damaged."""
+    data = session.read("ops.check")
+    session.show(data, render_ops.checked)
+    return 0 if data["sound"] else 1
 
 
 def _read(file: str) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from fabrik_node.cli.render_page import Data, value
-from fabrik_node.cli.table import Screen
+from fabrik_node.cli.render_page import Data, footer, value
+from fabrik_node.cli.table import Screen, clean, short_ids
 from fabrik_node.ids import fingerprint
 
-__all__ = ["proven"]
+__all__ = ["checked", "forks", "proven"]
+
+_DIGEST_CHARS = 12
 
 
 def proven(screen: Screen, data: Data) -> None:
@@ -34,3 +36,31 @@ def proven(screen: Screen, data: Data) -> None:
 def _write(write: Data) -> str:
     fence = f" under claim {write['fence']['claim_id']}" if "fence" in write else ""
     return f"{write['kind']} {write['id']} {write['field']} = {value(write['value'])}{fence}"
+
+
+def forks(screen: Screen, data: Data) -> None:
+    """``ops forks``."""
+    short = short_ids([fork["id"] for fork in data["forks"]], at_least=_DIGEST_CHARS)
+    rows = [(short[fork["id"]], fork["at"], fork["name"], fork["author"][:16], fork["epoch"], fork["seq"]) for fork in data["forks"]]
+    screen.table(("ID", "SEEN", "BY", "KEY", "EPOCH", "OP"), rows, empty="no log has two histories")
+    footer(screen, data)
+
+
+def checked(screen: Screen, data: Data) -> None:
+    """``ops check``: one line per row that is not as it should be, and a summary."""
+    for row in data["damaged"]:
+        screen.line(f"damaged    {_row(row)}", "red")
+    for row in data["aside"]:
+        screen.line(f"set aside  {_row(row)}", "yellow")
+    bad = len(data["damaged"]) + len(data["aside"])
+    screen.line(f"{data['rows']} rows, {data['ops']} ops, {data['bytes']} bytes read: {'all sound' if data['sound'] else f'{bad} not sound'}", "bold")
+    if data["next"]:
+        screen.line(clean(data["next"]))
+    footer(screen, data)
+
+
+def _row(row: Data) -> str:
+    branch = f" branch {row['branch']}" if row["branch"] else ""
+    return clean(
+        f"row {row['row']}: ops {row['first_seq']} to {row['last_seq']} of {row['name']} ({row['author'][:16]}) epoch {row['epoch']}{branch}: {row['why']}"
+    )

@@ -21,6 +21,7 @@ from fabrik_node.node.board import Board
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
+from fabrik_node.service.checking import Checking
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.views import Views, claim_json, run_from_summary
 
@@ -63,7 +64,8 @@ class Reader:
         self._as_of_ms = as_of_ms
         self._current_names = self.board.names if names is None else names
         self._names: Mapping[bytes, str] = {}
-        self._proving = Proving(store, genesis.mesh_id, self.stamp)
+        self._proving = Proving(store, genesis.mesh_id, self.stamp, self.name_of)
+        self.checking = Checking(replica, store, self.stamp, self.name_of)
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -80,6 +82,7 @@ class Reader:
             "runs.list": self.runs_list,
             "runs.show": self.runs_show,
             **self._proving.operations,
+            "ops.check": self.checking.ops_check,
         }
 
     # ---- finding --------------------------------------------------------------------------------

@@ -95,6 +95,14 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
     "runs.list": {**STAMP, "runs": [run_row()], "total": 1},
     "runs.show": {**STAMP, "run": run_row()},
+    "ops.forks": {
+        **STAMP,
+        "forks": [
+            {"id": fork * 32, "author": NODE, "name": "alpha", "epoch": 4294967300, "seq": 7, "at": "2026-11-20T09:00:00.000Z", "proof": {}}
+            for fork in ("7d", "7e")
+        ],
+    },
+    "ops.check": {**STAMP, "sound": True, "rows": 3, "ops": 38, "bytes": 7000, "damaged": [], "aside": [], "next": ""},
     "ops.proof": {**STAMP, "proof": {"type": "fabrik op proof", "version": 1}, "also": []},
     "invite": {**STAMP, "token": "fabrik1qtoken", "expires_in_s": 3600.0, "role": "agent", "url": "ws://127.0.0.1:7001"},
 }  # fmt: skip

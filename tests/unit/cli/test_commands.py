@@ -44,6 +44,8 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["items", "edit", ITEM, "--priority", "0", "--no-depends-on"], "items.edit", {"id": ITEM, "priority": 0, "depends_on": []}),
     (["items", "requeue", ITEM], "items.requeue", {"id": ITEM}),
     (["items", "history", ITEM], "items.history", {"id": ITEM}),
+    (["ops", "forks"], "ops.forks", {}),
+    (["ops", "check"], "ops.check", {}),
     (["ops", "proof", "9f9f"], "ops.proof", {"id": "9f9f"}),
     (["claims", "list"], "claims.list", {}),
     (["claims", "list", "--all"], "claims.list", {"all": True}),
@@ -108,7 +110,20 @@ def test_people_get_short_lines_without_colour_when_there_is_no_terminal(cli: An
     assert printed.text.strip()
     assert "\x1b" not in printed.text
     assert "None" not in printed.text
-    if op in {"status", "items.list", "items.show", "items.history", "claims.list", "claims.show", "tombstones.list", "nodes.list", "runs.list", "runs.show"}:
+    if op in {
+        "status",
+        "items.list",
+        "items.show",
+        "items.history",
+        "claims.list",
+        "claims.show",
+        "tombstones.list",
+        "nodes.list",
+        "runs.list",
+        "runs.show",
+        "ops.forks",
+        "ops.check",
+    }:
         assert printed.text.splitlines()[-1] == "as of 2026-11-20T10:00:00.000Z, from node alpha, 2 peers connected"
 
 

@@ -108,3 +108,33 @@ def test_files_that_can_not_be_read(cli: Any, tmp_path: Path) -> None:
     printed = cli("ops", "verify", str(tmp_path))
     assert printed.status == 2
     assert "can not read" in printed.err
+
+
+def test_forks_are_a_table_with_ids_that_ops_proof_takes(cli: Any, service: Any) -> None:
+    assert cli("ops", "forks").text.splitlines()[:3] == [
+        "ID            SEEN                      BY     KEY               EPOCH       OP",
+        "7d7d7d7d7d7d  2026-11-20T09:00:00.000Z  alpha  abababababababab  4294967300  7",
+        "7e7e7e7e7e7e  2026-11-20T09:00:00.000Z  alpha  abababababababab  4294967300  7",
+    ]
+    service.patch = {"forks": []}
+    assert cli("ops", "forks").text.splitlines()[0] == "no log has two histories"
+
+
+def row(pos: int, why: str, branch: int = 0) -> dict[str, Any]:
+    return {"row": pos, "author": "ab" * 32, "name": "alpha", "epoch": 4, "branch": branch, "first_seq": 7, "last_seq": 9, "why": why}
+
+
+@pytest.mark.promise("I11")
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_check_ends_with_1_when_anything_is_damaged(cli: Any, service: Any, flags: list[str]) -> None:
+    assert cli("ops", "check", *flags).status == 0
+    service.patch = {"sound": False, "damaged": [row(12, "a flipped bit")], "aside": [row(13, "lost", branch=2)], "next": "wait for a peer"}
+    printed = cli("ops", "check", *flags)
+    assert (printed.status, printed.err) == (1, "")
+    if not flags:
+        assert printed.text.splitlines()[:4] == [
+            "damaged    row 12: ops 7 to 9 of alpha (abababababababab) epoch 4: a flipped bit",
+            "set aside  row 13: ops 7 to 9 of alpha (abababababababab) epoch 4 branch 2: lost",
+            "3 rows, 38 ops, 7000 bytes read: 2 not sound",
+            "wait for a peer",
+        ]

@@ -8,11 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fabrik_twin.author import seed, sign_segment
+from fabrik_twin.op import Key, log_start, op_encode
 from node_rig import Rigs, sync
 
-from fabrik_node.domain.proofs import check_document
+from fabrik_node._core import blake3, fork_proof
+from fabrik_node.domain.proofs import check_document, fork_document
 from fabrik_node.errors import BrokenStore, Conflict, NotFound
 from fabrik_node.ports import StoredSegment
+
+KEYS = [Key(seed(number)) for number in range(2)]
 
 
 @pytest.fixture
@@ -104,3 +109,32 @@ async def test_a_damaged_row_proves_nothing_and_is_named(rigs: Rigs) -> None:
     rig.node.store.load = damaged  # type: ignore[method-assign]
     with pytest.raises(BrokenStore, match="are damaged in the store"):
         await rig.call("ops.proof", id=digest)
+
+
+@pytest.mark.promise("I10")
+async def test_forks_are_listed_with_proofs_that_hold_and_found_by_their_ids(rigs: Rigs) -> None:
+    rig, other = await rigs.open(), await rigs.open(1)
+    assert (await rig.call("ops.forks"))["forks"] == []
+    proofs = [fork(rig.node.mesh_id, epoch) for epoch in (3, 4)]
+    for number, proof in enumerate(proofs):
+        await rig.node.store.put_fork(KEYS[1].public, 3 + number, 2, proof, 1_000 * number)
+    forks = (await rig.call("ops.forks"))["forks"]
+    assert [(entry["author"], entry["epoch"], entry["seq"], entry["id"]) for entry in forks] == [
+        (KEYS[1].public.hex(), 3 + number, 2, blake3(proof).hex()) for number, proof in enumerate(proofs)
+    ]
+    for entry, proof in zip(forks, proofs, strict=True):
+        answer = await rig.call("ops.proof", id=entry["id"][:12])
+        assert answer["proof"] == entry["proof"] == fork_document(proof)
+        says = check_document(json.dumps(answer["proof"]).encode(), author=KEYS[1].public, mesh=rig.node.mesh_id)
+        assert (says["proof"], says["epoch"], says["seq"]) == ("fork", entry["epoch"], 2)
+    with pytest.raises(NotFound):
+        await other.call("ops.proof", id=forks[0]["id"])
+
+
+def fork(mesh: bytes, epoch: int) -> bytes:
+    """Two histories of one log that part behind its first op."""
+    segments = []
+    for title in ("left", "right"):
+        bodies = [op_encode(1, 1, [], wall_ms=1), op_encode(2, 2, [(1, bytes(16), 1, title, None)], wall_ms=1)]
+        segments.append(sign_segment(KEYS[1], mesh, epoch, 1, log_start(mesh, KEYS[1].public, epoch), bodies))
+    return fork_proof(mesh, *segments)

@@ -313,6 +313,8 @@ async def test_every_answer_says_when_and_from_where(rigs: Rigs) -> None:
         "items.show": {"id": item},
         "items.history": {"id": item},
         "ops.proof": {"id": (await rig.call("items.history", id=item))["changes"][0]["digest"]},
+        "ops.forks": {},
+        "ops.check": {},
         "items.edit": {"id": item, "priority": 1},
         "items.move": {"id": item, "to": "Coding"},
         "claims.list": {},
