@@ -19,6 +19,7 @@ from fabrik_sync import (
     BadProof,
     CaughtUp,
     Closed,
+    DuplicateSeen,
     EphemeralReceived,
     Head,
     JoinRequested,
@@ -39,7 +40,7 @@ _FLUSH_S = 2.0
 
 
 class Link:
-    """``on_ready`` is called once when the peer is proven; ``on_caught_up`` when the first sync is done; ``on_ephemeral`` for each message."""
+    """``on_ready`` is called once when the peer is proven; ``on_caught_up`` when the first sync is done; ``on_ephemeral`` for each message, ``on_duplicate`` when the peer has another connection."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Link:
         on_ready: Callable[[Link], None],
         on_caught_up: Callable[[Link], None],
         on_ephemeral: Callable[[EphemeralReceived], None],
+        on_duplicate: Callable[[Link], None],
     ) -> None:
         self.session = session
         self._socket = socket
@@ -59,6 +61,7 @@ class Link:
         self._on_ready = on_ready
         self._on_caught_up = on_caught_up
         self._on_ephemeral = on_ephemeral
+        self._on_duplicate = on_duplicate
         self._kicked = asyncio.Event()
         self._inbox: deque[SegmentsReceived] = deque()
         self._arrived = asyncio.Event()
@@ -199,6 +202,8 @@ class Link:
                 self._on_ready(self)
             case CaughtUp():
                 self._on_caught_up(self)
+            case DuplicateSeen():
+                self._on_duplicate(self)
             case JoinRequested():
                 self._joining = event
             case Closed() | Refused():

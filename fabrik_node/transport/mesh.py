@@ -23,7 +23,7 @@ from fabrik_node.ports import PeerStatus, Replication
 from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
 from fabrik_node.transport.address import SYNC_PATH, ListenAddress
 from fabrik_node.transport.link import Link, LinkEnd
-from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Hub, Join, Limits, LogId, Reason, Refused, Retry, Session, Status, retry_of
+from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Hub, Join, Limits, LogId, Reason, Refused, Retry, Session, State, Status, retry_of
 
 __all__ = ["DialEnd", "Mesh"]
 
@@ -156,7 +156,7 @@ class Mesh:
     @property
     def connected(self) -> int:
         """Peers that are proven and connected now. May be asked from any thread."""
-        return len(self._hub.sessions)
+        return self._hub.peers
 
     async def first_sync(self, url: str) -> DialEnd | None:
         """Wait until everything that this peer had is here: None. Or how it ended before that."""
@@ -295,7 +295,16 @@ class Mesh:
         return await self._run(dial.link), ""
 
     def _link(self, socket: Any, session: Session, url: str, direction: str) -> Link:
-        link = Link(socket, session, self._node, self._clock, on_ready=self._on_ready, on_caught_up=self._on_caught_up, on_ephemeral=self._on_foreign_ephemeral)
+        link = Link(
+            socket,
+            session,
+            self._node,
+            self._clock,
+            on_ready=self._on_ready,
+            on_caught_up=self._on_caught_up,
+            on_ephemeral=self._on_foreign_ephemeral,
+            on_duplicate=self._on_duplicate,
+        )
         self._links[session] = (link, url, direction)
         return link
 
@@ -338,15 +347,18 @@ class Mesh:
             dial.backoff.handle_ready(self._clock.now())
             dial.key = session.peer_key or dial.key
             dial.detail = ""
-        loser = self._hub.add(session)
-        if loser is not None:
-            self._kick(loser)
-        if loser is not session and session.peer_key is not None:
+        for other in self._hub.add(session):
+            self._kick(other)
+        if session.state is not State.CLOSED and session.peer_key is not None:
             self._tell("peer.connected", {"key": show_key(session.peer_key), "direction": direction, "url": url})
         for author, counter, message in self._node.ephemerals():
             session.send_ephemeral(author, counter, message)
         link.kick()
         self._moved()
+
+    def _on_duplicate(self, link: Link) -> None:
+        for closed in self._hub.handle_duplicate(link.session):
+            self._kick(closed)
 
     def _on_caught_up(self, link: Link) -> None:
         _, url, direction = self._links[link.session]

@@ -6,7 +6,7 @@ A :class:`Session` is one connection; a :class:`Hub` holds the sessions of one n
 
 from fabrik_sync.backoff import Backoff
 from fabrik_sync.counters import Counters
-from fabrik_sync.events import CaughtUp, Closed, EphemeralReceived, Event, JoinRequested, PeerReady, Refused, SegmentsReceived
+from fabrik_sync.events import CaughtUp, Closed, DuplicateSeen, EphemeralReceived, Event, JoinRequested, PeerReady, Refused, SegmentsReceived
 from fabrik_sync.handshake import VERSIONS, BadProof, Join, join_proof, verify_join_proof
 from fabrik_sync.hub import Hub
 from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEADS_PER_LOG_MAX, SEGMENT_BYTES_MAX, WELCOME_BYTES_MAX, Limits
@@ -35,6 +35,7 @@ __all__ = [
     "CaughtUp",
     "Closed",
     "Counters",
+    "DuplicateSeen",
     "EphemeralReceived",
     "Event",
     "Head",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from fabrik_sync.counters import Counters
-from fabrik_sync.events import CaughtUp, Closed, Event, PeerReady, Refused
-from fabrik_sync.frames import Ack, Answer, Auth, Close, Frame, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Ready, Unknown
+from fabrik_sync.events import CaughtUp, Closed, DuplicateSeen, Event, PeerReady, Refused
+from fabrik_sync.frames import DUPLICATE_PING, Ack, Answer, Auth, Close, Frame, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Ready, Unknown
 from fabrik_sync.handshake import Refusal
 from fabrik_sync.limits import FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX, Limits
 from fabrik_sync.liveness import Liveness
@@ -42,6 +42,8 @@ class Connection:
         self._progress = 0
         self._liveness = Liveness(limits, now)
         self._replication: Replication | None = None
+        self.is_duplicate = False
+        """We opened it, and the peer says that it has another one with our key."""
         self.counters = Counters()
         """What happened so far. Read only."""
 
@@ -185,6 +187,9 @@ class Connection:
                     self._begin(step.welcome)
             case Ping(number):
                 self._pong = number
+                if number == DUPLICATE_PING and self.is_initiator and not self.is_duplicate:
+                    self.is_duplicate = True
+                    self._events.append(DuplicateSeen())
             case FrontierFrame() if link:
                 self._move(Input.FRONTIER_EQUAL if link.compare(frame) else Input.FRONTIER_UNEQUAL)
                 self._tell_caught_up()

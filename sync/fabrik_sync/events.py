@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from fabrik_sync.ports import LogId
 
-__all__ = ["CaughtUp", "Closed", "EphemeralReceived", "Event", "JoinRequested", "PeerReady", "Refused", "SegmentsReceived"]
+__all__ = ["CaughtUp", "Closed", "DuplicateSeen", "EphemeralReceived", "Event", "JoinRequested", "PeerReady", "Refused", "SegmentsReceived"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,11 @@ class CaughtUp:
 
 
 @dataclass(frozen=True, slots=True)
+class DuplicateSeen:
+    """The peer says that it has another connection with our key. Pass it to :meth:`Hub.handle_duplicate`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The handshake ended without a session. The last event. ``proven``: the other side had proven its key before.
 
@@ -86,4 +91,4 @@ class Closed:
     by_peer: bool
 
 
-Event: TypeAlias = JoinRequested | PeerReady | SegmentsReceived | EphemeralReceived | CaughtUp | Refused | Closed
+Event: TypeAlias = JoinRequested | PeerReady | SegmentsReceived | EphemeralReceived | CaughtUp | DuplicateSeen | Refused | Closed

@@ -16,6 +16,7 @@ __all__ = [
     "BUCKETS",
     "BUCKET_BYTES",
     "CODE_CHARS",
+    "DUPLICATE_PING",
     "Ack",
     "Answer",
     "Auth",
@@ -38,6 +39,8 @@ __all__ = [
 
 BUCKETS: Final = 16
 BUCKET_BYTES: Final = 16
+DUPLICATE_PING: Final = (1 << 64) - 1
+"""The number of a PING that says: I have another connection with your key, and of the two this is the one too many."""
 CODE_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 

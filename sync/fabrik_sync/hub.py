@@ -11,53 +11,87 @@ __all__ = ["Hub"]
 
 _EPHEMERAL_AUTHORS_MAX = 4_096
 
+SESSIONS_PER_KEY_MAX = 4
+"""Connections that nodes with one key may have to us; with one more the oldest goes."""
+
 
 class Hub:
     """Fans out. After a call that reaches several sessions, the shell polls each of :attr:`sessions`."""
 
     def __init__(self, own_key: bytes) -> None:
         self._own_key = own_key
-        self._sessions: dict[bytes, Session] = {}
+        self._sessions: dict[bytes, list[Session]] = {}
         self._counters: dict[bytes, int] = {}
         self.wants = Wants()
         """Give this to every session."""
 
     @property
     def sessions(self) -> tuple[Session, ...]:
-        """The ready sessions, one per peer."""
-        return tuple(self._sessions.values())
+        """The ready sessions: one per peer, but for keys that more than one node has."""
+        return tuple(session for held in self._sessions.values() for session in held)
+
+    @property
+    def peers(self) -> int:
+        """Keys that a session is ready with."""
+        return len(self._sessions)
 
     def peer(self, key: bytes) -> Session | None:
-        """The session with this peer, if one is ready."""
-        return self._sessions.get(key)
+        """The newest session with this peer, if one is ready."""
+        held = self._sessions.get(key)
+        return held[-1] if held else None
 
-    def add(self, session: Session) -> Session | None:
-        """A session became ready (PeerReady). Of two connections to one peer, one stays: both sides choose the same.
+    def add(self, session: Session) -> list[Session]:
+        """A session became ready (PeerReady). Call it before the next commit: the session read the heads when it became ready, and is told of
+        later ones through here. Gives back those that something was done to: poll them (``session`` may be among them).
 
-        Call it before the next commit: the session read the heads when it became ready, and is told of later ones through here.
-        Gives back the session that was closed as a duplicate, if there was one: poll it (it may be ``session`` itself).
+        Of two connections between two nodes one is too many: the older if one side opened both, else the one that the higher key opened. The side that
+        did not open it says so in it, and who opened it closes it, if he has both: two nodes with one key (a copied home) have one each, and
+        neither may put out the other.
         """
         key = session.peer_key
         if key is None:
             raise ValueError("the session is not ready: its peer is not proven")
-        other = self._sessions.get(key)
-        if other is None or other is session:
-            self._sessions[key] = session
-            return None
-        # Opened by the same side: the newer one, the older is half dead. Else the one that the lower key opened.
-        keep_new = session.is_initiator in {other.is_initiator, self._own_key < key}
-        loser = other if keep_new else session
-        if keep_new:
-            self._sessions[key] = session
-        loser.close(Reason.DUPLICATE, "another connection of the same two nodes stays")
-        self.handle_peers_changed()
-        return loser
+        held = self._sessions.setdefault(key, [])
+        losers = [self._loser(other, session) for other in held if other is not session]
+        if session not in held:
+            held.append(session)
+        for loser in losers:
+            if not loser.is_initiator:
+                loser.handle_rival(session.now, is_older=loser is not session)
+        closed = self._close_duplicates(key)
+        if len(held) > SESSIONS_PER_KEY_MAX:
+            closed.append(held.pop(0))
+            closed[-1].close(Reason.DUPLICATE, "too many connections with one key")
+        return [*losers, *closed]
+
+    def handle_duplicate(self, session: Session) -> list[Session]:
+        """The peer says that it has another connection with us (DuplicateSeen). Gives back those that were closed: poll them."""
+        return self._close_duplicates(session.peer_key or b"")
+
+    def _close_duplicates(self, key: bytes) -> list[Session]:
+        held = self._sessions.get(key, [])
+        closed = []
+        for session in [session for session in held if session.is_duplicate]:
+            if len(held) > 1:
+                held.remove(session)
+                session.close(Reason.DUPLICATE, "another connection of the same two nodes stays")
+                closed.append(session)
+        if closed:
+            self.handle_peers_changed()
+        return closed
+
+    def _loser(self, other: Session, session: Session) -> Session:
+        keep_new = session.is_initiator in {other.is_initiator, self._own_key < (session.peer_key or b"")}
+        return other if keep_new else session
 
     def remove(self, session: Session) -> None:
         """A session ended (Closed). What it was fetching is left to the others."""
-        key = session.peer_key
-        if key is not None and self._sessions.get(key) is session:
-            del self._sessions[key]
+        key = session.peer_key or b""
+        held = self._sessions.get(key, [])
+        if session in held:
+            held.remove(session)
+        if not held:
+            self._sessions.pop(key, None)
         self.handle_peers_changed()
 
     def handle_heads(self, log: LogId, heads: Heads) -> None:

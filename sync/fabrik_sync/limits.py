@@ -79,6 +79,9 @@ class Limits:
     silent_s: float = 30.0
     """Seconds without a frame from the peer until the session ends as ``silent``."""
 
+    rival_s: float = 5.0
+    """Seconds that an older connection of a key has to show that it lives, when a newer one is ready."""
+
     progress_s: float = 30.0
     """Seconds in which a peer may take nothing of what waits for it; then it ends as ``no_progress`` (found within a quarter more)."""
 

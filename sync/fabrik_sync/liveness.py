@@ -17,20 +17,29 @@ class Liveness:
         self._pinged = False
         self._look_at = now + limits.progress_s / 4
         self._mark: tuple[int, float] | None = None
+        self._doubted_at: float | None = None
+
+    def doubt(self, now: float) -> None:
+        """The peer has a newer connection: this one may be dead, and has ``rival_s`` to show that it is not."""
+        self._doubted_at = now
 
     def heard(self, now: float) -> None:
         """A frame came."""
         self.heard_at = now
         self._pinged = False
+        self._doubted_at = None
 
     def next_timeout(self) -> float:
         """When :meth:`check` has something to do."""
         silence = self._limits.silent_s if self._pinged else self._limits.ping_s
-        return min(self.heard_at + silence, self._look_at)
+        at = min(self.heard_at + silence, self._look_at)
+        return at if self._doubted_at is None else min(at, self._doubted_at + self._limits.rival_s)
 
     def check(self, now: float, *, progress: int, waiting: bool) -> Reason | None:
         """Why to end the session, if so. ``waiting``: something waits for the peer; ``progress`` rises when it takes some."""
         if now >= self.heard_at + self._limits.silent_s:
+            return Reason.SILENT
+        if self._doubted_at is not None and now >= self._doubted_at + self._limits.rival_s:
             return Reason.SILENT
         if now >= self._look_at:
             self._look_at = now + self._limits.progress_s / 4

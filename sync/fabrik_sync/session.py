@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fabrik_sync.connection import Connection
-from fabrik_sync.frames import Ready
+from fabrik_sync.frames import DUPLICATE_PING, Ping, Ready
 from fabrik_sync.handshake import Initiator, Join, Responder
 from fabrik_sync.limits import Limits
 from fabrik_sync.opening import Opening
 from fabrik_sync.ports import Head, Heads, Identity, LogId, Replica
 from fabrik_sync.reading import ReadRequest
 from fabrik_sync.reasons import Reason
-from fabrik_sync.states import Input, State
+from fabrik_sync.states import PROVEN, Input, State
 from fabrik_sync.status import Status
 from fabrik_sync.wants import Wants
 
@@ -99,6 +99,11 @@ class Session(Connection):
             unprocessed_bytes=link.receiver.window.open_bytes if link else 0,
         )
 
+    @property
+    def now(self) -> float:
+        """The latest time that it was told."""
+        return self._now
+
     # ---- from the shell
 
     def poll_read(self) -> ReadRequest | None:
@@ -155,6 +160,14 @@ class Session(Connection):
         """Another session of this node ended: what it was fetching may be fetched here."""
         if link := self._flowing():
             link.receiver.retry_deferred(self._now)
+
+    def handle_rival(self, now: float, *, is_older: bool) -> None:
+        """Another connection with the peer's key is ready: say so to the peer. The older one has a few seconds to show that it lives, else it ends."""
+        self._now = max(self._now, now)
+        if self._state in PROVEN:
+            self._control.append(Ping(DUPLICATE_PING).encode())
+            if is_older:
+                self._liveness.doubt(self._now)
 
     def send_ephemeral(self, author: bytes, counter: int, data: bytes) -> None:
         """Send an author's latest message. Only the newest of an author waits; what the peer has is not sent. Ignored before READY."""

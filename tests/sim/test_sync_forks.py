@@ -51,8 +51,10 @@ def asked(*ends: End) -> list[int]:
 def is_quiet(world: World) -> bool:
     """A minute in which nothing but signs of life moves."""
 
+    ends = [end for conn in world.conns for end in conn if end.session.state is State.LIVE]
+
     def moved() -> list[int]:
-        return [end.session.counters.bytes_out for conn in world.conns for end in conn]
+        return [end.session.counters.bytes_out for end in ends]
 
     before = moved()
     world.run(60.0)

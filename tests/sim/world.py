@@ -22,6 +22,7 @@ from fabrik_sync import (
     BadProof,
     CaughtUp,
     Closed,
+    DuplicateSeen,
     EphemeralReceived,
     Event,
     Hub,
@@ -118,11 +119,10 @@ class Node:
             case PeerReady():
                 if end.dialled:
                     self.backoffs[end.dialled.name].handle_ready(self.world.now)
-                loser = self.hub.add(end.session)
+                self._pump_others(end, self.hub.add(end.session))
                 self.counts["ready"] += 1
-                for other in list(self.ends):
-                    if loser is not None and other.session is loser and other is not end:
-                        self.world.pump(other)
+            case DuplicateSeen():
+                self._pump_others(end, self.hub.handle_duplicate(end.session))
             case SegmentsReceived():
                 self.world.after(self.commit_s, lambda: self._commit(end, event))
             case EphemeralReceived(author, counter, data):
@@ -139,6 +139,13 @@ class Node:
                 self.counts[f"ended {event.code}"] += 1
                 self.hub.remove(end.session)
                 self.world.soon(self.pump_all)
+
+    def _pump_others(self, end: End, touched: list[Session]) -> None:
+        for other in list(self.ends):
+            if other.session in touched and other is not end:
+                self.world.pump(other)
+        if end.session in touched:
+            self.world.soon(lambda: self.world.pump(end))
 
     def _join(self, end: End, key: bytes, token_id: bytes, transcript: bytes, proof: bytes) -> None:
         secret = self.tokens.get(token_id)
