@@ -23,8 +23,9 @@ MYPY_PATHS := fabrik_node sync/fabrik_sync demo tests
 ONLY ?=
 KEEP ?=
 FULL ?=
+WRITES ?=
 
-.PHONY: help setup test test-rust test-python check check-rust check-python check-docs bench demo wheels lock clean
+.PHONY: help setup test test-rust test-python check check-rust check-python check-docs bench bench-peers demo wheels lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -75,6 +76,15 @@ check-docs: setup
 
 bench: setup  ## one JSON line per benchmark; ONLY=name for one, FULL=1 for the full sizes
 	@$(PY) tests/bench/suite.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
+
+bench-peers: $(STAMPS)/peers  ## this core beside pycrdt, loro and automerge, into docs/benchmarks.md; WRITES=1000 for a quick look on the terminal only
+	@$(VENV)/peers/bin/python tests/bench/peers/compare.py $(if $(WRITES),--writes $(WRITES),--write-report)
+
+$(STAMPS)/peers: $(STAMPS)/core tests/bench/peers/requirements.lock
+	@test -x $(VENV)/peers/bin/python || $(PY) -m venv $(VENV)/peers
+	@echo "bench-peers: the libraries to compare with, in an environment of their own" >&2
+	@$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/bench/peers/requirements.lock
+	@touch $@
 
 demo: setup  ## the main job on this machine: three nodes, a killed agent, every item merged once; KEEP=1 keeps the folder
 	@$(PY) demo/run.py $(if $(KEEP),--keep)
