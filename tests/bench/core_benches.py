@@ -85,6 +85,29 @@ def core_registers(scale: Scale) -> dict[str, Measured]:
     }
 
 
+@benchmark(("core.restore", "s", "<=", 0.3), ("core.snapshot", "s", "<=", 0.3))
+def core_snapshot(scale: Scale) -> dict[str, Measured]:
+    """A replica from its snapshot, and the snapshot of it: what a start and a stop cost beyond reading and writing the file."""
+    work = make_workload(scale.ops)
+    replica = Replica(work.genesis)
+    replica.load(work.segments)
+    restored, taken = [], []
+    for _ in range(5):
+        began = time.perf_counter()
+        data = replica.snapshot()
+        taken.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        again = Replica.restore(work.genesis, data)
+        restored.append(time.perf_counter() - began)
+    if again.state_digest() != replica.state_digest():
+        raise AssertionError("the snapshot gave another state")
+    env = {"ops": replica.ops, "registers": replica.registers, "bytes": len(data)}
+    return {
+        "core.restore": Measured(statistics.median(restored), {**env, "times": spread(restored)}),
+        "core.snapshot": Measured(statistics.median(taken), {**env, "times": spread(taken)}),
+    }
+
+
 async def _disk_bytes(work: Workload, folder: Path) -> int:
     path = folder / "store.db"
     replica = Replica(work.genesis)

@@ -39,5 +39,6 @@ pub use growth::Chained;
 pub use history::{Touch, history};
 pub use reading::{HeadView, RegisterView, RowView};
 pub use replica::{LoadOutcome, Replica};
+pub use snapshot::seal;
 pub use validity::Void;
 pub use verifying::verify_each;

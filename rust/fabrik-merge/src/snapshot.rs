@@ -24,6 +24,12 @@ impl Replica {
     /// Everything that [`Replica::restore`] needs, with a digest over it.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
+        seal(self.snapshot_unsealed())
+    }
+
+    /// The same for [`seal`], for those who hold a lock: it takes half of the time.
+    #[must_use]
+    pub fn snapshot_unsealed(&self) -> Vec<u8> {
         let ops = usize::try_from(self.ops()).unwrap_or(0);
         let mut bytes = Vec::with_capacity(ops.saturating_mul(18) + self.registers() * (REGISTER_BYTES + 64) + 1024);
         bytes.extend_from_slice(MAGIC);
@@ -39,10 +45,16 @@ impl Replica {
             put_count(&mut bytes, self.state.bucket_rows(bucket).count());
             self.state.bucket_rows(bucket).for_each(|(key, row)| put_row(&mut bytes, key, row));
         }
-        let digest = digest_of(&bytes);
-        bytes.extend_from_slice(&digest);
         bytes
     }
+}
+
+/// A snapshot with its digest behind it.
+#[must_use]
+pub fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
+    let digest = digest_of(&bytes);
+    bytes.extend_from_slice(&digest);
+    bytes
 }
 
 /// The digest over everything before it.

@@ -149,7 +149,11 @@ impl Replica {
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.survey(py, fabrik_merge::Replica::snapshot)?))
+        let bytes = detached(py, || {
+            let bytes = lock(&self.inner)?.snapshot_unsealed();
+            Ok(fabrik_merge::seal(bytes))
+        })?;
+        Ok(PyBytes::new(py, &bytes))
     }
 
     fn adopt(&self, py: Python<'_>, fresh: &Bound<'_, Self>) -> PyResult<Changes> {
