@@ -42,7 +42,10 @@ impl Change {
         let mut changes = Vec::new();
         for (key, register) in before.0.all() {
             let new = after.0.get(key, register.field);
-            let same = new.is_some_and(|new| new.digest == register.digest && new.write_index == register.write_index);
+            let writer = |logs: &Logs, log| logs.at(log).map(|log| (log.author, log.epoch));
+            let same = new.is_some_and(|new| {
+                (new.digest, new.write_index) == (register.digest, register.write_index) && writer(before.1, register.log) == writer(after.1, new.log)
+            });
             let tombstone = after.0.get(&RowKey::new(schema::TOMBSTONE, key.id()), 1);
             let (cause, logs) = match new.or_else(|| tombstone.filter(|_| matches!(key.kind(), schema::ITEM | schema::CLAIM))) {
                 Some(cause) => (cause, after.1),

@@ -123,6 +123,26 @@ fn a_void_record_admits_nobody() {
 }
 
 #[test]
+fn a_record_on_a_branch_is_judged_by_the_clock_of_its_path() {
+    let mut trunk = Log::new(0, 1);
+    trunk.write(Vec::new());
+    let mut twig = trunk.clone();
+    trunk.op(500, 0, 1, Vec::new(), None);
+    trunk.op(501, 0, 1, vec![member(&key(2).public(), 2)], None);
+    twig.op(7, 0, 1, vec![member(&key(1).public(), 2)], None);
+    let segments = [twig.cut(1, 2), log(1, 1).whole(), log(2, 1).whole()];
+    for held in [vec![trunk.whole()], vec![trunk.cut(0, 1), trunk.cut(1, 3)]] {
+        assert_eq!(chain(&holding(&held), &segments, false).unknown, Vec::<fabrik_op::Key>::new());
+        let at_once: Vec<_> = held.iter().chain(&segments).cloned().collect();
+        assert_eq!(chain(&Replica::new(genesis()), &at_once, false).unknown, Vec::<fabrik_op::Key>::new());
+        let half: Vec<_> = held[1..].iter().chain(&segments).cloned().collect();
+        assert_eq!(chain(&holding(&held[..1]), &half, false).unknown, Vec::<fabrik_op::Key>::new());
+    }
+    trunk.op(300, 0, 1, vec![member(&key(1).public(), 2)], None);
+    assert_eq!(chain(&Replica::new(genesis()), &[trunk.whole(), log(1, 1).whole()], false).unknown, [key(1).public()], "below the clock of its path");
+}
+
+#[test]
 fn an_older_record_does_not_undo_a_newer_one() {
     let me = key(1).public();
     let mut first = Log::new(0, 1);

@@ -122,6 +122,7 @@ fn merging_refuses_branches_that_do_not_fit_and_changes_nothing() {
     let opening = chain(&replica, &[tree.segment(twig, 1)]).remove(0);
     let going_on = chain(&replica, &[tree.segment(next, 1)]).remove(0);
     let held = chain(&Replica::new(genesis()), &[tree.segment(4, usize::MAX)]).remove(0);
+    let again = chain(&Replica::new(genesis()), &[tree.segment(4, usize::MAX), tree.segment(ends[1], 2)]).remove(1);
     let elsewhere = chain(&replica, &[Log::new(2, 1).write(vec![title(&ITEM, "fits")]).whole()]).remove(0);
     let base = |branch, seq| Some(Base { branch, seq });
     assert_eq!((opening.branch, opening.base), (2, base(0, 2)));
@@ -136,6 +137,7 @@ fn merging_refuses_branches_that_do_not_fit_and_changes_nothing() {
         (Chained { base: None, branch: 7, ..going_on.clone() }, "continues branch 7, which is not there"),
         (Chained { branch: 1, ..going_on.clone() }, "does not chain to the head at seq 5"),
         (Chained { branch: 2, base: base(0, 5), ..going_on.clone() }, "is no branch of its own behind seq 5 of branch 0"),
+        (Chained { branch: 2, ..again }, "is no branch of its own behind seq 3 of branch 0"),
         (Chained { branch: 2, base: base(0, 0), ..held }, "is no branch of its own behind seq 0 of branch 0"),
     ] {
         let refused = replica.merge(&[elsewhere.clone(), chained]).unwrap_err().to_string();
@@ -177,6 +179,22 @@ fn places_are_dense_at_the_heads_and_reach_the_start() {
     for (seq, mark) in replica.places(&author, epoch) {
         assert!(tree.nodes.iter().any(|node| node.segment.tip().seq == seq && node.segment.head()[..16] == mark));
     }
+}
+
+#[test]
+fn places_of_a_fork_of_a_fork_reach_below_both() {
+    let mut tree = line(&(1..=10).collect::<Vec<_>>());
+    let first = add(&mut tree, Some(7), 20, "first fork");
+    let mut last = add(&mut tree, Some(first), 21, "second fork");
+    for lamport in 22..=30 {
+        last = add(&mut tree, Some(last), lamport, "goes on");
+    }
+    let other = add(&mut tree, Some(first), 50, "first goes on");
+    let mut replica = Replica::new(genesis());
+    deliver(&mut replica, &[9, other, last].map(|leaf| tree.segment(leaf, usize::MAX)));
+    assert_eq!(replica.heads().map(|head| (head.base, head.seq)).collect::<Vec<_>>()[2], (Some(Base { branch: 1, seq: 9 }), 19));
+    let third = (3, *tree.nodes[2].segment.head().first_chunk().unwrap());
+    assert!(replica.places(&tree.public(), 1).contains(&third), "16 before the last head, on the trunk");
 }
 
 #[test]

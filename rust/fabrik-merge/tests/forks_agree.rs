@@ -3,6 +3,7 @@
 
 mod mesh;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fabrik_merge::naive::Naive;
@@ -119,6 +120,23 @@ proptest! {
             let check = |branch| home.replica.check(row.author(), row.epoch(), branch, &mesh::verify(row.data()));
             prop_assert_eq!(check(row.branch), Ok(()));
             prop_assert!(check(row.branch + 1).is_err(), "a row is of one branch");
+        }
+    }
+
+    #[test]
+    fn promise_i10_places_are_on_every_path(trees in trees(), route in route()) {
+        let mut home = Home::new();
+        home.take_all(&route.all(&trees), &route.sizes);
+        for tree in trees.iter().filter(|tree| !tree.nodes.is_empty()) {
+            let mut wanted = BTreeSet::new();
+            for path in tree.leaves().into_iter().map(|leaf| tree.path(leaf)) {
+                let back = [0, 1, 2, 4, 8, 16].into_iter().filter(|back| *back < path.len()).map(|back| path.len() - 1 - back);
+                wanted.extend(back.chain([0]).map(|place| (place as u64 + 1, *tree.nodes[path[place]].segment.head().first_chunk().unwrap())));
+            }
+            let places = home.replica.places(&tree.public(), tree.epoch);
+            prop_assert_eq!(places.len(), wanted.len(), "each once");
+            prop_assert_eq!(places.into_iter().collect::<BTreeSet<_>>(), wanted);
+            prop_assert_eq!(home.replica.cursors(&tree.public(), tree.epoch, &home.replica.places(&tree.public(), tree.epoch)), []);
         }
     }
 

@@ -78,7 +78,7 @@ proptest! {
         for (picks, size) in orders {
             let mut home = Home::new();
             let mut segments = paths(&trees[0], &shuffled(trees[0].leaves(), &picks));
-            segments.insert(size, trees[1].segment(1, usize::MAX));
+            segments.insert(size - 1, trees[1].segment(1, usize::MAX));
             home.take_all(&segments, &[size]);
             assert_same(&home.replica, &naive);
             assert_view(&home.view, &home.replica);

@@ -1,7 +1,7 @@
 //! Logs that fork: one author's ops as a tree, and a node's way of taking parts of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // A panic is a failed test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fabrik_merge::naive::Naive;
@@ -100,7 +100,17 @@ impl Home {
         assert_eq!(self.replica.stale(), !outcome.suspended.is_empty());
         if self.replica.stale() {
             let mut fresh = self.reloaded();
+            let winner = |replica: &Replica, kind, id: &[u8], field| replica.get(kind, id, field).map(|held| (held.digest, held.author));
+            let before: BTreeMap<_, _> = self.view.keys().map(|place| (place.clone(), winner(&self.replica, place.0, &place.1, place.2))).collect();
             let changes = self.replica.adopt(&mut fresh).unwrap();
+            for change in changes.iter() {
+                let old = before.get(&(change.kind(), change.id().into(), change.field)).copied().flatten();
+                let new = winner(&self.replica, change.kind(), change.id(), change.field);
+                assert_ne!(old, new, "only what changed is a change");
+                if !self.replica.tombstoned(change.id()) {
+                    assert_eq!(new.or(old), Some((change.digest, change.author)), "named after its writer, or after the one that was taken away");
+                }
+            }
             follow(&mut self.view, &self.replica, changes.iter());
             assert_eq!((fresh.ops(), fresh.registers(), self.replica.stale()), (0, 0, false));
             self.adopted += 1;
