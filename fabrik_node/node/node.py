@@ -66,6 +66,7 @@ class Node:
         self._names: dict[bytes, str] = {}
         self._committed: list[Callable[[Sequence[Head]], None]] = []
         self._members: list[Callable[[], None]] = []
+        self._missing: list[Callable[[bytes, int, int], None]] = []
         self._changed: list[Callable[[Changes], None]] = []
         self._beat = asyncio.Event()
         self._peers_moved = asyncio.Event()
@@ -265,6 +266,11 @@ class Node:
         """See :meth:`fabrik_node.ports.Replication.on_committed`."""
         self._committed.append(callback)
         return lambda: self._committed.remove(callback)
+
+    def on_missing(self, callback: Callable[[bytes, int, int], None]) -> Callable[[], None]:
+        """See :meth:`fabrik_node.ports.Replication.on_missing`."""
+        self._missing.append(callback)
+        return lambda: self._missing.remove(callback)
 
     def on_members(self, callback: Callable[[], None]) -> Callable[[], None]:
         """See :meth:`fabrik_node.ports.Replication.on_members`."""

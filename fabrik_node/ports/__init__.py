@@ -128,6 +128,12 @@ class Replication(Protocol):
         """Call ``callback`` in the event loop with the moved heads after each commit; returns the way to unsubscribe."""
         ...
 
+    def on_missing(self, callback: Callable[[bytes, int, int], None]) -> Callable[[], None]:
+        """Call ``callback(author, epoch, have_seq)`` in the event loop, as often as you like, while stored bytes behind ``have_seq`` are lost, to have
+        them sent again. Returns the way to unsubscribe.
+        """
+        ...
+
     def on_members(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` in the event loop when the set of admitted keys changed; returns the way to unsubscribe."""
         ...

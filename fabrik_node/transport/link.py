@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from fabrik_node.clock import Clock
-from fabrik_node.errors import AuthError, FabrikError, StoreFailed
+from fabrik_node.errors import AuthError, FabrikError, StoreFailed, StoreFull
 from fabrik_node.ports import Replication
 from fabrik_sync import (
     BadProof,
@@ -25,6 +25,7 @@ from fabrik_sync import (
     JoinRequested,
     LogId,
     PeerReady,
+    Reason,
     Refused,
     SegmentsReceived,
     Session,
@@ -166,8 +167,8 @@ class Link:
     async def _ingest_batch(self, batch: list[SegmentsReceived]) -> bool:
         try:
             report = await self._node.ingest([segment for received in batch for segment in received.segments], self.session.peer_key or b"")
-        except StoreFailed:
-            self.session.close("shutdown", "the node can not store anything")
+        except StoreFailed as error:
+            self._close_without_store(error)
             self.kick()
             return False
         except FabrikError as error:
@@ -223,12 +224,15 @@ class Link:
             await self._node.redeem(event.token_id, event.key, proves)
         except AuthError as error:
             self.session.join_refused("join_refused", f"{error.message}; {error.hint}")
-        except StoreFailed:
-            self.session.close("shutdown", "the node can not store anything")
+        except StoreFailed as error:
+            self._close_without_store(error)
         except FabrikError as error:
             self.session.join_refused("join_refused", f"the issuer can not admit anybody now: {error.message}")
         else:
             self.session.join_accepted()
+
+    def _close_without_store(self, error: StoreFailed) -> None:
+        self.session.close(Reason.DISK_FULL if isinstance(error, StoreFull) else Reason.SHUTDOWN, "the node can not store anything")
 
     # ---- socket ---------------------------------------------------------------------------------
 

@@ -110,7 +110,12 @@ class Mesh:
         self._told: dict[tuple[str, str], float] = {}
         self._inbound = 0
         self._link_ended = asyncio.Event()
-        self._unsubscribe = [node.on_members(self._on_members), node.on_committed(self._on_committed), node.on_ephemeral(self._on_ephemeral)]
+        self._unsubscribe = [
+            node.on_members(self._on_members),
+            node.on_committed(self._on_committed),
+            node.on_ephemeral(self._on_ephemeral),
+            node.on_missing(self._on_missing),
+        ]
         self.refused_inbound = 0
 
     # ---- commands -------------------------------------------------------------------------------
@@ -385,6 +390,11 @@ class Mesh:
             self._hub.handle_heads(log, self._logs.heads_of(log))
         self._kick_all()
         self._moved()  # a peer that was syncing may be level with us now
+
+    def _on_missing(self, author: bytes, epoch: int, have_seq: int) -> None:
+        asked = self._hub.handle_lost(LogId(author, epoch), have_seq, self._clock.now())
+        if asked is not None:
+            self._kick(asked)
 
     def _on_ephemeral(self, author: bytes, counter: int, message: bytes) -> None:
         if self._hub.handle_ephemeral(author, counter, message):

@@ -11,6 +11,7 @@ __all__ = ["Hub"]
 
 _EPHEMERAL_AUTHORS_MAX = 4_096
 
+_LOST_AGAIN_S = 10.0
 SESSIONS_PER_KEY_MAX = 4
 """Connections that nodes with one key may have to us; with one more the oldest goes."""
 
@@ -22,6 +23,7 @@ class Hub:
         self._own_key = own_key
         self._sessions: dict[bytes, list[Session]] = {}
         self._counters: dict[bytes, int] = {}
+        self._lost: dict[LogId, tuple[int, float, Session]] = {}
         self.wants = Wants()
         """Give this to every session."""
 
@@ -98,6 +100,19 @@ class Hub:
         """A log was durably extended; see :meth:`Session.handle_heads`."""
         for session in self.sessions:
             session.handle_heads(log, heads)
+
+    def handle_lost(self, log: LogId, have_seq: int, now: float) -> Session | None:
+        """See :meth:`Session.handle_lost`. May be called at any time: one peer is asked at a time, another one when that one brought nothing for a while.
+
+        Gives back the session that was asked now: poll it.
+        """
+        asked = self._lost.get(log)
+        if asked is not None and asked[0] == have_seq and now - asked[1] < _LOST_AGAIN_S and asked[2] in self.sessions:
+            return None
+        found = next((session for session in self.sessions if session.handle_lost(log, have_seq)), None)
+        if found is not None:
+            self._lost[log] = (have_seq, now, found)
+        return found
 
     def handle_admitted_changed(self) -> None:
         """Somebody was admitted or removed; see :meth:`Session.handle_admitted_changed`. Before :meth:`handle_heads`."""

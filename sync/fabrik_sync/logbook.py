@@ -73,6 +73,10 @@ class LogRow:
     """The peer streams this log to us, or was asked to."""
     gap_at: int = -1
     """Where we last asked again because of a gap."""
+    missing_at: int = -1
+    """Behind which place we last asked for what we had and lost."""
+    fetch_bytes: int = 0
+    """How much of that may still come before we ask for what is new again."""
     fork: Fork | None = None
 
     def set_local(self, heads: Heads) -> bool:

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     NO_PROGRESS = "no_progress"
     DUPLICATE = "duplicate_connection"
     SHUTDOWN = "shutdown"
+    DISK_FULL = "disk_full"
     DISCONNECTED = "disconnected"
 
 
@@ -71,6 +72,7 @@ REASONS: dict[Reason, ReasonRow] = {
     Reason.NO_PROGRESS: ReasonRow(False, Retry.SOON, "the peer takes nothing of what waits for it"),
     Reason.DUPLICATE: ReasonRow(False, Retry.SOON, "another connection of the same two peers stays"),
     Reason.SHUTDOWN: ReasonRow(False, Retry.SOON, "the node stops"),
+    Reason.DISK_FULL: ReasonRow(False, Retry.SLOW, "the node can store nothing until there is room again"),
     Reason.DISCONNECTED: ReasonRow(False, Retry.SOON, "the transport ended without a CLOSE frame"),
 }
 

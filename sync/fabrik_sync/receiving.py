@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fabrik_sync.counters import Counters
 from fabrik_sync.events import Event, SegmentsReceived
 from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want, Wanted
-from fabrik_sync.limits import PLACES_MAX, Limits
+from fabrik_sync.limits import PLACES_MAX, SEGMENT_BYTES_MAX, Limits
 from fabrik_sync.logbook import Fork, LogBook, LogRow
 from fabrik_sync.ports import MARKER, Head, LogId, Place, Replica, place_of
 from fabrik_sync.wants import Wants
@@ -48,7 +48,7 @@ class Receiver:
         self._missing: set[LogId] = set()
         self._unadmitted: set[LogId] = set()
         self._deferred: set[LogId] = set()
-        self._ask: dict[LogId, None] = {}
+        self._ask: dict[LogId, int | None] = {}  # a number: what is behind it, though we had it
         self._stop: dict[LogId, None] = {}
         self.window = Window(limits.window_bytes)
         self.deferred_until: float | None = None
@@ -90,6 +90,10 @@ class Receiver:
             return
         row = self._book.row(log)
         row.wanted = True
+        if row.fetch_bytes:
+            row.fetch_bytes = max(0, row.fetch_bytes - size)
+            if not row.fetch_bytes:
+                self._ask[log] = None
         self._wants.note(log, self, up_to=frame.last, now=now)
         self._note(log, row, frame.last, now)
         last = self._events[-1] if self._events else None
@@ -211,6 +215,19 @@ class Receiver:
         self._deferred.discard(log)
         self._wants.done(log, self)
 
+    def fetch(self, log: LogId, have_seq: int) -> bool:
+        """Our bytes behind ``have_seq`` are lost: ask for them, once for each place. What is lost is one stored row at a time, so four largest
+        segments contain it; then the peer is sent back to what is new. True when it may have it.
+        """
+        row = self._book.rows.get(log)
+        if row is None or row.missing_at == have_seq or have_seq >= max(row.remote_seq, row.cursor(0) or 0) or row.suspended:
+            return False
+        row.missing_at = have_seq
+        row.fetch_bytes = 4 * SEGMENT_BYTES_MAX
+        row.wanted = True
+        self._ask[log] = have_seq
+        return True
+
     def retry_deferred(self, now: float) -> None:
         """Look again at the logs that were left to another peer."""
         self.deferred_until = None
@@ -256,7 +273,9 @@ class Receiver:
         room = self._limits.chunk_bytes
         for log in sorted(self._ask, key=lambda log: (self._replica.priority(log.author), log))[: self._limits.wants_per_frame]:
             row = self._book.rows[log]
-            wanted = Wanted(log, row.local_seq, None if row.fork is None else self._places(log, row))
+            lost = self._ask[log]
+            places = None if row.fork is None or lost is not None else self._places(log, row)
+            wanted = Wanted(log, row.local_seq if lost is None else lost, places)
             room -= _WANT_ENTRY_BYTES + _PLACE_BYTES * len(wanted.places or ())
             if room < 0 and first:
                 break

@@ -144,6 +144,11 @@ class Session(Connection):
         if link := self._flowing():
             link.receiver.gap(log, have_seq, self._now, unrooted=unrooted)
 
+    def handle_lost(self, log: LogId, have_seq: int) -> bool:
+        """Our bytes of a log are damaged behind ``have_seq``: have them sent again. Once for each place; True when this peer was asked now."""
+        link = self._flowing()
+        return link is not None and link.receiver.fetch(log, have_seq)
+
     def handle_admitted_changed(self) -> None:
         """``Replica.admit`` answers differently now. Call it before :meth:`handle_head` of the op that changed it."""
         if self._replication is None or self._state is State.CLOSED:

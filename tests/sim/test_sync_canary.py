@@ -7,15 +7,22 @@ from random import Random
 from typing import Any
 
 import pytest
+from sim import test_sync_forks as forks
 from sim.toy_store import MEMBER
 from sim.world import World
 
-from fabrik_sync import LogId
+from fabrik_sync import MARKER, Heads, LogId
+from fabrik_sync.logbook import LogRow
 from fabrik_sync.receiving import Receiver
 from fabrik_sync.sending import Sender
 from fabrik_sync.session import Session
 from fabrik_sync.wants import Wants
 from fabrik_sync.window import Window
+
+
+def _without_marker(set_local: Callable[[LogRow, Heads], bool]) -> Callable[[LogRow, Heads], bool]:
+    return lambda row, heads: set_local(row, tuple(head for head in heads if head != MARKER))
+
 
 FAULTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "new heads are not told": (Sender, "local_changed", lambda *_: None),
@@ -70,3 +77,52 @@ def test_a_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, method, instead = FAULTS[name]
     monkeypatch.setattr(owner, method, instead)
     assert not all(healthy(seed) for seed in (1, 2, 3)), name
+
+
+def _speculate(self: Sender, log: LogId, row: LogRow, seq: int) -> None:
+    """As if a number stood for an op in a forked log too."""
+    if row.fork is not None and row.fork.cursors is not None:
+        for tip in row.local:
+            row.fork.cursors[tip.branch] = max(row.fork.cursors.get(tip.branch, 0), min(seq, tip.seq))
+
+
+FORK_FAULTS: dict[str, tuple[type, str, Any]] = {
+    "an older head that a longer log does not contain is taken for held": (Receiver, "_holds", lambda self, log, row, head: head.seq <= row.local_seq),
+    "what does not fit is never asked for": (Receiver, "gap", lambda *_, **__: None),
+    "places are ignored": (Sender, "_cursors", lambda self, log, row, places: {tip.branch: 0 if tip.base is None else tip.base[1] for tip in row.local}),
+    "numbers stand for ops in a forked log": (Sender, "learned", _speculate),
+    "a fork is not told": (Sender, "forked", lambda *_: None),
+    "what a peer brought goes back to it": (Sender, "taken_from_peer", lambda *_: None),
+    "questions have no end": (Receiver, "_spent", lambda *_: False),
+    "an asked peer is asked again at once": (Receiver, "_ask_for_heads", lambda self, log, row, fork, now: self._ask_with_places(log, row, fork, now)),
+    "marks of a suspended log are for nobody": (LogRow, "set_local", _without_marker(LogRow.set_local)),
+}
+
+
+GUARDS: list[Callable[[], None]] = [
+    lambda: forks.test_both_branches_reach_both_nodes_for_a_bounded_cost(10, 5, 100),
+    lambda: forks.test_either_side_alone_finds_a_fork_that_lengths_hide("the shorter"),
+    lambda: forks.test_either_side_alone_finds_a_fork_that_lengths_hide("the longer"),
+    forks.test_a_fork_that_appears_while_ops_flow_is_not_missed,
+    forks.test_a_segment_without_a_root_makes_us_ask_and_tell,
+    forks.test_live_ops_of_a_forked_log_do_not_go_back,
+    forks.test_a_suspended_log_spreads_until_every_node_is_suspended_and_is_quiet_then,
+    forks.test_heads_that_are_never_delivered_cost_a_few_questions,
+]
+
+
+def first_alarm() -> str:
+    """What the first of the tests of forks says that fails; empty when all pass."""
+    for guard in GUARDS:
+        try:
+            guard()
+        except AssertionError as error:
+            return f"{error}" or "an assertion"
+    return ""
+
+
+@pytest.mark.parametrize("name", list(FORK_FAULTS))
+def test_a_fault_with_forks_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, method, instead = FORK_FAULTS[name]
+    monkeypatch.setattr(owner, method, instead)
+    assert first_alarm(), name

@@ -12,6 +12,7 @@ from sim.world import End, Node, World
 
 from fabrik_sync import MARKER, Closed, Head, Limits, LogId, Reason, SegmentsReceived, State, Wants
 from fabrik_sync.frames import HeadsFrame, Segment, Want, Wanted
+from fabrik_sync.logbook import announced
 
 SHAPES = [
     (10, 5, 5),  # the same length on both sides
@@ -151,6 +152,31 @@ def test_a_fork_that_appears_while_ops_flow_is_not_missed() -> None:
         assert is_quiet(world), f"seed {seed}"
 
 
+def test_a_segment_without_a_root_makes_us_ask_and_tell() -> None:
+    """We took the peer for one that has all of ours, by its numbers; what it sends shows that it has not."""
+    left, right = members("left", "right")
+    log = right.log
+    for n in range(10):
+        for side in (left, right):
+            side.store.append(log, b"%d" % n)
+    a, b = ready(left, right)
+    right.store.append(log, b"theirs 1")
+    right.store.append(log, b"theirs 2")
+    (_, _, data), *_ = right.store.read(log, 11, 1_000)
+    feed(a, [Segment(log, 12, 12, data).encode()])  # the op before it was lost on the way
+    left.store.append(log, b"ours")
+    a.handle_heads(log, left.store.heads_of(log))
+    assert a.poll_read() is None, "it seems to have as much"
+    result = left.store.apply(log, only(a, SegmentsReceived).segments[0])
+    assert result.unrooted
+    a.handle_gap(log, left.store.seq(log), unrooted=True)
+    want, *rest = parsed(a)
+    assert isinstance(want, Want)
+    assert set(want.logs[0].places or ()) == set(left.store.places(log))
+    assert rest == [HeadsFrame(more=False, logs=((log, announced(left.store.heads_of(log))),))]
+    assert b.state is State.LIVE
+
+
 def test_live_ops_of_a_forked_log_do_not_go_back() -> None:
     world, a, b, log = forked_pair(3, 10, 5, 7)
     ends = world.dial(a, b)
@@ -193,6 +219,9 @@ def test_a_suspended_log_spreads_until_every_node_is_suspended_and_is_quiet_then
     world.link(late, nodes[0])
     assert world.run(10.0, until=world.converged)
     assert late.store.logs[log].suspended, "the branches of a suspended log are the proof that it is one"
+    world.run(5.0)
+    live = [end.session for conn in world.conns for end in conn if end.session.state is State.LIVE]
+    assert all(session.is_caught_up and session.status().lag_in == session.status().lag_out == 0 for session in live), "nothing is missed any more"
     assert is_quiet(world)
 
 

@@ -227,6 +227,36 @@ def test_a_gap_is_asked_for_again_once() -> None:
     assert (again.first_seq, again.last_seq) == (1, 10)
 
 
+def test_what_was_lost_is_sent_again_by_one_peer_and_not_to_the_end_of_the_log() -> None:
+    world = World(11)
+    node, one, two = (world.add(name) for name in ("node", "one", "two"))
+    log = LogId(node.key, 7)
+    for each in (node, one, two):
+        each.store.segment_ops = 10
+        for n in range(2_000):
+            each.store.append(log, b"%d" % n * 1_000)
+    conns = [world.dial(node, other) for other in (one, two)]
+    world.run(2.0)
+    assert [end.session.counters.segments_in for end in (conns[0][0], conns[1][0])] == [0, 0]
+    asked = [node.hub.handle_lost(log, 100, world.now) for _ in range(3)]
+    assert asked.count(None) == 2, "one peer, once"
+    node.pump_all()
+    world.run(10.0)
+    again = [end.session.counters.segment_bytes_in for end in (conns[0][0], conns[1][0])]
+    assert min(again) == 0
+    assert 4 * 262_144 <= max(again) <= 9 * 262_144, "what can hold a damaged row, and a window that was under way; not eight megabytes"
+    assert node.counts["held ops"] > 0
+    assert node.hub.handle_lost(log, 100, world.now + 60.0) is not asked[0], "it brought nothing: the other one"
+    node.pump_all()
+    world.run(10.0)
+    node.write(b"more", log)
+    assert world.run(5.0, until=world.converged)
+    held = node.counts["held ops"]
+    one.write(b"and more", log)
+    assert world.run(5.0, until=world.converged), "the cursors stand at the end again"
+    assert node.counts["held ops"] == held
+
+
 def test_a_stalled_peer_costs_a_bounded_outbox_and_recovers() -> None:
     world = World(6)
     a, slow, quick = world.add("a"), world.add("slow"), world.add("quick")
