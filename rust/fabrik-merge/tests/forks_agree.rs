@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fabrik_merge::naive::Naive;
+use fabrik_op::Refused;
 use mesh::genesis;
 use mesh::sketch::{Sketch, assert_same, assert_view, sketch};
 use mesh::tree::{Home, Tree, twin_of};
@@ -89,7 +90,7 @@ impl Route {
 }
 
 proptest! {
-    #![proptest_config(mesh::proptest_config(300))]
+    #![proptest_config(mesh::proptest_config(150))]
 
     #[test]
     fn promise_i10_forks_mean_the_same_by_any_route(trees in trees(), routes in vec(route(), 2)) {
@@ -121,6 +122,37 @@ proptest! {
             prop_assert_eq!(check(row.branch), Ok(()));
             prop_assert!(check(row.branch + 1).is_err(), "a row is of one branch");
         }
+    }
+
+    #[test]
+    fn promise_i10_a_damaged_store_keeps_its_numbers_and_is_made_whole_again(trees in trees(), route in route(), hits in vec(any::<Index>(), 1..4)) {
+        let mut home = Home::new();
+        home.take_all(&route.all(&trees), &route.sizes);
+        if home.rows.is_empty() {
+            return Ok(());
+        }
+        let damaged: BTreeSet<usize> = hits.iter().map(|hit| hit.index(home.rows.len())).collect();
+        let read = |place: usize| if damaged.contains(&place) { Err(Refused::invalid("damaged")) } else { Ok(mesh::verify(home.rows[place].data())) };
+        let branches: Vec<u32> = home.rows.iter().map(|row| row.branch).collect();
+        let mut fresh = Home::new();
+        let outcome = fresh.replica.load((0..home.rows.len()).map(read).collect(), &branches).unwrap();
+        prop_assert_eq!(outcome.damaged.iter().map(|(place, _)| *place).collect::<BTreeSet<_>>(), damaged.clone());
+        for (place, row) in home.rows.iter().enumerate() {
+            let held = !damaged.contains(&place) && !outcome.stranded.contains(&place);
+            if held {
+                prop_assert_eq!(fresh.replica.check(row.author(), row.epoch(), row.branch, &mesh::verify(row.data())), Ok(()));
+            }
+        }
+        let kept = (0..home.rows.len()).filter(|place| !damaged.contains(place) && !outcome.stranded.contains(place));
+        prop_assert_eq!(kept.map(|place| home.rows[place].len() as u64).sum::<u64>(), outcome.ops, "what is not named is held");
+        for place in outcome.stranded.iter().chain(&damaged).chain(&outcome.stranded) {
+            let outcome = fresh.replica.chain(&[mesh::verify(home.rows[*place].data())], true).unwrap();
+            fresh.replica.merge(&outcome.chained).unwrap();
+        }
+        let again: Vec<_> = home.rows.iter().map(|row| mesh::verify(row.data())).collect();
+        let healed = fresh.replica.chain(&again, true).unwrap();
+        fresh.replica.merge(&healed.chained).unwrap();
+        assert_same(&fresh.replica, &twin_of(&trees));
     }
 
     #[test]
