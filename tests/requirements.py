@@ -279,7 +279,7 @@ I19 later:hardening   Unauthenticated bytes cost a bounded little
 I20 later:hardening   No peer holds the event loop
 I21 later:http        Every mutating local call needs a token
 I22 partial           Secrets are apart from data, and show nowhere | the key file and the outputs of commands are looked at; logs of agents are their own affair
-I23 partial           Unknown kinds and fields are kept and relayed bit for bit, and a build with other rules merges anew instead of taking a snapshot | there is no newer version to upgrade to yet
+I23 held              Unknown op kinds and fields are kept and relayed bit for bit and take effect after an upgrade, from the same stored ops; unknown frames are ignored
 I24 held              SIGTERM ends a node in bounded time with no lost acknowledgement and no orphan process
 I25 partial           Every list carries its date and source | not every surface of the design exists yet
 

@@ -99,6 +99,7 @@ def test_malformed_bytes_end_the_session_with_a_reason() -> None:
     assert frames(b) == []
 
 
+@pytest.mark.promise("I23")
 def test_frames_of_a_newer_version_are_ignored_up_to_a_limit() -> None:
     a, _ = ready(*members("left", "right"), limits=Limits(unknown_frames=3))
     for n in range(3):
