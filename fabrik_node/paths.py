@@ -46,6 +46,11 @@ class HomePaths:
         return self.home / "store" / "fabrik.db"
 
     @property
+    def snapshot(self) -> Path:
+        """The registers as of some moment, so that a start is quick; deleting it loses nothing."""
+        return self.store.with_name("state.snapshot")
+
+    @property
     def owner_lock(self) -> Path:
         """Locked by the process that owns this home; its lines say who that is."""
         return self.home / "owner.lock"

@@ -44,7 +44,6 @@ _REASONS = {
     "history": "logs are kept whole; there is no compaction, no look at an earlier board",
     "fleet": "fleet-wide run control (cancel, watch, schedule) is not built",
     "conflicts": "the losing claim and its branch are kept, but not listed as an object of their own",
-    "forks": "a fork is refused and reported; sets of heads come later",
     "hardening": "needs fault injection below the process (disk, power, memory) that the tests do not have yet",
     "unproven": "some of it is built, but no test owns it yet, so nothing is promised",
     "origin": "data of an older system is not taken over",
@@ -95,7 +94,7 @@ C10 later:fleet       A paused and replaced owner is refused at its next write
 C11 later:records     An interrupted side effect is never repeated in silence
 C12 later:database    One command lists everything that was left incomplete
 C13 held              A write that was acknowledged is there after a kill -9, a hundred times in a row
-C14 later:doctor      Each kind of drift is found at start, reported in one line, and mended only when that is safe
+C14 held              Each kind of drift is found at start, reported in one line, and mended only when that is safe
 C15 held              A second instance on one store changes nothing
 C16 held              A second owner of a home is refused with the first one's pid, host and start; a stale owner is noticed and can be cleared
 C17 later:fleet       A merge whose holder died is finished once by a survivor
@@ -173,14 +172,14 @@ E10 partial           Concurrent inserts and deletes in a list merge | items are
 E11 held              A restart gives the same state and the same clock from the stored ops
 E12 held              Clock and sequence go on above everything stored; no number is used twice
 E13 held              A write that could not be stored is an error to its caller and changes nothing in memory
-E14 later:forks       What arrives before its parent is kept in a bounded, visible buffer
+E14 held              What arrives before its parent is kept in a bounded, visible buffer
 E15 held              A new peer is complete after one bulk dump
 E16 held              A reconnect sends only what is missing
 E17 held              An op reaches connected peers within a second
 E18 partial           A slow peer costs bounded memory and recovers whole | what waits for a slow peer is bounded by count; many stalled peers at once are not tested
 E19 held              Reconnects back off with jitter, and status counts them
 E20 later:fleet       Nothing reads an export back
-E21 later:doctor      Drift is looked for at start
+E21 held              Drift is looked for at start
 E22 partial           A deleted item is gone on all replicas for good, and its id is never used again | there is no MCP surface to delete from
 E23 later:history     A full delete leaves only its tombstone
 E24 later:database    A dump for debugging shows everything but secrets
@@ -263,10 +262,10 @@ I3  held              The core and its naive twins give the same verdict and dig
 I4  held              What was acknowledged is there after a kill -9
 I5  held              An op is durable here before any peer sees it, and no sequence number is signed twice with different bytes
 I6  held              Lamport and sequence never go back; integers are bounded, and overflow is refused
-I7  later:hardening   I/O errors stop the node; a full disk makes it read-only
-I8  partial           A flipped bit in the store is found and fetched again | the store sets rows aside and takes them back; the node does not look for damage yet
-I9  partial           A restored image re-learns its own ops and opens a new epoch before it writes | own ops are learned again and told, and a node whose own log has forked stops writing; there is no new epoch yet
-I10 partial           A fork ends in the same state everywhere | the core takes forks; the store and the sync protocol do not yet
+I7  held              I/O errors stop the node; a full disk makes it read-only
+I8  held              A flipped bit in the store is found and fetched again
+I9  held              A restored image re-learns its own ops and opens a new epoch before it writes
+I10 held              A fork ends in the same state everywhere
 I11 held              Nothing with a bad signature, wrong mesh, broken chain or non-canonical bytes is stored or relayed, and a bad segment changes nothing
 I12 partial           An op that breaks a rule of meaning is void everywhere and does not block its author | roles other than the first admin's are not enforced yet
 I13 partial           The wall clock decides nothing but displayed times | leases and merges are tested; a whole node over years of skew is not

@@ -12,16 +12,19 @@ from fabrik_node._core import Replica
 from fabrik_node.app.opening import Mesh, load_mesh
 from fabrik_node.clock import SystemClock
 from fabrik_node.errors import NoNode
-from fabrik_node.node.loading import check_loaded
+from fabrik_node.node.loading import load
 from fabrik_node.paths import HomePaths
 from fabrik_node.service.checking import check_unserved
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.reading import Reader
 from fabrik_node.store.readonly import ReadonlyStore, open_readonly
+from fabrik_node.store.snapshot_file import SnapshotFile
 
 __all__ = ["OfflineReader"]
 
 _START = "fabrik-node serve"
+_ALL = 2**63 - 1
+"""Events are nothing to a reader: it takes every row as told."""
 
 
 class OfflineReader:
@@ -65,10 +68,8 @@ class OfflineReader:
             return answer | {"home": str(self._paths.home), "version": __version__} if op == "status" else answer
 
     async def _reader(self, mesh: Mesh, store: ReadonlyStore) -> Reader:
-        replica = Replica(mesh.genesis)
-        async for batch in store.load():
-            check_loaded(replica.load([row.data for row in batch]))
-        return await self._around(mesh, store, replica)
+        loaded = await load(mesh.genesis, store, SnapshotFile(self._paths.snapshot), _ALL)
+        return await self._around(mesh, store, loaded.replica)
 
     @staticmethod
     async def _around(mesh: Mesh, store: ReadonlyStore, replica: Replica) -> Reader:

@@ -8,19 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fabrik_node._core import Genesis, Replica, SigningKey, genesis_encode, mesh_id
+from fabrik_node.app.home_mark import differs, home_mark
 from fabrik_node.clock import Clock
 from fabrik_node.config import NAME_BYTES_MAX
 from fabrik_node.domain.schema import Kind, NodeField
-from fabrik_node.errors import BadGenesis, Conflict, ForeignStore, InvalidOp, NotInitialised, UsageError
+from fabrik_node.errors import BadGenesis, BrokenStore, Conflict, ForeignStore, InvalidOp, NotInitialised, Precondition, UsageError
 from fabrik_node.ids import show_key
 from fabrik_node.node.identity import create_key, load_key
-from fabrik_node.node.loading import check_loaded
 from fabrik_node.paths import HomePaths, private_folder
 from fabrik_node.store.sqlite import SqliteStore
 
-__all__ = ["Mesh", "first_epoch", "load_mesh", "make_home"]
+__all__ = ["Mesh", "first_epoch", "load_mesh", "make_home", "note_home", "open_store"]
 
 _INIT_HINT = "fabrik-node init, or fabrik-node join TOKEN"
+_KEY = "node_key"
+"""Where the store keeps whose it is: the public key."""
+_MARK = "home_mark"
+"""Where the store keeps from which place it was served last (:mod:`fabrik_node.app.home_mark`)."""
+_NEW_STORE = "the database of this node was lost, and an empty one made for its key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,12 @@ class Mesh:
 
 
 def load_mesh(paths: HomePaths) -> Mesh:
-    """The key and the genesis record of a home. Raises :class:`NotInitialised`."""
+    """The key and the genesis record of a home. Raises :class:`NotInitialised`, and :class:`BrokenStore` when only one of key and database is there."""
+    if paths.store.exists() and not paths.identity_key.exists():
+        raise BrokenStore(
+            f"{paths.home} has a database, but its key {paths.identity_key} is gone: nothing was changed",
+            "put the key back from your backup; without it this is a new node: fabrik-node --home DIR join TOKEN",
+        )
     try:
         genesis = _genesis_file(paths).read_bytes()
     except FileNotFoundError:
@@ -56,7 +66,7 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
     Raises :class:`Conflict` when there is a node already.
     """
     final = _genesis_file(paths)
-    if final.exists():
+    if final.exists() or (paths.store.exists() and not paths.identity_key.exists()):
         known = load_mesh(paths)
         raise Conflict(f"{paths.home} is already node {show_key(known.key.public)[:8]} of mesh {known.record.name!r}", "fabrik-node status")
     for what, text in (("node", name), ("mesh", mesh_name)):
@@ -73,9 +83,63 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
     private_folder(paths.store.parent)
     async with await SqliteStore.open(paths.store, clock, mesh_id=mesh_id(chosen), create_missing=True) as store:
         await _first_ops(store, clock, key, chosen, name)
+        await store.set_meta(_KEY, key.public)
+        await store.set_meta(_MARK, home_mark(paths.store).encode())
     started.rename(final)
     _sync_folder(paths.identity)
     return Mesh(key, chosen)
+
+
+async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, *, new_store: bool) -> tuple[SqliteStore, str]:
+    """The store of a home, and why the node's own log is doubtful by what the home shows; empty when it is not.
+
+    ``new_store``: the database is gone, and an empty one is wanted. Raises :class:`BrokenStore`, :class:`ForeignStore`, :class:`Precondition`: nothing was changed.
+    """
+    there = paths.store.exists()
+    if there and new_store:
+        raise Precondition(f"{paths.store} is there: --new-store is for a home whose database is gone", "fabrik-node serve")
+    if not there and not new_store:
+        raise BrokenStore(
+            f"there is no database {paths.store}, though the key of this home was used before",
+            "put it back from a backup; or begin with an empty one that learns everything from its peers: fabrik-node serve --new-store",
+        )
+    store = await SqliteStore.open(paths.store, clock, mesh_id=mesh.record.mesh_id, create_missing=new_store)
+    try:
+        await _check_owner(paths, store, mesh)
+        return store, await _doubt(paths, store, new_store=new_store)
+    except BaseException:
+        await store.close()
+        raise
+
+
+async def _check_owner(paths: HomePaths, store: SqliteStore, mesh: Mesh) -> None:
+    """The database is of this key, as far as it says."""
+    owner = await store.get_meta(_KEY)
+    if owner is not None and owner != mesh.key.public:
+        raise ForeignStore(
+            f"{paths.store} is the database of node {show_key(owner)[:8]}, and the key of this home is of node {show_key(mesh.key.public)[:8]}: nothing was changed",
+            f"put back the key that belongs to it: {paths.identity_key}",
+        )
+
+
+async def _doubt(paths: HomePaths, store: SqliteStore, *, new_store: bool) -> str:
+    """Compare the home's mark. The new one is noted by :func:`note_home`, when the doubt is durable."""
+    if new_store:
+        return _NEW_STORE
+    before = await store.get_meta(_MARK)
+    if before is None:
+        return ""
+    moved = differs(before.decode("utf-8", "replace"), home_mark(paths.store))
+    return f"this home is a copy: {moved}" if moved else ""
+
+
+async def note_home(paths: HomePaths, store: SqliteStore, mesh: Mesh) -> None:
+    """Write down whose database this is and from where it is served. Call it when the doubt that a difference raised is durable."""
+    mark = home_mark(paths.store).encode()
+    if await store.get_meta(_KEY) is None:
+        await store.set_meta(_KEY, mesh.key.public)
+    if await store.get_meta(_MARK) != mark:
+        await store.set_meta(_MARK, mark)
 
 
 def first_epoch() -> int:
@@ -86,7 +150,7 @@ def first_epoch() -> int:
 async def _first_ops(store: SqliteStore, clock: Clock, key: SigningKey, genesis: bytes, name: str) -> None:
     replica = Replica(genesis)
     async for batch in store.load():
-        check_loaded(replica.load([row.data for row in batch]))
+        replica.load([row.data for row in batch])
     if replica.ops:
         return
     draft = replica.draft(key, first_epoch())

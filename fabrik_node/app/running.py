@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from fabrik_node import __version__
-from fabrik_node._core import Replica
 from fabrik_node.agent.loop import ClaimLoop
 from fabrik_node.agent.recover import recover_runs
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.api.server import LocalApi
 from fabrik_node.app.flags import Entry, merge_options
 from fabrik_node.app.opening import Mesh as MeshIdentity
-from fabrik_node.app.opening import load_mesh, make_home
+from fabrik_node.app.opening import load_mesh, make_home, note_home, open_store
+from fabrik_node.app.reconcile import look, remove_unfinished, tell_findings
 from fabrik_node.app.setup import default_name
 from fabrik_node.app.telling import tell_peers
 from fabrik_node.cli.hooks import ServeOptions
@@ -41,7 +41,7 @@ from fabrik_node.service.reading import Reader
 from fabrik_node.service.service import Service
 from fabrik_node.store.event_file import EventFile
 from fabrik_node.store.owner import OwnerLock
-from fabrik_node.store.sqlite import SqliteStore
+from fabrik_node.store.snapshot_file import SnapshotFile
 from fabrik_node.transport.address import check_url, parse_listen
 from fabrik_node.transport.mesh import Mesh
 
@@ -82,12 +82,13 @@ class Running:
         started = str(self.paths.socket)
         self.lock = OwnerLock.acquire(self.paths.home, self.clock, {"socket": started, "version": __version__})
         try:
-            self.store = await SqliteStore.open(self.paths.store, self.clock, mesh_id=self.identity.record.mesh_id)
+            self.findings = remove_unfinished(self.paths)
+            self.store, doubt = await open_store(self.paths, self.clock, self.identity, new_store=self.options.new_store)
         except BaseException:
             self.lock.release()
             raise
         try:
-            await self._open()
+            await self._open(doubt)
         except BaseException:
             await self.store.close()
             self.lock.release()
@@ -107,22 +108,25 @@ class Running:
             raise Conflict(f"{self.paths.home} belongs to mesh {identity.record.name!r}, and the token is for another one", "choose another home: --home DIR")
         return identity
 
-    async def _open(self) -> None:
+    async def _open(self, doubt: str) -> None:
         config, key = self.config, self.identity.key
         rng = random.Random(secrets.randbits(64))  # noqa: S311 - jitter, not a secret
         listen = parse_listen(config.node.listen) if config.node.listen else None
         urls = [check_url(url) for url in (*config.node.peers, *self.options.peers)]
-        self.node = Node(
-            replica=Replica(self.identity.genesis),
+        export = EventFile(self.paths.events, config.events.rotate_bytes, config.events.keep_files)
+        self.node = await Node.open(
+            genesis=self.identity.genesis,
             store=self.store,
+            snapshots=SnapshotFile(self.paths.snapshot),
             key=key,
-            start=await self.store.next_start(),
+            doubt=doubt,
             clock=self.clock,
             timing=config.lease.timing(),
-            sink=EventFile(self.paths.events, config.events.rotate_bytes, config.events.keep_files),
+            sink=export,
             boot_id=boot_id(),
         )
-        await self.node.load()
+        await note_home(self.paths, self.store, self.identity)
+        self.findings += look(self.node, export, self.lock.previous)
         self.node.describe_self = self._describe
         self.mesh = Mesh(self.node, self.identity.record.admin, self.clock, rng, tell=self._tell_of_peer, moved=self.node.tell_peers_moved)
         self.node.peers = self.mesh.statuses
@@ -143,6 +147,7 @@ class Running:
             peers=self.mesh.statuses,
             beat_s=config.lease.beat_s,
             names=lambda: self.node.names,
+            set_aside=self.node.upkeep.recheck,
         )
         self.service = Service(
             node=self.node,
@@ -182,9 +187,10 @@ class Running:
 
     async def _announce(self) -> None:
         """Say what changed since the last start, and nothing if nothing did."""
-        node = self.node
-        if self.lock.previous is not None:
-            node.tell("owner.died", {"pid": self.lock.previous.process.pid, "host": self.lock.previous.host, "started": self.lock.previous.started})
+        node, previous = self.node, self.lock.previous
+        if previous is not None:
+            node.tell("owner.died", {"pid": previous.process.pid, "host": previous.host, "started": previous.started})
+        tell_findings(node, self.findings)
         node.tell("node.started", {"pid": os.getpid(), "version": __version__, "listen": self._url})
 
     async def _dial(self, urls: list[str]) -> None:
@@ -258,6 +264,8 @@ class Running:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CONTACT_S):
                 await self.pipeline.wait_connected()
+                while self.options.new_store and not self.node.epochs.own_heads():  # whoever calls us may know our log
+                    await self.node.peers_moved()
         node, name = self.node, self.config.node.name
         known = node.replica.get(Kind.NODE, node.public, NodeField.NAME)
         if name and (known is None or known.value != name):
@@ -310,6 +318,7 @@ class Running:
                 await self.mesh.flush(FLUSH_S)
             await self._close_parts()
             await self._tasks.__aexit__(None, None, None)
+            await self.node.upkeep.last()
         finally:
             await self.store.close()
             self.lock.release()

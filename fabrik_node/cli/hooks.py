@@ -33,6 +33,8 @@ class ServeOptions:
     drain_s: float = 30.0
     """How long SIGTERM waits for running work."""
     log_level: str = "info"
+    new_store: bool = False
+    """Begin with an empty database for a key that was used before."""
 
 
 class OfflineReader(Protocol):

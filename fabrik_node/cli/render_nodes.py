@@ -32,6 +32,7 @@ def _presence(entry: Data) -> str:
 def status(screen: Screen, data: Data) -> None:
     """``status``: one screen."""
     agent: Data = data.get("agent") or {}
+    waiting: Data = data.get("waiting") or {}
     process = f"pid {data['pid']}, up {age(data.get('uptime_s'))}, version {data.get('version')}" if data.get("pid") else "not running"
     working = f"{len(agent.get('running') or [])} of {agent.get('slots')} slots busy" + (", draining" if agent.get("draining") else "")
     screen.fields(
@@ -47,6 +48,8 @@ def status(screen: Screen, data: Data) -> None:
                 "log",
                 f"{data.get('ops')} ops, {data.get('voided')} void, lamport {data.get('lamport')}, epoch {data.get('epoch')}, {data.get('registers')} registers",
             ),
+            ("doubt", f"{data['doubt']}: the next write opens a new epoch" if data.get("doubt") else ""),
+            ("waiting", f"{waiting['segments']} segments, {waiting['bytes']} bytes, for what comes before them" if waiting.get("segments") else ""),
             ("state", data.get("state_digest")),
             ("frontier", data.get("frontier_digest")),
         ]

@@ -29,6 +29,10 @@ _FLAGS: tuple[tuple[list[str], dict[str, Any]], ...] = (
         ["--drain", "drain_s"],
         {"metavar": "DURATION", "type": DURATION, "default": 30.0, "help": "How long SIGTERM waits for running work. Default: 30s."},
     ),
+    (
+        ["--new-store"],
+        {"is_flag": True, "help": "The database is gone: begin with an empty one and learn everything from the peers, this node's own ops too."},
+    ),
     (["--log-level"], {"type": click.Choice(_LEVELS), "default": "info", "show_default": True, "help": "How much is said on stderr."}),
 )
 

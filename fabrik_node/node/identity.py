@@ -13,18 +13,25 @@ __all__ = ["create_key", "load_key"]
 
 
 def create_key(path: Path) -> SigningKey:
-    """Make a key file, mode 0600 in a 0700 directory. An existing file is never overwritten: it is loaded instead."""
+    """Make a key file, mode 0600 in a 0700 directory. An existing file is never overwritten: it is loaded instead. It is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if path.exists():
         return load_key(path)
     seed = secrets.token_bytes(32)
+    started = path.with_name(path.name + ".new")
+    started.unlink(missing_ok=True)
+    handle = os.open(started, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(seed.hex().encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+    try:
+        os.link(started, path)  # unlike a rename, it never replaces a key
+    except FileExistsError:
+        return load_key(path)
+    finally:
+        started.unlink()
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

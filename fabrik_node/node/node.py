@@ -9,21 +9,26 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, Changes, Head, Replica, SigningKey, coalesce, segment_span
+from fabrik_node._core import Chained, ChainResult, Changes, Head, SigningKey
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind
-from fabrik_node.errors import BrokenStore, FabrikError
+from fabrik_node.errors import BrokenStore, FabrikError, StoreFull
 from fabrik_node.ids import show_key
+from fabrik_node.node.batches import Committed
 from fabrik_node.node.board import Board
-from fabrik_node.node.doubt import Doubt, chain_hash
+from fabrik_node.node.clones import Clones
+from fabrik_node.node.epochs import Epochs
 from fabrik_node.node.happenings import happenings
 from fabrik_node.node.invitations import redeem
-from fabrik_node.node.loading import check_loaded
+from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
 from fabrik_node.node.presence import Presence
+from fabrik_node.node.relay import read_sound
+from fabrik_node.node.repair import Repair
 from fabrik_node.node.stream import EventSink, EventStream
-from fabrik_node.node.writer import Committed, Writer
-from fabrik_node.ports import IngestReport, OpStore, PeerStatus, StoredSegment
+from fabrik_node.node.upkeep import Upkeep
+from fabrik_node.node.writer import Writer
+from fabrik_node.ports import IngestReport, OpStore, PeerStatus, Snapshots, StoredSegment
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
@@ -31,33 +36,48 @@ if TYPE_CHECKING:  # names of the stub, not of the extension
 __all__ = ["Node"]
 
 
-_OWN_FORK = "own_fork"
-"""Where the store keeps the other history's segment, which with ours is the proof."""
-
-
 class Node:
-    """Build it with :meth:`open`, run :meth:`run` as a task, stop with :meth:`close`.
+    """Make it with :meth:`open`, run :meth:`run` as a task, stop with :meth:`close`.
 
-    Invariants: an op is durable before it is merged, merged before it is published; nothing is published that is not durable.
+    Invariants: an op is durable before it is merged, merged before it is published; nothing is published that is not durable; no stored row is sent
+    that is not what was merged.
     """
 
     def __init__(
-        self, *, replica: Replica, store: OpStore, key: SigningKey, start: int, clock: Clock, timing: LeaseTiming, sink: EventSink, boot_id: str
+        self,
+        *,
+        genesis: bytes,
+        loaded: Loaded,
+        store: OpStore,
+        snapshots: Snapshots | None,
+        key: SigningKey,
+        start: int,
+        clock: Clock,
+        timing: LeaseTiming,
+        sink: EventSink,
+        boot_id: str,
     ) -> None:
+        replica = loaded.replica
+        self.genesis = genesis
         self.replica = replica
+        self.loaded = loaded
         self.store = store
         self.clock = clock
         self.timing = timing
         self.boot_id = boot_id
+        self.key = key
         self.board = Board(replica)
         self.leases = LeaseTable(timing)
         self.stream = EventStream(store, sink, clock)
-        self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
-        self.writer = Writer(replica, store, key, clock, self._publish)
-        self.key = key
         self.tell = self.stream.note
         """One event of the node itself."""
-        self.doubt = Doubt(key.public, self.tell, self.name_of)
+        self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
+        self.epochs = Epochs(replica, store, key.public, self.tell)
+        self.clones = Clones(replica, store, self.epochs, key.public, clock, self.tell, self.name_of)
+        self.repair = Repair(replica, store, self.tell, self.name_of, self._ask)
+        self.writer = Writer(replica, store, key, self.epochs, clock, self)
+        self.upkeep = Upkeep(self, snapshots)
+        self.stream.on_full = self.upkeep.disk_full
         self.refused_segments = 0
         self.peers: Callable[[], Sequence[PeerStatus]] = tuple
         self.connected: Callable[[], int] = int
@@ -74,34 +94,48 @@ class Node:
 
     # ---- life -----------------------------------------------------------------------------------
 
-    async def load(self) -> int:
-        """Replay the store into the replica; events that a crash cut off are told now. The number of ops."""
-        upto = await self.stream.start()
-        late: list[StoredSegment] = []
-        async for batch in self.store.load():
-            told = [row.data for row in batch if row.pos <= upto]
-            late += [row for row in batch if row.pos > upto]
-            if told:
-                check_loaded(await asyncio.to_thread(self.replica.load, told))
-        self._names = self.board.names()
-        if late:
-            verified = await asyncio.to_thread(self.replica.verify, [row.data for row in late])
-            changes = self.replica.merge(self.replica.chain(verified, admit_all=True).chained)
-            self.stream.tell(happenings(changes, self._names), late[-1].pos)
-            self._names = self.board.names()
-        own = [head.epoch for head in self.replica.heads() if head.author == self.public]
-        if not own:
+    @classmethod
+    async def open(cls, *, genesis: bytes, store: OpStore, key: SigningKey, snapshots: Snapshots | None = None, doubt: str = "", **parts: Any) -> Node:
+        """Load the store. ``doubt``: why our own log is doubtful from the outside (a copied home, a store made anew).
+
+        What is damaged is set aside and told. Raises :class:`BrokenStore` when nothing of ours is stored, unless there is doubt.
+        """
+        _, upto = await store.events_upto()
+        loaded = await load(genesis, store, snapshots, upto)
+        own = key.public
+        if not doubt and not any(head.author == own for head in loaded.replica.heads()) and not any(row.author == own for row, _ in loaded.aside):
             raise BrokenStore(
                 "the store holds no op of this node, though its key was used before", "restore the store; or make a new node: fabrik-node init in an empty home"
             )
-        self.writer.epoch = max(own)
-        if await self.store.get_meta(_OWN_FORK) is not None:
-            self.saw_fork(self.public, self.writer.epoch, 0, self.public)
+        await set_aside(store, loaded)
+        node = cls(genesis=genesis, loaded=loaded, store=store, snapshots=snapshots, key=key, start=await store.next_start(), **parts)
+        await node._begin(doubt)
+        return node
+
+    async def _begin(self, doubt: str) -> None:
+        loaded = self.loaded
+        self._names = self.board.names()
+        await self.stream.start()
+        await self.epochs.start()
+        if doubt:
+            await self.epochs.suspect(doubt)
+        logs = {(row.author, row.epoch) for row, _ in loaded.aside}
+        if (self.public, self.epochs.current) in logs:
+            await self.epochs.suspect("rows of this node's own log are damaged")
+        elif sum(1 for head in self.epochs.own_heads() if head.epoch == self.epochs.current) > 1:
+            await self.epochs.suspect("this node's log has two branches: its home was copied, or restored from an older image and written to")
+        for author, epoch in logs:
+            rows = [(row, why) for row, why in loaded.aside if (row.author, row.epoch) == (author, epoch)]
+            self.repair.tell_damaged(author, epoch, len(rows), sum(row.last_seq - row.first_seq + 1 for row, _ in rows), rows[0][1])
+        await self.repair.start()
+        for verified, data in await self.repair.waiting():
+            self.writer.pending.put(verified, data)
+        if loaded.late_pos:
+            self.stream.tell([] if loaded.changes is None else happenings(loaded.changes, self._names), loaded.late_pos)
         now = self.clock.now()
         for _, claim in self.board.claims():
             if claim.held:
                 self.leases.first_seen(claim.claim_id, now)
-        return self.replica.ops
 
     async def run(self) -> None:
         """Serve until :meth:`close`. Raises a group with what made the node stop: a failed persist ends it (fail-stop)."""
@@ -109,6 +143,9 @@ class Node:
             tasks.create_task(self._write_to_the_end(), name="writer")
             tasks.create_task(self.stream.run(), name="events")
             tasks.create_task(self._beats(), name="presence")
+            upkeep = tasks.create_task(self.upkeep.run(), name="upkeep")
+            await self._closing.wait()
+            upkeep.cancel()
 
     async def close(self) -> None:
         """Finish what was accepted, then let :meth:`run` return."""
@@ -121,6 +158,11 @@ class Node:
     async def write(self, key: object, build: Callable[[], Sequence[Write]]) -> list[Chained]:
         """One local op; see :meth:`Writer.submit`."""
         return await self.writer.submit(key, build)
+
+    def check_writable(self) -> None:
+        """Returns when local writes are taken, else raises why not. Before anything is done outside that a write has to follow."""
+        if self.upkeep.full is not None:
+            raise self.upkeep.full
 
     def on_changes(self, callback: Callable[[Changes], None]) -> Callable[[], None]:
         """``callback(net changes)`` in the event loop after each commit; returns the way out."""
@@ -147,8 +189,8 @@ class Node:
 
     @property
     def epoch(self) -> int:
-        """Of our own log."""
-        return self.writer.epoch
+        """In which we write."""
+        return self.epochs.current
 
     def beat_now(self) -> None:
         """Publish presence without waiting for the next beat. From the event loop only."""
@@ -175,7 +217,7 @@ class Node:
         return self.replica.is_admitted(key)
 
     def heads(self) -> Sequence[Head]:
-        """All logs."""
+        """All logs, with all their branches."""
         return self.replica.heads()
 
     def frontier_digest(self) -> bytes:
@@ -190,46 +232,19 @@ class Node:
             self.refused_segments += len(segments)
             self.stream.note("peer.bad_segment", {"peer": self.name_of(peer), "code": error.code, "message": error.message})
             raise
-        result = await self.writer.ingest(verified)
-        unrooted = [gap for gap in result.gaps if gap.unrooted]
-        for fork in result.forks:
-            self.saw_fork(fork.author, fork.epoch, fork.seq, peer)
-            if fork.author == self.public:  # proven by a signature, unlike what a peer announces: it holds over restarts
-                await self.store.set_meta(_OWN_FORK, fork.segment)
-        for gap in unrooted:
-            self.saw_fork(gap.author, gap.epoch, gap.first_seq - 1, peer)
-        taken = [each for each in result.chained if each.branch == 0]
-        if own := sum(each.ops for each in taken if each.author == self.public):
-            self.doubt.learned_own(own, peer)
+        result = await self.writer.ingest(verified, segments, peer)
+        if await self.repair.fetched(verified, segments):
+            self._tell_heads(self._heads_of({(each.author, each.epoch) for each in verified}))  # what follows the hole can be sent again
         return IngestReport(
-            new_ops=sum(each.ops for each in taken),
+            new_ops=sum(each.ops for each in result.chained),
             duplicates=result.duplicates,
             heads=self._heads_of({(each.author, each.epoch) for each in verified}),
             gaps=[(gap.author, gap.epoch, gap.have_seq) for gap in result.gaps],
-            unrooted=[(gap.author, gap.epoch) for gap in unrooted],
-            taken=taken,
-            forks=len(result.forks) + len(unrooted),
+            unrooted=[(gap.author, gap.epoch) for gap in result.gaps if gap.unrooted],
+            taken=result.chained,
+            forks=len(result.forks),
             unknown_authors=result.unknown,
         )
-
-    def saw_fork(self, author: bytes, epoch: int, seq: int, peer: bytes) -> None:
-        """Another op than ours at this place of a log."""
-        self.doubt.saw_fork(author, epoch, seq, peer)
-        self.writer.halted = self.doubt.own_fork
-
-    async def check_own_log(self, epoch: int, heads: Sequence[tuple[int, bytes]], peer: bytes) -> None:
-        """A peer that refuses our log announced these heads of it; one that names no head refuses it as forked."""
-        if not heads:
-            self.saw_fork(self.public, epoch, 0, peer)
-        for seq, digest in heads:
-            ours = await chain_hash(self.replica, self.store, self.public, epoch, seq)
-            if ours is not None and ours != digest:
-                self.saw_fork(self.public, epoch, seq, peer)
-
-    def check_writable(self) -> None:
-        """Returns when local writes are taken, else raises why not. Before anything is done outside that a write has to follow."""
-        if self.writer.halted is not None:
-            raise self.writer.halted
 
     def heads_of(self, author: bytes, epoch: int) -> Sequence[Head]:
         """See :meth:`fabrik_node.ports.Replication.heads_of`."""
@@ -253,14 +268,7 @@ class Node:
 
     async def read(self, author: bytes, epoch: int, branch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
         """See :meth:`fabrik_node.ports.Replication.read`."""
-        head = self.replica.head(author, epoch, branch)
-        if branch or head is None or head.seq <= after_seq:
-            return [], True
-        rows = [row for row in await self.store.read(author, epoch, after_seq, max_bytes) if row.first_seq <= head.seq]
-        if not rows:
-            return [], True
-        joined = [StoredSegment(rows[-1].pos, *segment_span(data), data) for data in coalesce([row.data for row in rows], max_bytes)]
-        return joined, joined[-1].last_seq >= head.seq
+        return await read_sound(self, author, epoch, branch, after_seq, max_bytes)
 
     def on_committed(self, callback: Callable[[Sequence[Head]], None]) -> Callable[[], None]:
         """See :meth:`fabrik_node.ports.Replication.on_committed`."""
@@ -293,9 +301,10 @@ class Node:
         """See :meth:`fabrik_node.ports.Replication.on_ephemeral`."""
         return self.presence.subscribe(callback)
 
-    # ---- inside ---------------------------------------------------------------------------------
+    # ---- what the writer asks -----------------------------------------------------------------------
 
-    def _publish(self, committed: Committed) -> None:
+    def publish(self, committed: Committed) -> None:
+        """See :class:`~fabrik_node.node.batches.WriterHooks`."""
         kinds = committed.changes.kinds
         if kinds & {Kind.MEMBER, Kind.NODE}:
             self._names = self.board.names()
@@ -304,14 +313,37 @@ class Node:
         for change in committed.changes.of(Kind.CLAIM):
             if change.new is not None:
                 self.leases.first_seen(change.new[1], now)
-        heads = self._heads_of({(each.author, each.epoch) for each in committed.chained})
         if Kind.MEMBER in kinds:
             for told in tuple(self._members):  # before the heads: a session must know whom to take logs from
                 told()
-        for tell in tuple(self._committed):
-            tell(heads)
+        self._tell_heads(self._heads_of({(each.author, each.epoch) for each in committed.chained}))
+        self.upkeep.committed(committed.ops)
         for follower in tuple(self._changed):
             follower(committed.changes)
+
+    async def chained(self, result: ChainResult, peer: bytes) -> None:
+        """See :class:`~fabrik_node.node.batches.WriterHooks`."""
+        if result.chained:
+            await self.clones.chained(result, peer)
+            await self.repair.after_commit({(each.author, each.epoch) for each in result.chained})
+
+    async def rebuild(self) -> Changes:
+        """See :class:`~fabrik_node.node.batches.WriterHooks`."""
+        return self.replica.adopt(await rebuild(self.genesis, self.store, self.replica.suspended()))
+
+    def disk_full(self, error: StoreFull) -> None:
+        """See :class:`~fabrik_node.node.batches.WriterHooks`."""
+        self.upkeep.disk_full(error)
+
+    # ---- inside ---------------------------------------------------------------------------------
+
+    def _tell_heads(self, heads: Sequence[Head]) -> None:
+        for tell in tuple(self._committed):
+            tell(heads)
+
+    def _ask(self, author: bytes, epoch: int, have_seq: int) -> None:
+        for ask in tuple(self._missing):
+            ask(author, epoch, have_seq)
 
     async def _write_to_the_end(self) -> None:
         await self.writer.run()

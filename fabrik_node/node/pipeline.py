@@ -55,7 +55,7 @@ class NodePipeline:
 
     def candidates(self, labels: Sequence[str]) -> list[ItemView]:
         """See :meth:`fabrik_node.ports.Pipeline.candidates`. Best is the highest priority, then the oldest."""
-        if self._node.writer.halted is not None:
+        if self._node.upkeep.full is not None:
             return []
         board, now = self._node.board, self._node.clock.now()
         offered = set(labels)
@@ -219,8 +219,6 @@ class NodePipeline:
     async def put_run(self, row: RunRow) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.put_run`."""
         await self._node.store.put_run(row)
-        if self._node.writer.halted is not None:
-            return  # nobody would take the summary; what is known here stays known here
         summary = run_summary(row)
         known = self._node.replica.get(Kind.RUN, row.run_id, RunField.SUMMARY)
         if known is None or known.value != summary:

@@ -106,8 +106,12 @@ class Presence:
         if not self._is_admitted(author):
             self.refused += 1
             return None
+        if author == self._key.public:
+            self._counter = max(self._counter, counter)  # a home that was restored, or runs twice: what we say next must be news to others
+            self.stale += 1
+            return None
         known = self._heard.get(author)
-        if author == self._key.public or (known is not None and counter <= known.counter):
+        if known is not None and counter <= known.counter:
             self.stale += 1
             return None
         self._take(Heard(author, counter, message, payload, self._clock.now()))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from fabrik_node.clock import Clock
-from fabrik_node.errors import FabrikError
+from fabrik_node.errors import FabrikError, StoreFull
 from fabrik_node.ports import Event, OpStore
 
 __all__ = ["EventSink", "EventStream"]
 
 _PAGE = 500
+_WAITING_MAX = 10_000
+"""Events of the node itself that wait for space on a full disk."""
+
+
+def _nobody(_: StoreFull) -> None:
+    """Nobody listens."""
 
 
 class EventSink(Protocol):
@@ -39,10 +45,15 @@ class EventStream:
         self.export_error: FabrikError | None = None
         """Why the export lags behind the store, None while it does not."""
         self._closing = False
+        self._stored_upto = 0
+        self._full = False
+        self.on_full: Callable[[StoreFull], None] = _nobody
+        """Told when events could not be stored for want of space; they wait for :meth:`resume`."""
 
     async def start(self) -> int:
         """Read where the stream stands; the ``pos`` up to which stored ops have had their events."""
         self._last, self._upto_pos = await self._store.events_upto()
+        self._stored_upto = self._upto_pos
         await self._export()
         return self._upto_pos
 
@@ -53,7 +64,9 @@ class EventStream:
         self._wake.set()
 
     def note(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Queue one event of the node itself."""
+        """Queue one event of the node itself. On a full disk, only so many."""
+        if self._full and len(self._queue) >= _WAITING_MAX:
+            return
         self.tell([Event(kind, self._clock.wall_ms(), data)])
 
     def close(self) -> None:
@@ -66,16 +79,38 @@ class EventStream:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._full and not self._closing:
+                continue
             queued, self._queue = self._queue, []
             upto = self._upto_pos
-            numbered = await self._store.append_events(queued, upto)
+            try:
+                numbered = await self._store.append_events(queued, upto)
+            except StoreFull as error:  # the next start tells those of ops; what the node said of itself waits, or is lost with it
+                self._queue[:0] = queued
+                self._full = True
+                self.on_full(error)
+                if self._closing:
+                    return
+                continue
+            async with self._told:
+                self._stored_upto = upto
+                self._last = numbered[-1].seq if numbered else self._last
+                self._told.notify_all()
             if numbered:
-                async with self._told:
-                    self._last = numbered[-1].seq
-                    self._told.notify_all()
                 await self._export()
             if self._closing and not self._queue:
                 return
+
+    def resume(self) -> None:
+        """There is space again."""
+        self._full = False
+        self._wake.set()
+
+    async def stored(self, pos: int) -> bool:
+        """Wait until the events of rows up to ``pos`` are stored; False when the stream ended, or the disk is full."""
+        async with self._told:
+            await self._told.wait_for(lambda: self._stored_upto >= pos or self._full or self._closing)
+        return self._stored_upto >= pos
 
     async def follow(self, after: int, *, follow: bool, limit: int = 0) -> AsyncIterator[Event]:
         """Events with ``seq > after``, gap-free; with ``follow`` for ever, else up to the newest. ``limit`` 0: all."""

@@ -2,6 +2,8 @@
 
 A batch is either local commands (group commit: one transaction for all that are waiting) or the segments of one peer.
 Two local commands with one key never share a batch, so each sees what the one before it did.
+
+Doubt about our own log is raised and ended here, in the turn of the commit that gives the reason (:mod:`fabrik_node.node.epochs`).
 """
 
 from __future__ import annotations
@@ -12,31 +14,23 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, ChainResult, Changes, Replica, SigningKey, Verified
+from fabrik_node._core import Chained, ChainResult, Replica, SigningKey, Verified
 from fabrik_node.clock import Clock
-from fabrik_node.errors import FabrikError, Internal, StoreFailed
+from fabrik_node.errors import FabrikError, Internal, StoreFailed, StoreFull
+from fabrik_node.node.batches import Committed, WriterHooks
+from fabrik_node.node.epochs import Epochs, doubt_about
+from fabrik_node.node.pending import Pending
 from fabrik_node.ports import OpStore
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
 
-__all__ = ["BATCH_COMMANDS_MAX", "Committed", "Writer"]
+__all__ = ["BATCH_COMMANDS_MAX", "Writer"]
 
 BATCH_COMMANDS_MAX = 256
 """Local commands in one transaction: keeps one commit below some tens of milliseconds."""
 _THREAD_OPS_MIN = 2_000
 """A merge of more ops than this leaves the event loop free."""
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """One batch that is durable and merged. ``pos`` is the store's position of its last row."""
-
-    chained: Sequence[Chained]
-    changes: Changes
-    pos: int
-    ops: int
-    local: bool
 
 
 @dataclass(slots=True)
@@ -49,6 +43,8 @@ class _Local:
 @dataclass(slots=True)
 class _Remote:
     verified: Sequence[Verified]
+    data: Sequence[bytes]
+    peer: bytes
     done: asyncio.Future[ChainResult]
 
 
@@ -64,20 +60,21 @@ class Writer:
     After a failed persist every call raises the same :class:`StoreFailed`: the node must stop (``failed`` says why).
     """
 
-    def __init__(self, replica: Replica, store: OpStore, key: SigningKey, clock: Clock, publish: Callable[[Committed], None]) -> None:
+    def __init__(self, replica: Replica, store: OpStore, key: SigningKey, epochs: Epochs, clock: Clock, hooks: WriterHooks) -> None:
         self._replica = replica
         self._store = store
         self._key = key
-        self.epoch = 0
-        """Of our own log; set before the first submit."""
+        self._epochs = epochs
         self._clock = clock
-        self._publish = publish
+        self._hooks = hooks
         self._waiting = _Waiting()
         self._wake = asyncio.Event()
         self._closing = False
+        self.pending = Pending()
+        """Segments whose predecessors are missing."""
         self.failed: FabrikError | None = None
-        self.halted: FabrikError | None = None
-        """Why local writes are refused although the store is sound; None while they are not. Segments of peers are still taken."""
+        self.pos = 0
+        """The store's position of the newest row that was committed here."""
 
     async def submit(self, key: Hashable, build: Callable[[], Sequence[Write]]) -> list[Chained]:
         """One local op. ``build`` runs in the writer, on the newest state: it checks and returns the writes, or raises.
@@ -85,18 +82,16 @@ class Writer:
         Returns when the op is durable and merged. No writes: no op, an empty list.
         """
         self._check_open()
-        if self.halted is not None:
-            raise self.halted
         done: asyncio.Future[list[Chained]] = asyncio.get_running_loop().create_future()
         self._waiting.local.append(_Local(key, build, done))
         self._wake.set()
         return await done
 
-    async def ingest(self, verified: Sequence[Verified]) -> ChainResult:
-        """Segments of a peer, verified already. Returns when what is new of them is durable and merged."""
+    async def ingest(self, verified: Sequence[Verified], data: Sequence[bytes], peer: bytes) -> ChainResult:
+        """Segments of a peer, verified already, and their bytes. Returns when what is new of them is durable and merged; the rest may wait in :attr:`pending`."""
         self._check_open()
         done: asyncio.Future[ChainResult] = asyncio.get_running_loop().create_future()
-        self._waiting.remote.append(_Remote(verified, done))
+        self._waiting.remote.append(_Remote(verified, data, peer, done))
         self._wake.set()
         return await done
 
@@ -144,7 +139,13 @@ class Writer:
         self._waiting = _Waiting()
 
     async def _local_batch(self) -> None:
-        draft = self._replica.draft(self._key, self.epoch)
+        epoch, opening = self._epochs.current, list[Chained]()
+        follows = None
+        if self._epochs.doubt:
+            epoch, follows = self._epochs.fresh()
+        draft = self._replica.draft(self._key, epoch)
+        if follows is not None:
+            opening = draft.open_epoch(follows, self._clock.wall_ms())
         keys: set[Hashable] = set()
         accepted: list[tuple[_Local, list[Chained]]] = []
         deferred: deque[_Local] = deque()
@@ -166,16 +167,28 @@ class Writer:
         self._waiting.local.extendleft(reversed(deferred))
         everything = [each for _, chained in accepted for each in chained]
         try:
-            await self._commit(everything, local=True)
+            if everything:
+                await self._commit([*opening, *everything], None)
+                if epoch != self._epochs.current:
+                    await self._opened(epoch)
         except BaseException as error:
             refused = _told(error)
             for command, _ in accepted:
                 if not command.done.done():
                     command.done.set_exception(refused)
-            raise
+            if not self._is_full(error):
+                raise
+            return
         for command, chained in accepted:
             if not command.done.done():
                 command.done.set_result(chained)
+
+    async def _opened(self, epoch: int) -> None:
+        """The ops are durable and counted, so their callers are told so. A note that does not fit on a full disk is written later."""
+        try:
+            await self._epochs.opened(epoch)
+        except StoreFull as full:
+            self._hooks.disk_full(full)
 
     async def _remote_batch(self) -> None:
         remote = self._waiting.remote.popleft()
@@ -186,25 +199,59 @@ class Writer:
         except FabrikError as error:  # the peer's fault: it may not stop the node
             remote.done.set_exception(error)
             return
+        for gap in result.gaps:
+            self.pending.put(remote.verified[gap.index], remote.data[gap.index])
         try:
-            await self._commit([each for each in result.chained if each.branch == 0], local=False)  # the store keeps no other branches yet
+            if reason := doubt_about(result, self._key.public, self._epochs.current):
+                await self._epochs.suspect(reason)  # durable before the ops that raise it
+            await self._commit(result.chained, remote.peer, result.suspended)
+            await self._hooks.chained(result, remote.peer)
         except BaseException as error:
             if not remote.done.done():
                 remote.done.set_exception(_told(error))
-            raise
+            if not self._is_full(error):
+                raise
+            return
         if not remote.done.done():
             remote.done.set_result(result)
+        self._retry(result.chained)
 
-    async def _commit(self, chained: Sequence[Chained], *, local: bool) -> None:
+    def _retry(self, chained: Sequence[Chained]) -> None:
+        """What waited for these ops is next."""
+        for log, first, last in {((each.author, each.epoch), each.first_seq, each.last_seq) for each in chained}:
+            again = self.pending.take(log, first, last)
+            if again:
+                done: asyncio.Future[ChainResult] = asyncio.get_running_loop().create_future()
+                done.add_done_callback(_heard)
+                self._waiting.remote.appendleft(_Remote([each for each, _ in again], [data for _, data in again], b"", done))
+
+    async def _commit(self, chained: Sequence[Chained], peer: bytes | None, suspended: Sequence[tuple[bytes, int]] = ()) -> None:
         if not chained:
             return
-        pos = await self._store.append(chained)
+        pos = self.pos = await self._store.append(chained)
+        for author, epoch in suspended:
+            await self._store.suspend(author, epoch)
         ops = sum(each.ops for each in chained)
         if ops > _THREAD_OPS_MIN:
             changes = await asyncio.to_thread(self._replica.merge, chained)
         else:
             changes = self._replica.merge(chained)
-        self._publish(Committed(chained, changes, pos, ops, local))
+        self._hooks.publish(Committed(chained, changes, pos, ops, peer))
+        if self._replica.stale:
+            self._hooks.publish(Committed([], await self._hooks.rebuild(), pos, 0, peer))
+
+    def _is_full(self, error: BaseException) -> bool:
+        """A full disk refuses, and does not end the node."""
+        if isinstance(error, StoreFull):
+            self._hooks.disk_full(error)
+            return True
+        return False
+
+
+def _heard(done: asyncio.Future[ChainResult]) -> None:
+    """Nobody waits for a retry: what it raised was raised to the writer, too, or is the fault of a segment that is gone with it."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _whole(batch: Coroutine[Any, Any, None]) -> None:

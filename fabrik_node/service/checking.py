@@ -114,7 +114,7 @@ async def check_unserved(genesis: bytes, store: OpReads) -> tuple[Replica, Seen]
     replica, seen = Replica(genesis, await store.suspended()), Seen()
     async for batch in store.load():
         seen.take(batch)
-        loaded = replica.load([row.data for row in batch])
+        loaded = replica.load([row.data for row in batch], [row.branch for row in batch])
         damaged = dict(loaded.damaged)
         stranded = dict.fromkeys(loaded.stranded, _FOLLOWS)
         seen.findings += [(row, why) for place, row in enumerate(batch) if (why := damaged.get(place) or _misplaced(row) or stranded.get(place, ""))]

@@ -21,7 +21,8 @@ from fabrik_node.node.board import Board
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
-from fabrik_node.service.checking import Checking
+from fabrik_node.service.checking import Checking, SetAside
+from fabrik_node.service.health import log_health
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.views import Views, claim_json, run_from_summary
 
@@ -49,6 +50,7 @@ class Reader:
         beat_s: float = 10.0,
         as_of_ms: int | None = None,
         names: Callable[[], Mapping[bytes, str]] | None = None,
+        set_aside: SetAside | None = None,
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
@@ -65,7 +67,7 @@ class Reader:
         self._current_names = self.board.names if names is None else names
         self._names: Mapping[bytes, str] = {}
         self._proving = Proving(store, genesis.mesh_id, self.stamp, self.name_of)
-        self.checking = Checking(replica, store, self.stamp, self.name_of)
+        self.checking = Checking(replica, store, self.stamp, self.name_of, set_aside)
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -153,6 +155,7 @@ class Reader:
         """The replica's own figures; a running node adds its own."""
         stages = Counter(view.stage.name for view in self.board.items())
         own = [head for head in self.replica.heads() if head.author == self._own]
+        names = self._current_names()
         return self.stamp(
             {
                 "node_id": show_key(self._own),
@@ -167,6 +170,7 @@ class Reader:
                 "items": {cls.name: stages.get(cls.name, 0) for cls in STAGE_TYPES},
                 "state_digest": show_key(self.replica.state_digest()),
                 "frontier_digest": show_key(self.replica.frontier_digest()),
+                **log_health(self.replica, self._own, lambda key: names.get(key) or show_key(key)[:8]),
                 "peers": [self._peer(peer) for peer in self._peers()],
             }
         )

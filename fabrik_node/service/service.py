@@ -14,6 +14,7 @@ from fabrik_node.errors import AuthError, InvalidOp, Precondition, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.ports import Arbiter, Invite
 from fabrik_node.service.following import event_json, run_log
+from fabrik_node.service.health import node_health, node_warnings
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.writing import ItemWriter
 from fabrik_node.transport.address import check_url
@@ -89,23 +90,13 @@ class Service:
 
     async def status(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The replica's figures and the process's own."""
-        warnings = []
-        doubt = self._node.doubt
-        if doubt.own_fork is not None:
-            warnings.append(f"nothing can be written here: {doubt.own_fork}; {doubt.own_fork.hint}")
-        elif doubt.forks:
-            warnings.append(f"{doubt.forks} logs have two histories, and only one of each is taken: two nodes write with one key (fabrik-node events)")
-        if doubt.learned_ops:
-            warnings.append(f"{doubt.learned_ops} ops of this node came back from its peers: its home is older than they are (restored from a backup?)")
-        if self._node.refused_segments:
-            warnings.append(f"{self._node.refused_segments} bad segments of peers were refused (fabrik-node events)")
-        if self._node.stream.export_error is not None:
-            warnings.append(f"events.ndjson lags behind: {self._node.stream.export_error}")
+        said = {**await self._reader.status(args), **node_health(self._node)}
+        warnings = node_warnings(self._node, said)
         agent = dict(self._agent.describe())
         if agent.get("problem"):
             warnings.append(f"this agent can not claim work: {agent['problem']}")
         return {
-            **await self._reader.status(args),
+            **said,
             "uptime_s": self._node.clock.now() - self._started,
             "pid": self._pid,
             "home": str(self._home),

@@ -48,6 +48,8 @@ class EventFile:
         self.path = path
         self.rotate_bytes = rotate_bytes
         self.keep_files = keep_files
+        self.put_aside = False
+        """Whether a file was found that did not agree with the store."""
         self._size = 0
         self._last_seq: int | None = None
         """None: the file must be looked at first (at start, and after a failure)."""
@@ -134,6 +136,7 @@ class EventFile:
 
     def _put_aside(self) -> None:
         """Keep one copy of what contradicts the store; its older files go, as the new ones will hold the same numbers."""
+        self.put_aside = True
         if self.path.exists():
             self.path.replace(self.path.with_name(self.path.name + ".stale"))
         for path in self.older():

@@ -16,12 +16,12 @@ from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.schema import Kind, MemberField, NodeField, Role
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import NodePipeline
-from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, ClaimIntent, Event, OpStore
+from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, ClaimIntent, Event, OpStore, Snapshots
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.service import Service
 from fabrik_node.store.sqlite import SqliteStore
 
-__all__ = ["BOUND_S", "TIMING", "FakeArbiter", "NoSink", "NodeRig", "Rigs", "eventually", "sync"]
+__all__ = ["BOUND_S", "TIMING", "FakeArbiter", "NoSink", "NodeRig", "Rigs", "eventually", "pull_branch", "sync"]
 
 BOUND_S = 20.0
 """A failure bound: nothing here takes a tenth of it."""
@@ -88,6 +88,7 @@ class NodeRig:
             leases=node.leases,
             heard=node.presence.heard,
             peers=lambda: node.peers(),
+            set_aside=node.upkeep.recheck,
         )
         self.service = Service(
             node=node,
@@ -166,6 +167,8 @@ class Rigs:
         faults: Callable[[str], None] | None = None,
         sink: Any = None,
         start: bool = True,
+        doubt: str = "",
+        snapshots: Snapshots | None = None,
         timing: LeaseTiming | None = None,
     ) -> NodeRig:
         """Node ``number``, new or again. The admin admits all others at its first start."""
@@ -178,17 +181,21 @@ class Rigs:
         self._stores[number] = store
         key = self.keys[number]
         await self._first_ops(store, key, number)
-        node = Node(
-            replica=Replica(self.genesis),
-            store=store,
-            key=key,
-            start=await store.next_start(),
-            clock=self.clock,
-            timing=timing or self.timing,
-            sink=sink or NoSink(),
-            boot_id="boot",
-        )
-        await node.load()
+        try:
+            node = await Node.open(
+                genesis=self.genesis,
+                store=store,
+                snapshots=snapshots,
+                key=key,
+                doubt=doubt,
+                clock=self.clock,
+                timing=timing or self.timing,
+                sink=sink or NoSink(),
+                boot_id="boot",
+            )
+        except BaseException:
+            await store.close()
+            raise
         rig = NodeRig(node, self.genesis, arbiter)
         if start:
             rig.start()
@@ -237,15 +244,24 @@ async def sync(*rigs: NodeRig) -> None:
 
 
 async def _pull(target: NodeRig, source: NodeRig) -> None:
+    """Everything that ``target`` lacks, by the places that it holds of each log."""
     admin = source.node.replica.admin
-    for author, epoch in sorted({(head.author, head.epoch) for head in source.node.heads()}, key=lambda log: log[0] != admin):
-        while lacking := source.node.cursors(author, epoch, target.node.places(author, epoch)):
-            branch, after = lacking[0]
-            rows, _ = await source.node.read(author, epoch, branch, after, 262_144)
-            report = await asyncio.wait_for(target.node.ingest([row.data for row in rows], source.node.public), BOUND_S)
-            assert report.new_ops or report.duplicates or report.unknown_authors, report
-            if report.unknown_authors or not report.new_ops:  # places are sparse: the target may be further than the source
-                break
+    logs = dict.fromkeys((head.author, head.epoch) for head in sorted(source.node.heads(), key=lambda head: head.author != admin))
+    for author, epoch in logs:
+        for branch, after in source.node.replica.cursors(author, epoch, target.node.replica.places(author, epoch)):
+            await pull_branch(target, source, author, epoch, branch, after)
+
+
+async def pull_branch(target: NodeRig, source: NodeRig, author: bytes, epoch: int, branch: int, after: int) -> None:
+    """One branch from one node to another, behind op ``after``, as far as the source can give it."""
+    while True:
+        rows, ends = await source.node.read(author, epoch, branch, after, 262_144)
+        if not rows:
+            return
+        await asyncio.wait_for(target.node.ingest([row.data for row in rows], source.node.public), BOUND_S)
+        after = rows[-1].last_seq
+        if ends:
+            return
 
 
 async def eventually(question: Callable[[], Any], what: str = "") -> None:

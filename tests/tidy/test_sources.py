@@ -17,7 +17,7 @@ LONG_FOR_A_REASON = {
     "fabrik_node/ports/__init__.py": "all ports but the store's on one page, so that they are read together",
     "fabrik_node/service/reading.py": "every read of the command line on one page",
     "fabrik_node/transport/mesh.py": "dialling, accepting and what is said of peers share one table",
-    "fabrik_node/node/node.py": "until forks are stored: then what it says about them goes",
+    "fabrik_node/node/node.py": "one port, and what the writer asks of it, on one page",
 }
 
 

@@ -40,3 +40,19 @@ def test_a_damaged_key_is_named_and_never_replaced(tmp_path: Path, content: byte
 def test_no_key_is_no_node(tmp_path: Path) -> None:
     with pytest.raises(NotInitialised):
         load_key(tmp_path / "identity" / "key")
+
+
+@pytest.mark.promise("C14")
+def test_a_crash_while_a_key_is_made_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "identity" / "key"
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("os.fsync", dies)
+        create_key(path)
+    assert not path.exists()
+    made = create_key(path)
+    assert [entry.name for entry in path.parent.iterdir()] == ["key"]
+    assert load_key(path).public == made.public

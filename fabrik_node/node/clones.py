@@ -1,0 +1,89 @@
+"""Signs that a log has two histories, or that somebody else writes with our key: proven where it can be, told once, never glossed over.
+
+Nothing here stops anybody: both branches of a fork are kept and merged. What the node does about its own log is decided in
+:mod:`fabrik_node.node.epochs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fabrik_node._core import ChainResult, Fork, Replica, fork_proof
+from fabrik_node.clock import Clock
+from fabrik_node.errors import FabrikError, StoreFull
+from fabrik_node.ids import show_key
+from fabrik_node.node.epochs import Epochs
+from fabrik_node.ports import OpStore
+
+__all__ = ["Clones"]
+
+
+class Clones:
+    """``tell(kind, data)`` gets the events. From the writer's turn only."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        store: OpStore,
+        epochs: Epochs,
+        own: bytes,
+        clock: Clock,
+        tell: Callable[[str, Mapping[str, Any]], None],
+        name_of: Callable[[bytes], str],
+    ) -> None:
+        self._replica = replica
+        self._store = store
+        self._epochs = epochs
+        self._own = own
+        self._clock = clock
+        self._tell = tell
+        self._name_of = name_of
+        self.learned_ops = 0
+        """Ops of our own log that came back from peers since the start."""
+        self.cloned_epochs: set[int] = set()
+        """Epochs of our key, other than our current one, in which ops came from peers while we were not in doubt."""
+
+    async def chained(self, result: ChainResult, peer: bytes) -> None:
+        """What a peer sent has been merged: write down what it proves."""
+        for fork in result.forks:
+            proof = await self._prove(fork)
+            who = {"author": show_key(fork.author), "name": self._name_of(fork.author), "own": fork.author == self._own}
+            self._tell("log.forked", {**who, "epoch": fork.epoch, "op_seq": fork.seq, "peer": self._name_of(peer), "proven": proof})
+        for author, epoch in result.suspended:
+            self._tell("log.suspended", {"author": show_key(author), "name": self._name_of(author), "own": author == self._own, "epoch": epoch})
+        self._learned(result, peer)
+
+    def _learned(self, result: ChainResult, peer: bytes) -> None:
+        by_epoch: dict[int, int] = {}
+        for each in result.chained:
+            if each.author == self._own:
+                by_epoch[each.epoch] = by_epoch.get(each.epoch, 0) + each.ops
+        for epoch, ops in by_epoch.items():
+            self.learned_ops += ops
+            self._tell("node.own_ops_learned", {"ops": ops, "epoch": epoch, "peer": self._name_of(peer)})
+            if epoch != self._epochs.current and not self._epochs.doubt and epoch not in self.cloned_epochs:
+                if not self.cloned_epochs:
+                    self._tell("node.cloned", {"epoch": epoch, "own_epoch": self._epochs.current, "peer": self._name_of(peer)})
+                self.cloned_epochs.add(epoch)
+
+    async def _prove(self, fork: Fork) -> bool:
+        """Store a proof that anybody can check; False when the segments here show none, or the disk is full."""
+        try:
+            for branch in self._branches(fork):
+                rows = await self._store.read(fork.author, fork.epoch, fork.seq - 1, 1, branch)
+                if rows and rows[0].first_seq <= fork.seq:
+                    proof = fork_proof(self._replica.mesh_id, rows[0].data, fork.segment)
+                    await self._store.put_fork(fork.author, fork.epoch, fork.seq, proof, self._clock.wall_ms())
+                    return True
+        except StoreFull:
+            return False
+        except FabrikError as error:
+            self._tell("log.fork_unproven", {"author": show_key(fork.author), "epoch": fork.epoch, "op_seq": fork.seq, "message": error.message})
+        return False
+
+    def _branches(self, fork: Fork) -> list[int]:
+        """Where our other op at ``fork.seq`` may be: on the branch that was left, or on one that left it at the same place before."""
+        heads = [head for head in self._replica.heads() if (head.author, head.epoch) == (fork.author, fork.epoch) and head.branch != fork.branch]
+        same = [head.branch for head in heads if head.base == (fork.base_branch, fork.seq - 1)]
+        return [fork.base_branch, *same]

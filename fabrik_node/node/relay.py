@@ -1,0 +1,44 @@
+"""Stored rows on their way to a peer: sound, without holes, joined."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fabrik_node._core import coalesce, segment_span
+from fabrik_node.ports import StoredSegment
+
+if TYPE_CHECKING:
+    from fabrik_node.node.node import Node
+
+__all__ = ["read_sound"]
+
+_CHECK_ROWS_INLINE = 8
+"""Rows that are checked in the event loop before they are sent (one signature each); more are checked in a thread."""
+
+
+async def read_sound(node: Node, author: bytes, epoch: int, branch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
+    """Segments beyond ``after_seq`` and whether the branch ends there. What is not what was merged is set aside here, and never sent.
+
+    Nothing, though the branch goes on: the range has to come from another peer first.
+    """
+    head = node.replica.head(author, epoch, branch)
+    if head is None or head.seq <= after_seq:
+        return [], True
+    sound, upto = list[StoredSegment](), after_seq
+    for row in await node.store.read(author, epoch, after_seq, max_bytes, branch):
+        if row.first_seq > upto + 1 or row.first_seq > head.seq:
+            break  # what follows a hole waits
+        sound.append(row)
+        upto = row.last_seq
+    data = [row.data for row in sound]
+    check = node.replica.check
+    found = check(author, epoch, branch, data) if len(data) <= _CHECK_ROWS_INLINE else await asyncio.to_thread(check, author, epoch, branch, data)
+    bad = next((place for place, why in enumerate(found) if why), None)
+    if bad is not None:
+        await node.upkeep.check_log(author, epoch, branch, sound[bad].first_seq - 1)
+        data = data[:bad]
+    if not data:
+        return [], True
+    joined = [StoredSegment(sound[-1].pos, *segment_span(each), each, branch=branch) for each in coalesce(data, max_bytes)]
+    return joined, joined[-1].last_seq >= head.seq

@@ -1,0 +1,39 @@
+"""A home that was copied, and both copies run: both go on, nothing is lost, and both operators are told."""
+
+from __future__ import annotations
+
+import pytest
+from acceptance.fleet import Fleet
+from acceptance.homes import copy_of, titles
+
+
+@pytest.mark.promise("I9", "I5")
+def test_two_copies_of_one_home_both_write(fleet: Fleet) -> None:
+    host = fleet.host()
+    one = fleet.member(host, "one")
+    one.add("before the copy")
+    fleet.await_equal([host, one])
+    one.stop()
+    copy = copy_of(fleet, one, "copy")
+    one.start()
+    copy.start()
+    doubt = copy.await_event("node.doubt")
+    assert "copy" in doubt["reason"]
+    assert copy.ask("status")["doubt"] == doubt["reason"]
+    old = one.ask("status")["epoch"]
+    for number in range(3):
+        one.add(f"original {number}")
+        copy.add(f"copy {number}")
+    opened = [event for event in copy.events() if event["type"] == "node.epoch_opened"]
+    assert [event["from"] for event in opened] == [old], "one new epoch, before the first write"
+    fleet.await_equal([host, one, copy])
+    wanted = {"before the copy", *(f"{who} {number}" for who in ("original", "copy") for number in range(3))}
+    for node in (host, one, copy):
+        assert titles(node) == wanted
+        assert not [event for event in node.events() if event["type"] == "log.forked"]
+    assert one.ask("status")["epoch"] == old
+    assert copy.ask("status")["epoch"] == opened[0]["to"]
+    assert not [event for event in one.events() if event["type"] == "node.epoch_opened"]
+    one.await_event("node.cloned", epoch=opened[0]["to"])
+    for node in (one, copy):
+        assert any("another node writes with this node's key" in warning or "came back from its peers" in warning for warning in node.ask("status")["warnings"])
