@@ -191,6 +191,7 @@ class World:
         self.nodes: dict[str, Node] = {}
         self.conns: list[tuple[End, End]] = []
         self.blocked: set[frozenset[str]] = set()
+        self.retry_s_max = 30.0
         self.latency, self.bandwidth, self.buffer = 0.005, 50e6, 65_536
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
@@ -239,7 +240,7 @@ class World:
 
     def link(self, a: Node, b: Node) -> None:
         """``a`` dials ``b`` and goes on to."""
-        a.backoffs[b.name] = Backoff(Random(f"{self.seed}{a.name}{b.name}"))
+        a.backoffs[b.name] = Backoff(Random(f"{self.seed}{a.name}{b.name}"), cap_s=self.retry_s_max)
         self._dial_in(a, b, 0.0)
 
     def dial(self, a: Node, b: Node, *, join: Join | None = None, expected: bytes | None = None, again: bool = False) -> tuple[End, End]:
