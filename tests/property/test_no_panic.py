@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fabrik_twin import cbor
 from fabrik_twin.author import Author
-from fabrik_twin.compare import offer, same, shown
+from fabrik_twin.compare import Held, offer, same, shown
 from fabrik_twin.op import ephemeral_sign, genesis_decode, op_encode, segment_decode, segment_encode
 from fabrik_twin.world import World
 from fabrik_twin.worlds import KEYS, MESH_GENESIS
@@ -108,8 +108,9 @@ def test_well_signed_nonsense(writes: list[Any], place: int) -> None:
             replica.verify([data])
         return
     world = World(MESH_GENESIS)
-    assert offer(replica, data) == world.offer(data)
-    same(replica, world)
+    held = Held(MESH_GENESIS)
+    assert offer(held, data) == world.offer(data)
+    same(held.replica, world)
     for touch in _core.history([data], bytes(16)):
         assert _core.cbor_encode(touch.value)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from fabrik_twin import merge
 from fabrik_twin.compare import same
-from fabrik_twin.merge import CLAIM, TYPES, Touch, clock_after
+from fabrik_twin.merge import CLAIM, TYPES, Touch, Tree, clock_after, heads_of
 from fabrik_twin.world import World
 from fabrik_twin.worlds import Mesh, meshes
 from hypothesis import HealthCheck, Phase, given, settings
@@ -23,7 +22,7 @@ def sample() -> list[Mesh]:
     found: list[Mesh] = []
 
     @settings(max_examples=250, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-    @given(meshes())
+    @given(meshes(branches_max=4))
     def collect(mesh: Mesh) -> None:
         found.append(mesh)
 
@@ -38,21 +37,41 @@ def twin_of(mesh: Mesh) -> World:
     return world
 
 
+def branch_probes(tree: Tree, clocks: dict[bytes, int]) -> set[str]:
+    """What of forks is in this log."""
+    found: set[str] = set()
+    ends = heads_of(tree)
+    if len(ends) > 1:
+        found.add("forked")
+    forks = Counter(placed.prev for placed in tree.values())
+    bases = [base for base, count in forks.items() if count > 1]
+    if any(base not in tree for base in bases):
+        found.add("forked at its first op")
+    if len(bases) > 1:
+        found.add("a branch of a branch, or two of one")
+    if len({placed.op.body for placed in tree.values()}) < len(tree):
+        found.add("one body on two branches")
+    kept = Counter((placed.op.body, clocks[head] != clocks.get(placed.prev, 0)) for head, placed in tree.items())
+    if any((body, not good) in kept for body, good in kept):
+        found.add("one body that counts on one branch only")
+    return found
+
+
 def probes(world: World) -> set[str]:
     """Which hard cases decided something in this world."""
     found: set[str] = set()
     state, effects = world.state, []
-    for (author, epoch), ops in world.logs.items():
-        clock = 0
-        for op in ops:
+    for log, tree in world.logs.items():
+        for placed in tree.values():
+            op, clock = placed.op, state.clocks[log].get(placed.prev, 0)
             after = clock_after(clock, op.lamport)
             if after == clock:
                 found.add("clock stands still" if op.lamport <= clock else "clock jumps too far")
             elif op.lamport - clock == merge.STEP_MAX:
                 found.add("full step")
-            clock = after
             found |= {"unknown op kind"} if op.kind not in {1, 2, 3} else set()
-        effects += list(state._effects(author, epoch, ops))
+        found |= branch_probes(tree, state.clocks[log])
+        effects += list(state._effects(*log))
     if state.void:
         found.add("void")
     by_place: dict[Any, list[Touch]] = {}
@@ -82,6 +101,11 @@ def probes(world: World) -> set[str]:
 
 
 EXPECTED = {
+    "forked",
+    "forked at its first op",
+    "a branch of a branch, or two of one",
+    "one body on two branches",
+    "one body that counts on one branch only",
     "clock stands still",
     "clock jumps too far",
     "full step",
@@ -114,7 +138,7 @@ def _lower_digest_wins(touch: Touch) -> tuple[Any, ...]:
     return (touch.op.lamport, bytes(255 - byte for byte in touch.op.digest), touch.index, touch.author, touch.epoch)
 
 
-CANARIES: list[tuple[str, str, Callable[..., Any]]] = [
+CANARIES: list[tuple[str, str, Any]] = [
     ("the lower digest wins", "_place", _lower_digest_wins),
     ("the clock decides between statements about one claim", "_strength", lambda touch: (merge._height(touch.write.id, touch.fence), *merge._place(touch))),
     ("no ranks", "_height", lambda item, fence: (0, 0, -1) if fence is None else (fence[0], fence[1], 0)),
@@ -122,6 +146,8 @@ CANARIES: list[tuple[str, str, Callable[..., Any]]] = [
     ("clocks step by one more", "clock_after", lambda clock, lamport: lamport if clock < lamport <= clock + merge.STEP_MAX + 1 else clock),
     ("void ops move the clock", "clock_after", lambda clock, lamport: max(clock, lamport)),
     ("nothing is void", "void_reason", lambda admin, author, op: None),
+    ("one clock for all branches of a log", "clock_before", lambda clocks, placed: max(clocks.values(), default=0)),
+    ("a forked log has no effect", "HEADS_MAX", 1),
 ]
 
 
@@ -137,7 +163,7 @@ def differs(mesh: Mesh) -> bool:
 
 @pytest.mark.promise("I3")
 @pytest.mark.parametrize(("rule", "wrong"), [(rule, wrong) for _, rule, wrong in CANARIES], ids=[name for name, _, _ in CANARIES])
-def test_a_wrong_rule_is_noticed(sample: list[Mesh], monkeypatch: pytest.MonkeyPatch, rule: str, wrong: Callable[..., Any]) -> None:
+def test_a_wrong_rule_is_noticed(sample: list[Mesh], monkeypatch: pytest.MonkeyPatch, rule: str, wrong: Any) -> None:
     monkeypatch.setattr(merge, rule, wrong)
     assert sum(differs(mesh) for mesh in sample) >= 3
 

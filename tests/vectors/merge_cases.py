@@ -7,8 +7,8 @@ from typing import Any
 
 from fabrik_twin.author import Author, claim, id16, new_genesis, seed, sign_segment
 from fabrik_twin.cbor import Refused, encode
-from fabrik_twin.merge import STEP_MAX
-from fabrik_twin.op import Key, WriteTuple, digest, op_encode
+from fabrik_twin.merge import HEADS_MAX, STEP_MAX
+from fabrik_twin.op import Key, WriteTuple, digest, log_start, op_encode, segment_decode
 from fabrik_twin.world import World
 
 ADMIN, BEE, CAT = (Key(seed(number)) for number in range(3))
@@ -238,7 +238,7 @@ def _chain(admin: Author, bee: Author, _cat: Author) -> list[bytes]:
     unknown = bee.segment(1, 1)
     first = admit(admin)
     other = [*bee.bodies[:2], op_encode(3, 9, [title("fork")])]
-    head2 = World(GENESIS).head(BEE.public, 1)
+    head2 = log_start(mesh, BEE.public, 1)
     for body in bee.bodies[:2]:
         head2 = digest(head2 + digest(body))
     return [
@@ -272,6 +272,72 @@ def _members(admin: Author, bee: Author, cat: Author) -> list[bytes]:
     return [cat.segment(1, 1), one, bee.segment(1, 1), two, bee.segment(2, 2), three, cat.segment(1, 1)]
 
 
+def _two_branches(admin: Author, bee: Author, _cat: Author) -> list[bytes]:
+    first = admit(admin)
+    for text in ("trunk", "left", "left again"):
+        bee.op(title(text))
+    right = bee.branch(1)
+    right.op(title("right"), (1, SECOND, 6, 7, None), lamport=9)
+    right.op((5, THIRD, 1, {"why": "deleted on one branch"}, None))
+    bee.op(title("written by the other branch", THIRD), lamport=99)
+    twig = right.branch(2)
+    twig.op((1, SECOND, 6, 8, None), lamport=11)
+    return [first, right.segment(2, 3), bee.segment(1, 2), twig.segment(1, 3), bee.segment(2, 4), right.segment(1, 3), right.segment(3, 3)]
+
+
+def _fork_at_the_first_op(admin: Author, bee: Author, _cat: Author) -> list[bytes]:
+    first = admit(admin)
+    bee.op(title("one"), lamport=3)
+    other = bee.branch(0)
+    other.op(title("another"), lamport=3)
+    admins = admin.branch(1)
+    admins.op(member(BEE, 1), title("the admin's disk was copied too", SECOND))
+    return [first, bee.cut(), other.cut(), admins.cut()]
+
+
+def _one_body_on_two_branches(admin: Author, bee: Author, _cat: Author) -> list[bytes]:
+    first = admit(admin)
+    bee.op(title("trunk"))
+    low, high = bee.branch(1), bee.branch(1)
+    low.op(title("low", SECOND), lamport=5)
+    high.op(title("high", SECOND), lamport=2 * 10**7 - STEP_MAX)
+    body = low.op(title("a full step from one, too far from the other"), lamport=2 * 10**7)
+    high.copy(body)
+    for path in (low, high):
+        path.op(title("after", THIRD))
+    return [first, bee.cut(), low.segment(2, 4), high.segment(2, 4)]
+
+
+def _opening_after_a_fork(admin: Author, bee: Author, _cat: Author) -> list[bytes]:
+    first = admit(admin)
+    bee.op(title("shared"))
+    copy = bee.branch(1)
+    bee.op(title("home"))
+    copy.op(title("copy"))
+    again = Author(GENESIS, BEE, 2**32 | 99)
+    head = segment_decode(bee.segment(1, 2)).head
+    again.op(kind=3, follows=(1, 2, head), lamport=3)
+    again.op(title("goes on in an epoch of its own"))
+    writing = Author(GENESIS, BEE, 2**33 | 1)
+    writing.op(title("an opening may write", SECOND), kind=3, follows=(2**32 | 99, 2, segment_decode(again.segment(1, 2)).head), lamport=8)
+    late = writing.branch(0)
+    late.op(title("not an opening, at the first place", SECOND), lamport=9)
+    return [first, bee.cut(), copy.cut(), again.cut(), writing.cut(), late.cut()]
+
+
+def _suspended(admin: Author, bee: Author, cat: Author) -> list[bytes]:
+    first = admit(admin)
+    bee.op(title("no effect at last"))
+    cat.op(title("cat", SECOND))
+    twigs = []
+    for number in range(HEADS_MAX + 2):
+        twig = bee.branch(1)
+        twig.op((1, ITEM, 6, number, None), lamport=1000 + number)
+        twigs.append(twig.cut())
+    bee.op(title("after"))
+    return [first, bee.segment(1, 1), cat.cut(), *twigs[:-1], twigs[-1], bee.segment(2, 2), bee.segment(1, 1), twigs[0]]
+
+
 SCENARIOS: list[tuple[str, Scenario]] = [
     ("empty", _empty),
     ("every field at its limit", _every_field),
@@ -289,6 +355,11 @@ SCENARIOS: list[tuple[str, Scenario]] = [
     ("op kinds", _kinds),
     ("chain outcomes", _chain),
     ("admission and revocation", _members),
+    ("two branches, and a branch of one: all have effect", _two_branches),
+    ("forks at the first op, and of the admin's log", _fork_at_the_first_op),
+    ("one body on two branches, void on one of them", _one_body_on_two_branches),
+    ("a new epoch after a fork", _opening_after_a_fork),
+    ("too many heads: the log has no effect, nothing more is taken", _suspended),
 ]
 
 
@@ -298,9 +369,9 @@ def _play(name: str, scenario: Scenario) -> dict[str, Any]:
     for data in scenario(Author(GENESIS, ADMIN), Author(GENESIS, BEE), Author(GENESIS, CAT)):
         try:
             verdict = world.offer(data)
-            steps.append({"hex": data.hex(), "verdict": verdict.outcome, "stored": verdict.stored, "duplicates": verdict.duplicates})
+            steps.append({"hex": data.hex(), "verdict": verdict.outcome, "stored": verdict.stored, "duplicates": verdict.duplicates, "forked": verdict.forked})
         except Refused as error:
-            steps.append({"hex": data.hex(), "verdict": error.verdict, "stored": 0, "duplicates": 0})
+            steps.append({"hex": data.hex(), "verdict": error.verdict, "stored": 0, "duplicates": 0, "forked": 0})
     state = world.state
     registers = []
     for (kind, id_, field), touch in sorted(state.winners.items()):
@@ -321,7 +392,9 @@ def _play(name: str, scenario: Scenario) -> dict[str, Any]:
         "state_digest": state.state_digest().hex(),
         "frontier_digest": world.frontier_digest().hex(),
         "lamport": state.lamport,
-        "ops": sum(len(ops) for ops in world.logs.values()),
+        "ops": sum(len(tree) for tree in world.logs.values()),
+        "heads": [[author.hex(), epoch, end.op.seq, end.head.hex()] for author, epoch in sorted(world.logs) for end in world.heads(author, epoch)],
+        "suspended": [[author.hex(), epoch] for author, epoch in sorted(state.suspended)],
         "void": [[author.hex(), epoch, seq] for author, epoch, seq in sorted(state.void)],
         "deleted": sorted(item.hex() for item in state.deleted),
         "registers": registers,

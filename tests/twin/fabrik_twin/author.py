@@ -82,6 +82,19 @@ class Author:
         prev = advance(log_start(self.genesis.mesh_id, self.key.public, self.epoch), self.bodies[: first_seq - 1])
         return sign_segment(self.key, self.genesis.mesh_id, self.epoch, first_seq, prev, self.bodies[first_seq - 1 : last_seq])
 
+    def branch(self, base: int) -> Author:
+        """Another path of the same log: the same first ``base`` ops, and nothing behind them yet."""
+        other = Author(self.genesis.data, self.key, self.epoch)
+        for body in self.bodies[:base]:
+            other.copy(body)
+        other._cut = base
+        return other
+
+    def copy(self, body: bytes) -> None:
+        """Append an op that stands at the same place of another branch."""
+        self.bodies.append(body)
+        self.clock = clock_after(self.clock, op_decode(body).lamport)
+
     def cut(self) -> bytes:
         """All ops since the last cut as one segment."""
         first, self._cut = self._cut + 1, len(self.bodies)

@@ -14,6 +14,8 @@ from fabrik_twin.world import Verdict, World
 
 def shown(replica: _core.Replica) -> dict[str, Any]:
     """All that a replica says about itself as a whole. Equal before and after means that nothing happened."""
+    suspended = set(replica.suspended())
+    heads = [(head.author, head.epoch, head.seq, head.head, head.clock) for head in replica.heads()]
     return {
         "state": replica.state_digest().hex(),
         "frontier": replica.frontier_digest().hex(),
@@ -21,7 +23,8 @@ def shown(replica: _core.Replica) -> dict[str, Any]:
         "ops": replica.ops,
         "void": replica.voided,
         "registers": replica.registers,
-        "heads": [(head.author, head.epoch, head.seq, head.head, head.clock) for head in replica.heads()],
+        "heads": sorted((*head[:4], 0 if head[:2] in suspended else head[4]) for head in heads),  # a clock without effect is nothing to agree about
+        "suspended": replica.suspended(),
     }
 
 
@@ -32,10 +35,11 @@ def expected(world: World) -> dict[str, Any]:
         "state": state.state_digest().hex(),
         "frontier": world.frontier_digest().hex(),
         "lamport": state.lamport,
-        "ops": sum(len(ops) for ops in world.logs.values()),
+        "ops": sum(len(tree) for tree in world.logs.values()),
         "void": len(state.void),
         "registers": len(state.winners),
-        "heads": [(*log, len(world.logs[log]), world.head(*log), state.clocks[log]) for log in sorted(world.logs)],
+        "heads": [(*log, end.op.seq, end.head, state.clocks.get(log, {}).get(end.head, 0)) for log in sorted(world.logs) for end in world.heads(*log)],
+        "suspended": sorted(state.suspended),
     }
 
 
@@ -66,21 +70,40 @@ def same(replica: _core.Replica, world: World) -> None:
     assert shown(replica) == expected(world)
 
 
-def offer(replica: _core.Replica, data: bytes, *, admit_all: bool = False) -> Verdict | str:
+class Held:
+    """A replica of the core and what it stored, as a node holds them."""
+
+    def __init__(self, genesis: bytes) -> None:
+        self.genesis = genesis
+        self.replica = _core.Replica(genesis)
+        self.stored: list[_core.Chained] = []
+
+    def take(self, segments: Sequence[bytes], *, admit_all: bool = False) -> _core.ChainResult:
+        """One batch: verify, chain, merge; and when a log got one head too many, everything again without it."""
+        result = self.replica.chain(self.replica.verify(segments), admit_all=admit_all)
+        self.replica.merge(result.chained)
+        self.stored += result.chained
+        if self.replica.stale:
+            fresh = _core.Replica(self.genesis, self.replica.suspended())
+            fresh.load([chained.data for chained in self.stored], [chained.branch for chained in self.stored])
+            self.replica.adopt(fresh)
+        return result
+
+
+def offer(held: Held, data: bytes, *, admit_all: bool = False) -> Verdict | str:
     """One segment to the core: what became of it, or the code of the error that refused it."""
     try:
-        result = replica.chain(replica.verify([data]), admit_all=admit_all)
+        result = held.take([data], admit_all=admit_all)
     except FabrikError as error:
         return error.code
-    if result.forks or any(gap.unrooted for gap in result.gaps):  # the twin takes no branches yet
-        return Verdict("fork")
-    replica.merge(result.chained)
     if result.unknown:
         return Verdict("unknown")
+    if result.refused:
+        return Verdict("refused")
     if result.gaps:
         return Verdict("gap")
     stored = sum(chained.ops for chained in result.chained)
-    return Verdict("stored" if stored else "duplicate", stored, result.duplicates)
+    return Verdict("stored" if stored else "duplicate", stored, result.duplicates, sum(fork.seq for fork in result.forks))
 
 
 def offer_twin(world: World, data: bytes, *, admit_all: bool = False) -> Verdict | str:
@@ -91,24 +114,21 @@ def offer_twin(world: World, data: bytes, *, admit_all: bool = False) -> Verdict
         return error.verdict
 
 
-def deliver(replica: _core.Replica, logs: Sequence[Sequence[bytes]], rng: Random) -> list[_core.Chained]:
+def deliver(held: Held, logs: Sequence[Sequence[bytes]], rng: Random) -> list[_core.Chained]:
     """Every segment at least once, in any order, some twice, in batches of any size, again until all of it is in. What was stored."""
-    stored: list[_core.Chained] = []
     waiting = [segment for log in logs for segment in log]
+    began = len(held.stored)
     while waiting:
         rng.shuffle(waiting)
-        before = replica.ops
+        before = held.replica.ops
         left: list[bytes] = []
         while waiting:
             batch = [waiting.pop() for _ in range(min(len(waiting), rng.randint(1, 4)))]
             if rng.random() < 0.3:
                 batch.append(rng.choice(batch))
-            result = replica.chain(replica.verify(batch))
-            assert result.forks == []
-            replica.merge(result.chained)
-            stored += result.chained
+            result = held.take(batch)
             if result.gaps or result.unknown:
                 left.extend(batch)
-        assert replica.ops > before or not left, "no segment of a whole round fitted"
+        assert held.replica.ops > before or not left, "no segment of a whole round fitted"
         waiting = left
-    return stored
+    return held.stored[began:]

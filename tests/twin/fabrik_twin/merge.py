@@ -11,6 +11,8 @@ from fabrik_twin.cbor import Map, encode
 from fabrik_twin.op import GENESIS, LIMIT, OPENING, WRITE, Fence, Genesis, Op, Write, be64, derive, digest
 
 STEP_MAX = 2**24
+HEADS_MAX = 64
+"""Heads of one log; with one more it is suspended (merge.md, "Forks")."""
 ITEM, CLAIM, MEMBER, NODE, TOMBSTONE, RUN = 1, 2, 3, 4, 5, 6
 
 Log = tuple[bytes, int]
@@ -187,18 +189,43 @@ def _place(touch: Touch) -> tuple[Any, ...]:
     return (touch.op.lamport, touch.op.digest, touch.index, touch.author, touch.epoch)
 
 
-class State:
-    """Everything that follows from a genesis record and a set of chained ops: ``{(author, epoch): [op, ...]}``, each from seq 1."""
+@dataclass(frozen=True)
+class Placed:
+    """An op at its place in the tree of its log: ``head`` is its chain hash, ``prev`` the one before it."""
 
-    def __init__(self, genesis: Genesis, logs: dict[Log, list[Op]]) -> None:
+    op: Op
+    prev: bytes
+    head: bytes
+
+
+Tree = dict[bytes, Placed]
+"""The ops of one log by chain hash, each after the one before it."""
+
+
+def heads_of(tree: Tree) -> list[Placed]:
+    """The ends of a log's branches, in order of (seq, chain hash)."""
+    inner = {placed.prev for placed in tree.values()}
+    return sorted((placed for head, placed in tree.items() if head not in inner), key=lambda placed: (placed.op.seq, placed.head))
+
+
+def clock_before(clocks: dict[bytes, int], placed: Placed) -> int:
+    """The clock that an op of a log finds: that of the path before it."""
+    return clocks.get(placed.prev, 0)
+
+
+class State:
+    """Everything that follows from a genesis record and a set of chained ops. A log with more than :data:`HEADS_MAX` heads is suspended: without effect."""
+
+    def __init__(self, genesis: Genesis, logs: dict[Log, Tree]) -> None:
         self.genesis = genesis
         self.logs = logs
+        self.suspended = {log for log, tree in logs.items() if len(heads_of(tree)) > HEADS_MAX}
         self.lamport = 0
         self.void: list[tuple[bytes, int, int]] = []
-        self.clocks: dict[Log, int] = {}
+        self.clocks: dict[Log, dict[bytes, int]] = {}
         touches: dict[Place, list[Touch]] = defaultdict(list)
-        for (author, epoch), ops in logs.items():
-            for touch in self._effects(author, epoch, ops):
+        for log in logs.keys() - self.suspended:
+            for touch in self._effects(*log):
                 touches[touch.write.kind, touch.write.id, touch.write.field].append(touch)
         self.deleted = {place[1] for place in touches if place[0] == TOMBSTONE}
         self.winners: dict[Place, Touch] = {}
@@ -208,20 +235,18 @@ class State:
             elif not (place[0] in (ITEM, CLAIM) and place[1] in self.deleted):
                 self.winners[place] = max(found, key=_strength)
 
-    def _effects(self, author: bytes, epoch: int, ops: list[Op]) -> Iterable[Touch]:
-        clock = 0
-        for op in ops:
-            after = clock_after(clock, op.lamport)
-            kept = after != clock
-            clock = after
-            if not kept or void_reason(self.genesis.admin, author, op) is not None:
+    def _effects(self, author: bytes, epoch: int) -> Iterable[Touch]:
+        clocks = self.clocks[author, epoch] = {}
+        for head, placed in self.logs[author, epoch].items():
+            op, before = placed.op, clock_before(clocks, placed)
+            clocks[head] = clock_after(before, op.lamport)
+            self.lamport = max(self.lamport, clocks[head])
+            if clocks[head] == before or void_reason(self.genesis.admin, author, op) is not None:
                 self.void.append((author, epoch, op.seq))
                 continue
             for index, write in enumerate(op.writes):
                 if op.kind in (WRITE, GENESIS, OPENING) and (write.kind, write.field) in TYPES:
                     yield Touch(author, epoch, op, index)
-        self.clocks[author, epoch] = clock
-        self.lamport = max(self.lamport, clock)
 
     def admitted(self, author: bytes) -> bool:
         """The genesis admin, or a member record with a role other than none."""

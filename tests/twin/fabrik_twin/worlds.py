@@ -54,7 +54,7 @@ UNKNOWN_WRITES: list[WriteTuple] = [
 
 @dataclass(frozen=True)
 class Mesh:
-    """Finished logs of one mesh, the admin's first. The admin's first op admits all of them."""
+    """Finished logs of one mesh, the admin's first. The admin's first op admits all of them. A forked log is there once for each of its branches, whole paths."""
 
     logs: list[Author]
 
@@ -119,11 +119,12 @@ def lamport(form: str, clock: int, seen: int) -> int:
 
 
 @st.composite
-def meshes(draw: st.DrawFn, ops_max: int = 24, lowest_role: int = 1) -> Mesh:
+def meshes(draw: st.DrawFn, ops_max: int = 24, lowest_role: int = 1, branches_max: int = 0) -> Mesh:
     """One to four authors, perhaps a second epoch of one of them, up to ``ops_max`` ops in a random order of writing.
 
     Half of the meshes are wild: clocks that jump, void and unknown ops. In the others everything counts, so that everything competes.
     With ``lowest_role`` 0 members are revoked too, and then what is admitted depends on the order of delivery.
+    With ``branches_max`` logs are forked on the way, branches of branches too; branches then grow side by side, and may write the same bytes.
     """
     count = draw(st.sampled_from([3, 2, 4, 1]))
     wild = draw(st.booleans())
@@ -133,8 +134,18 @@ def meshes(draw: st.DrawFn, ops_max: int = 24, lowest_role: int = 1) -> Mesh:
         again = Author(MESH_GENESIS, KEYS[count - 1], 2**33 + 5)
         again.op(kind=OPENING, follows=(1, 1, bytes(32)), lamport=draw(st.integers(1, 5)))
         logs.append(again)
-    for _ in range(draw(st.integers(0, ops_max))):
+    forks = draw(st.integers(0, branches_max))
+    for left in range(draw(st.integers(0, ops_max)), 0, -1):
         author = draw(st.sampled_from(logs))
+        if forks and author.bodies and (left <= forks or draw(st.integers(0, 2)) == 0):
+            forks -= 1
+            logs.append(author.branch(draw(st.integers(author is logs[0], len(author.bodies)))))
+            author = logs[-1]
+        at = len(author.bodies)
+        others = [log.bodies[at] for log in logs if log is not author and (log.key, log.epoch) == (author.key, author.epoch) and len(log.bodies) > at > 0]
+        if others and draw(st.integers(0, 3)) == 0:
+            author.copy(draw(st.sampled_from(others)))
+            continue
         clock = lamport(draw(st.sampled_from(WILD if wild else CALM)), author.clock, max(log.clock for log in logs))
         kind = draw(st.sampled_from([WRITE] * 9 + [GENESIS, 55])) if wild else WRITE
         author.op(*draw(st.lists(writes(author.key.public, lowest_role, wild), min_size=not wild, max_size=3)), lamport=clock, kind=kind)
