@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from fabrik_node._core import Replica, Verified
-from fabrik_node.errors import FabrikError
+from fabrik_node._core import Replica, Verified, segment_span
+from fabrik_node.errors import FabrikError, InvalidOp
 from fabrik_node.ids import show_key
 from fabrik_node.node.loading import FOLLOWS
 from fabrik_node.ports import DamagedRow, OpStore, StoredSegment
 
-__all__ = ["Hole", "Repair"]
+__all__ = ["Hole", "Repair", "misplaced"]
 
 _PARTS_MAX = 4_096
 """Fetched segments that wait until they cover one hole: a hole is one row, at most 256 KiB, and an op has some 64 bytes at least."""
@@ -84,7 +84,7 @@ class Repair:
     async def check(self, author: bytes, epoch: int, branch: int, rows: Sequence[StoredSegment]) -> int:
         """Set aside those rows that are not what was merged; how many."""
         found = await asyncio.to_thread(self._replica.check, author, epoch, branch, [row.data for row in rows])
-        bad = [(row, why) for row, why in zip(rows, found, strict=True) if why]
+        bad = [(row, text) for row, why in zip(rows, found, strict=True) if (text := why or misplaced(row))]
         if not bad:
             return 0
         await self._store.set_aside([(row.pos, f"damaged: {why}") for row, why in bad])
@@ -170,3 +170,14 @@ def _cover(hole: Hole) -> list[bytes] | None:
         upto = best[0]
         chosen.append(best[1])
     return chosen
+
+
+def misplaced(row: StoredSegment) -> str:
+    """Why the data of a row, sound or not, is not what the row says that it holds; empty when it is."""
+    try:
+        author, epoch, first_seq, last_seq = segment_span(row.data)
+    except InvalidOp as error:
+        return error.message
+    if (author, epoch, first_seq, last_seq) != (row.author, row.epoch, row.first_seq, row.last_seq):
+        return f"it holds ops {first_seq} to {last_seq} of {show_key(author)[:8]} epoch {epoch}"
+    return ""

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from fabrik_node._core import Replica, segment_span
-from fabrik_node.errors import InvalidOp
+from fabrik_node._core import Replica
 from fabrik_node.ids import show_key
+from fabrik_node.node.repair import misplaced
 from fabrik_node.ports import OpReads, StoredSegment
 
 __all__ = ["Checking", "Finding", "Seen", "SetAside", "check_unserved"]
@@ -57,7 +57,7 @@ class Checking:
             for (author, epoch, branch), group in groupby(rows, key=lambda row: (row.author, row.epoch, row.branch)):
                 together = list(group)
                 why = await asyncio.to_thread(self._replica.check, author, epoch, branch, [row.data for row in together])
-                bad = [(row, text) for row, found in zip(together, why, strict=True) if (text := found or _misplaced(row))]
+                bad = [(row, text) for row, found in zip(together, why, strict=True) if (text := found or misplaced(row))]
                 seen.findings += bad
                 if bad and self._set_aside is not None:
                     await self._set_aside(author, epoch, branch, [row for row, _ in bad])
@@ -117,16 +117,5 @@ async def check_unserved(genesis: bytes, store: OpReads) -> tuple[Replica, Seen]
         loaded = replica.load([row.data for row in batch], [row.branch for row in batch])
         damaged = dict(loaded.damaged)
         stranded = dict.fromkeys(loaded.stranded, _FOLLOWS)
-        seen.findings += [(row, why) for place, row in enumerate(batch) if (why := damaged.get(place) or _misplaced(row) or stranded.get(place, ""))]
+        seen.findings += [(row, why) for place, row in enumerate(batch) if (why := damaged.get(place) or misplaced(row) or stranded.get(place, ""))]
     return replica, seen
-
-
-def _misplaced(row: StoredSegment) -> str:
-    """Why the data of a row is not what the row says that it holds; empty when it is."""
-    try:
-        author, epoch, first_seq, last_seq = segment_span(row.data)
-    except InvalidOp as error:
-        return error.message
-    if (author, epoch, first_seq, last_seq) != (row.author, row.epoch, row.first_seq, row.last_seq):
-        return f"it holds ops {first_seq} to {last_seq} of {show_key(author)[:8]} epoch {epoch}"
-    return ""

@@ -66,8 +66,8 @@ class Reader:
         self._as_of_ms = as_of_ms
         self._current_names = self.board.names if names is None else names
         self._names: Mapping[bytes, str] = {}
-        self._proving = Proving(store, genesis.mesh_id, self.stamp, self.name_of)
-        self.checking = Checking(replica, store, self.stamp, self.name_of, set_aside)
+        self._proving = Proving(store, genesis.mesh_id, self.stamp, self._name_now)
+        self.checking = Checking(replica, store, self.stamp, self._name_now, set_aside)
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -136,6 +136,10 @@ class Reader:
     def name_of(self, key: bytes) -> str:
         """A node's name as of the last :meth:`views`."""
         return self._names.get(key) or show_key(key)[:8]
+
+    def _name_now(self, key: bytes) -> str:
+        self._names = self._current_names()
+        return self.name_of(key)
 
     def stamp(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Say what an answer rests on."""

@@ -39,4 +39,27 @@ def test_a_flipped_bit_in_the_database_is_found(fleet: Fleet, served: bool) -> N
     pos = spoil(host, lambda data: data[:-70] + bytes([data[-70] ^ 1]) + data[-69:])
     status, found = check(host)
     assert (status, found["sound"], [row["row"] for row in found["damaged"]]) == (1, False, [pos])
-    assert found["next"]
+    assert ("serve" in found["next"]) is not served
+    status, again = check(host)
+    if served:  # set aside, and there is no peer that could send it
+        assert (status, again["damaged"], [row["row"] for row in again["aside"]]) == (1, [], [pos])
+        assert "waited for" in again["next"]
+        assert len(host.ask("status")["holes"]) == 1
+    else:  # whoever only looks changes nothing
+        assert again == found
+
+
+@pytest.mark.promise("I8")
+def test_what_a_check_finds_comes_back_from_a_peer(fleet: Fleet) -> None:
+    host = fleet.host()
+    member = fleet.member(host, "member")
+    for number in range(5):
+        host.add(f"item {number}")
+    state = fleet.await_equal([host, member])
+    pos = spoil(member, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    status, found = check(member)
+    assert (status, [row["row"] for row in found["damaged"]]) == (1, [pos])
+    member.await_event("store.repaired")
+    status, sound = check(member)
+    assert (status, sound["sound"], sound["damaged"], sound["aside"]) == (0, True, [], [])
+    assert fleet.await_equal([host, member]) == state

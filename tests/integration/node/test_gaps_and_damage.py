@@ -169,3 +169,19 @@ async def test_a_full_disk_refuses_writes_and_takes_them_again(rigs: Rigs) -> No
     assert two.running is not None
     with pytest.raises(ExceptionGroup):
         await asyncio.wait_for(two.running, BOUND_S)
+
+
+@pytest.mark.promise("I8", "I11")
+async def test_a_sound_segment_in_a_row_that_is_not_its_own_is_damage_too(rigs: Rigs) -> None:
+    one, two = await rigs.open(0), await rigs.open(1)
+    for number in range(4):
+        await one.add(f"item {number}")
+    await sync_rows(two, one)
+    rows = await rows_of(two, one.node.public)
+    await two.node.store.damage(rows[-2].pos, rows[0].data)  # type: ignore[attr-defined]  # of the double
+    (found,) = (await two.call("ops.check"))["damaged"]
+    assert (found["row"], found["why"].startswith("it holds ops 1 to 1 of")) == (rows[-2].pos, True)
+    assert [(hole.first, hole.last) for hole in two.node.repair.holes] == [(rows[-2].first_seq, rows[-2].last_seq)]
+    await pull_branch(two, one, one.node.public, one.node.epoch, 0, rows[-2].first_seq - 1)
+    await two.events_until("store.repaired")
+    assert (await two.call("ops.check"))["sound"] is True
