@@ -265,7 +265,7 @@ I6  held              Lamport and sequence never go back; integers are bounded, 
 I7  held              I/O errors stop the node; a full disk makes it read-only
 I8  held              A flipped bit in the store is found and fetched again
 I9  held              A restored image re-learns its own ops and opens a new epoch before it writes
-I10 held              A fork ends in the same state everywhere
+I10 held              A fork ends in the same state everywhere, in whatever order and to whomever it comes, for a bounded number of requests
 I11 held              Nothing with a bad signature, wrong mesh, broken chain or non-canonical bytes is stored or relayed, and a bad segment changes nothing
 I12 partial           An op that breaks a rule of meaning is void everywhere and does not block its author | roles other than the first admin's are not enforced yet
 I13 partial           The wall clock decides nothing but displayed times | leases and merges are tested; a whole node over years of skew is not
