@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fabrik_node._core import coalesce, segment_span
+from fabrik_node.node.repair import judge
 from fabrik_node.ports import StoredSegment
 
 if TYPE_CHECKING:
@@ -31,14 +32,12 @@ async def read_sound(node: Node, author: bytes, epoch: int, branch: int, after_s
             break  # what follows a hole waits
         sound.append(row)
         upto = row.last_seq
-    data = [row.data for row in sound]
-    check = node.replica.check
-    found = check(author, epoch, branch, data) if len(data) <= _CHECK_ROWS_INLINE else await asyncio.to_thread(check, author, epoch, branch, data)
+    found = judge(node.replica, sound) if len(sound) <= _CHECK_ROWS_INLINE else await asyncio.to_thread(judge, node.replica, sound)
     bad = next((place for place, why in enumerate(found) if why), None)
     if bad is not None:
         await node.upkeep.check_log(author, epoch, branch, sound[bad].first_seq - 1)
-        data = data[:bad]
-    if not data:
+        sound = sound[:bad]
+    if not sound:
         return [], True
-    joined = [StoredSegment(sound[-1].pos, *segment_span(each), each, branch=branch) for each in coalesce(data, max_bytes)]
+    joined = [StoredSegment(sound[-1].pos, *segment_span(each), each, branch=branch) for each in coalesce([row.data for row in sound], max_bytes)]
     return joined, joined[-1].last_seq >= head.seq

@@ -18,7 +18,7 @@ from fabrik_node.ids import show_key
 from fabrik_node.node.loading import FOLLOWS
 from fabrik_node.ports import DamagedRow, OpStore, StoredSegment
 
-__all__ = ["Hole", "Repair", "misplaced"]
+__all__ = ["Hole", "Repair", "judge", "misplaced"]
 
 _PARTS_MAX = 4_096
 """Fetched segments that wait until they cover one hole: a hole is one row, at most 256 KiB, and an op has some 64 bytes at least."""
@@ -83,8 +83,8 @@ class Repair:
 
     async def check(self, author: bytes, epoch: int, branch: int, rows: Sequence[StoredSegment]) -> int:
         """Set aside those rows that are not what was merged; how many."""
-        found = await asyncio.to_thread(self._replica.check, author, epoch, branch, [row.data for row in rows])
-        bad = [(row, text) for row, why in zip(rows, found, strict=True) if (text := why or misplaced(row))]
+        found = await asyncio.to_thread(judge, self._replica, rows)
+        bad = [(row, why) for row, why in zip(rows, found, strict=True) if why]
         if not bad:
             return 0
         await self._store.set_aside([(row.pos, f"damaged: {why}") for row, why in bad])
@@ -170,6 +170,15 @@ def _cover(hole: Hole) -> list[bytes] | None:
         upto = best[0]
         chosen.append(best[1])
     return chosen
+
+
+def judge(replica: Replica, rows: Sequence[StoredSegment]) -> list[str]:
+    """Of stored rows of one branch: why each is not what was merged, or not where it belongs; empty texts for sound ones. Takes a signature each."""
+    if not rows:
+        return []
+    first = rows[0]
+    found = replica.check(first.author, first.epoch, first.branch, [row.data for row in rows])
+    return [why or misplaced(row) for row, why in zip(rows, found, strict=True)]
 
 
 def misplaced(row: StoredSegment) -> str:

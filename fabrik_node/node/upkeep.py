@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabrik_node.errors import FabrikError, StoreFull
 from fabrik_node.ids import show_key
+from fabrik_node.node.repair import judge
 from fabrik_node.ports import Snapshots, StoredSegment
 
 if TYPE_CHECKING:
@@ -177,8 +178,20 @@ class Upkeep:
                 self.disk_full(error)
 
     async def _pack(self) -> None:
+        node, bad = self._node, list[StoredSegment]()
+
+        def check(rows: Sequence[StoredSegment]) -> Sequence[str]:
+            found = judge(node.replica, rows)
+            bad.extend(row for row, why in zip(rows, found, strict=True) if why)
+            return found
+
         while not self._moved.is_set():
             async with self._rows:
-                if not await self._node.store.pack(_PACK_ROWS, self._node.public):
-                    return
+                packed = await node.store.pack(_PACK_ROWS, node.public, check)
+            if bad:
+                for row in bad:
+                    await self.recheck(row.author, row.epoch, row.branch, [row])
+                bad.clear()
+            elif not packed:
+                return
             await asyncio.sleep(_PAUSE_S)

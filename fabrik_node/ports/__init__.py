@@ -14,7 +14,7 @@ from fabrik_node._core import Chained, Head
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Stage
-from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, OpReads, OpStore, PeerAddress, Snapshots, StoredSegment
+from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, OpReads, OpStore, PeerAddress, RowCheck, Snapshots, StoredSegment
 
 __all__ = [
     "Arbiter",
@@ -35,6 +35,7 @@ __all__ = [
     "PeerStatus",
     "Pipeline",
     "Replication",
+    "RowCheck",
     "Snapshots",
     "StoredSegment",
     "Workspace",

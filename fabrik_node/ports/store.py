@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from fabrik_node._core import Chained, Head
 from fabrik_node.domain.runs import RunRow
 
-__all__ = ["DamagedRow", "Event", "ForkRow", "Invite", "OpReads", "OpStore", "PeerAddress", "Snapshots", "StoredSegment"]
+__all__ = ["DamagedRow", "Event", "ForkRow", "Invite", "OpReads", "OpStore", "PeerAddress", "RowCheck", "Snapshots", "StoredSegment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,10 @@ class Invite:
     role: int
     expires_at: float
     boot_id: str
+
+
+RowCheck: TypeAlias = Callable[[Sequence[StoredSegment]], Sequence[str]]
+"""Says of each row of one branch why it is not what was merged, or nothing. Called on the store's thread."""
 
 
 class OpReads(Protocol):
@@ -166,10 +170,10 @@ class OpStore(OpReads, Protocol):
         """
         ...
 
-    async def pack(self, rows_max: int, keep_author: bytes) -> int:
+    async def pack(self, rows_max: int, keep_author: bytes, check: RowCheck | None = None) -> int:
         """One bounded step: join small neighbouring rows of a branch whose events are told; how many rows fewer there are, 0 when there is nothing to do.
 
-        Of the log of ``keep_author`` the signatures that joining drops are kept beside the row.
+        Nothing of a group is joined of which ``check`` finds a row damaged. Of the log of ``keep_author`` the signatures that joining drops are kept beside the row.
         """
         ...
 

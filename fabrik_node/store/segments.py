@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fabrik_node._core import cut, pack, segment_span
 from fabrik_node.errors import StoreFailed
+from fabrik_node.ports import RowCheck, StoredSegment
 from fabrik_node.store.queries import queries
 
 if TYPE_CHECKING:
@@ -164,15 +165,17 @@ def _put(connection: sqlite3.Connection, branch: int, pos: int | None, row: _Row
     )
 
 
-def pack_step(connection: sqlite3.Connection, rows_max: int, keep_author: bytes) -> int:
+def pack_step(connection: sqlite3.Connection, rows_max: int, keep_author: bytes, check: RowCheck | None = None) -> int:
     """See :meth:`fabrik_node.ports.OpStore.pack`."""
     sql = queries()
     upto_pos = int(connection.execute(sql["counter"], {"name": "events_upto_pos"}).fetchone()[0])
-    for branch, author, packed_seq in connection.execute(sql["packable"]).fetchall():
+    for branch, author, epoch, number, packed_seq in connection.execute(sql["packable"]).fetchall():
         newest = connection.execute(sql["newest_rows"], {"branch": branch, "rows": PACK_NEWEST_ROWS - 1}).fetchone()
         if newest is None or newest[0] <= packed_seq + 1:
             continue
         group, skipped = _group(connection, branch, packed_seq, newest[0], upto_pos, max(rows_max, PACK_ROWS_MIN))
+        if group and check is not None and any(check([StoredSegment(row.pos, author, epoch, row.first, row.last, row.data, number) for row in group])):
+            continue  # joining would hide which of them is damaged
         if group:
             _join(connection, branch, group, keep=author == keep_author)
             connection.execute(sql["packed_to"], {"id": branch, "seq": group[-1].last})

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.errors import Internal, StoreFailed, StoreFull
-from fabrik_node.ports import Event, Invite, PeerAddress
+from fabrik_node.ports import Event, Invite, PeerAddress, RowCheck
 from fabrik_node.store.connection import Connection, connect
 from fabrik_node.store.failures import translate
 from fabrik_node.store.identity import MESH_ID_KEY, create, look
@@ -136,9 +136,9 @@ class SqliteStore(StoreReads):
         wall_ms = self._clock.wall_ms()
         await self._write("refill", "putting a row back", lambda connection: refill(connection, (author, epoch, branch), segments, wall_ms))
 
-    async def pack(self, rows_max: int, keep_author: bytes) -> int:
+    async def pack(self, rows_max: int, keep_author: bytes, check: RowCheck | None = None) -> int:
         """One step of joining small rows; how many rows fewer there are. See :mod:`fabrik_node.store.segments` for what is joined."""
-        return await self._write("pack", "packing rows", lambda connection: pack_step(connection, rows_max, keep_author))
+        return await self._write("pack", "packing rows", lambda connection: pack_step(connection, rows_max, keep_author, check))
 
     async def put_fork(self, author: bytes, epoch: int, seq: int, proof: bytes, wall_ms: int) -> bool:
         """Keep a proof; False when it is known, or when there are :data:`FORKS_MAX` of that log."""

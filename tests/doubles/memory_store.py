@@ -13,7 +13,7 @@ from fabrik_node._core import cut, segment_span
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.errors import StoreFailed, StoreFull
-from fabrik_node.ports import DamagedRow, Event, ForkRow, Invite, PeerAddress, StoredSegment
+from fabrik_node.ports import DamagedRow, Event, ForkRow, Invite, PeerAddress, RowCheck, StoredSegment
 
 if TYPE_CHECKING:
     from fabrik_node._core import Chained, Head
@@ -122,7 +122,7 @@ class MemoryStore:
         self._rows.sort(key=lambda row: row.pos)
         self._aside = {pos: (row, data) for pos, (row, data) in self._aside.items() if not _covered(row, log, first, last)}
 
-    async def pack(self, rows_max: int, keep_author: bytes) -> int:
+    async def pack(self, rows_max: int, keep_author: bytes, check: RowCheck | None = None) -> int:
         """There is nothing to gain in memory."""
         self._check(writing=True)
         return 0

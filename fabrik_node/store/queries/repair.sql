@@ -63,7 +63,7 @@ INSERT INTO forks (author, epoch, seq, proof, at_ms) VALUES (:author, :epoch, :s
 SELECT pos, first_seq, last_seq, stored_ms, data, sigs FROM segments WHERE branch = :branch AND first_seq > :after ORDER BY first_seq LIMIT :rows;
 
 -- name: packable
-SELECT id, author, packed_seq FROM branches ORDER BY id;
+SELECT id, author, epoch, number, packed_seq FROM branches ORDER BY id;
 
 -- name: newest_rows
 SELECT first_seq FROM segments WHERE branch = :branch ORDER BY first_seq DESC LIMIT 1 OFFSET :rows;

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from node_rig import BOUND_S, NodeRig, Rigs, eventually, pull_branch, sync
@@ -185,3 +188,31 @@ async def test_a_sound_segment_in_a_row_that_is_not_its_own_is_damage_too(rigs: 
     await pull_branch(two, one, one.node.public, one.node.epoch, 0, rows[-2].first_seq - 1)
     await two.events_until("store.repaired")
     assert (await two.call("ops.check"))["sound"] is True
+
+
+@pytest.mark.promise("I8")
+async def test_packing_hides_no_damage_and_does_not_end_the_node(tmp_path: Path) -> None:
+    made = Rigs(tmp_path)
+    one = await made.open(0)
+    await asyncio.gather(*(one.add(f"item {number}") for number in range(600)))
+    await one.events_until("item.added", 600)
+    row = (await rows_of(one, one.node.public))[100]
+    with closing(sqlite3.connect(tmp_path / "0.db")) as connection:
+        data = bytearray(row.data)
+        data[len(data) // 2] ^= 1
+        connection.execute("UPDATE segments SET data = ? WHERE pos = ?", (bytes(data), row.pos))
+        connection.commit()
+    one.node.upkeep.idle_s = 0.01
+    await one.add("the last one")
+    told = (await one.events_until("store.damaged"))[0].data
+    assert (told["rows"], told["ops"]) == (1, 1), "the damaged row, and no other"
+    assert [(hole.first, hole.last) for hole in one.node.repair.holes] == [(row.first_seq, row.last_seq)]
+    for _ in range(2_000):
+        if len(await rows_of(one, one.node.public)) < 400:
+            break
+        await asyncio.sleep(0.005)
+    else:
+        raise AssertionError("the sound rows were not packed")
+    assert (await one.node.upkeep.check_all())["damaged"] == []
+    await one.add("and it goes on")
+    await made.close()
