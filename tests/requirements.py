@@ -268,7 +268,7 @@ I9  held              A restored image re-learns its own ops and opens a new epo
 I10 held              A fork ends in the same state everywhere, in whatever order and to whomever it comes, for a bounded number of requests
 I11 held              Nothing with a bad signature, wrong mesh, broken chain or non-canonical bytes is stored or relayed, and a bad segment changes nothing
 I12 partial           An op that breaks a rule of meaning is void everywhere and does not block its author | roles other than the first admin's are not enforced yet
-I13 partial           The wall clock decides nothing but displayed times | leases and merges are tested; a whole node over years of skew is not
+I13 held              The wall clock decides nothing but displayed times
 I14 later:trust       Revocation has a cut, in any order of arrival
 I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push
 I16 later:conflicts   Of two finished works exactly one merge reaches the base branch, and both sides say so

@@ -26,8 +26,13 @@ class Board:
         return None if ItemField.TITLE not in row else self._view(item, row)
 
     def items(self) -> list[ItemView]:
-        """All items in order of their ids, which is the order in which they were added."""
+        """All items in order of their ids: the order in which they were added, as far as the wall clocks of their nodes agree. For display."""
         return [self._view(item, row) for item, row in self._replica.rows(Kind.ITEM) if ItemField.TITLE in row]
+
+    def added(self, item: bytes) -> tuple[int, bytes]:
+        """Where the item stands in the order in which items were added: no wall clock has a part in it, and it is the same on every node."""
+        created = self._replica.get(Kind.ITEM, item, ItemField.CREATED_MS)
+        return (0, item) if created is None else (created.lamport, created.digest)
 
     def stage(self, item: bytes) -> Stage:
         """The item's stage; Backlog before the first move."""

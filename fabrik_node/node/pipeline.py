@@ -71,7 +71,7 @@ class NodePipeline:
             and self._is_free(view)
             and now >= self._not_before(view)
         ]
-        return sorted(found, key=lambda view: (-view.priority, view.id))
+        return sorted(found, key=lambda view: (-view.priority, *board.added(view.id)))
 
     def item(self, item: bytes) -> ItemView | None:
         """The item as it is now."""
