@@ -148,3 +148,16 @@ async def test_rows_that_are_not_merged_yet_are_not_judged(rigs: Rigs) -> None:
     spoil(rig, lambda all_rows: [*all_rows, late])
     found = await rig.call("ops.check")
     assert (found["sound"], found["rows"]) == (True, len(await rows(rig)) - 1)
+
+
+@pytest.mark.promise("I11")
+async def test_a_row_that_moved_while_it_was_looked_for_is_read_all_the_same(rigs: Rigs) -> None:
+    """Packing gives a row a place that was passed already."""
+    rig = await two(rigs)
+    stored = await rows(rig)
+    moved = [row for row in stored if row.author == rig.node.public][-2]
+    spoil(rig, lambda all_rows: [row for row in all_rows if row.pos != moved.pos])
+    sound = await rig.call("ops.check")
+    assert (sound["sound"], sound["rows"], sound["ops"]) == (True, len(stored), rig.node.replica.ops)
+    await rig.node.store.damage(moved.pos, b"junk")  # type: ignore[attr-defined]  # of the double
+    assert [row["row"] for row in (await rig.call("ops.check"))["damaged"]] == [moved.pos]
