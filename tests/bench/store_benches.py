@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmark import Measured, Scale, benchmark, note, spread
 from workload import make_workload
 
-from fabrik_node._core import Replica, mesh_id
+from fabrik_node._core import Replica, mesh_id, segment_span
 from fabrik_node.clock import SystemClock
 from fabrik_node.store.sqlite import SqliteStore
 
@@ -54,4 +54,43 @@ def store(scale: Scale) -> dict[str, Measured]:
     return {
         "store.ingest": Measured(statistics.median(rates), {"ops": work.ops, "segments": len(work.segments), "rates": spread(rates)}),
         "store.ratio": Measured(statistics.median(ratios), {"ops": few.ops, "ratios": spread(ratios)}),
+    }
+
+
+_LIVE_OPS = 50_000
+_PACK_ROWS = 512
+_PACK_EVERY = 2_048
+
+
+async def _live_bytes(genesis: bytes, singles: Sequence[bytes], keep_author: bytes) -> int:
+    """Size of a database in which live ops, one row each, were packed now and then, as a node does when it is idle for a moment."""
+    with tempfile.TemporaryDirectory(prefix="fabrik-bench-") as folder:
+        replica = Replica(genesis)
+        async with await SqliteStore.open(Path(folder) / "store.db", SystemClock(), mesh_id=mesh_id(genesis), create_missing=True) as store:
+            for at in range(0, len(singles), _PACK_EVERY):
+                chained = replica.chain(replica.verify(singles[at : at + _PACK_EVERY])).chained
+                upto = await store.append(chained)
+                replica.merge(chained)
+                await store.append_events([], upto)
+                while await store.pack(_PACK_ROWS, keep_author):
+                    pass
+        return sum(file.stat().st_size for file in Path(folder).iterdir())
+
+
+@benchmark(("bytes.disk_live", "B/op", "<=", 100))
+def disk_live(scale: Scale) -> dict[str, Measured]:
+    """Bytes of the database per live op once it is packed, beyond the ops' values; beside it those of the own log, which keeps its signatures."""
+    work = make_workload(_LIVE_OPS, keep_singles=True)
+    author = segment_span(work.singles[0])[0]
+    size = asyncio.run(_live_bytes(work.genesis, work.singles, b""))
+    own = asyncio.run(_live_bytes(work.genesis, work.singles, author))
+    unpacked = sum(map(len, work.singles))
+    about = {
+        "ops": work.ops,
+        "file_bytes": size,
+        "value_bytes_per_op": round(work.value_bytes / work.ops, 1),
+        "unpacked_data_bytes_per_op": round(unpacked / work.ops, 1),
+    }
+    return {
+        "bytes.disk_live": Measured((size - work.value_bytes) / work.ops, about | {"own_log_with_signatures": round((own - work.value_bytes) / work.ops, 1)})
     }
