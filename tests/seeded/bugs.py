@@ -1,0 +1,122 @@
+"""Bugs that the tests must notice. Each is planted alone in a copy of the sources; the tests that are named with it must then fail.
+
+A table that is not true any more (the old text is gone, or a test has moved) is a failure too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["BUGS", "Bug"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """``old`` stands exactly once in ``file`` and becomes ``new``. ``tests``: a crate and its test file, or what pytest is given."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    @property
+    def is_rust(self) -> bool:
+        """Whether the bug is in the core."""
+        return self.file.startswith("rust/")
+
+
+BUGS = (
+    Bug(
+        "a segment is taken without looking at its signature",
+        "rust/fabrik-op/src/segment.rs",
+        "verify_strict(&contents.author, &message, &contents.sig)\n",
+        "Ok::<(), Refused>(())\n",
+        ("fabrik-op", "segments"),
+    ),
+    Bug(
+        "the last bit of a tie is not decided by the digest",
+        "rust/fabrik-merge/src/order.rs",
+        ".then_with(|| self.digest.cmp(other.digest))",
+        "",
+        ("fabrik-merge", "merge_agrees"),
+    ),
+    Bug(
+        "fences are not compared",
+        "rust/fabrik-merge/src/order.rs",
+        "compare_fences(self.fence, other.fence, item).then_with(|| self.state.cmp(&other.state))",
+        "self.state.cmp(&other.state)",
+        ("fabrik-merge", "merge_agrees"),
+    ),
+    Bug(
+        "of two tombstones the later stays",
+        "rust/fabrik-merge/src/state.rs",
+        "held.standing().age(&new.standing).then_with(|| logs.compare(held.log, new.log)).is_gt()",
+        "held.standing().age(&new.standing).then_with(|| logs.compare(held.log, new.log)).is_lt()",
+        ("fabrik-merge", "merge_agrees"),
+    ),
+    Bug(
+        "a clock may step one too far",
+        "rust/fabrik-merge/src/validity.rs",
+        "lamport - clock <= LAMPORT_STEP_MAX",
+        "lamport - clock <= LAMPORT_STEP_MAX + 1",
+        ("fabrik-merge", "rules"),
+    ),
+    Bug(
+        "a branch takes its clock from the end of the branch that it leaves",
+        "rust/fabrik-merge/src/log.rs",
+        "map_or(0, |branch| branch.clock_at(base.seq))",
+        "map_or(0, |branch| branch.clock_at(u64::MAX))",
+        ("fabrik-merge", "forks_agree"),
+    ),
+    Bug(
+        "an op is told to others before it is stored",
+        "fabrik_node/node/writer.py",
+        "        pos = self.pos = await self._store.append(chained)\n",
+        "        self._hooks.publish(Committed(chained, [], self.pos, 0, peer))\n        pos = self.pos = await self._store.append(chained)\n",
+        ("tests/integration/node/test_writer.py",),
+    ),
+    Bug(
+        "an op is merged before it is stored",
+        "fabrik_node/node/writer.py",
+        "        pos = self.pos = await self._store.append(chained)\n",
+        "        early = self._replica.merge(chained)\n        pos = self.pos = await self._store.append(chained)\n        chained = [] if early else chained\n",
+        ("tests/integration/node/test_writer.py",),
+    ),
+    Bug(
+        "a write is acknowledged before its commit",
+        "fabrik_node/node/writer.py",
+        "        everything = [each for _, chained in accepted for each in chained]\n",
+        "        everything = [each for _, chained in accepted for each in chained]\n"
+        "        for command, chained in accepted:\n            command.done.set_result(chained)\n",
+        ("tests/integration/node/test_writer.py",),
+    ),
+    Bug(
+        "a sequence number comes from memory, not from what is stored",
+        "fabrik_node/node/writer.py",
+        "        draft = self._replica.draft(self._key, epoch)\n",
+        "        draft = self.__dict__.setdefault('_kept', self._replica.draft(self._key, epoch))\n",
+        ("tests/integration/node/test_writer.py",),
+    ),
+    Bug(
+        "the store takes a segment that does not continue its branch",
+        "fabrik_node/store/segments.py",
+        "        if segment.first_seq not in wanted:\n",
+        "        if segment.first_seq < 0:\n",
+        ("tests/integration/store/test_store_contract.py",),
+    ),
+    Bug(
+        "a commit returns before the disk has it",
+        "fabrik_node/store/connection.py",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA synchronous = NORMAL",
+        ("tests/integration/store/test_store_beside.py",),
+    ),
+    Bug(
+        "a stored row is sent to peers without looking at it",
+        "fabrik_node/node/relay.py",
+        "    bad = next((place for place, why in enumerate(found) if why), None)\n",
+        "    bad = next((place for place, why in enumerate(found) if not why and why), None)\n",
+        ("tests/integration/node/test_gaps_and_damage.py",),
+    ),
+)
