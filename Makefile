@@ -23,9 +23,11 @@ MYPY_PATHS := fabrik_node sync/fabrik_sync demo tests
 ONLY ?=
 KEEP ?=
 FULL ?=
+SECONDS_EACH ?= 2
+SEED ?= 1
 WRITES ?=
 
-.PHONY: help setup test test-rust test-python check check-rust check-python check-docs bench bench-peers demo wheels lock clean
+.PHONY: help setup test test-rust test-python seeded fuzz check check-rust check-python check-docs bench bench-peers demo wheels lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -58,6 +60,12 @@ test-rust: setup
 test-python: setup
 	$(PY) -m pytest
 
+seeded: setup  ## plant known bugs in a copy of the sources, one by one: the tests must notice each; ONLY=word for some
+	@$(PY) tests/seeded/run.py $(if $(ONLY),--only "$(ONLY)")
+
+fuzz:  ## feed the core's decoders and chains corpus and chance, SECONDS_EACH=2 per target, SEED=1; ONLY=target for one
+	@cd rust/fuzz && CARGO_TARGET_DIR=$(CURDIR)/target/fuzz cargo run --release --locked --quiet --example drive -- --seconds $(SECONDS_EACH) --seed $(SEED) $(ONLY)
+
 check: check-python check-rust check-docs  ## formatting, lints, types, import rules, the core's stub, documents
 
 check-python: setup
@@ -70,6 +78,7 @@ check-python: setup
 check-rust:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
+	cd rust/fuzz && cargo fmt --check && CARGO_TARGET_DIR=$(CURDIR)/target/fuzz cargo clippy --release --locked --lib --examples --quiet -- -D warnings
 
 check-docs: setup
 	$(PY) -m pytest --quiet tests/tidy

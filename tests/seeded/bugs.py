@@ -96,7 +96,7 @@ BUGS = (
         "fabrik_node/node/writer.py",
         "        draft = self._replica.draft(self._key, epoch)\n",
         "        draft = self.__dict__.setdefault('_kept', self._replica.draft(self._key, epoch))\n",
-        ("tests/integration/node/test_writer.py",),
+        ("tests/integration/node/test_doubt.py",),
     ),
     Bug(
         "the store takes a segment that does not continue its branch",

@@ -88,9 +88,9 @@ def attempt(bug: Bug) -> subprocess.CompletedProcess[str]:
     if bug.is_rust:
         crate, file = bug.tests
         command = ["cargo", "test", "--release", "--locked", "--quiet", "-p", crate, "--test", file]
-        environment = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target"), "PROPTEST_FAILURE_PERSISTENCE": "off"}
+        environment = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target"), "PROPTEST_FAILURE_PERSISTENCE": "off", "PROPTEST_MAX_SHRINK_ITERS": "0"}
     else:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *bug.tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-p", "no:cacheprovider", *bug.tests]
         environment = os.environ | {"PYTHONPATH": f"{COPY}{os.pathsep}{COPY / 'sync'}"}
     return subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True, timeout=BOUND_S, check=False)
 

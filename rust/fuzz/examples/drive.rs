@@ -1,6 +1,7 @@
 //! Runs the targets without coverage: the corpus first, then mutations of it from a seed, for some seconds each.
 //!
 //! `drive [--seconds N] [--seed N] [--corpus DIR] [TARGET ...]`. A failure prints the input, and is in the corpus folder as `crash-TARGET`.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::disallowed_macros)] // The driver has a clock, files and a terminal; the core has none.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -4,14 +4,14 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
-mod formats;
 mod forged;
+mod formats;
 #[path = "../../fabrik-merge/tests/mesh/mod.rs"]
 mod mesh;
 mod worlds;
 
-pub use formats::{op, proofs, records, segment, value};
 pub use forged::forged;
+pub use formats::{op, proofs, records, segment, value};
 pub use worlds::{chain, snapshot};
 
 /// A target: its name, and what it does with bytes.

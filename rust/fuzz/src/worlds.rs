@@ -105,7 +105,10 @@ pub fn chain(data: &[u8]) {
     assert_same(&one.replica, &twin_of(&trees));
     assert_view(&one.view, &one.replica);
     let fresh = one.reloaded();
-    assert_eq!((fresh.state_digest(), fresh.frontier_digest(), fresh.lamport()), (one.replica.state_digest(), one.replica.frontier_digest(), one.replica.lamport()));
+    assert_eq!(
+        (fresh.state_digest(), fresh.frontier_digest(), fresh.lamport()),
+        (one.replica.state_digest(), one.replica.frontier_digest(), one.replica.lamport())
+    );
 }
 
 /// A snapshot gives the same replica; any bytes, and a snapshot with other bytes in it, are refused.
