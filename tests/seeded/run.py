@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from time import monotonic
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bugs import BUGS, Bug
+from seeded.bugs import BUGS, Bug
 
 ROOT = Path(__file__).parents[2]
 COPY = ROOT / "target" / "seeded"
