@@ -496,6 +496,9 @@ class Replica:
     def rows(self, kind: int) -> list[tuple[bytes, dict[int, Value]]]:
         """All ids of a kind with their fields, in order of id."""
 
+    def tally(self, kind: int, field: int, among: int) -> list[tuple[Value, int]]:
+        """How many ids of a kind that have field ``among`` have each value of ``field`` (None: no register, or a null). Cheap for any number of rows."""
+
     def tombstoned(self, id: bytes) -> bool: ...
     def winning_fence(self, item: bytes) -> Fence | None:
         """The fence of the item's winning claim, whatever its state."""

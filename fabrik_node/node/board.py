@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,13 @@ class Board:
         """Where the item stands in the order in which items were added: no wall clock has a part in it, and it is the same on every node."""
         created = self._replica.get(Kind.ITEM, item, ItemField.CREATED_MS)
         return (0, item) if created is None else (created.lamport, created.digest)
+
+    def stages(self) -> Counter[type[Stage]]:
+        """How many items are in which stage, without looking at each."""
+        count: Counter[type[Stage]] = Counter()
+        for value, items in self._replica.tally(Kind.ITEM, ItemField.STAGE, among=ItemField.TITLE):
+            count[Backlog if value is None else type(decode_stage(value))] += items
+        return count
 
     def stage(self, item: bytes) -> Stage:
         """The item's stage; Backlog before the first move."""

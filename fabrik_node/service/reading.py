@@ -5,7 +5,6 @@ Works on a running node and, with fewer signals, on a store that no node serves.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -157,7 +156,7 @@ class Reader:
 
     async def status(self, _args: Mapping[str, Any]) -> dict[str, Any]:
         """The replica's own figures; a running node adds its own."""
-        stages = Counter(view.stage.name for view in self.board.items())
+        stages = self.board.stages()
         own = [head for head in self.replica.heads() if head.author == self._own]
         names = self._current_names()
         return self.stamp(
@@ -171,7 +170,7 @@ class Reader:
                 "ops": self.replica.ops,
                 "voided": self.replica.voided,
                 "registers": self.replica.registers,
-                "items": {cls.name: stages.get(cls.name, 0) for cls in STAGE_TYPES},
+                "items": {cls.name: stages[cls] for cls in STAGE_TYPES},
                 "state_digest": show_key(self.replica.state_digest()),
                 "frontier_digest": show_key(self.replica.frontier_digest()),
                 **log_health(self.replica, self._own, lambda key: names.get(key) or show_key(key)[:8]),

@@ -13,6 +13,7 @@ import signal
 import pytest
 from acceptance.fleet import Fleet, NodeProcess
 from acceptance.homes import fill, titles
+from blake3 import blake3
 
 
 def lines(node: NodeProcess) -> list[str]:
@@ -87,7 +88,7 @@ def test_an_edited_events_file(fleet: Fleet) -> None:
 
 
 @pytest.mark.promise("C14")
-@pytest.mark.parametrize("how", ["cut", "flipped", "foreign", "ahead"])
+@pytest.mark.parametrize("how", ["cut", "flipped", "foreign", "ahead", pytest.param("rules", marks=pytest.mark.promise("I23"))])
 def test_a_snapshot_that_proves_nothing(fleet: Fleet, how: str) -> None:
     host = fleet.host()
     fill(host, "item", 2_100)
@@ -107,6 +108,9 @@ def test_a_snapshot_that_proves_nothing(fleet: Fleet, how: str) -> None:
             fill(other, "item", 2_100)
             other.stop()
             snapshot.write_bytes((other.home / "store" / "state.snapshot").read_bytes())
+        case "rules":  # the fingerprint of a version that knew other kinds
+            body = whole[:20] + bytes(32) + whole[52:-32]
+            snapshot.write_bytes(body + blake3(body, derive_key_context="fabrik 2026 v1 snapshot").digest())
         case _:  # the database alone was put back
             database = host.home / "store" / "fabrik.db"
             kept = database.read_bytes()
@@ -123,6 +127,7 @@ def test_a_snapshot_that_proves_nothing(fleet: Fleet, how: str) -> None:
     (line,) = found
     assert line.startswith("stale snapshot: ")
     assert "ignored" in line
+    assert ("other kinds, fields or rules" in line) == (how == "rules")
     assert host.digest() == state
 
 

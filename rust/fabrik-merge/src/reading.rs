@@ -1,5 +1,7 @@
 //! What is read out of a replica.
 
+use std::collections::BTreeMap;
+
 use fabrik_op::{Digest, Fence, Key};
 
 use crate::branch::{Base, Branch};
@@ -99,6 +101,19 @@ impl Replica {
     #[must_use]
     pub fn rows(&self, kind: u8) -> Vec<(Box<[u8]>, RowView)> {
         self.state.rows(kind).into_iter().map(|(key, row)| (key.id().into(), copy_row(row))).collect()
+    }
+
+    /// How many ids of a kind that have field `among` have each value of `field`; none: no register.
+    #[must_use]
+    pub fn tally(&self, kind: u8, field: u8, among: u8) -> BTreeMap<Option<Box<[u8]>>, u64> {
+        let mut tally: BTreeMap<Option<&[u8]>, u64> = BTreeMap::new();
+        for (_, row) in self.state.rows(kind) {
+            let value = |field| row.iter().find(|register| register.field == field).map(|register| &register.value[..]);
+            if value(among).is_some() {
+                *tally.entry(value(field)).or_default() += 1;
+            }
+        }
+        tally.into_iter().map(|(value, count)| (value.map(Box::from), count)).collect()
     }
 
     #[must_use]

@@ -259,6 +259,12 @@ impl Replica {
         PyList::new(py, shown)
     }
 
+    fn tally<'py>(&self, py: Python<'py>, kind: u64, field: u64, among: u64) -> PyResult<Vec<(Option<Bound<'py, PyAny>>, u64)>> {
+        let [kind, field, among] = [kind, field, among].map(|number| u8::try_from(number).unwrap_or(NO_KIND));
+        let tally = self.survey(py, |replica| replica.tally(kind, field, among))?;
+        tally.iter().map(|(data, count)| Ok((data.as_deref().map(|data| value::decode(py, data)).transpose()?, *count))).collect()
+    }
+
     fn tombstoned(&self, py: Python<'_>, id: &[u8]) -> PyResult<bool> {
         self.read(py, |replica| replica.tombstoned(id))
     }

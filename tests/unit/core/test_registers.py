@@ -37,6 +37,21 @@ def test_rows_in_order_of_id(mesh: Any) -> None:
     assert [key for key, _ in mesh.replica.rows(3)] == sorted([mesh.bee.key.public, mesh.cat.key.public])
 
 
+def test_a_tally_counts_rows_by_a_value(mesh: Any) -> None:
+    for number, stage in enumerate(([1], [3, "branch", 2], [1], None, [3, "other", 2])):
+        mesh.bee.op((1, id16(number), 1, "title", None), *([] if stage is None else [(1, id16(number), 3, stage, None)]))
+    mesh.bee.op((1, id16(9), 3, [1], None))  # no title: not among them
+    mesh.bee.op((1, id16(2), 1, "deleted", None))
+    mesh.cat.op((5, id16(2), 1, {}, None))
+    mesh.take(mesh.bee.cut(), mesh.cat.cut())
+    tally = mesh.replica.tally(1, 3, among=1)
+    assert sorted(tally, key=repr) == [(None, 1), ([1], 1), ([3, "branch", 2], 1), ([3, "other", 2], 1)]
+    assert mesh.replica.tally(1, 3, among=3) == [([1], 2), ([3, "other", 2], 1), ([3, "branch", 2], 1)]
+    for nothing in ((7, 1, 1), (1 << 40, 1, 1), (1, 1, 99), (1, 1, 1 << 40)):
+        assert mesh.replica.tally(*nothing) == []
+    assert mesh.replica.tally(1, 1 << 40, among=1) == [(None, 4)]
+
+
 @pytest.mark.promise("E22")
 def test_a_deleted_item_leaves_and_stays_away(mesh: Any) -> None:
     mesh.bee.op((1, ITEM, 1, "title", None), (2, ITEM, 1, claim(mesh.bee.key.public, STRONG), None))
