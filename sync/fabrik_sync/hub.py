@@ -94,6 +94,7 @@ class Hub:
             held.remove(session)
         if not held:
             self._sessions.pop(key, None)
+        self._lost = {log: asked for log, asked in self._lost.items() if asked[2] is not session}
         self.handle_peers_changed()
 
     def handle_heads(self, log: LogId, heads: Heads) -> None:

@@ -86,7 +86,7 @@ class LogRow:
         suspended = heads[-1] == MARKER or len(heads) > HEADS_PER_LOG_MAX
         tips = heads[:-1] if heads[-1] == MARKER else heads
         ends = {tip.branch: tip.seq for tip in tips}
-        if any(ends.get(old.branch, 0) < old.seq for old in self.local) or (self.suspended and not suspended):
+        if not suspended and (self.suspended or any(ends.get(old.branch, 0) < old.seq for old in self.local)):
             return False
         self.local, self.suspended = tips, suspended
         self.local_seq = max(ends.values(), default=0)

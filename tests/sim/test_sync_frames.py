@@ -56,6 +56,12 @@ def test_every_shorter_and_longer_form_is_refused(frame: Any) -> None:
             decode_frame(encode([*fields, 0]))
 
 
+def test_a_want_without_places_has_the_bytes_that_it_always_had() -> None:
+    assert Want((Wanted(LOG, 300), Wanted(LOG, 0))).encode() == encode([8, [[LOG.author, LOG.epoch, 300], [LOG.author, LOG.epoch, 0]]])
+    assert Want((Wanted(LogId(b"\1" * 32, 2), 3),)).encode().hex() == "8208818358" + "20" + "01" * 32 + "0203"
+    assert len(Want((Wanted(LOG, 1 << 53, tuple((1 << 53, b"m" * 16) for _ in range(1_024))),)).encode()) < 65_536, "one log of any length fits"
+
+
 def test_a_header_stays_small() -> None:
     frame = Segment(LogId(b"\xff" * 32, (1 << 53) - 1), 1 << 53, 1 << 53, bytes(SEGMENT_BYTES_MAX))
     assert len(frame.encode()) - SEGMENT_BYTES_MAX < 80

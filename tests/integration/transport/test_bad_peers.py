@@ -27,6 +27,7 @@ from fabrik_node.ids import new_id
 from fabrik_node.ports import IngestReport
 from fabrik_node.transport.address import check_url, parse_listen
 from fabrik_sync import FRAME_BYTES_MAX, Head, Identity, Limits, LogId, Place, Session, State, place_of
+from fabrik_sync.frames import HeadsFrame, Ping, Segment
 
 ITEM = new_id(3)
 
@@ -585,3 +586,30 @@ async def test_a_redirect_is_not_followed(net: Net) -> None:
             await eventually(lambda: peer(mesh).attempts >= 2)
     assert elsewhere == []
     assert "302" in peer(mesh).detail
+
+
+@pytest.mark.promise("I10")
+async def test_a_peer_that_shows_other_heads_again_and_again_is_asked_a_few_times(net: Net) -> None:
+    """Heads that it can not deliver, and segments that stand on nothing: each costs itself the reading, and the node a bounded number of questions."""
+    host, mesh, url = await net.listening(0)
+    author = log_of(net)
+    log = LogId(author.key.public, 9)
+    await host.node.ingest([author.segment(1, 5)], author.key.public)
+    other = Author(net.rigs.genesis, author.key, epoch=9)
+    for turn in range(40):
+        other.op((int(Kind.ITEM), ITEM, int(ItemField.TITLE), f"another history {turn}", None))
+    async with raw(net, url, author.key, {log: []}, Head(5, bytes(32))) as liar:
+        await liar.until(lambda: liar.session.state is State.LIVE)
+        for turn in range(30):
+            heads = tuple(Head(6 + turn, bytes([turn, n]) * 16) for n in range(3))
+            await liar.socket.send(HeadsFrame(more=False, logs=((log, heads),)).encode())
+            stray = other.segment(4 + turn, 4 + turn)
+            await liar.socket.send(Segment(log, 4 + turn, 4 + turn, stray).encode())
+        await liar.socket.send(Ping(7).encode())
+        await eventually(lambda: any(session.counters.segments_in >= 30 for session in mesh._hub.sessions))
+        (session,) = mesh._hub.sessions
+        await eventually(lambda: session.status().unprocessed_bytes == 0)
+        assert session.counters.wants_out <= session.counters.wants_with_places_out + 1
+        assert session.counters.wants_with_places_out <= Limits().fork_asks
+    assert [head.seq for head in host.node.heads_of(*log)] == [5]
+    await host.add("the host goes on")
