@@ -184,7 +184,7 @@ E22 partial           A deleted item is gone on all replicas for good, and its i
 E23 later:history     A full delete leaves only its tombstone
 E24 later:database    A dump for debugging shows everything but secrets
 E25 later:history     Tombstones and logs are compacted with consent
-E26 partial           Bad, foreign, huge and repeated ops are refused and counted, and later good ones still apply | rejections are not yet counted per peer
+E26 held              Bad, foreign, huge and repeated ops are refused and counted, and later good ones still apply
 E27 held              Integers stay exact beyond 2^53
 E28 later:trust       Nobody writes what their role does not allow
 
@@ -267,7 +267,7 @@ I8  held              A flipped bit in the store is found and fetched again
 I9  held              A restored image re-learns its own ops and opens a new epoch before it writes
 I10 held              A fork ends in the same state everywhere, in whatever order and to whomever it comes, for a bounded number of requests
 I11 held              Nothing with a bad signature, wrong mesh, broken chain or non-canonical bytes is stored or relayed, and a bad segment changes nothing
-I12 partial           An op that breaks a rule of meaning is void everywhere and does not block its author | roles other than the first admin's are not enforced yet
+I12 held              An op that breaks a rule of meaning is void everywhere and does not block its author's later ops
 I13 held              The wall clock decides nothing but displayed times
 I14 later:trust       Revocation has a cut, in any order of arrival
 I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push

@@ -1,6 +1,7 @@
 //! Runs the targets without coverage: the corpus first, then mutations of it from a seed, for some seconds each.
 //!
-//! `drive [--seconds N] [--seed N] [--corpus DIR] [TARGET ...]`. A failure prints the input, and is in the corpus folder as `crash-TARGET`.
+//! `drive [--seconds N] [--seed N] [--corpus DIR] [--unpack DIR] [TARGET ...]`. A failure prints the input, and is in the corpus folder as `crash-TARGET`.
+//! `--unpack DIR` writes the corpus as files instead, for cargo-fuzz.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, clippy::disallowed_macros)] // The driver has a clock, files and a terminal; the core has none.
 
 use std::path::{Path, PathBuf};
@@ -13,11 +14,12 @@ struct Options {
     seconds: u64,
     seed: u64,
     corpus: PathBuf,
+    unpack: Option<PathBuf>,
     only: Vec<String>,
 }
 
 fn options() -> Options {
-    let mut options = Options { seconds: 5, seed: 1, corpus: Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus"), only: Vec::new() };
+    let mut options = Options { seconds: 5, seed: 1, corpus: Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus"), unpack: None, only: Vec::new() };
     let mut words = env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| usage());
@@ -25,6 +27,7 @@ fn options() -> Options {
             "--seconds" => options.seconds = number(),
             "--seed" => options.seed = number(),
             "--corpus" => options.corpus = words.next().map_or_else(|| usage(), PathBuf::from),
+            "--unpack" => options.unpack = Some(words.next().map_or_else(|| usage(), PathBuf::from)),
             name if TARGETS.iter().any(|target| target.0 == name) => options.only.push(word),
             _ => usage(),
         }
@@ -33,7 +36,7 @@ fn options() -> Options {
 }
 
 fn usage() -> ! {
-    eprintln!("drive [--seconds N] [--seed N] [--corpus DIR] [TARGET ...]   targets: {}", TARGETS.map_names());
+    eprintln!("drive [--seconds N] [--seed N] [--corpus DIR] [--unpack DIR] [TARGET ...]   targets: {}", TARGETS.map_names());
     process::exit(2)
 }
 
@@ -50,12 +53,15 @@ impl Names for [Target] {
 fn main() {
     let options = options();
     for target in TARGETS.iter().filter(|target| options.only.is_empty() || options.only.iter().any(|name| name == target.0)) {
-        run(*target, &options);
+        match &options.unpack {
+            Some(folder) => unpack(*target, &options, folder),
+            None => run(*target, &options),
+        }
     }
 }
 
 fn run(target: Target, options: &Options) {
-    let mut corpus = read(&options.corpus.join(target.0));
+    let mut corpus = read(&options.corpus.join(format!("{}.hex", target.0)));
     let start = Instant::now();
     corpus.iter().for_each(|input| attempt(target, input, &options.corpus));
     let mut runs = corpus.len();
@@ -81,10 +87,24 @@ fn attempt(target: Target, input: &[u8], corpus: &Path) {
     }
 }
 
-fn read(folder: &Path) -> Vec<Vec<u8>> {
-    let mut paths: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths.iter().map(|path| fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).collect()
+/// The inputs of a corpus file: one on each line, in hex.
+fn read(file: &Path) -> Vec<Vec<u8>> {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    text.lines().map(|line| unhex(line).unwrap_or_else(|| panic!("{}: {line:?} is not hex", file.display()))).collect()
+}
+
+fn unhex(line: &str) -> Option<Vec<u8>> {
+    let digits: Vec<_> = line.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
+    digits.chunks(2).map(|pair| u8::try_from(pair.iter().fold(0, |byte, digit| byte * 16 + digit)).ok().filter(|_| pair.len() == 2)).collect()
+}
+
+/// Writes each input to a file of its own, as cargo-fuzz wants them.
+fn unpack(target: Target, options: &Options, folder: &Path) {
+    let folder = folder.join(target.0);
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for (number, input) in read(&options.corpus.join(format!("{}.hex", target.0))).iter().enumerate() {
+        fs::write(folder.join(format!("seed-{number}")), input).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    }
 }
 
 /// One of the corpus, changed in some places, or joined with another, or bytes from nowhere.
