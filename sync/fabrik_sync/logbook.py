@@ -81,6 +81,12 @@ class LogRow:
 
     def set_local(self, heads: Heads) -> bool:
         """Our heads of this moment; False when we know of later ones already (commits are not always told in order)."""
+        if len(heads) == 1 and len(self.local) < 2 and not self.suspended and heads[0] != MARKER:  # nearly always
+            if heads[0].seq < self.local_seq:
+                return False
+            self.local = self.shown = heads
+            self.local_seq = heads[0].seq
+            return True
         if len(heads) > 1:
             heads = tuple(sorted(heads, key=lambda head: (head.seq, head.h)))
         suspended = heads[-1] == MARKER or len(heads) > HEADS_PER_LOG_MAX
