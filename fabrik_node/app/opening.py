@@ -96,8 +96,6 @@ async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, *, new_store: b
     ``new_store``: the database is gone, and an empty one is wanted. Raises :class:`BrokenStore`, :class:`ForeignStore`, :class:`Precondition`: nothing was changed.
     """
     there = paths.store.exists()
-    if there and new_store:
-        raise Precondition(f"{paths.store} is there: --new-store is for a home whose database is gone", "fabrik-node serve")
     if not there and not new_store:
         raise BrokenStore(
             f"there is no database {paths.store}, though the key of this home was used before",
@@ -106,6 +104,8 @@ async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, *, new_store: b
     store = await SqliteStore.open(paths.store, clock, mesh_id=mesh.record.mesh_id, create_missing=new_store)
     try:
         await _check_owner(paths, store, mesh)
+        if there and new_store and await store.last_op_ms():  # an empty one is of a start that was cut off
+            raise Precondition(f"{paths.store} is there: --new-store is for a home whose database is gone", "fabrik-node serve")
         return store, await _doubt(paths, store, new_store=new_store)
     except BaseException:
         await store.close()

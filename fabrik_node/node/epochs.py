@@ -15,12 +15,13 @@ from fabrik_node._core import ChainResult, Head, Replica
 from fabrik_node.errors import Internal
 from fabrik_node.ports import OpStore
 
-__all__ = ["EPOCH_MAX", "Epochs", "doubt_about", "next_epoch"]
+__all__ = ["DOUBT_KEY", "EPOCH_MAX", "Epochs", "doubt_about", "next_epoch"]
 
 EPOCH_MAX = 2**53 - 1
 """Of the op format."""
 _EPOCH = "own_epoch"
-_DOUBT = "doubt"
+DOUBT_KEY = "doubt"
+"""Where the store keeps why our log is doubtful; empty while it is not."""
 
 
 def next_epoch(known: int, random32: int) -> int:
@@ -60,7 +61,7 @@ class Epochs:
         """Read what an earlier start left behind. Without it: the newest epoch that the store holds of us."""
         saved = await self._store.get_meta(_EPOCH)
         self.current = max((head.epoch for head in self.own_heads()), default=0) if saved is None else int.from_bytes(saved, "big")
-        self.doubt = (await self._store.get_meta(_DOUBT) or b"").decode("utf-8", "replace")
+        self.doubt = (await self._store.get_meta(DOUBT_KEY) or b"").decode("utf-8", "replace")
 
     def own_heads(self) -> list[Head]:
         """Of all our epochs and their branches."""
@@ -72,7 +73,7 @@ class Epochs:
             return
         self.doubt = reason
         self._tell("node.doubt", {"reason": reason, "epoch": self.current})
-        await self._store.set_meta(_DOUBT, reason.encode())
+        await self._store.set_meta(DOUBT_KEY, reason.encode())
 
     def fresh(self) -> tuple[int, tuple[int, int, bytes] | None]:
         """A new epoch, and ``(epoch, seq, head)`` of the log that it goes on from; None when we know none of ours."""
@@ -94,5 +95,5 @@ class Epochs:
         """Write down what is not yet: first the epoch, then that the doubt is over."""
         if self._unsaved:
             await self._store.set_meta(_EPOCH, self.current.to_bytes(8, "big"))
-            await self._store.set_meta(_DOUBT, b"")
+            await self._store.set_meta(DOUBT_KEY, b"")
             self._unsaved = False

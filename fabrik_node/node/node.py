@@ -18,7 +18,7 @@ from fabrik_node.ids import show_key
 from fabrik_node.node.batches import Committed
 from fabrik_node.node.board import Board
 from fabrik_node.node.clones import Clones
-from fabrik_node.node.epochs import Epochs
+from fabrik_node.node.epochs import DOUBT_KEY, Epochs
 from fabrik_node.node.happenings import happenings
 from fabrik_node.node.invitations import redeem
 from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
@@ -103,9 +103,15 @@ class Node:
         _, upto = await store.events_upto()
         loaded = await load(genesis, store, snapshots, upto)
         own = key.public
-        if not doubt and not any(head.author == own for head in loaded.replica.heads()) and not any(row.author == own for row, _ in loaded.aside):
+        if (
+            not doubt
+            and not await store.get_meta(DOUBT_KEY)
+            and not any(head.author == own for head in loaded.replica.heads())
+            and not any(row.author == own for row, _ in loaded.aside)
+        ):
             raise BrokenStore(
-                "the store holds no op of this node, though its key was used before", "restore the store; or make a new node: fabrik-node init in an empty home"
+                "the store holds no op of this node, though its key was used before",
+                "restore the store, or learn everything from the peers: fabrik-node serve --new-store; or make a new node: fabrik-node init in an empty home",
             )
         await set_aside(store, loaded)
         node = cls(genesis=genesis, loaded=loaded, store=store, snapshots=snapshots, key=key, start=await store.next_start(), **parts)

@@ -54,7 +54,7 @@ def copy_of(fleet: Fleet, node: NodeProcess, name: str) -> NodeProcess:
     """A second home with the same content; ``node`` is stopped."""
     assert not node.runs
     copy = NodeProcess(fleet.folder / name, name)
-    shutil.copytree(node.home, copy.home)
+    shutil.copytree(node.home, copy.home, ignore=shutil.ignore_patterns("run"))  # a killed node leaves its socket
     fleet.nodes.append(copy)
     return copy
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from acceptance.fleet import Fleet
 from acceptance.homes import copy_of, titles
@@ -37,3 +40,34 @@ def test_two_copies_of_one_home_both_write(fleet: Fleet) -> None:
     one.await_event("node.cloned", epoch=opened[0]["to"])
     for node in (one, copy):
         assert any("another node writes with this node's key" in warning or "came back from its peers" in warning for warning in node.ask("status")["warnings"])
+
+
+@pytest.mark.promise("I5", "I6", "I9")
+@pytest.mark.timeout(300)
+def test_kills_around_the_opening_of_an_epoch_use_no_number_twice(fleet: Fleet) -> None:
+    """Each turn copies the home, so that its first write opens an epoch, and kills the node somewhere around that."""
+    seed = 20_261_122
+    rng = random.Random(seed)
+    host = fleet.host()
+    one = fleet.member(host, "one")
+    one.add("before")
+    fleet.await_equal([host, one])
+    one.stop()
+    acknowledged = {"before"}
+    for turn in range(12):
+        one = copy_of(fleet, one, f"copy{turn}")
+        one.start()
+        with ThreadPoolExecutor(4) as pool:
+            calls = {f"{turn}.{number}": pool.submit(one.call, "items.add", title=f"{turn}.{number}") for number in range(4)}
+            for call in list(calls.values())[: rng.randrange(3)]:
+                call.result()  # the others are in flight when it dies
+            one.kill()
+        acknowledged |= {title for title, call in calls.items() if call.exception() is None}
+    one.start()
+    one.add("after")
+    fleet.await_equal([host, one])
+    assert acknowledged | {"after"} <= titles(host), f"seed {seed}"
+    for node in (host, one):
+        assert not [event for event in node.events() if event["type"] == "log.forked"], f"seed {seed}: a number was used twice"
+    opened = [event["to"] >> 32 for event in one.events() if event["type"] == "node.epoch_opened"]
+    assert opened == sorted(set(opened)), "epochs only rise"

@@ -87,3 +87,23 @@ def test_a_database_with_another_nodes_key_is_refused(fleet: Fleet) -> None:
     assert refused.returncode == 5
     assert "put back the key that belongs to it" in refused.stderr
     assert content(one) == before
+
+
+@pytest.mark.promise("I9")
+def test_a_new_store_that_was_cut_off_can_be_begun_again(fleet: Fleet) -> None:
+    """Killed before anything was learned: the flag is taken again, and is not needed once there is something."""
+    host = fleet.host()
+    one = fleet.member(host, "one")
+    one.add("before the loss")
+    fleet.await_equal([host, one])
+    one.stop()
+    shutil.rmtree(one.home / "store")
+    for _ in range(2):
+        one.start("serve", "--new-store")  # nobody is dialled: nothing is learned
+        assert one.ask("status")["doubt"]
+        one.kill()
+    one.start("serve", "--peer", host.url)
+    one.await_event("node.own_ops_learned")
+    one.add("after the loss")
+    fleet.await_equal([host, one])
+    assert titles(one) == titles(host) == {"before the loss", "after the loss"}

@@ -166,6 +166,29 @@ async def test_a_crash_around_the_opening_costs_an_epoch_and_no_number(rigs: Rig
     assert await again.events("log.forked") == []
 
 
+@pytest.mark.promise("I5", "I9")
+async def test_doubt_is_durable_before_the_ops_that_raise_it(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a crash in between would leave a node that goes on behind ops of which its peers may hold more."""
+    two = await rigs.open(1)
+    one = await rigs.open(0)
+    await sync(one, two)
+    ours = written(await copied(two), two.node.key, two.node.epoch, "lost here")
+
+    async def dies(_: object) -> int:
+        raise StoreFailed("killed")
+
+    with monkeypatch.context() as patched, pytest.raises(StoreFailed):
+        patched.setattr(two.node.store, "append", dies)
+        await two.node.ingest(ours, one.node.public)
+    assert two.running is not None
+    await asyncio.wait({two.running})
+    assert two.running.exception() is not None
+    again = await rigs.open(1)
+    assert again.node.epochs.doubt
+    await again.add("after")
+    assert len({head.epoch for head in again.node.epochs.own_heads()}) == 2
+
+
 @pytest.mark.promise("I10")
 async def test_a_log_with_too_many_branches_loses_its_effect_everywhere_and_its_owner_goes_on(rigs: Rigs) -> None:
     one, two, three = await rigs.open(0), await rigs.open(1), await rigs.open(2)
