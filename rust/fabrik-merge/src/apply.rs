@@ -66,7 +66,7 @@ impl Replica {
                     if let Some(trail) = trail.as_deref_mut() {
                         trail.at.op = number;
                     }
-                    self.apply_op(&op, place, trail.as_deref_mut());
+                    self.apply_op(&standpoint, &op, place, trail.as_deref_mut());
                 }
                 Ok(false) => {}
                 Err(_) => self.voided += 1,
@@ -76,9 +76,9 @@ impl Replica {
     }
 
     #[inline]
-    fn apply_op(&mut self, op: &Op<'_>, log: u32, mut trail: Option<&mut Trail>) {
+    fn apply_op(&mut self, standpoint: &Standpoint<'_>, op: &Op<'_>, log: u32, mut trail: Option<&mut Trail>) {
         for (write, write_index) in op.writes().zip(0..) {
-            let Some(known) = schema::lookup(write.kind, write.field) else { continue };
+            let Some(known) = validity::target(standpoint, &write) else { continue };
             if let Some(trail) = trail.as_deref_mut() {
                 trail.at.write = write_index;
             }

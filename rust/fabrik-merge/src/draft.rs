@@ -4,6 +4,7 @@ use fabrik_op::limits::{LAMPORT_MAX, LAMPORT_STEP_MAX};
 use fabrik_op::{ChainedSegment, Follows, Key, OpBody, Refused, SigningKey, Tip, WriteBody, author_segment, kind};
 
 use crate::growth::Chained;
+use crate::schema;
 use crate::validity::{self, Standpoint};
 
 /// Ops of our own that are signed and not yet merged. Dropping it uses up nothing.
@@ -96,6 +97,9 @@ impl Draft {
                 return Err(Refused::invalid(validity::Void::Clock { clock, lamport: op.lamport() }.to_string()));
             }
             validity::judge(&standpoint, &op).map_err(|void| Refused::invalid(void.to_string()))?;
+            if op.writes().any(|write| schema::lookup(write.kind, write.field).is_some() && validity::target(&standpoint, &write).is_none()) {
+                return Err(Refused::invalid("a write to a field of a later version than 1 breaks its rules"));
+            }
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use fabrik_op::{ChainedSegment, Digest, Fence, Genesis, Key};
 
 use crate::claim::Claim;
 use crate::schema;
-use crate::validity::{Standpoint, judge};
+use crate::validity::{Standpoint, judge, target};
 
 /// A set of chained ops.
 #[derive(Debug)]
@@ -125,11 +125,12 @@ impl Naive {
                 continue;
             }
             meaning.lamport = meaning.lamport.max(op.lamport());
-            match judge(&Standpoint { admin: &self.genesis.admin, author: &author }, &op) {
+            let standpoint = Standpoint { admin: &self.genesis.admin, author: &author };
+            match judge(&standpoint, &op) {
                 Err(_) => meaning.voided += 1,
                 Ok(false) => {}
                 Ok(true) => {
-                    for (index, write) in op.writes().enumerate().filter(|(_, write)| schema::lookup(write.kind, write.field).is_some()) {
+                    for (index, write) in op.writes().enumerate().filter(|(_, write)| target(&standpoint, write).is_some()) {
                         let claim = Some(write.value).filter(|_| write.kind == u64::from(schema::CLAIM)).and_then(Claim::of);
                         touches.entry((write.kind, write.id.to_vec(), write.field)).or_default().push(Touch {
                             value: write.value.to_vec(),

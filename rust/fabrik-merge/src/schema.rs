@@ -58,6 +58,9 @@ pub struct Field {
     pub value: FieldType,
     /// Whether a claim holder owns it: only then may a write carry a fence.
     pub fenced: bool,
+    /// Whether it came after version 1 of the rules, or its kind did. A write that breaks a rule of such a field has no effect by itself and voids nothing:
+    /// nodes that did not know the field counted the rest of its op.
+    pub later: bool,
 }
 
 /// One register kind. Its number is its place in [`KINDS`], from 1.
@@ -76,11 +79,11 @@ pub const TOMBSTONE: u8 = 5;
 pub const RUN: u8 = 6;
 
 const fn free(name: &'static str, value: FieldType) -> Field {
-    Field { name, value, fenced: false }
+    Field { name, value, fenced: false, later: false }
 }
 
 const fn fenced(name: &'static str, value: FieldType) -> Field {
-    Field { name, value, fenced: true }
+    Field { name, value, fenced: true, later: false }
 }
 
 /// Version of the rules of `merge.md` that are not in this table: who wins, what is void, which op kinds there are. Raised with any change of what

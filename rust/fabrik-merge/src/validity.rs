@@ -56,11 +56,18 @@ pub fn judge(standpoint: &Standpoint<'_>, op: &Op<'_>) -> Result<bool, Void> {
         _ => return Ok(false),
     }
     for (index, write) in op.writes().enumerate() {
-        if let Some(known) = schema::lookup(write.kind, write.field) {
+        if let Some(known) = schema::lookup(write.kind, write.field).filter(|known| !known.field.later) {
             check_write(standpoint, &known, &write).map_err(|rule| Void::Write { index, name: format!("{}.{}", known.kind.name, known.field.name), rule })?;
         }
     }
     Ok(true)
+}
+
+/// The register that a write of an op that is not void goes to; none for one without effect by itself.
+#[inline]
+pub fn target(standpoint: &Standpoint<'_>, write: &Write<'_>) -> Option<Known> {
+    let known = schema::lookup(write.kind, write.field)?;
+    (!known.field.later || check_write(standpoint, &known, write).is_ok()).then_some(known)
 }
 
 #[inline]

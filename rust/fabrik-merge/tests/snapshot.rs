@@ -238,11 +238,13 @@ fn promise_i23_a_build_that_knows_more_refuses_the_snapshot_of_one_that_knew_les
         fingerprint(KINDS, MERGE_RULES + 1),
         with(|kinds| kinds.push(Kind { name: "later", id_bytes: 16, fields: &[] })),
         with(|kinds| {
-            kinds[5].fields =
-                &[Field { name: "summary", value: FieldType::Summary, fenced: false }, Field { name: "more", value: FieldType::Uint, fenced: false }];
+            kinds[5].fields = &[
+                Field { name: "summary", value: FieldType::Summary, fenced: false, later: false },
+                Field { name: "more", value: FieldType::Uint, fenced: false, later: false },
+            ];
         }),
-        with(|kinds| kinds[5].fields = &[Field { name: "summary", value: FieldType::Map, fenced: false }]),
-        with(|kinds| kinds[5].fields = &[Field { name: "summary", value: FieldType::Summary, fenced: true }]),
+        with(|kinds| kinds[5].fields = &[Field { name: "summary", value: FieldType::Map, fenced: false, later: false }]),
+        with(|kinds| kinds[5].fields = &[Field { name: "summary", value: FieldType::Summary, fenced: true, later: false }]),
         with(|kinds| kinds[5].id_bytes = 32),
         with(|kinds| kinds.truncate(5)),
     ];

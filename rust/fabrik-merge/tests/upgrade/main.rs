@@ -28,6 +28,8 @@ mod growth;
 mod log;
 #[path = "../mesh/mod.rs"]
 mod mesh;
+#[path = "../../src/naive.rs"]
+mod naive;
 #[path = "../../src/order.rs"]
 mod order;
 #[path = "../../src/reading.rs"]
@@ -48,7 +50,7 @@ mod value;
 
 use std::sync::Arc;
 
-use mesh::{Log, cbor, genesis, title, verify, write};
+use mesh::{Log, cbor, fenced, genesis, key, title, verify, write};
 use replica::Replica as Later;
 use schema::{DUE_MS, NOTE};
 
@@ -121,4 +123,32 @@ fn a_snapshot_of_an_older_version_lacks_what_it_did_not_know() {
     let later = Later::restore(genesis(), &fabrik_merge::seal(forged)).unwrap();
     assert_eq!((later.ops(), later.registers(), later.get(1, &ITEM, DUE_MS)), (3, 2, None));
     assert_eq!(later.state_digest(), today.state_digest());
+}
+
+/// What an older node counted, a later one counts: a write that breaks a rule of a new field has no effect, and voids nothing.
+#[test]
+fn promise_i23_a_field_that_is_new_voids_nothing() {
+    let due = |value| write(1, &ITEM, DUE_MS.into(), value);
+    let bad = [
+        due(cbor(|w| w.text("not a number"))),
+        fenced(due(cbor(|w| w.uint(7))), 1, 1, 1),
+        write(1, &ITEM[..15], DUE_MS.into(), cbor(|w| w.uint(7))),
+        write(NOTE.into(), &OTHER[..3], 1, cbor(|w| w.text("short id"))),
+    ];
+    for write in bad {
+        let mut log = Log::new(0, 1);
+        log.write(vec![due(cbor(|w| w.uint(1)))]);
+        log.write(vec![write.clone(), title(&ITEM, "counts")]);
+        let (mut today, mut later, mut twin) = (Today::new(genesis()), Later::new(genesis()), naive::Naive::new(genesis()));
+        today.load(sound(&[log.whole()]), &[]).unwrap();
+        later.load(sound(&[log.whole()]), &[]).unwrap();
+        log.segments.iter().for_each(|segment| twin.add(segment));
+        assert_eq!((today.voided(), later.voided(), twin.meaning().voided), (0, 0, 0));
+        assert_eq!(today.get(1, &ITEM, 1).unwrap().value, later.get(1, &ITEM, 1).unwrap().value);
+        assert_eq!(later.get(1, &ITEM, DUE_MS).unwrap().value[..], cbor(|w| w.uint(1)));
+        assert_eq!((later.registers(), twin.meaning().registers.len()), (2, 2));
+        assert_eq!(twin.meaning().state_digest(), later.state_digest());
+        let mut draft = later.draft(key(0), 2).unwrap();
+        assert!(draft.append(vec![write], 0).is_err(), "nobody writes it on purpose");
+    }
 }

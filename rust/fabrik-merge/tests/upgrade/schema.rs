@@ -12,7 +12,7 @@ pub const DUE_MS: u8 = 11;
 pub const NOTE: u8 = 7;
 
 const fn free(name: &'static str, value: FieldType) -> Field {
-    Field { name, value, fenced: false }
+    Field { name, value, fenced: false, later: true }
 }
 
 const OLD: &[Field] = KNOWN[0].fields;
