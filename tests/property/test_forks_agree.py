@@ -118,3 +118,19 @@ def test_two_nodes_that_hold_parts_ask_by_places_until_both_have_all(mesh: Mesh,
     for row in sorted(nodes[0].stored, key=lambda row: row.first_seq):
         held_by_both.offer(row.data, admit_all=True)
     same(one, held_by_both)
+
+
+@pytest.mark.promise("I1", "I3")
+@given(meshes(branches_max=4), seeds)
+def test_a_replica_from_a_snapshot_goes_on_as_the_one_that_made_it(mesh: Mesh, rng: Random) -> None:
+    whole, held = World(mesh.genesis), Held(mesh.genesis)
+    pieces = [segment for log in mesh.logs for segment in log.split([rng.randint(1, len(log.bodies))])]
+    for log in mesh.logs:
+        whole.offer(log.segment(1, len(log.bodies)))
+    cut = rng.randint(0, len(pieces))
+    for data in pieces[:cut]:
+        held.take([data])
+    held.replica = _core.Replica.restore(mesh.genesis, held.replica.snapshot())
+    for data in pieces[cut:]:
+        held.take([data])
+    same(held.replica, whole)
