@@ -21,9 +21,9 @@ from report import machine, put_into, tables
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 REPORT = ROOT / "docs" / "benchmarks.md"
-ROWS = ("fabrik", "fabrik-one-by-one", "fabrik-snapshot", "pycrdt", "loro", "automerge")
-_CELLS = {"fabrik-one-by-one": ("bulk",), "fabrik-snapshot": ("bulk",)}
-_LOADS_FROM = {"fabrik-one-by-one": "fabrik", "fabrik-snapshot": "fabrik"}
+ROWS = ("fabrik", "fabrik-one-by-one", "fabrik-snapshot", "pycrdt", "loro", "loro-updates", "automerge")
+_LOADS_FROM = {"fabrik-one-by-one": "fabrik", "fabrik-snapshot": "fabrik", "loro-updates": "loro"}
+"""Rows that only load, and another saved form of the same document."""
 _GRACE_S = 120
 """For starting, building the workload and checking, which is in no figure."""
 
@@ -49,7 +49,7 @@ def measure(python: str, names: list[str], writes: int, seed: int, limit: float,
         folder = where / f"{_LOADS_FROM.get(name, name)}-{writes}"
         folder.mkdir(exist_ok=True)
         found[name] = {}
-        for cell in _CELLS.get(name, ("write", "each", "bulk")):
+        for cell in ("bulk",) if name in _LOADS_FROM else ("write", "each", "bulk"):
             began = time.monotonic()
             result = found[name][cell] = run_cell(python, name, cell, writes, seed, folder, limit)
             row = {"system": name, "cell": cell, "writes": writes, "wall_s": round(time.monotonic() - began, 1), "load_1m": round(os.getloadavg()[0], 1)}
@@ -63,7 +63,7 @@ def main() -> int:
     """0, or 1 when a cell broke or gave other values than the workload's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--writes", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--systems", nargs="+", default=list(ROWS), choices=ROWS, help="in this order; the variants of fabrik need fabrik before them")
+    parser.add_argument("--systems", nargs="+", default=list(ROWS), choices=ROWS, help="in this order; the variants need the library itself before them")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--limit", type=float, default=600, help="CPU seconds of one cell; what needs more is shown as such")
     parser.add_argument("--python", default=sys.executable, help="the Python that has the libraries")

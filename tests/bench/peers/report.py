@@ -14,6 +14,7 @@ _NAMES = {
     "fabrik": "this core",
     "fabrik-one-by-one": "this core, one signature per op",
     "fabrik-snapshot": "this core, from its snapshot",
+    "loro-updates": "loro, from its updates",
 }
 _HEADINGS = (
     "",
@@ -46,7 +47,7 @@ def _rate(figures: dict[str, Any] | None, count: int, limit: float) -> str:
 def _row(name: str, cells: _Cells, writes: int, limit: float, sizes: dict[str, int]) -> list[str]:
     bulk = cells.get("bulk")
     whole = bulk if bulk and "peak" in bulk else None
-    form = {"fabrik-one-by-one": "ops", "fabrik-snapshot": "snapshot"}.get(name, "saved")
+    form = {"fabrik-one-by-one": "ops", "fabrik-snapshot": "snapshot", "loro-updates": "updates"}.get(name, "saved")
     change = cells.get("write", {}).get("change_bytes")
     return [
         _NAMES.get(name, name),
@@ -67,7 +68,7 @@ def tables(sizes: dict[int, dict[str, _Cells]], limit: float) -> str:
     for writes, found in sizes.items():
         lines = [_HEADINGS, ("---",) + ("---:",) * (len(_HEADINGS) - 1)]
         for name, cells in found.items():
-            owner = "fabrik" if name.startswith("fabrik") else name
+            owner = name.partition("-")[0]
             lines.append(tuple(_row(name, cells, writes, limit, found.get(owner, {}).get("write", {}).get("sizes", {}))))
         parts.append(f"### {writes:,} writes\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n")
     return "".join(parts)
@@ -82,7 +83,7 @@ def machine(sizes: dict[int, dict[str, _Cells]], load: tuple[float, float, float
     """What it was measured on, and with which versions."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = {
-        _NAMES.get(name, name): figures["version"]
+        _NAMES.get(name.partition("-")[0], name.partition("-")[0]): figures["version"]
         for found in sizes.values()
         for name, cells in found.items()
         for figures in cells.values()

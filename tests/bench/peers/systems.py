@@ -13,7 +13,7 @@ from typing import Any
 
 from changes import AUTHORS, FIELDS, ITEMS, Value, author_key, item_key
 
-__all__ = ["SYSTEMS", "AutomergeSystem", "FabrikOneByOne", "FabrikSnapshot", "FabrikSystem", "LoroSystem", "PycrdtSystem", "System"]
+__all__ = ["SYSTEMS", "AutomergeSystem", "FabrikOneByOne", "FabrikSnapshot", "FabrikSystem", "LoroSystem", "LoroUpdates", "PycrdtSystem", "System"]
 
 
 class System(ABC):
@@ -252,6 +252,10 @@ class LoroSystem(System):
     def saved(self) -> list[bytes]:
         return [self.doc.export(self.library.ExportMode.Snapshot())]
 
+    def forms(self) -> dict[str, list[bytes]]:
+        everything = self.library.ExportMode.Updates(self.library.VersionVector())
+        return super().forms() | {"updates": [self.doc.export(everything)]}
+
     def join(self, opening: list[bytes]) -> None:
         self._open()
         self.doc.import_(opening[0])
@@ -265,6 +269,12 @@ class LoroSystem(System):
     def read(self, item: int, field: int) -> Value | None:
         found = self.root.get(self.names[item]).container.get(FIELDS[field])
         return None if found is None else found.value
+
+
+class LoroUpdates(LoroSystem):
+    """loro, from its updates in place of a snapshot: the history is replayed, as a newcomer does that is sent what it lacks."""
+
+    form = "updates"
 
 
 class AutomergeSystem(System):
@@ -330,5 +340,6 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "fabrik-snapshot": FabrikSnapshot,
     "pycrdt": PycrdtSystem,
     "loro": LoroSystem,
+    "loro-updates": LoroUpdates,
     "automerge": AutomergeSystem,
 }
