@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test file uses its part.
 
 pub mod sketch;
+pub mod small;
 pub mod tree;
 
 use std::sync::Arc;
