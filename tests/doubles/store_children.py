@@ -2,6 +2,7 @@
 
 ``python store_children.py append DB [POINT COUNT]``: append one-op segments, each with its event, for ever; print the op's number after each
     acknowledged transaction. At the COUNT-th passage of the store's fault point POINT it kills itself.
+``... steps DB POINT``: do one write of every kind, print its name when it is acknowledged, and kill itself when POINT is passed.
 ``... grow DB``: append until the kernel refuses to make the file larger; print the count and the errors.
 ``... own HOME``: take the home, print ``owned`` or the refusal as JSON, and hold it until stdin ends; then release if that ends with ``release``.
 """
@@ -56,6 +57,32 @@ async def _append(path: Path, point: str, count: int) -> None:
             _say(f"event {event.seq}")
 
 
+async def _steps(path: Path, point: str) -> None:
+    from store_steps import SNAPSHOTS, STEPS, Steps
+
+    from fabrik_node.clock import SystemClock
+    from fabrik_node.store.snapshot_file import SnapshotFile
+    from fabrik_node.store.sqlite import SqliteStore
+
+    steps = Steps()
+
+    def faults(seen: str) -> None:
+        if seen == point and steps.armed and not steps.no_space:
+            os.kill(os.getpid(), signal.SIGKILL)
+        steps.fault(seen)
+
+    async with await SqliteStore.open(path, SystemClock(), mesh_id=MESH, create_missing=True, faults=faults) as store:
+        await steps.prepare(store)
+        file = SnapshotFile(path.with_name("state.snapshot"), faults)
+        file.write(SNAPSHOTS[0])
+        steps.armed = True
+        for name in STEPS:
+            await steps.do(store, name)
+            _say(name)
+        file.write(SNAPSHOTS[1])
+        _say("snapshot")
+
+
 async def _grow(path: Path) -> None:
     from store_doubles import fake_chained
 
@@ -100,6 +127,8 @@ def _main() -> None:
             asyncio.run(_append(Path(path), "", 0))
         case ["append", path, point, count]:
             asyncio.run(_append(Path(path), point, int(count)))
+        case ["steps", path, point]:
+            asyncio.run(_steps(Path(path), point))
         case ["grow", path]:
             asyncio.run(_grow(Path(path)))
         case ["own", home]:

@@ -13,7 +13,7 @@ import pytest
 from store_children import CHILD, child_environment
 from store_doubles import HandClock, fake_chained
 
-from fabrik_node.errors import FabrikError, Internal, StoreFailed
+from fabrik_node.errors import FabrikError, Internal, StoreFailed, StoreFull
 from fabrik_node.ports import Event
 from fabrik_node.store.migrations import Migration, known_migrations
 from fabrik_node.store.sqlite import SqliteStore
@@ -127,8 +127,8 @@ async def test_a_cancelled_caller_hides_no_failure(reopen: Opener) -> None:
         await store.append([fake_chained(1, 1)])
 
 
-@pytest.mark.promise("E13")
-async def test_a_full_disk_is_named(reopen: Opener) -> None:
+@pytest.mark.promise("E13", "I7")
+async def test_a_full_disk_is_named_makes_the_store_read_only_and_passes(reopen: Opener) -> None:
     """SQLite's own SQLITE_FULL, from a limit on the file."""
     store = await reopen(bytes_max=400_000)
     stored = 0
@@ -139,6 +139,18 @@ async def test_a_full_disk_is_named(reopen: Opener) -> None:
     assert "free space" in caught.value.hint
     assert await firsts(store) == list(range(1, stored + 1))
     assert stored > 2
+    for write in (store.append([fake_chained(1, stored + 1)]), store.set_meta("small", b""), store.next_start()):
+        with pytest.raises(StoreFull, match="no space was seen since"):
+            await write
+    assert store.failure is None
+    assert not await store.try_again()
+    assert await firsts(store) == list(range(1, stored + 1)), "reads go on"
+    await store._writer.run(lambda connection: connection.execute("PRAGMA max_page_count = 1000000"))
+    assert await store.try_again()
+    assert store.full is None
+    assert await store.append([fake_chained(1, stored + 1)]) == stored + 1
+    assert await store.get_meta("probe") is None
+    stored += 1
     await store.close()
     again = await reopen()
     assert await again.append([fake_chained(1, stored + 1)]) == stored + 1

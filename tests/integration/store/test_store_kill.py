@@ -10,9 +10,15 @@ from pathlib import Path
 from sqlite3 import connect
 
 import pytest
-from store_children import CHILD, child_environment
+from store_children import CHILD, MESH, child_environment
+from store_doubles import HandClock
+from store_steps import KEY, OPS, SNAPSHOTS, STEPS, author_ops, done
 
+from fabrik_node._core import cut
 from fabrik_node.store.readonly import open_readonly
+from fabrik_node.store.snapshot_file import SnapshotFile
+from fabrik_node.store.sqlite import SqliteStore
+from fabrik_node.store.transactions import WRITES
 
 SEED = 20_260_801
 
@@ -92,3 +98,51 @@ async def test_killed_while_it_is_made(db: Path, point: str) -> None:
         _acknowledged(child.stdout.readlines(), acked)
     await _check(db, acked)
     assert acked == {"op": 2, "event": 2}
+
+
+POINTS = [f"{name}.{when}" for name in WRITES for when in ("before_commit", "after_commit")]
+
+
+@pytest.mark.promise("I4", "I5")
+@pytest.mark.parametrize("point", POINTS)
+async def test_killed_in_every_kind_of_write(db: Path, clock: HandClock, point: str) -> None:
+    """What was acknowledged is there, the write in hand is whole or not there, and of the ops none is lost, changed or there twice."""
+    with subprocess.Popen([sys.executable, str(CHILD), "steps", str(db), point], env=child_environment(), stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        said = child.stdout.read().decode().split()
+    assert child.returncode == -9
+    name, _, when = point.partition(".")
+    assert said == list(STEPS[: 0 if name == "probe" else STEPS.index(name)]), "it dies where it should"
+    async with await SqliteStore.open(db, clock, mesh_id=MESH) as store:
+        found = await done(store)
+        expected = dict.fromkeys(STEPS, False) | dict.fromkeys(said, True) | ({} if name == "probe" else {name: when == "after_commit"})
+        assert {step: found[step] for step in STEPS} == expected
+        assert await store.integrity_check() == []
+        held = {row.pos: row.why for row in await store.damaged()}
+        seen: set[int] = set()
+        async for batch in store.load():
+            for row in batch:
+                span = set(range(row.first_seq, row.last_seq + 1))
+                assert not span & seen, "no op is there twice"
+                seen |= span
+                single = cut(row.data, row.last_seq)
+                assert author_ops()[row.last_seq - 1].data == single, "the newest op of each row is as it was signed"
+        gone = {380} if expected["set_aside"] else set()
+        gone |= set() if expected["refill"] else {390}
+        gone |= set() if expected["append"] else {OPS}
+        assert set(range(1, OPS + 1)) - seen == gone
+        assert set(held) == (gone - {OPS}) - ({380} if expected["forget_damaged"] else set())
+        if not expected["append"]:
+            await store.append(author_ops()[-1:])
+        await store.set_meta("again", b"1")
+        assert (await store.read(KEY.public, 1, OPS - 1, 1_000))[0].last_seq == OPS
+
+
+@pytest.mark.promise("I4")
+@pytest.mark.parametrize("point", ["snapshot.before_sync", "snapshot.before_rename", "snapshot.after_rename"])
+async def test_killed_while_the_snapshot_is_replaced(db: Path, point: str) -> None:
+    with subprocess.Popen([sys.executable, str(CHILD), "steps", str(db), point], env=child_environment(), stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        said = child.stdout.read().decode().split()
+    assert (child.returncode, said) == (-9, list(STEPS))
+    assert SnapshotFile(db.with_name("state.snapshot")).read() == SNAPSHOTS[point == "snapshot.after_rename"]
