@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from fabrik_node.errors import BrokenStore, StoreFailed, StoreFull
 
 __all__ = ["is_full", "leaves_store_sound", "translate"]
 
+_SPACE_BYTES = 1_048_576
+"""With less free than this a file system is full for us."""
 _HINT_BROKEN = "stop the node, put {path} aside and restore it from a backup, or join again with a new home"
 _HINT_FULL = "free space on the disk of {path}: a running node goes on by itself"
 _HINT_BUSY = "fabrik-node status"
@@ -18,7 +21,7 @@ _HINT_OTHER = "look at the disk of {path} and at the system log, then start the 
 
 def translate(error: sqlite3.Error | OSError, path: Path, doing: str) -> StoreFailed:
     """The error to raise for ``error`` that came up while ``doing`` (a gerund phrase) with the database at ``path``."""
-    if is_full(error):
+    if is_full(error, path):
         return StoreFull(f"the disk is full: {doing} failed: {_reason(error)}", _HINT_FULL.format(path=path))
     if isinstance(error, OSError):
         return StoreFailed(f"{doing} failed: {error.strerror or error}", _HINT_OTHER.format(path=path))
@@ -32,14 +35,25 @@ def translate(error: sqlite3.Error | OSError, path: Path, doing: str) -> StoreFa
             return StoreFailed(f"{doing} failed: {reason}", _HINT_OTHER.format(path=path))
 
 
-def is_full(error: sqlite3.Error | OSError) -> bool:
+def is_full(error: sqlite3.Error | OSError, path: Path) -> bool:
     """True when there is no space: the write that failed was rolled back, and a later one may succeed.
 
-    SQLite gives ``SQLITE_FULL`` for ENOSPC in the database and its write-ahead log, and ``SQLITE_IOERR_SHMSIZE`` when the index of the log can not grow.
+    SQLite gives ``SQLITE_FULL`` for ENOSPC in the database and its write-ahead log, and ``SQLITE_IOERR_SHMSIZE`` when the index of the log can not grow,
+    whatever the cause: that counts only when the file system has no space indeed.
     """
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return _primary(error) == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return _free_bytes(path.parent) < _SPACE_BYTES
+    return _primary(error) == sqlite3.SQLITE_FULL
+
+
+def _free_bytes(folder: Path) -> int:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return _SPACE_BYTES  # nothing is known, so the error stays what it is
+    return found.f_bavail * found.f_frsize
 
 
 def leaves_store_sound(error: sqlite3.Error | OSError) -> bool:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fabrik_node._core import cut, pack, segment_span
+from fabrik_node._core import coalesce, cut, pack, segment_span
 from fabrik_node.errors import StoreFailed
 from fabrik_node.ports import RowCheck, StoredSegment
 from fabrik_node.store.queries import queries
@@ -119,31 +119,40 @@ def refill(connection: sqlite3.Connection, name: tuple[bytes, int, int], segment
     before = connection.execute(sql["row_of"], {"branch": branch, "seq": first - 1}).fetchone()
     start = base if before is None else before[2]
     within = [_Row(*row) for row in connection.execute(sql["rows_within"], {"branch": branch, "first": first, "last": last})]
-    free = [row[0] for row in connection.execute(sql["damaged_within"], {**log, "first": first, "last": last})]
-    pieces = [(*segment_span(data)[2:], data) for data in segments]
+    old: list[tuple[int, int, int]] = list(connection.execute(sql["damaged_within"], {**log, "first": first, "last": last}))
     for row in within:
         if row.first < first:
             continue  # it ends before the hole, or reaches into what was fetched, which is cut below
         connection.execute(sql["remove_row"], {"pos": row.pos})
-        free.append(row.pos)
         if row.last > last:
             _put(connection, branch, row.pos, row._replace(first=last + 1, data=cut(row.data, last + 1)))
-            free.pop()
-    places = iter(sorted(free))
-    for piece_first, piece_last, data in pieces:
-        if piece_last <= start:
-            continue
-        whole = data if piece_first > start else cut(data, start + 1)
-        begin = max(piece_first, start + 1)
-        if begin != start + 1:
-            raise StoreFailed(f"ops {start + 1} to {begin - 1} of log {name[0].hex()[:12]} are still missing: nothing was put back")
-        _put(connection, branch, next(places, None), _Row(0, begin, piece_last, wall_ms, whole, None))
-        start = piece_last
+        else:
+            old.append((row.first, row.last, row.pos))
+    pieces: list[bytes] = []
+    for data in segments:
+        piece_first, piece_last = segment_span(data)[2:]
+        if piece_last > start:
+            if piece_first > start + 1:
+                raise StoreFailed(f"ops {start + 1} to {piece_first - 1} of log {name[0].hex()[:12]} are still missing: nothing was put back")
+            pieces.append(data if piece_first == start + 1 else cut(data, start + 1))
+            start = piece_last
+    for data in coalesce(pieces, PACKED_BYTES_MAX):
+        piece_first, piece_last = segment_span(data)[2:]
+        _put(connection, branch, _take_place(old, piece_first), _Row(0, piece_first, piece_last, wall_ms, data, None))
     after = connection.execute(sql["next_row"], {"branch": branch, "seq": start}).fetchone()
     end = connection.execute(sql["damaged_end"], log).fetchone()[0]
     if (after is not None and after[0] != start + 1) or (after is None and end is not None and end > start):
         raise StoreFailed(f"ops behind {start} of log {name[0].hex()[:12]} are still missing: nothing was put back")
     connection.execute(sql["close_damaged"], {**log, "first": first, "last": start})
+
+
+def _take_place(old: list[tuple[int, int, int]], seq: int) -> int:
+    """The place of the old row that held op ``seq``: then no op comes later than it did, and what chains onto it still comes after it."""
+    for entry in old:
+        if entry[0] <= seq <= entry[1]:
+            old.remove(entry)
+            return entry[2]
+    raise StoreFailed(f"what was fetched begins anew at op {seq}, within a row that was one: nothing was put back")
 
 
 def _span(name: tuple[bytes, int, int], segments: Sequence[bytes]) -> tuple[int, int]:

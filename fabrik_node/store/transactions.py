@@ -78,7 +78,7 @@ class Transactions:
         except (sqlite3.Error, OSError) as error:
             failure = translate(error, self._path, doing)
             undone = self._undo(connection) and not committed
-            if undone and isinstance(failure, StoreFull) and is_full(error):
+            if undone and isinstance(failure, StoreFull) and is_full(error, self._path):
                 self.full = failure
             elif not undone or not leaves_store_sound(error):
                 self.failure = failure

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fabrik_node._core import cut, segment_span
+from fabrik_node._core import coalesce, cut, segment_span
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.errors import StoreFailed, StoreFull
@@ -25,6 +25,14 @@ _Branch: TypeAlias = tuple[bytes, int, int]
 
 def _covered(row: DamagedRow, log: _Branch, first: int, last: int) -> bool:
     return (row.author, row.epoch, row.branch) == log and row.first_seq >= first and row.last_seq <= last
+
+
+def _place(old: list[tuple[int, int, int]], seq: int) -> int:
+    """The place of the old row that held this op: what chains onto it came later."""
+    for begin, end, pos in old:
+        if begin <= seq <= end:
+            return pos
+    raise StoreFailed("nothing was put back: an op that was in no row")
 
 
 class MemoryStore:
@@ -106,19 +114,18 @@ class MemoryStore:
         for begin, end, data in pieces:
             if end > upto:
                 if begin > upto + 1 and begin >= first and upto <= last:
-                    raise StoreFailed(f"ops behind {upto} are still missing")
+                    raise StoreFailed(f"ops behind {upto} are still missing: nothing was put back")
                 kept.append((max(begin, upto + 1), end, data if begin > upto else cut(data, upto + 1)))
                 upto = end
         if upto < max((row.last_seq for row, _ in self._aside.values() if (row.author, row.epoch, row.branch) == log), default=0):
-            raise StoreFailed("ops at the end are still missing")
-        places = sorted([row.pos for row in self._rows_of(log)] + [pos for pos, (row, _) in self._aside.items() if _covered(row, log, first, last)])
-        self._rows = [row for row in self._rows if row not in self._rows_of(log)]
-        for begin, end, data in kept:
-            if places:
-                pos = places.pop(0)
-            else:
-                self._pos = pos = self._pos + 1
-            self._rows.append(StoredSegment(pos, author, epoch, begin, end, data, branch))
+            raise StoreFailed("ops at the end are still missing: nothing was put back")
+        old = [(row.first_seq, row.last_seq, row.pos) for row in self._rows_of(log)]
+        old += [(row.first_seq, row.last_seq, pos) for pos, (row, _) in self._aside.items() if _covered(row, log, first, last)]
+        new = [data for begin, _, data in kept if first <= begin <= last]
+        rows = [(begin, end, data) for begin, end, data in kept if not first <= begin <= last]
+        rows += [(*segment_span(data)[2:], data) for data in (coalesce(new, 262_144) if new else [])]
+        placed = [StoredSegment(_place(old, begin), author, epoch, begin, end, data, branch) for begin, end, data in sorted(rows)]
+        self._rows = [row for row in self._rows if row not in self._rows_of(log)] + placed
         self._rows.sort(key=lambda row: row.pos)
         self._aside = {pos: (row, data) for pos, (row, data) in self._aside.items() if not _covered(row, log, first, last)}
 

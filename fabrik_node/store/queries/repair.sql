@@ -14,7 +14,7 @@ SELECT pos, author, epoch, number, first_seq, last_seq, why, at_ms FROM damaged 
 SELECT max(last_seq) FROM damaged WHERE author = :author AND epoch = :epoch AND number = :number;
 
 -- name: damaged_within
-SELECT pos FROM damaged
+SELECT first_seq, last_seq, pos FROM damaged
 WHERE author = :author AND epoch = :epoch AND number = :number AND first_seq >= :first AND last_seq <= :last
   AND pos NOT IN (SELECT pos FROM segments)
 ORDER BY first_seq;

@@ -55,6 +55,7 @@ async def firsts(store: SqliteStore) -> list[int]:
     ("error", "words"),
     [
         (sqlite_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC", "disk I/O error"), r"disk I/O error \(SQLITE_IOERR_FSYNC\)"),
+        (sqlite_error(sqlite3.SQLITE_IOERR_SHMSIZE, "SQLITE_IOERR_SHMSIZE", "disk I/O error"), r"disk I/O error \(SQLITE_IOERR_SHMSIZE\)"),
         (sqlite_error(sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT", "database disk image is malformed"), "is damaged"),
         (OSError(5, "Input/output error"), "Input/output error"),
     ],
