@@ -14,6 +14,7 @@ from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError, StoreFull
 from fabrik_node.ids import show_key
 from fabrik_node.node.epochs import Epochs
+from fabrik_node.node.repair import Repair
 from fabrik_node.ports import OpStore
 
 __all__ = ["Clones"]
@@ -31,6 +32,7 @@ class Clones:
         clock: Clock,
         tell: Callable[[str, Mapping[str, Any]], None],
         name_of: Callable[[bytes], str],
+        repair: Repair,
     ) -> None:
         self._replica = replica
         self._store = store
@@ -39,8 +41,9 @@ class Clones:
         self._clock = clock
         self._tell = tell
         self._name_of = name_of
+        self._repair = repair
         self.learned_ops = 0
-        """Ops of our own log that came back from peers since the start."""
+        """Ops of our own log that came from peers since the start, and were in no row that was set aside here."""
         self.cloned_epochs: set[int] = set()
         """Epochs of our key, other than our current one, in which ops came from peers while we were not in doubt."""
 
@@ -58,7 +61,9 @@ class Clones:
         by_epoch: dict[int, int] = {}
         for each in result.chained:
             if each.author == self._own:
-                by_epoch[each.epoch] = by_epoch.get(each.epoch, 0) + each.ops
+                ops = self._repair.unlost(each.author, each.epoch, each.first_seq, each.last_seq)
+                if ops:
+                    by_epoch[each.epoch] = by_epoch.get(each.epoch, 0) + ops
         for epoch, ops in by_epoch.items():
             self.learned_ops += ops
             self._tell("node.own_ops_learned", {"ops": ops, "epoch": epoch, "peer": self._name_of(peer)})

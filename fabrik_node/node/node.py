@@ -73,8 +73,8 @@ class Node:
         """One event of the node itself."""
         self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
         self.epochs = Epochs(replica, store, key.public, self.tell)
-        self.clones = Clones(replica, store, self.epochs, key.public, clock, self.tell, self.name_of)
         self.repair = Repair(replica, store, self.tell, self.name_of, self._ask)
+        self.clones = Clones(replica, store, self.epochs, key.public, clock, self.tell, self.name_of, self.repair)
         self.writer = Writer(replica, store, key, self.epochs, clock, self)
         self.upkeep = Upkeep(self, snapshots)
         self.stream.on_full = self.upkeep.disk_full

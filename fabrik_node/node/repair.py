@@ -12,21 +12,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from fabrik_node._core import Replica, Verified, segment_span
+from fabrik_node._core import Replica, Verified, cut, segment_span
 from fabrik_node.errors import FabrikError, InvalidOp
 from fabrik_node.ids import show_key
 from fabrik_node.node.loading import FOLLOWS
 from fabrik_node.ports import DamagedRow, OpStore, StoredSegment
 
-__all__ = ["Hole", "Repair", "judge", "misplaced"]
+__all__ = ["PARTS_BYTES", "Hole", "Repair", "judge", "misplaced"]
 
-_PARTS_MAX = 4_096
-"""Fetched segments that wait until they cover one hole: a hole is one row, at most 256 KiB, and an op has some 64 bytes at least."""
+PARTS_BYTES = 4 * 1_048_576
+"""Bytes of fetched segments that wait until they cover their holes, of all holes together: a hole is one row, at most 256 KiB."""
 
 
 @dataclass(slots=True)
 class Hole:
-    """Ops ``first`` to ``last`` of one branch that are merged, but whose bytes are not here. ``parts``: what has been fetched of them."""
+    """Ops ``first`` to ``last`` of one branch that are merged, but whose bytes are not here. ``parts``: what has been fetched of them, by first op.
+
+    No part is needless beside the others, so an op is in two of them at most.
+    """
 
     author: bytes
     epoch: int
@@ -55,6 +58,8 @@ class Repair:
         self.holes: list[Hole] = []
         self.lost: list[DamagedRow] = []
         """Rows that the log waits for, and sound ones that wait behind them."""
+        self.rows = asyncio.Lock()
+        """Whoever replaces rows, or names rows by their place, holds it. The caller of :meth:`check` does; :meth:`fetched` takes it."""
         self.healed = 0
         """Rows that were put back or came again since the start."""
 
@@ -82,7 +87,7 @@ class Repair:
         return found
 
     async def check(self, author: bytes, epoch: int, branch: int, rows: Sequence[StoredSegment]) -> int:
-        """Set aside those rows that are not what was merged; how many."""
+        """Set aside those rows that are not what was merged; how many. Hold :attr:`rows` since they were read."""
         found = await asyncio.to_thread(judge, self._replica, rows)
         bad = [(row, why) for row, why in zip(rows, found, strict=True) if why]
         if not bad:
@@ -111,6 +116,19 @@ class Repair:
         """Segments of a peer that may fill holes. Returns whether one was filled; the log can be relayed beyond it then."""
         if not self.holes:
             return False
+        async with self.rows:
+            return await self._fill(verified, data)
+
+    def unlost(self, author: bytes, epoch: int, first: int, last: int) -> int:
+        """How many of these ops are in no row that the log lost: the others were here before, and only come again."""
+        ops, upto = 0, first - 1
+        lost = ((row.first_seq, row.last_seq) for row in self.lost if (row.author, row.epoch) == (author, epoch))
+        for start, end in sorted(lost):
+            ops += max(0, min(start - 1, last) - upto)
+            upto = max(upto, end)
+        return ops + max(0, last - upto)
+
+    async def _fill(self, verified: Sequence[Verified], data: Sequence[bytes]) -> bool:
         filled = False
         for hole in tuple(self.holes):
             for segment, raw in zip(verified, data, strict=True):
@@ -128,6 +146,7 @@ class Repair:
             self.holes.remove(hole)
             self._tell_repaired(hole.author, hole.epoch, 1, hole.last - hole.first + 1)
             filled = True
+        self._trim()
         return filled
 
     async def after_commit(self, logs: set[tuple[bytes, int]]) -> None:
@@ -147,10 +166,20 @@ class Repair:
         self._tell("store.repaired", {"author": show_key(author), "name": self._name_of(author), "epoch": epoch, "rows": rows, "ops": ops})
 
     def _keep(self, hole: Hole, segment: Verified, raw: bytes) -> None:
-        sound = not self._replica.check(hole.author, hole.epoch, hole.branch, [raw])[0]
-        known = hole.parts.get(segment.first_seq)
-        if sound and len(hole.parts) < _PARTS_MAX and (known is None or known[0] < segment.last_seq):
-            hole.parts[segment.first_seq] = (segment.last_seq, raw)
+        first, last = max(segment.first_seq, hole.first), min(segment.last_seq, hole.last)
+        if any(start <= first and end >= last for start, (end, _) in hole.parts.items()):
+            return
+        if not self._replica.check(hole.author, hole.epoch, hole.branch, [raw])[0]:
+            hole.parts[first] = (last, cut(raw, first) if segment.first_seq < first else raw)
+            _drop_needless(hole)
+
+    def _trim(self) -> None:
+        """Down to :data:`PARTS_BYTES`: from the hole with the most bytes each time, what is farthest from its start."""
+        sizes = {place: sum(len(raw) for _, raw in hole.parts.values()) for place, hole in enumerate(self.holes) if hole.parts}
+        while sum(sizes.values()) > PARTS_BYTES:
+            most = max(sizes, key=lambda place: sizes[place])
+            parts = self.holes[most].parts
+            sizes[most] -= len(parts.pop(max(parts))[1])
 
     def _end(self, author: bytes, epoch: int) -> int:
         return max((head.seq for head in self._replica.heads() if (head.author, head.epoch) == (author, epoch)), default=0)
@@ -158,6 +187,19 @@ class Repair:
     async def _is_there(self, row: DamagedRow) -> bool:
         rows = await self._store.read(row.author, row.epoch, row.first_seq - 1, 1, row.branch)
         return bool(rows) and rows[0].first_seq <= row.first_seq
+
+
+def _drop_needless(hole: Hole) -> None:
+    """Drop each part of which the others hold every op."""
+    kept: list[int] = []
+    for first in sorted(hole.parts):
+        last = hole.parts[first][0]
+        if kept and hole.parts[kept[-1]][0] >= last:
+            del hole.parts[first]
+            continue
+        if len(kept) > 1 and hole.parts[kept[-2]][0] + 1 >= first:
+            del hole.parts[kept.pop()]
+        kept.append(first)
 
 
 def _cover(hole: Hole) -> list[bytes] | None:

@@ -53,8 +53,7 @@ class Upkeep:
         self._commits = 0
         self._moved = asyncio.Event()
         self._filled = asyncio.Event()
-        self._rows = asyncio.Lock()
-        """Whoever replaces rows, or names rows by their place, holds it."""
+        self._rows = node.repair.rows
 
     def committed(self, ops: int) -> None:
         """A batch is durable and merged."""

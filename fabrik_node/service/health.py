@@ -65,7 +65,9 @@ def node_warnings(node: Node, health: dict[str, Any]) -> list[str]:
             "join with a new one: fabrik-node --home DIR join TOKEN"
         )
     if health["learned_ops"]:
-        found.append(f"{health['learned_ops']} ops of this node came back from its peers: its home is older than they are (restored from a backup, or copied?)")
+        found.append(
+            f"{health['learned_ops']} {'op' if health['learned_ops'] == 1 else 'ops'} of this node came back from its peers: its home is older than they are (restored from a backup, or copied?)"
+        )
     for fork in health["forks"]:
         whose = "this node's own log" if fork["own"] else f"a log of {fork['name']}"
         found.append(f"{whose} has {fork['branches']} branches, and all of them are kept: two copies of a home wrote with one key (fabrik-node ops forks)")
