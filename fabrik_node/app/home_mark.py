@@ -1,7 +1,9 @@
 """Which disk place this home was last served from: a copied or restored home shows by it, before any peer can say so.
 
 The mark is the machine's id, the inode of the database file and the time at which that file was made. A copy has another inode or another birth;
-a start on another machine another id. What it can not see (a disk image put back below the file system) shows when peers know more of our log.
+a start on another machine another id. An older database whose bytes were put into the same file keeps its mark; the exported events beside it show
+that one (:func:`older_than`). What neither can see shows when peers know more of our log: a whole disk that was put back, exported events and all; an
+older database after those were deleted, or when the node died in the moment between its last commit and its last line there.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["differs", "home_mark"]
+__all__ = ["differs", "home_mark", "older_than"]
 
 _MACHINE_ID = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _AT_FDCWD = -100
@@ -35,6 +37,16 @@ def differs(before: str, now: str) -> str:
     if old[0] != new[0]:
         return "it was served on another machine before"
     return "its database file is not the one that was served before"
+
+
+def older_than(witnessed: int, stored: int) -> str:
+    """What it says of a database when the files beside it hold events up to ``witnessed``, and itself up to ``stored``; empty when all is well.
+
+    The events of a store only grow, and one is exported only when it is durable.
+    """
+    if witnessed <= stored:
+        return ""
+    return f"the database is older than what lies beside it: the exported events go up to {witnessed}, its own to {stored}"
 
 
 def _machine_id() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fabrik_node._core import Genesis, Replica, SigningKey, genesis_encode, mesh_id
-from fabrik_node.app.home_mark import differs, home_mark
+from fabrik_node.app.home_mark import differs, home_mark, older_than
 from fabrik_node.clock import Clock
 from fabrik_node.config import NAME_BYTES_MAX
 from fabrik_node.domain.schema import Kind, NodeField
@@ -90,23 +90,23 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
     return Mesh(key, chosen)
 
 
-async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, *, new_store: bool) -> tuple[SqliteStore, str]:
+async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, *, witnessed: int, new_store: bool) -> tuple[SqliteStore, str]:
     """The store of a home, and why the node's own log is doubtful by what the home shows; empty when it is not.
 
-    ``new_store``: the database is gone, and an empty one is wanted. Raises :class:`BrokenStore`, :class:`ForeignStore`, :class:`Precondition`: nothing was changed.
+    ``witnessed``: the last event that the exported files hold. ``new_store``: the database is gone, and an empty one is wanted. Raises :class:`BrokenStore`, :class:`ForeignStore`, :class:`Precondition`: nothing was changed.
     """
     there = paths.store.exists()
     if not there and not new_store:
         raise BrokenStore(
             f"there is no database {paths.store}, though the key of this home was used before",
-            "put it back from a backup; or begin with an empty one that learns everything from its peers: fabrik-node serve --new-store",
+            "put it back from a backup; or begin with an empty one that learns everything from its peers: fabrik-node serve --new-store --peer URL",
         )
     store = await SqliteStore.open(paths.store, clock, mesh_id=mesh.record.mesh_id, create_missing=new_store)
     try:
         await _check_owner(paths, store, mesh)
         if there and new_store and await store.last_op_ms():  # an empty one is of a start that was cut off
             raise Precondition(f"{paths.store} is there: --new-store is for a home whose database is gone", "fabrik-node serve")
-        return store, await _doubt(paths, store, new_store=new_store)
+        return store, await _doubt(paths, store, witnessed=witnessed, new_store=new_store)
     except BaseException:
         await store.close()
         raise
@@ -122,15 +122,15 @@ async def _check_owner(paths: HomePaths, store: SqliteStore, mesh: Mesh) -> None
         )
 
 
-async def _doubt(paths: HomePaths, store: SqliteStore, *, new_store: bool) -> str:
-    """Compare the home's mark. The new one is noted by :func:`note_home`, when the doubt is durable."""
+async def _doubt(paths: HomePaths, store: SqliteStore, *, witnessed: int, new_store: bool) -> str:
+    """Compare the home's mark and what lies beside the database. The new mark is noted by :func:`note_home`, when the doubt is durable."""
     if new_store:
         return _NEW_STORE
     before = await store.get_meta(_MARK)
-    if before is None:
-        return ""
-    moved = differs(before.decode("utf-8", "replace"), home_mark(paths.store))
-    return f"this home is a copy: {moved}" if moved else ""
+    moved = "" if before is None else differs(before.decode("utf-8", "replace"), home_mark(paths.store))
+    if moved:
+        return f"this home is a copy: {moved}"
+    return older_than(witnessed, (await store.events_upto())[0])
 
 
 async def note_home(paths: HomePaths, store: SqliteStore, mesh: Mesh) -> None:

@@ -13,7 +13,7 @@ from fabrik_node.node.loading import FOLLOWS
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 from fabrik_node.store.event_file import EventFile
-from fabrik_node.store.owner import Owner
+from fabrik_node.store.owner import OwnerLock
 
 __all__ = ["Finding", "look", "remove_unfinished", "tell_findings"]
 
@@ -39,10 +39,12 @@ def remove_unfinished(paths: HomePaths) -> list[Finding]:
     return found
 
 
-def look(node: Node, export: EventFile, previous: Owner | None) -> list[Finding]:
+def look(node: Node, export: EventFile, lock: OwnerLock) -> list[Finding]:
     """After the store is loaded. Damage and doubt have events of their own; here is their line."""
     found: list[Finding] = []
-    loaded = node.loaded
+    loaded, previous = node.loaded, lock.previous
+    if lock.copied is not None:
+        found.append(Finding("copied owner", f"owner.lock was copied from another home: it names {lock.copied}", "taken over: that is not this home's"))
     if previous is not None:
         who = f"pid {previous.process.pid} on {previous.host}, started {previous.started}"
         found.append(Finding("dead owner", f"the node that owned this home is gone without a stop: {who}", "taken over"))

@@ -83,7 +83,10 @@ class Running:
         self.lock = OwnerLock.acquire(self.paths.home, self.clock, {"socket": started, "version": __version__})
         try:
             self.findings = remove_unfinished(self.paths)
-            self.store, doubt = await open_store(self.paths, self.clock, self.identity, new_store=self.options.new_store)
+            events = self.config.events
+            self.export = EventFile(self.paths.events, events.rotate_bytes, events.keep_files)
+            witnessed, new = self.export.witnessed(), self.options.new_store
+            self.store, doubt = await open_store(self.paths, self.clock, self.identity, witnessed=witnessed, new_store=new)
         except BaseException:
             self.lock.release()
             raise
@@ -113,7 +116,6 @@ class Running:
         rng = random.Random(secrets.randbits(64))  # noqa: S311 - jitter, not a secret
         listen = parse_listen(config.node.listen) if config.node.listen else None
         urls = [check_url(url) for url in (*config.node.peers, *self.options.peers)]
-        export = EventFile(self.paths.events, config.events.rotate_bytes, config.events.keep_files)
         self.node = await Node.open(
             genesis=self.identity.genesis,
             store=self.store,
@@ -122,11 +124,11 @@ class Running:
             doubt=doubt,
             clock=self.clock,
             timing=config.lease.timing(),
-            sink=export,
+            sink=self.export,
             boot_id=boot_id(),
         )
         await note_home(self.paths, self.store, self.identity)
-        self.findings += look(self.node, export, self.lock.previous)
+        self.findings += look(self.node, self.export, self.lock)
         self.node.describe_self = self._describe
         self.mesh = Mesh(self.node, self.identity.record.admin, self.clock, rng, tell=self._tell_of_peer, moved=self.node.tell_peers_moved)
         self.node.peers = self.mesh.statuses
@@ -207,6 +209,8 @@ class Running:
         for url in urls:
             if url != self._url:
                 self.mesh.dial(url)
+        if self.options.new_store and not self.mesh.dials:
+            _log.warning("no peer is known: this node learns nothing until one dials it, or it is started with --peer URL")
 
     def _tell_of_peer(self, kind: str, data: Mapping[str, Any]) -> None:
         """The transport knows keys; people know names."""

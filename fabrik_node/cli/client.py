@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,19 @@ def read_owner(path: Path) -> dict[str, str]:
     return {key.strip(): value.strip() for key, mark, value in pairs if mark}
 
 
+def _recorded_socket(paths: HomePaths) -> str:
+    """Where this home's owner says that it listens; empty when it does not, or when the record came with a copy of another home.
+
+    A record of an older version names neither home nor file: it is believed.
+    """
+    record = read_owner(paths.owner_lock)
+    if "home" in record and record["home"] != os.path.realpath(paths.home):
+        return ""
+    if "inode" in record and record["inode"] != str(paths.owner_lock.stat().st_ino):
+        return ""
+    return record.get("socket", "")
+
+
 class Client:
     """One connection. Use as a context manager; one question at a time, a stream is its last."""
 
@@ -41,7 +55,7 @@ class Client:
     @classmethod
     def connect(cls, paths: HomePaths) -> Client | None:
         """The node that serves this home, or None when none does. Raises :class:`Unreachable` when it is there and can not be reached."""
-        recorded = read_owner(paths.owner_lock).get("socket")
+        recorded = _recorded_socket(paths)
         path = Path(recorded) if recorded else paths.socket
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(_CONNECT_WAIT_S)

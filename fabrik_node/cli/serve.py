@@ -31,7 +31,10 @@ _FLAGS: tuple[tuple[list[str], dict[str, Any]], ...] = (
     ),
     (
         ["--new-store"],
-        {"is_flag": True, "help": "The database is gone: begin with an empty one and learn everything from the peers, this node's own ops too."},
+        {
+            "is_flag": True,
+            "help": "The database is gone: begin with an empty one and learn everything from the peers, this node's own ops too. Name one with --peer URL: the addresses were in the database.",
+        },
     ),
     (["--log-level"], {"type": click.Choice(_LEVELS), "default": "info", "show_default": True, "help": "How much is said on stderr."}),
 )

@@ -111,7 +111,7 @@ class Node:
         ):
             raise BrokenStore(
                 "the store holds no op of this node, though its key was used before",
-                "restore the store, or learn everything from the peers: fabrik-node serve --new-store; or make a new node: fabrik-node init in an empty home",
+                "restore the store, or learn everything from the peers: fabrik-node serve --new-store --peer URL; or make a new node: fabrik-node init in an empty home",
             )
         await set_aside(store, loaded)
         node = cls(genesis=genesis, loaded=loaded, store=store, snapshots=snapshots, key=key, start=await store.next_start(), **parts)
@@ -121,10 +121,10 @@ class Node:
     async def _begin(self, doubt: str) -> None:
         loaded = self.loaded
         self._names = self.board.names()
-        await self.stream.start()
         await self.epochs.start()
         if doubt:
             await self.epochs.suspect(doubt)
+        await self.stream.start()  # after it: this replaces an exported file that is ahead of the store, which may be the only reason
         logs = {(row.author, row.epoch) for row, _ in loaded.aside}
         if (self.public, self.epochs.current) in logs:
             await self.epochs.suspect("rows of this node's own log are damaged")

@@ -1,6 +1,8 @@
 """``events.ndjson``: the event stream as a file to follow with ``tail -F``. An export of the store, never a source.
 
-One JSON object per line, in order of ``seq`` without gaps; ``events.ndjson.1`` is the file before it, and so on. Deleting the files changes nothing.
+One JSON object per line, in order of ``seq`` without gaps; ``events.ndjson.1`` is the file before it, and so on. Deleting the files changes nothing
+but one thing: they are the witness of what the store held. An event is durable in the store before it is here, so a file that is ahead of its store
+(:meth:`EventFile.witnessed`) shows a database that was put back in place.
 A missing file is written again from the store: the newest :data:`REWRITE_EVENTS_MAX` events.
 """
 
@@ -72,6 +74,17 @@ class EventFile:
             self._last_seq = None
             raise StoreFailed(f"{self.path} can not be written: {error.strerror}", f"df {self.path.parent}") from error
         return written
+
+    def witnessed(self) -> int:
+        """The number of the last event that the files hold; 0 when they hold none or can not be read. Changes nothing."""
+        for path in (self.path, *reversed(self.older())):
+            try:
+                line = _last_line(path)
+            except OSError:
+                continue
+            if line is not None:
+                return _seq(line)
+        return 0
 
     def older(self) -> list[Path]:
         """The rotated files that exist, oldest first."""

@@ -2,7 +2,8 @@
 
 The lock (``flock`` on ``owner.lock``) decides; it ends with the process, however that ends. The record (``key=value`` lines in the same file) is
 for people and for the next owner: a clean release empties it, so what is found after taking the lock tells of an owner that died.
-Children do not inherit the lock: the file is opened close-on-exec.
+Children do not inherit the lock: the file is opened close-on-exec. A record also says of which home and lock file it is: one that was copied with
+its home is of no owner here.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ LOCK_NAME = "owner.lock"
 _RECORD_BYTES_MAX = 4096
 _STATUS = "fabrik-node status"
 _CLEAR = "when that process is surely gone: fabrik-node lock clear"
+_HOME = "home"
+_INODE = "inode"
+"""Of the lock file itself, so that a copied record shows."""
 _FIXED = ("pid", "process_started", "boot_id", "host", "started")
 
 
@@ -50,11 +54,13 @@ class Owner:
 class OwnerLock:
     """The home is ours until :meth:`release` or the end of the process. Made by :meth:`acquire`."""
 
-    def __init__(self, descriptor: int, owner: Owner, previous: Owner | None) -> None:
+    def __init__(self, descriptor: int, owner: Owner, previous: Owner | None, copied: Owner | None = None) -> None:
         self.owner = owner
         """We."""
         self.previous = previous
         """The owner before us, if it died without a release; None after a clean one."""
+        self.copied = copied
+        """Whom the record named when it was another home's: it came with a copy, and says nothing of this one."""
         self._descriptor: int | None = descriptor
 
     @classmethod
@@ -67,18 +73,21 @@ class OwnerLock:
         own = process_id(os.getpid())
         if own is None:
             raise Internal("this process can not look at itself")
-        owner = Owner(own, socket.gethostname(), iso(clock.wall_ms()), dict(info or {}))
-        record = _render(owner)
         descriptor = _open(home)
         try:
-            previous = _take(descriptor, home)
+            place = {_HOME: os.path.realpath(home), _INODE: str(os.fstat(descriptor).st_ino)}
+            owner = Owner(own, socket.gethostname(), iso(clock.wall_ms()), {**(info or {}), **place})
+            record = _render(owner)
+            previous, copied = _take(descriptor, home), None
+            if previous is not None and _is_copied(previous, descriptor):
+                previous, copied = None, previous
             if previous is not None:
                 _check_gone(previous, home)
             _write(descriptor, record, home)
         except BaseException:
             os.close(descriptor)
             raise
-        return cls(descriptor, owner, previous)
+        return cls(descriptor, owner, previous, copied)
 
     def release(self) -> None:
         """Give the home back, leaving no record. Releasing twice is allowed."""
@@ -101,10 +110,11 @@ class OwnerLock:
 
 
 def read_owner(home: Path) -> Owner | None:
-    """What the record says: an owner that runs or that died without a release; None when there is none. Does not touch the lock."""
+    """What the record says: an owner that runs or that died without a release; None when there is none, or another home's. Does not touch the lock."""
     try:
         with (home / LOCK_NAME).open("rb") as file:
-            return _parse(file.read(_RECORD_BYTES_MAX))
+            owner = _parse(file.read(_RECORD_BYTES_MAX))
+            return None if owner is None or _is_copied(owner, file.fileno()) else owner
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -121,7 +131,7 @@ def clear_owner(home: Path) -> Owner | None:
     descriptor = _open(home)
     try:
         owner = _take(descriptor, home)
-        if owner is not None and _is_here(owner) and is_alive(owner.process):
+        if owner is not None and not _is_copied(owner, descriptor) and _is_here(owner) and is_alive(owner.process):
             raise OwnedElsewhere(f"{home} is owned by {owner}, which is alive", f"kill {owner.process.pid}")
         _write(descriptor, b"", home)
         return owner
@@ -147,6 +157,14 @@ def _take(descriptor: int, home: Path) -> Owner | None:
     except OSError as error:
         raise StoreFailed(f"the file system of {home} gives no locks: {error.strerror}", "choose a home on a local disk: fabrik-node --home DIR ...") from error
     return _parse(os.pread(descriptor, _RECORD_BYTES_MAX, 0))
+
+
+def _is_copied(owner: Owner, descriptor: int) -> bool:
+    """The record was written into another file. The path decides nothing: a home that was moved, or is mounted elsewhere, keeps its owner.
+
+    A record of an older version does not say; it is taken for this file's.
+    """
+    return owner.info.get(_INODE, "") not in ("", str(os.fstat(descriptor).st_ino))
 
 
 def _check_gone(previous: Owner, home: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from acceptance.fleet import Fleet
+from acceptance.fleet import Fleet, NodeProcess
 from acceptance.homes import copy_of, titles
 
 
@@ -40,6 +41,26 @@ def test_two_copies_of_one_home_both_write(fleet: Fleet) -> None:
     one.await_event("node.cloned", epoch=opened[0]["to"])
     for node in (one, copy):
         assert any("another node writes with this node's key" in warning or "came back from its peers" in warning for warning in node.ask("status")["warnings"])
+
+
+@pytest.mark.promise("I9", "C16")
+def test_a_copy_of_a_running_home_is_not_taken_for_the_original(fleet: Fleet) -> None:
+    host = fleet.host()
+    host.add("before the copy")
+    copy = NodeProcess(fleet.folder / "copy", "copy")
+    shutil.copytree(host.home, copy.home, ignore=shutil.ignore_patterns("run"))
+    fleet.nodes.append(copy)
+    assert copy.ask("status")["source"] == "store", "the record's socket is the original's"
+    refused = copy.run("items", "add", "for the copy")
+    assert refused.returncode != 0
+    assert titles(host) == {"before the copy"}
+    assert copy.ask("lock", "show")["owned"] is False
+    copy.start("serve", "--listen", "127.0.0.1:0")
+    assert any("found at start: copied owner: " in line for line in copy.stderr)
+    assert "copy" in copy.ask("status")["doubt"]
+    copy.add("for the copy")
+    assert "for the copy" in titles(copy)
+    assert titles(host) == {"before the copy"}
 
 
 @pytest.mark.promise("I5", "I6", "I9")

@@ -31,7 +31,7 @@ def test_a_key_without_its_database_is_refused_and_learns_all_with_the_flag(flee
     before = content(one)
     refused = one.run("serve")
     assert refused.returncode == 5
-    assert "--new-store" in refused.stderr
+    assert "--new-store --peer URL" in refused.stderr
     assert content(one) == before
     one.start("serve", "--new-store", "--peer", host.url)
     one.await_event("node.own_ops_learned")
@@ -100,6 +100,7 @@ def test_a_new_store_that_was_cut_off_can_be_begun_again(fleet: Fleet) -> None:
     shutil.rmtree(one.home / "store")
     for _ in range(2):
         one.start("serve", "--new-store")  # nobody is dialled: nothing is learned
+        assert any("no peer is known" in line for line in one.stderr)
         assert one.ask("status")["doubt"]
         one.kill()
     one.start("serve", "--peer", host.url)

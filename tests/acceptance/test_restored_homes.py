@@ -84,6 +84,29 @@ def test_with_peers_down_it_writes_at_once_in_a_new_epoch(fleet: Fleet, dark: in
         assert not [event for event in node.events() if event["type"] == "log.forked"]
 
 
+@pytest.mark.promise("I9", "I5", "I6")
+def test_an_older_database_put_back_in_its_file_shows_by_the_exported_events(fleet: Fleet) -> None:
+    host, one, image = two_nodes_and_an_old_image(fleet)
+    listen = address(host)
+    host.stop()
+    with (one.home / "store" / "fabrik.db").open("r+b") as file:
+        file.write((image / "store" / "fabrik.db").read_bytes())
+        file.truncate()
+    one.start()
+    assert any("doubtful log: the database is older than what lies beside it" in line for line in one.stderr)
+    one.kill()
+    one.start()
+    assert "older than what lies beside it" in one.ask("status")["doubt"], "the doubt outlives its witness"
+    item = one.add("written in the dark")
+    opened = one.await_event("node.epoch_opened")
+    assert epoch_of(one, item) == opened["to"] != opened["from"]
+    host.start("serve", "--listen", listen)
+    fleet.await_equal([host, one])
+    assert titles(host) == titles(one) == {"before the image", "after the image", "written in the dark"}
+    for node in (host, one):
+        assert not [event for event in node.events() if event["type"] == "log.forked"]
+
+
 @pytest.mark.promise("I9", "I10", "I5")
 @pytest.mark.parametrize("dark", [1, 2, 3])
 def test_an_image_that_nothing_shows_forks_in_the_dark_and_both_branches_stay(fleet: Fleet, dark: int) -> None:

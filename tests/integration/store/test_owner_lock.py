@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -115,6 +116,31 @@ def test_a_record_of_another_host_is_refused_until_cleared(tmp_path: Path, holde
     assert clear_owner(tmp_path) is None
     with OwnerLock.acquire(tmp_path, CLOCK) as lock:
         assert lock.previous is None
+
+
+@pytest.mark.promise("C16")
+@pytest.mark.parametrize("host", ["", "elsewhere"])
+def test_a_record_that_came_with_a_copy_names_nobody_here(tmp_path: Path, holder: Holder, host: str) -> None:
+    copy = tmp_path / "copy"
+    for take in (True, False):
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+        shutil.copy2(tmp_path / "owner.lock", copy)
+        if host:
+            _edit(copy, host=host, boot_id="00000000-0000-0000-0000-000000000000")
+        assert read_owner(copy) is None
+        if not take:
+            assert clear_owner(copy) is not None
+            assert (copy / "owner.lock").read_bytes() == b""
+            continue
+        with OwnerLock.acquire(copy, CLOCK) as lock:
+            assert lock.previous is None
+            assert lock.copied is not None
+            assert lock.copied.process.pid == holder.process.pid
+            assert read_owner(copy) == lock.owner
+    moved = read_owner(tmp_path)
+    assert moved is not None
+    assert moved.info["home"] == os.path.realpath(tmp_path)
 
 
 def test_an_owner_of_an_earlier_boot_is_gone(tmp_path: Path, holder: Holder) -> None:
