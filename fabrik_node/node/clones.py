@@ -6,7 +6,7 @@ Nothing here stops anybody: both branches of a fork are kept and merged. What th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fabrik_node._core import ChainResult, Fork, Replica, fork_proof
@@ -18,6 +18,9 @@ from fabrik_node.node.repair import Repair
 from fabrik_node.ports import OpStore
 
 __all__ = ["Clones"]
+
+_UNPROVEN_MAX = 16
+"""Forks that wait for space, with a segment each: 4 MiB at most. Further ones are told, and proven only by what the peers have."""
 
 
 class Clones:
@@ -46,6 +49,7 @@ class Clones:
         """Ops of our own log that came from peers since the start, and were in no row that was set aside here."""
         self.cloned_epochs: set[int] = set()
         """Epochs of our key, other than our current one, in which ops came from peers while we were not in doubt."""
+        self._unproven: list[Fork] = []
 
     async def chained(self, result: ChainResult, peer: bytes) -> None:
         """What a peer sent has been merged: write down what it proves."""
@@ -54,8 +58,24 @@ class Clones:
             who = {"author": show_key(fork.author), "name": self._name_of(fork.author), "own": fork.author == self._own}
             self._tell("log.forked", {**who, "epoch": fork.epoch, "op_seq": fork.seq, "peer": self._name_of(peer), "proven": proof})
         for author, epoch in result.suspended:
-            self._tell("log.suspended", {"author": show_key(author), "name": self._name_of(author), "own": author == self._own, "epoch": epoch})
+            self._tell_suspended(author, epoch)
         self._learned(result, peer)
+
+    async def note_suspended(self, logs: Sequence[tuple[bytes, int]]) -> None:
+        """A load found these to have too many heads: a crash came before the note."""
+        for author, epoch in logs:
+            await self._store.suspend(author, epoch)
+            self._tell_suspended(author, epoch)
+
+    async def prove_again(self) -> None:
+        """There is space again: store the proofs for which there was none. Raises StoreFull."""
+        while self._unproven:
+            fork = self._unproven[0]
+            await self._try_prove(fork)
+            self._unproven.remove(fork)
+
+    def _tell_suspended(self, author: bytes, epoch: int) -> None:
+        self._tell("log.suspended", {"author": show_key(author), "name": self._name_of(author), "own": author == self._own, "epoch": epoch})
 
     def _learned(self, result: ChainResult, peer: bytes) -> None:
         by_epoch: dict[int, int] = {}
@@ -73,7 +93,15 @@ class Clones:
                 self.cloned_epochs.add(epoch)
 
     async def _prove(self, fork: Fork) -> bool:
-        """Store a proof that anybody can check; False when the segments here show none, or the disk is full."""
+        """Store a proof that anybody can check; False when the segments here show none, or the disk is full: then it waits for space."""
+        try:
+            return await self._try_prove(fork)
+        except StoreFull:
+            if len(self._unproven) < _UNPROVEN_MAX:
+                self._unproven.append(fork)
+            return False
+
+    async def _try_prove(self, fork: Fork) -> bool:
         try:
             for branch in self._branches(fork):
                 rows = await self._store.read(fork.author, fork.epoch, fork.seq - 1, 1, branch)
@@ -82,7 +110,7 @@ class Clones:
                     await self._store.put_fork(fork.author, fork.epoch, fork.seq, proof, self._clock.wall_ms())
                     return True
         except StoreFull:
-            return False
+            raise
         except FabrikError as error:
             self._tell("log.fork_unproven", {"author": show_key(fork.author), "epoch": fork.epoch, "op_seq": fork.seq, "message": error.message})
         return False

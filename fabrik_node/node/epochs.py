@@ -8,7 +8,7 @@ follows from it, and is over only when the new epoch is durable; a crash in betw
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fabrik_node._core import ChainResult, Head, Replica
@@ -55,25 +55,25 @@ class Epochs:
         """The epoch in which we write; 0 while we never wrote."""
         self.doubt = ""
         """Why the next write opens a new one; empty while it does not."""
-        self._unsaved = False
+        self._stored = (0, "")
 
-    async def start(self) -> None:
-        """Read what an earlier start left behind. Without it: the newest epoch that the store holds of us."""
+    async def start(self, damaged: Iterable[int] = ()) -> None:
+        """Read what an earlier start left behind. Without it: the newest epoch that the store holds of us, rows of ``damaged`` epochs included."""
         saved = await self._store.get_meta(_EPOCH)
-        self.current = max((head.epoch for head in self.own_heads()), default=0) if saved is None else int.from_bytes(saved, "big")
+        self.current = max((*(head.epoch for head in self.own_heads()), *damaged), default=0) if saved is None else int.from_bytes(saved, "big")
         self.doubt = (await self._store.get_meta(DOUBT_KEY) or b"").decode("utf-8", "replace")
+        self._stored = (self.current, self.doubt)
 
     def own_heads(self) -> list[Head]:
         """Of all our epochs and their branches."""
         return [head for head in self._replica.heads() if head.author == self._own]
 
     async def suspect(self, reason: str) -> None:
-        """Doubt our own log from now on, durably. Raises what the store raises; there is doubt then, too, until the end of this process."""
-        if self.doubt:
-            return
-        self.doubt = reason
-        self._tell("node.doubt", {"reason": reason, "epoch": self.current})
-        await self._store.set_meta(DOUBT_KEY, reason.encode())
+        """Doubt our own log from now on, durably. Raises what the store raises: there is doubt then, too, and :meth:`save` notes it before the next write."""
+        if not self.doubt:
+            self.doubt = reason
+            self._tell("node.doubt", {"reason": reason, "epoch": self.current})
+        await self.save()
 
     def fresh(self) -> tuple[int, tuple[int, int, bytes] | None]:
         """A new epoch, and ``(epoch, seq, head)`` of the log that it goes on from; None when we know none of ours."""
@@ -88,12 +88,15 @@ class Epochs:
     async def opened(self, epoch: int) -> None:
         """The first op of ``epoch`` is durable: there is no doubt any more. Raises what the store raises."""
         self._tell("node.epoch_opened", {"from": self.current, "to": epoch, "reason": self.doubt})
-        self.current, self.doubt, self._unsaved = epoch, "", True
+        self.current, self.doubt = epoch, ""
         await self.save()
 
     async def save(self) -> None:
-        """Write down what is not yet: first the epoch, then that the doubt is over."""
-        if self._unsaved:
-            await self._store.set_meta(_EPOCH, self.current.to_bytes(8, "big"))
-            await self._store.set_meta(DOUBT_KEY, b"")
-            self._unsaved = False
+        """Write down what is not yet: first the epoch, then whether there is doubt. While there is, no own op may be signed before this returned."""
+        epoch, doubt = self.current, self.doubt
+        if self._stored[0] != epoch:
+            await self._store.set_meta(_EPOCH, epoch.to_bytes(8, "big"))
+            self._stored = (epoch, self._stored[1])
+        if self._stored[1] != doubt:
+            await self._store.set_meta(DOUBT_KEY, doubt.encode())
+            self._stored = (epoch, doubt)

@@ -32,6 +32,8 @@ class Loaded:
     late_pos: int = 0
     aside: list[tuple[StoredSegment, str]] = field(default_factory=list)
     """Rows that are damaged or follow a damaged one, and why."""
+    newly_suspended: Sequence[tuple[bytes, int]] = ()
+    """Logs that were found to have too many heads, and that the store does not say so of."""
 
 
 async def load(genesis: bytes, store: OpReads, snapshots: Snapshots | None, upto_pos: int) -> Loaded:
@@ -49,7 +51,8 @@ async def load(genesis: bytes, store: OpReads, snapshots: Snapshots | None, upto
     loaded = Loaded(Replica(genesis, suspended), why)
     await _take(loaded, store.load(), upto_pos)
     if loaded.replica.stale:  # a crash came between a log's last branch and the note that it is suspended
-        loaded = Loaded(Replica(genesis, loaded.replica.suspended()), why)
+        found = loaded.replica.suspended()
+        loaded = Loaded(Replica(genesis, found), why, newly_suspended=sorted(set(found) - set(suspended)))
         await _take(loaded, store.load(), upto_pos)
     return loaded
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # names of the stub, not of the extension
 
 __all__ = ["Node"]
 
+_OWN_ROWS_LOST = "rows of this node's own log are damaged"
+
 
 class Node:
     """Make it with :meth:`open`, run :meth:`run` as a task, stop with :meth:`close`.
@@ -113,7 +115,6 @@ class Node:
                 "the store holds no op of this node, though its key was used before",
                 "restore the store, or learn everything from the peers: fabrik-node serve --new-store --peer URL; or make a new node: fabrik-node init in an empty home",
             )
-        await set_aside(store, loaded)
         node = cls(genesis=genesis, loaded=loaded, store=store, snapshots=snapshots, key=key, start=await store.next_start(), **parts)
         await node._begin(doubt)
         return node
@@ -121,19 +122,20 @@ class Node:
     async def _begin(self, doubt: str) -> None:
         loaded = self.loaded
         self._names = self.board.names()
-        await self.epochs.start()
-        if doubt:
-            await self.epochs.suspect(doubt)
-        await self.stream.start()  # after it: this replaces an exported file that is ahead of the store, which may be the only reason
         logs = {(row.author, row.epoch) for row, _ in loaded.aside}
-        if (self.public, self.epochs.current) in logs:
-            await self.epochs.suspect("rows of this node's own log are damaged")
-        elif sum(1 for head in self.epochs.own_heads() if head.epoch == self.epochs.current) > 1:
-            await self.epochs.suspect("this node's log has two branches: its home was copied, or restored from an older image and written to")
+        damaged = logs | {(row.author, row.epoch) for row in await self.store.damaged()}
+        await self.epochs.start(epoch for author, epoch in damaged if author == self.public)
+        if reason := doubt or self._doubt_found() or (_OWN_ROWS_LOST if self._is_ours_now(logs) else ""):
+            await self.epochs.suspect(reason)  # before anything else is written: each of those writes may remove the only sign
+        await self.stream.start()  # this replaces an exported file that is ahead of the store
+        await set_aside(self.store, loaded)
+        await self.clones.note_suspended(loaded.newly_suspended)
         for author, epoch in logs:
             rows = [(row, why) for row, why in loaded.aside if (row.author, row.epoch) == (author, epoch)]
             self.repair.tell_damaged(author, epoch, len(rows), sum(row.last_seq - row.first_seq + 1 for row, _ in rows), rows[0][1])
         await self.repair.start()
+        if self._is_ours_now({(row.author, row.epoch) for row in self.repair.lost}):
+            await self.epochs.suspect(_OWN_ROWS_LOST)
         for verified, data in await self.repair.waiting():
             self.writer.pending.put(verified, data)
         if loaded.late_pos:
@@ -142,6 +144,22 @@ class Node:
         for _, claim in self.board.claims():
             if claim.held:
                 self.leases.first_seen(claim.claim_id, now)
+
+    def _is_ours_now(self, logs: set[tuple[bytes, int]]) -> bool:
+        """Whether one of these is the log that we write in."""
+        return (self.public, self.epochs.current) in logs
+
+    def _doubt_found(self) -> str:
+        """Why the branches that were loaded make our own log doubtful; empty when they do not."""
+        if sum(1 for head in self.epochs.own_heads() if head.epoch == self.epochs.current) > 1:
+            return "this node's log has two branches: its home was copied, or restored from an older image and written to"
+        return ""
+
+    async def space(self) -> None:
+        """There is room again on a disk that was full: write down what could not be. Raises what the store raises."""
+        await self.epochs.save()
+        await self.clones.prove_again()
+        await self.repair.after_commit({(row.author, row.epoch) for row in self.repair.lost})
 
     async def run(self) -> None:
         """Serve until :meth:`close`. Raises a group with what made the node stop: a failed persist ends it (fail-stop)."""

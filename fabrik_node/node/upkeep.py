@@ -143,7 +143,7 @@ class Upkeep:
             node.stream.resume()
             node.tell("store.writable", {})
             try:
-                await node.epochs.save()
+                await node.space()
             except StoreFull as error:
                 self.disk_full(error)
 

@@ -142,6 +142,11 @@ class Writer:
         epoch, opening = self._epochs.current, list[Chained]()
         follows = None
         if self._epochs.doubt:
+            try:
+                await self._epochs.save()  # a crash behind the first op of the new epoch may not forget why there is one
+            except StoreFull as full:
+                self._refuse(full)
+                return
             epoch, follows = self._epochs.fresh()
         draft = self._replica.draft(self._key, epoch)
         if follows is not None:
@@ -183,6 +188,14 @@ class Writer:
             if not command.done.done():
                 command.done.set_result(chained)
 
+    def _refuse(self, full: StoreFull) -> None:
+        """Nothing of what waits can be written."""
+        self._hooks.disk_full(full)
+        for command in self._waiting.local:
+            if not command.done.done():
+                command.done.set_exception(full)
+        self._waiting.local.clear()
+
     async def _opened(self, epoch: int) -> None:
         """The ops are durable and counted, so their callers are told so. A note that does not fit on a full disk is written later."""
         try:
@@ -205,7 +218,7 @@ class Writer:
             if reason := doubt_about(result, self._key.public, self._epochs.current):
                 await self._epochs.suspect(reason)  # durable before the ops that raise it
             await self._commit(result.chained, remote.peer, result.suspended)
-            await self._hooks.chained(result, remote.peer)
+            await self._note(result, remote.peer)
         except BaseException as error:
             if not remote.done.done():
                 remote.done.set_exception(_told(error))
@@ -215,6 +228,13 @@ class Writer:
         if not remote.done.done():
             remote.done.set_result(result)
         self._retry(result.chained)
+
+    async def _note(self, result: ChainResult, peer: bytes) -> None:
+        """The ops are durable and merged, whatever becomes of the notes about them: those that find no space are written when there is some."""
+        try:
+            await self._hooks.chained(result, peer)
+        except StoreFull as full:
+            self._hooks.disk_full(full)
 
     def _retry(self, chained: Sequence[Chained]) -> None:
         """What waited for these ops is next."""
