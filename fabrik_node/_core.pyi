@@ -21,7 +21,7 @@ Write: TypeAlias = tuple[int, bytes, int, Value, Fence | None]
 
 SPEC_VERSION: Final[int]
 HEADS_MAX: Final[int]
-"""Heads of one log; with one more it is suspended."""
+"""Heads of one log; with one more it is suspended, or, if it is the genesis admin's, announced by a digest of them."""
 OP_BYTES_MAX: Final[int]
 SEGMENT_BYTES_MAX: Final[int]
 LAMPORT_STEP_MAX: Final[int]
@@ -402,7 +402,7 @@ class Replica:
     """Heads and registers in memory. All methods may be called from any thread."""
 
     def __init__(self, genesis: bytes, suspended: Sequence[tuple[bytes, int]] = ()) -> None:
-        """Empty. ``suspended``: logs that are known to have too many heads; their ops are held without effect."""
+        """Empty. ``suspended``: logs that are known to have too many heads; their ops are held without effect. The genesis admin's are left out."""
 
     @staticmethod
     def restore(genesis: bytes, snapshot: bytes) -> Replica:
@@ -466,7 +466,12 @@ class Replica:
         """``(author, epoch)`` of all suspended logs, in order."""
 
     def holds(self, author: bytes, epoch: int, seq: int, head: bytes) -> bool:
-        """Whether the op with this chain hash is on one of our branches. For a suspended log True exactly for its marker (2**53, 32 zero bytes)."""
+        """Whether the op with this chain hash is on one of our branches, or this is the log's :meth:`marker`. For a suspended log only its marker is."""
+
+    def marker(self, author: bytes, epoch: int) -> tuple[int, bytes] | None:
+        """The one head by which a log is announced in place of its own: of a suspended one ``(2**53, 32 zero bytes)``, of the genesis admin's with more than
+        :data:`HEADS_MAX` heads ``(2**53 - 1, digest of its heads)``. None for all others.
+        """
 
     def places(self, author: bytes, epoch: int) -> list[tuple[int, bytes]]:
         """``(seq, first 16 bytes of h_seq)`` on each branch's path: at its head, 1, 2, 4, 8 ... before it, and at seq 1; without repeats, at most 1,024."""

@@ -38,7 +38,7 @@ class Loaded:
 
 async def load(genesis: bytes, store: OpReads, snapshots: Snapshots | None, upto_pos: int) -> Loaded:
     """Events of rows up to ``upto_pos`` have been told. Raises :class:`FabrikError` for a store that can not be read."""
-    suspended = await store.suspended()
+    suspended = Replica(genesis, await store.suspended()).suspended()  # what an older version noted of the admin's logs is left out
     why = ""
     if snapshots is not None:
         replica, why = await _from_snapshot(genesis, store, snapshots, suspended)

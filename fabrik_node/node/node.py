@@ -282,6 +282,10 @@ class Node:
         """See :meth:`fabrik_node.ports.Replication.holds`."""
         return self.replica.holds(author, epoch, seq, head)
 
+    def marker(self, author: bytes, epoch: int) -> tuple[int, bytes] | None:
+        """See :meth:`fabrik_node.ports.Replication.marker`."""
+        return self.replica.marker(author, epoch)
+
     def places(self, author: bytes, epoch: int) -> Sequence[tuple[int, bytes]]:
         """See :meth:`fabrik_node.ports.Replication.places`."""
         return self.replica.places(author, epoch)

@@ -110,7 +110,11 @@ class Replication(Protocol):
         ...
 
     def holds(self, author: bytes, epoch: int, seq: int, head: bytes) -> bool:
-        """Whether the op with this chain hash is on one of our branches; for a suspended log only its marker is."""
+        """Whether the op with this chain hash is on one of our branches, or this is the log's marker; for a suspended log only that is."""
+        ...
+
+    def marker(self, author: bytes, epoch: int) -> tuple[int, bytes] | None:
+        """``(seq, h)`` by which a log is announced in place of its heads: a suspended one, and the admin's with more heads than a frame lists."""
         ...
 
     def places(self, author: bytes, epoch: int) -> Sequence[tuple[int, bytes]]:

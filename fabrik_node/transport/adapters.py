@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from fabrik_node._core import Head as CoreHead
 from fabrik_node._core import verify
 from fabrik_node.ports import Replication
-from fabrik_sync import MARKER, Head, Heads, LogId, Place
+from fabrik_sync import HEADS_PER_LOG_MAX, Head, Heads, LogId, Place
 
 __all__ = ["NodeIdentity", "NodeLogs"]
 
@@ -45,19 +45,23 @@ class NodeLogs:
         self._admin = admin
 
     def heads(self) -> Iterable[tuple[LogId, Heads]]:
-        """Every log with all its branches; a suspended one ends with the marker."""
+        """Every log with all its branches; a suspended one, and one with more heads than a frame lists, ends with its marker."""
         logs: dict[LogId, list[Head]] = {}
         for head in self._node.heads():
             logs.setdefault(LogId(head.author, head.epoch), []).append(_head(head))
         suspended = {LogId(*log) for log in self._node.suspended()}
-        return [(log, _sorted(heads, suspended=log in suspended)) for log, heads in logs.items()]
+        return [(log, self._sorted(log, heads, marked=log in suspended or len(heads) > HEADS_PER_LOG_MAX)) for log, heads in logs.items()]
 
     def heads_of(self, log: LogId) -> Heads:
         """The same for one log; empty when nothing of it is held."""
-        return _sorted([_head(head) for head in self._node.heads_of(*log)], suspended=self.holds(log, MARKER.seq, MARKER.h))
+        return self._sorted(log, [_head(head) for head in self._node.heads_of(*log)], marked=True)
+
+    def _sorted(self, log: LogId, heads: list[Head], *, marked: bool) -> Heads:
+        marker = self._node.marker(*log) if marked else None
+        return (*sorted(heads, key=lambda head: (head.seq, head.h)), *([] if marker is None else [Head(*marker)]))
 
     def holds(self, log: LogId, seq: int, h: bytes) -> bool:
-        """On one of our branches."""
+        """On one of our branches, or our marker."""
         return self._node.holds(log.author, log.epoch, seq, h)
 
     def places(self, log: LogId) -> Sequence[Place]:
@@ -79,7 +83,3 @@ class NodeLogs:
 
 def _head(head: CoreHead) -> Head:
     return Head(head.seq, head.head, head.branch, head.base)
-
-
-def _sorted(heads: list[Head], *, suspended: bool) -> Heads:
-    return (*sorted(heads, key=lambda head: (head.seq, head.h)), *((MARKER,) if suspended else ()))

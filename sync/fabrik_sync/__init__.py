@@ -10,7 +10,7 @@ from fabrik_sync.events import CaughtUp, Closed, DuplicateSeen, EphemeralReceive
 from fabrik_sync.handshake import VERSIONS, BadProof, Join, join_proof, verify_join_proof
 from fabrik_sync.hub import Hub
 from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEADS_PER_LOG_MAX, SEGMENT_BYTES_MAX, WELCOME_BYTES_MAX, Limits
-from fabrik_sync.ports import MARKER, Head, Heads, Identity, LogId, Place, Replica, place_of
+from fabrik_sync.ports import CROWDED_SEQ, MARKER, Head, Heads, Identity, LogId, Place, Replica, place_of
 from fabrik_sync.reading import ReadRequest
 from fabrik_sync.reasons import REASONS, Reason, ReasonRow, Retry, retry_of
 from fabrik_sync.session import Session
@@ -21,6 +21,7 @@ from fabrik_sync.wire import Malformed
 
 __all__ = [
     "ACCEPTS",
+    "CROWDED_SEQ",
     "EPHEMERAL_BYTES_MAX",
     "FRAME_BYTES_MAX",
     "HEADS_PER_LOG_MAX",

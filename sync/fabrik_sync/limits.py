@@ -36,10 +36,10 @@ WELCOME_BYTES_MAX: Final = 4_096
 """Bytes of the opaque welcome in READY (a genesis record is under 200)."""
 
 HEADS_PER_LOG_MAX: Final = 64
-"""Heads of one log; with more it is suspended, and announced by its marker alone: a forger may not fill our tables."""
+"""Heads of one log in a frame; one with more is announced by a marker alone: a forger may not fill our tables."""
 
 PLACES_MAX: Final = 1_024
-"""Places in a WANT: 64 branches with 16 each, or one of any length with all of its 55."""
+"""Places in a WANT: 64 branches with 16 each, or one of any length with all of its 55. Of a crowded log those of some branches only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 from fabrik_sync.frames import BUCKET_BYTES, BUCKETS, FrontierFrame
 from fabrik_sync.limits import HEADS_PER_LOG_MAX
-from fabrik_sync.ports import MARKER, Head, Heads, LogId, Place
+from fabrik_sync.ports import MARKER, Head, Heads, LogId, Place, is_crowded, is_marker
 
 __all__ = ["Fork", "LogBook", "LogRow", "announced", "bucket_of", "frontier_of"]
 
@@ -17,10 +17,12 @@ _DOMAIN: Final = b"fabrik/v1/sync frontier\0"
 
 
 def announced(heads: Heads) -> Heads:
-    """What a peer is told of our heads: no numbers of ours, and of a suspended log its marker only."""
+    """What a peer is told of our heads: no numbers of ours, and of a suspended or crowded log its marker only."""
     if len(heads) == 1 and heads[0].branch == 0:
         return heads
-    if len(heads) > HEADS_PER_LOG_MAX or heads[-1:] == (MARKER,):
+    if heads and is_marker(heads[-1]):
+        return heads[-1:]
+    if len(heads) > HEADS_PER_LOG_MAX:
         return (MARKER,)
     return tuple(Head(head.seq, head.h) for head in heads)
 
@@ -81,7 +83,7 @@ class LogRow:
 
     def set_local(self, heads: Heads) -> bool:
         """Our heads of this moment; False when we know of later ones already (commits are not always told in order)."""
-        if len(heads) == 1 and len(self.local) < 2 and not self.suspended and heads[0] != MARKER:  # nearly always
+        if len(heads) == 1 and len(self.local) < 2 and not self.suspended and not is_marker(heads[0]):  # nearly always
             if heads[0].seq < self.local_seq:
                 return False
             self.local = self.shown = heads
@@ -89,20 +91,32 @@ class LogRow:
             return True
         if len(heads) > 1:
             heads = tuple(sorted(heads, key=lambda head: (head.seq, head.h)))
-        suspended = heads[-1] == MARKER or len(heads) > HEADS_PER_LOG_MAX
-        tips = heads[:-1] if heads[-1] == MARKER else heads
+        shown = announced(heads)
+        suspended = shown == (MARKER,)
+        tips = heads[:-1] if is_marker(heads[-1]) else heads
         ends = {tip.branch: tip.seq for tip in tips}
         if not suspended and (self.suspended or any(ends.get(old.branch, 0) < old.seq for old in self.local)):
             return False
         self.local, self.suspended = tips, suspended
         self.local_seq = max(ends.values(), default=0)
-        self.shown = (MARKER,) if suspended else announced(tips)
+        self.shown = shown
         return True
 
     @property
     def forked(self) -> bool:
         """What we and the peer say of it: some side has more than one branch, or ours are not the peer's."""
-        return len(self.local) > 1 or self.suspended or len(self.remote) > 1 or self.remote == (MARKER,)
+        return len(self.local) > 1 or self.suspended or len(self.remote) > 1 or (self.remote != () and is_marker(self.remote[0]))
+
+    @property
+    def outdated(self) -> bool:
+        """The peer compares its heads with a digest of ours that is no longer ours: it hears of the next one although it takes the log."""
+        return is_crowded(self.told) and self.told != self.shown
+
+    @property
+    def has_news(self) -> bool:
+        """The peer of a forked log announced other heads than when we asked with places. Another digest of a crowded one names none."""
+        asked = self.fork.asked if self.fork else None
+        return asked is None or (asked != self.remote and not is_crowded(self.remote))
 
     # ---- our cursors
 
@@ -117,7 +131,9 @@ class LogRow:
             return self.sent if branch == 0 else None
         if self.fork.cursors is None:
             return None
-        return self.fork.cursors.setdefault(branch, next((tip.base[1] for tip in self.local if tip.branch == branch and tip.base), 0))
+        if branch not in self.fork.cursors:
+            self.fork.cursors[branch] = next((tip.base[1] for tip in self.local if tip.branch == branch and tip.base), 0)
+        return self.fork.cursors[branch]
 
     def advance(self, branch: int, seq: int) -> None:
         """The peer has, or will have, a branch up to ``seq``."""
@@ -180,11 +196,14 @@ class LogBook:
     def __init__(self, heads: Iterable[tuple[LogId, Heads]]) -> None:
         self.rows: dict[LogId, LogRow] = {}
         self._base: dict[LogId, Heads] = {}
+        self._ends: dict[LogId, dict[int, int]] = {}  # of crowded logs: what their digest stands for
         for log, tips in heads:
             if tips:
                 row = self.rows[log] = LogRow()
                 row.set_local(tips)
                 self._base[log] = row.shown
+                if is_crowded(row.shown):
+                    self._ends[log] = {tip.branch: tip.seq for tip in row.local}
                 if row.forked:
                     row.fork = Fork()
         self.frontier = frontier_of(self._base)
@@ -210,10 +229,13 @@ class LogBook:
             if equal or bucket_of(log) not in differing:
                 row = self.rows[log]
                 row.remote = row.told = shown
-                row.remote_seq = 0 if shown == (MARKER,) else shown[-1].seq
+                row.remote_seq = 0 if is_marker(shown[-1]) else shown[-1].seq
                 if row.fork is None:
                     row.sent = row.remote_seq
+                elif log in self._ends:
+                    row.fork.cursors, row.fork.asked, row.wanted = self._ends[log], shown, True  # and so it is on the other side
         self._base.clear()
+        self._ends.clear()
         return equal
 
 

@@ -30,7 +30,7 @@ from fabrik_sync.frames import (
     Wanted,
 )
 from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEADS_PER_LOG_MAX, PLACES_MAX, SEGMENT_BYTES_MAX, WELCOME_BYTES_MAX
-from fabrik_sync.ports import MARK_BYTES, MARKER, Head, Heads, LogId, Place
+from fabrik_sync.ports import MARK_BYTES, Head, Heads, LogId, Place, is_marker
 from fabrik_sync.wire import Item, Malformed, decode
 
 __all__ = ["decode_frame"]
@@ -155,8 +155,8 @@ def _heads(f: _Fields) -> HeadsFrame:
         row.end()
         if any(left >= right for left, right in itertools.pairwise(heads)):
             raise Malformed("frame type 7: heads of a log are not in rising order")
-        if len(heads) > 1 and heads[-1] == MARKER:
-            raise Malformed("frame type 7: a suspended log has no other heads")
+        if len(heads) > 1 and any(map(is_marker, heads)):
+            raise Malformed("frame type 7: a marker stands beside other heads")
         logs.append((log, tuple(heads)))
     return HeadsFrame(more, tuple(logs))
 

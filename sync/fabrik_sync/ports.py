@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["MARKER", "MARK_BYTES", "Head", "Heads", "Identity", "LogId", "Place", "Replica", "place_of"]
+__all__ = ["CROWDED_SEQ", "MARKER", "MARK_BYTES", "Head", "Heads", "Identity", "LogId", "Place", "Replica", "is_crowded", "is_marker", "place_of"]
 
 MARK_BYTES: Final = 16
 """How much of a chain hash names a place: enough that nobody finds two of one log."""
@@ -33,10 +33,14 @@ class Head(NamedTuple):
 
 Heads: TypeAlias = tuple[Head, ...]
 """The heads of one log in rising order of (seq, h), at least one; more than one since its author forked it.
-The heads of a suspended log end with :data:`MARKER`; those before it are what it is streamed by."""
+The heads of a suspended log end with :data:`MARKER`, those of a log that is not and has more heads than a frame lists with one at :data:`CROWDED_SEQ`;
+those before a marker are what the log is streamed by."""
 
 MARKER: Final = Head(1 << 53, bytes(32))
 """The one head by which a suspended log is announced, whatever is held of it."""
+
+CROWDED_SEQ: Final = MARKER.seq - 1
+"""Where the one head is by which a crowded log is announced: one with any number of heads. Its hash is the shell's digest of all of them: equal for equal sets."""
 
 Place: TypeAlias = tuple[int, bytes]
 """A sequence number and the first 16 bytes of the chain hash there."""
@@ -45,6 +49,16 @@ Place: TypeAlias = tuple[int, bytes]
 def place_of(head: Head) -> Place:
     """Where a head is."""
     return head.seq, head.h[:MARK_BYTES]
+
+
+def is_marker(head: Head) -> bool:
+    """It stands for all heads of a log."""
+    return head.seq == CROWDED_SEQ or head == MARKER
+
+
+def is_crowded(heads: Heads) -> bool:
+    """A log is announced by the digest of its heads."""
+    return heads[-1:] != () and heads[-1].seq == CROWDED_SEQ
 
 
 class Identity(Protocol):

@@ -9,7 +9,7 @@ from fabrik_sync.events import Event, SegmentsReceived
 from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want, Wanted
 from fabrik_sync.limits import PLACES_MAX, SEGMENT_BYTES_MAX, Limits
 from fabrik_sync.logbook import Fork, LogBook, LogRow
-from fabrik_sync.ports import MARKER, Head, LogId, Place, Replica, place_of
+from fabrik_sync.ports import MARKER, Head, LogId, Place, Replica, is_crowded, is_marker, place_of
 from fabrik_sync.wants import Wants
 from fabrik_sync.window import Window
 
@@ -75,7 +75,7 @@ class Receiver:
             row.remote = row.lacking = heads
             if row.forked:
                 self._fork(log, row)
-            self._note(log, row, 0 if heads == (MARKER,) else heads[-1].seq, now)
+            self._note(log, row, 0 if is_marker(heads[-1]) else heads[-1].seq, now)
 
     def on_segment(self, frame: Segment, now: float) -> None:
         """The peer sends ops. Raises :class:`FlowViolation` when it has no credit for them."""
@@ -159,8 +159,8 @@ class Receiver:
             self._fork(log, row)
 
     def _holds(self, log: LogId, row: LogRow, head: Head) -> bool:
-        if head == MARKER:
-            return row.suspended
+        if is_marker(head):
+            return row.shown == (head,)
         if head.seq > row.local_seq:
             return False
         return any(head.h == tip.h for tip in row.local if tip.seq == head.seq) or self._replica.holds(log, head.seq, head.h)
@@ -175,7 +175,8 @@ class Receiver:
 
     def _ask_for_heads(self, log: LogId, row: LogRow, fork: Fork, now: float) -> None:
         """Once for what the peer has announced. A head that may be on its way, from here or from another peer, is waited for a while."""
-        if self._spent(row, fork) or (fork.asked is not None and set(row.lacking) <= set(fork.asked)):
+        asked = fork.asked is not None and ((row.wanted and is_crowded(row.lacking)) or set(row.lacking) <= set(fork.asked))
+        if self._spent(row, fork) or asked:  # who has our places of a crowded log sends what is not before them: a later digest is no reason to ask
             return
         if fork.asked is not None and now - fork.asked_at < self._limits.defer_s:
             self._defer(log, now)  # the peer said this before it heard us, most likely: it is on its way
@@ -247,7 +248,7 @@ class Receiver:
         if unrooted:
             self._fork(log, row)
         if row.fork is not None:
-            if row.fork.asked != row.remote or now - row.fork.asked_at >= self._limits.fork_again_s:
+            if row.has_news or now - row.fork.asked_at >= self._limits.fork_again_s:
                 self._ask_with_places(log, row, row.fork, now)
         elif row.gap_at != have_seq:
             row.gap_at = have_seq
@@ -287,7 +288,7 @@ class Receiver:
 
     def _places(self, log: LogId, row: LogRow) -> tuple[Place, ...]:
         """Those of the peer's heads that we hold, then our locator."""
-        held = [place_of(head) for head in row.remote if head not in row.lacking and head != MARKER]
+        held = [place_of(head) for head in row.remote if head not in row.lacking and not is_marker(head)]
         return tuple(dict.fromkeys([*held, *self._replica.places(log)]))[:PLACES_MAX]
 
     def has_frames(self) -> bool:

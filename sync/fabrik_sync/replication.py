@@ -9,7 +9,7 @@ from fabrik_sync.events import EphemeralReceived, Event
 from fabrik_sync.frames import Ack, Ephemeral, Frame, FrontierFrame, HeadsFrame, Segment, Stop, Want
 from fabrik_sync.limits import Limits
 from fabrik_sync.logbook import LogBook
-from fabrik_sync.ports import MARKER, Head, Heads, LogId, Replica
+from fabrik_sync.ports import Head, Heads, LogId, Replica, is_marker
 from fabrik_sync.reading import ReadRequest
 from fabrik_sync.receiving import Receiver
 from fabrik_sync.sending import Sender
@@ -94,4 +94,4 @@ class Replication:
 
 def _behind(head: Head, local_seq: int) -> int:
     """Ops that a head is known to be ahead of us; one at least, since we lack it."""
-    return 1 if head == MARKER else max(1, head.seq - local_seq)
+    return 1 if is_marker(head) else max(1, head.seq - local_seq)

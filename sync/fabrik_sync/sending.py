@@ -14,7 +14,7 @@ from fabrik_sync.ephemerals import Ephemerals
 from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want
 from fabrik_sync.limits import FRAME_BYTES_MAX, SEGMENT_BYTES_MAX, Limits
 from fabrik_sync.logbook import Fork, LogBook, LogRow
-from fabrik_sync.ports import MARKER, Head, Heads, LogId, Place, Replica, place_of
+from fabrik_sync.ports import MARKER, Head, Heads, LogId, Place, Replica, is_marker, place_of
 from fabrik_sync.reading import ReadRequest
 from fabrik_sync.window import FlowViolation
 
@@ -74,7 +74,7 @@ class Sender:
         for log, row in self._book.rows.items():
             if row.forked and row.fork is None:
                 row.fork = Fork()
-            if row.fork is not None and row.remote and row.remote != (MARKER,):
+            if row.fork is not None and row.remote and not is_marker(row.remote[0]):
                 row.fork.cursors = self._cursors(log, row, [place_of(head) for head in row.remote])
         unknown = [log for log, row in self._book.rows.items() if not row.taken and row.remote != row.shown]
         for log in sorted(unknown, key=lambda log: (self._replica.priority(log.author), log)):
@@ -95,7 +95,7 @@ class Sender:
             row.sent = row.remote_seq
             self._announce.pop(log, None)
             self._counters.duplicates_avoided += 1
-        if (not row.taken or row.suspended) and row.told != row.shown and row.remote != (MARKER,):
+        if (not row.taken or row.suspended or row.outdated) and row.told != row.shown and row.remote != (MARKER,):
             self._announce[log] = None
         if row.next_read():
             self._enqueue(log)
@@ -144,7 +144,7 @@ class Sender:
 
     @staticmethod
     def _known(row: LogRow) -> list[Place]:
-        return [place_of(head) for head in row.remote] + list(row.fork.given.values() if row.fork else ())
+        return [place_of(head) for head in row.remote if not is_marker(head)] + list(row.fork.given.values() if row.fork else ())
 
     def _level(self, log: LogId, row: LogRow) -> None:
         """A forked log that the peer has as far as we do needs no WANT: its cursors are where both are equal. A suspended peer takes nothing."""
@@ -154,9 +154,10 @@ class Sender:
         if row.remote == (MARKER,):
             fork.cursors = None
             self._announce.pop(log, None)
-        elif fork.cursors is None and row.local and not row.suspended and not self._replica.cursors(log, self._known(row)):
+        elif fork.cursors is None and row.local and not row.suspended and (row.remote == row.shown or not self._replica.cursors(log, self._known(row))):
             fork.cursors = {tip.branch: tip.seq for tip in row.local}
-            self._announce.pop(log, None)
+            if not row.outdated:
+                self._announce.pop(log, None)
 
     def _cursors(self, log: LogId, row: LogRow, places: Sequence[Place]) -> dict[int, int]:
         return {tip.branch: tip.seq for tip in row.local} | dict(self._replica.cursors(log, places))
@@ -175,7 +176,8 @@ class Sender:
                 if self._rewinds > self._limits.rewinds:
                     raise FlowViolation(f"more than {self._limits.rewinds} WANTs for what was sent already")
             row.stopped = False
-            self._announce.pop(log, None)
+            if not row.outdated:
+                self._announce.pop(log, None)
             if places is not None:
                 row.fork = row.fork or Fork()
                 row.fork.cursors = self._cursors(log, row, places)

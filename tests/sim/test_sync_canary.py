@@ -7,12 +7,14 @@ from random import Random
 from typing import Any
 
 import pytest
+from sim import test_sync_crowds as crowds
 from sim import test_sync_forks as forks
 from sim.toy_store import MEMBER
 from sim.world import World
 
-from fabrik_sync import MARKER, Heads, LogId
-from fabrik_sync.logbook import LogRow
+from fabrik_sync import CROWDED_SEQ, MARKER, Heads, LogId
+from fabrik_sync.frames import FrontierFrame
+from fabrik_sync.logbook import LogBook, LogRow
 from fabrik_sync.receiving import Receiver
 from fabrik_sync.sending import Sender
 from fabrik_sync.session import Session
@@ -86,6 +88,18 @@ def _speculate(self: Sender, log: LogId, row: LogRow, seq: int) -> None:
             row.fork.cursors[tip.branch] = max(row.fork.cursors.get(tip.branch, 0), min(seq, tip.seq))
 
 
+def _trusting(holds: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda self, log, row, head: head.seq == CROWDED_SEQ or holds(self, log, row, head)
+
+
+def _forgetful(compare: Callable[[LogBook, FrontierFrame], bool]) -> Callable[[LogBook, FrontierFrame], bool]:
+    def forget(self: LogBook, theirs: FrontierFrame) -> bool:
+        self._ends.clear()
+        return compare(self, theirs)
+
+    return forget
+
+
 FORK_FAULTS: dict[str, tuple[type, str, Any]] = {
     "an older head that a longer log does not contain is taken for held": (Receiver, "_holds", lambda self, log, row, head: head.seq <= row.local_seq),
     "what does not fit is never asked for": (Receiver, "gap", lambda *_, **__: None),
@@ -95,6 +109,9 @@ FORK_FAULTS: dict[str, tuple[type, str, Any]] = {
     "what a peer brought goes back to it": (Sender, "taken_from_peer", lambda *_: None),
     "questions have no end": (Receiver, "_spent", lambda *_: False),
     "an asked peer is asked again at once": (Receiver, "_ask_for_heads", lambda self, log, row, fork, now: self._ask_with_places(log, row, fork, now)),
+    "a later digest of a crowded log is not told": (LogRow, "outdated", property(lambda _: False)),
+    "a crowded log is taken for held": (Receiver, "_holds", _trusting(Receiver._holds)),
+    "what a digest stood for is forgotten": (LogBook, "compare", _forgetful(LogBook.compare)),
     "marks of a suspended log are for nobody": (LogRow, "set_local", _without_marker(LogRow.set_local)),
 }
 
@@ -108,6 +125,8 @@ GUARDS: list[Callable[[], None]] = [
     forks.test_live_ops_of_a_forked_log_do_not_go_back,
     forks.test_a_suspended_log_spreads_until_every_node_is_suspended_and_is_quiet_then,
     forks.test_heads_that_are_never_delivered_cost_a_few_questions,
+    lambda: crowds.test_parts_of_a_crowded_log_become_equal_in_a_bounded_number_of_trips((0, 70), (35, 105)),
+    crowds.test_a_crowded_log_grows_on_both_sides_of_a_line_without_further_questions,
 ]
 
 

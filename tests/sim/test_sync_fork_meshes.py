@@ -32,10 +32,10 @@ def fork(nodes: list[Node], random: Random, log: LogId) -> None:
     node.pump_all()
 
 
-def run_mesh(seed: int, shape: str, *, heads_max: int) -> tuple[World, list[Node], LogId]:
+def run_mesh(seed: int, shape: str, *, heads_max: int, author: int = 0) -> tuple[World, list[Node], LogId]:
     world, nodes = build(seed, shape)
     random = Random(f"{seed} {shape} {heads_max}")
-    log = LogId(nodes[0].key, 9)
+    log = LogId(nodes[author].key, 9)
     for node in nodes:
         node.store.heads_max = heads_max
     for _ in range(random.randint(5, 40)):
@@ -77,13 +77,29 @@ def test_forks_of_any_shape_reach_everybody(shape: str, block: int) -> None:
 def test_too_many_heads_suspend_the_log_everywhere(shape: str) -> None:
     suspended = 0
     for seed in range(20):
-        world, nodes, log = run_mesh(seed, shape, heads_max=4)
+        world, nodes, log = run_mesh(seed, shape, heads_max=4, author=1)
         where = f"seed {seed}, {shape}, {len(nodes)} nodes"
         check(world, nodes, where)
         states = {node.store.logs[log].suspended for node in nodes if log in node.store.logs}
         assert len(states) <= 1, where
         suspended += True in states
     assert suspended >= 5, "most seeds have more forks than heads are allowed"
+
+
+@pytest.mark.promise("I10")
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_the_admins_log_is_level_everywhere_however_many_heads_it_has(shape: str) -> None:
+    crowded = 0
+    for seed in range(20):
+        world, nodes, log = run_mesh(seed, shape, heads_max=4)
+        where = f"seed {seed}, {shape}, {len(nodes)} nodes"
+        check(world, nodes, where)
+        branches = {len(node.store.logs[log].branches) for node in nodes if log in node.store.logs}
+        assert len(branches) <= 1, where
+        crowded += max(branches, default=0) > 4
+        asks = [end.session.counters.wants_with_places_out for conn in world.conns for end in conn]
+        assert max(asks) <= 6, f"{where}: {asks}"
+    assert crowded >= 5, "most seeds have more forks than heads are listed"
 
 
 def test_the_requests_of_a_fork_do_not_grow_with_the_log() -> None:

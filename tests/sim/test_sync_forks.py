@@ -195,7 +195,7 @@ def test_live_ops_of_a_forked_log_do_not_go_back() -> None:
 def test_a_suspended_log_spreads_until_every_node_is_suspended_and_is_quiet_then() -> None:
     world = World(4)
     nodes = [world.add(f"n{i}") for i in range(4)]
-    log = LogId(nodes[0].key, 7)
+    log = LogId(nodes[1].key, 7)
     for node in nodes:
         node.store.heads_max = 6
         extend(node, log, 10, "common")

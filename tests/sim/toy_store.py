@@ -9,7 +9,7 @@ from random import Random
 
 from nacl.signing import SigningKey, VerifyKey
 
-from fabrik_sync import MARKER, Head, Heads, LogId, Place
+from fabrik_sync import CROWDED_SEQ, MARKER, Head, Heads, LogId, Place
 
 MEMBER = b"member:"
 
@@ -115,7 +115,8 @@ class Applied:
 
 
 class ToyStore:
-    """Durable at once. ``segment_ops`` bounds the ops of one segment, as stored ones are bounded; ``heads_max`` the heads of one log."""
+    """Durable at once. ``segment_ops`` bounds the ops of one segment, as stored ones are bounded; ``heads_max`` the heads of one log
+    (of the admin's: those that are announced one by one)."""
 
     def __init__(self, admin: bytes, *, segment_ops: int = 50, heads_max: int = 64) -> None:
         self.admin = admin
@@ -167,7 +168,12 @@ class ToyStore:
     def heads_of(self, log: LogId) -> Heads:
         held = self.logs[log]
         tips = [Head(branch.seq, branch.chain[-1], number, branch.base) for number, branch in enumerate(held.branches)]
-        return (*sorted(tips, key=lambda tip: (tip.seq, tip.h)), *([MARKER] if held.suspended else []))
+        tips.sort(key=lambda tip: (tip.seq, tip.h))
+        if held.suspended:
+            return (*tips, MARKER)
+        if len(tips) > self.heads_max:
+            return (*tips, Head(CROWDED_SEQ, hashlib.sha256(repr([(tip.seq, tip.h) for tip in tips]).encode()).digest()))
+        return tuple(tips)
 
     def seq(self, log: LogId) -> int:
         return max(branch.seq for branch in self.logs[log].branches) if log in self.logs else 0
@@ -185,7 +191,7 @@ class ToyStore:
 
     def _note(self, log: LogId, op: bytes) -> None:
         held = self.logs[log]
-        held.suspended = len(held.branches) > self.heads_max
+        held.suspended = len(held.branches) > self.heads_max and log.author != self.admin
         if log.author == self.admin and op.startswith(MEMBER):
             self.members.add(op[len(MEMBER) :])
 

@@ -338,6 +338,20 @@ def _suspended(admin: Author, bee: Author, cat: Author) -> list[bytes]:
     return [first, bee.segment(1, 1), cat.cut(), *twigs[:-1], twigs[-1], bee.segment(2, 2), bee.segment(1, 1), twigs[0]]
 
 
+def _crowded_admin(admin: Author, bee: Author, cat: Author) -> list[bytes]:
+    admin.op(kind=2)
+    bee.op(title("bee"), lamport=2000)
+    cat.op(title("cat", SECOND))
+    twigs = []
+    for number in range(HEADS_MAX + 2):
+        twig = admin.branch(1)
+        writes = [(1, ITEM, 6, number, None), *([member(BEE, 2)] if number == 5 else []), *([member(CAT, 2)] if number == HEADS_MAX + 1 else [])]
+        twig.op(*writes, lamport=1000 + number)
+        twigs.append(twig.cut())
+    admin.op(title("goes on", THIRD))
+    return [cat.segment(1, 1), admin.segment(1, 1), *twigs[:-1], cat.segment(1, 1), bee.cut(), twigs[-1], cat.cut(), admin.segment(2, 2), twigs[0]]
+
+
 SCENARIOS: list[tuple[str, Scenario]] = [
     ("empty", _empty),
     ("every field at its limit", _every_field),
@@ -360,7 +374,12 @@ SCENARIOS: list[tuple[str, Scenario]] = [
     ("one body on two branches, void on one of them", _one_body_on_two_branches),
     ("a new epoch after a fork", _opening_after_a_fork),
     ("too many heads: the log has no effect, nothing more is taken", _suspended),
+    ("the admin's log has any number of heads, all with effect", _crowded_admin),
 ]
+
+
+def _shown(marker: tuple[int, bytes]) -> tuple[int, str]:
+    return marker[0], marker[1].hex()
 
 
 def _play(name: str, scenario: Scenario) -> dict[str, Any]:
@@ -395,6 +414,7 @@ def _play(name: str, scenario: Scenario) -> dict[str, Any]:
         "ops": sum(len(tree) for tree in world.logs.values()),
         "heads": [[author.hex(), epoch, end.op.seq, end.head.hex()] for author, epoch in sorted(world.logs) for end in world.heads(author, epoch)],
         "suspended": [[author.hex(), epoch] for author, epoch in sorted(state.suspended)],
+        "markers": [[author.hex(), epoch, *_shown(marker)] for author, epoch in sorted(world.logs) if (marker := world.marker(author, epoch))],
         "void": [[author.hex(), epoch, seq] for author, epoch, seq in sorted(state.void)],
         "deleted": sorted(item.hex() for item in state.deleted),
         "registers": registers,

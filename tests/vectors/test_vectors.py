@@ -190,6 +190,10 @@ def test_scenario(case: Case) -> None:
     assert (replica.registers, replica.ops, replica.voided, replica.lamport) == (len(case["registers"]), case["ops"], len(case["void"]), case["lamport"])
     assert sorted([head.author.hex(), head.epoch, head.seq, head.head.hex()] for head in replica.heads()) == case["heads"]
     assert [[author.hex(), epoch] for author, epoch in replica.suspended()] == case["suspended"]
+    logs = sorted({(head.author, head.epoch) for head in replica.heads()})
+    markers = [(*log, *marker) for log in logs if (marker := replica.marker(*log))]
+    assert [[author.hex(), epoch, seq, h.hex()] for author, epoch, seq, h in markers] == case["markers"]
+    assert all(replica.holds(*marker) for marker in markers)
     assert all(replica.tombstoned(bytes.fromhex(item)) for item in case["deleted"])
     assert replica.frontier_digest().hex() == case["frontier_digest"]
     assert replica.state_digest().hex() == case["state_digest"]

@@ -9,6 +9,7 @@ use crate::branch::Branch;
 use crate::change::Trail;
 use crate::claim::Claim;
 use crate::growth::{Chained, Growth};
+use crate::log::heads_max;
 use crate::order::Standing;
 use crate::replica::Replica;
 use crate::schema;
@@ -25,7 +26,7 @@ impl Replica {
             if *segment.mesh_id() != self.genesis.mesh_id {
                 return Err(refused("belongs to another mesh".to_owned()));
             }
-            let growth = logs.entry(log).or_insert_with(|| Growth::new(self.logs.find(&log.0, log.1)));
+            let growth = logs.entry(log).or_insert_with(|| Growth::new(self.logs.find(&log.0, log.1), heads_max(&self.genesis, &log.0)));
             growth.check(segment, chained, || log_start(&self.genesis.mesh_id, &log.0, log.1)).map_err(refused)?;
             growth.add(segment, place);
         }
@@ -39,7 +40,7 @@ impl Replica {
         if chained.branch as usize == log.branches.len() {
             let clock = chained.base.map_or(0, |base| log.clock_at(base));
             log.branches.push(Branch::new(chained.base, clock, *chained.prev()));
-            if log.is_full() && !log.suspended {
+            if log.branches.len() > heads_max(&self.genesis, chained.author()) && !log.suspended {
                 log.suspended = true;
                 self.stale = true;
             }

@@ -8,6 +8,7 @@ use fabrik_op::{ChainedSegment, Digest, Key, Refused, Tip, VerifiedSegment};
 
 use crate::branch::Base;
 use crate::growth::{Chained, Growth, Place};
+use crate::log::heads_max;
 use crate::order::Standing;
 use crate::replica::{Replica, member_role};
 use crate::schema;
@@ -118,7 +119,7 @@ impl Fitting<'_> {
     fn fit(&mut self, index: usize, segment: &VerifiedSegment, stored_on: Option<u32>) {
         let (author, epoch) = (*segment.author(), segment.epoch());
         let held = self.replica.log(&author, epoch);
-        let growth = self.logs.entry((author, epoch)).or_insert_with(|| Growth::new(held));
+        let growth = self.logs.entry((author, epoch)).or_insert_with(|| Growth::new(held, heads_max(self.replica.genesis(), &author)));
         if growth.is_full() {
             self.outcome.refused += 1;
             return;

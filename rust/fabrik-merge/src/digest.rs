@@ -49,6 +49,20 @@ fn write_entry(entry: &mut Writer, key: &RowKey, register: &Register) {
 
 /// The seq of the head that stands for a suspended log.
 pub const SUSPENDED_SEQ: u64 = 1 << 53;
+/// The seq of the head that stands for a log with more heads than are listed, and that is not suspended. No op can get there.
+pub const CROWDED_SEQ: u64 = SUSPENDED_SEQ - 1;
+
+/// Names a set of heads.
+#[must_use]
+pub fn heads_digest(heads: impl Iterator<Item = (u64, Digest)>) -> Digest {
+    let mut heads: Vec<(u64, Digest)> = heads.collect();
+    heads.sort_unstable();
+    let mut hasher = blake3::Hasher::new_derive_key("fabrik 2026 v1 heads");
+    for (seq, head) in heads {
+        hasher.update(&seq.to_be_bytes()).update(&head);
+    }
+    *hasher.finalize().as_bytes()
+}
 
 /// The frontier digest: every head of every log; one marker for a suspended log.
 #[must_use]

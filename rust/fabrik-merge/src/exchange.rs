@@ -5,18 +5,26 @@ use std::collections::BTreeSet;
 use fabrik_op::{Digest, Key, VerifiedSegment};
 
 use crate::branch::{Branch, Mark};
-use crate::digest::SUSPENDED_SEQ;
+use crate::digest::CROWDED_SEQ;
 use crate::log::Log;
 use crate::replica::Replica;
 
-/// Most places of one answer.
+/// Most places of one answer. A branch of which no place is among them is sent from its base: twice is harmless.
 const PLACES_MAX: usize = 1_024;
 
 impl Replica {
-    /// Whether the op with this chain hash is on one of our branches. For a suspended log true exactly for its marker.
+    /// Whether the op with this chain hash is on one of our branches, or whether this is the log's marker. For a suspended log true exactly for its marker.
     #[must_use]
     pub fn holds(&self, author: &Key, epoch: u64, seq: u64, head: &Digest) -> bool {
-        self.log(author, epoch).is_some_and(|log| if log.suspended { (seq, head) == (SUSPENDED_SEQ, &[0; 32]) } else { log.owner(seq, head).is_some() })
+        let Some(log) = self.log(author, epoch) else { return false };
+        if log.suspended || seq == CROWDED_SEQ { log.marker() == Some((seq, *head)) } else { log.owner(seq, head).is_some() }
+    }
+
+    /// The one head by which a log is announced in place of its own: of a suspended one `(2^53, zeros)`; of one that is not, and has more than 64 heads,
+    /// `(2^53 - 1, digest of its heads)`. None for all others.
+    #[must_use]
+    pub fn marker(&self, author: &Key, epoch: u64) -> Option<(u64, Digest)> {
+        self.log(author, epoch)?.marker()
     }
 
     /// `(seq, mark)` on each branch's path: at its head, at seq 1, and 1, 2, 4, 8 ... before the head. Each once; the nearest to the heads first.

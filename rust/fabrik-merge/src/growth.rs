@@ -2,7 +2,6 @@
 
 use std::ops::Deref;
 
-use fabrik_op::limits::HEADS_MAX;
 use fabrik_op::{ChainedSegment, Digest, VerifiedSegment};
 
 use crate::branch::Base;
@@ -44,6 +43,7 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Growth<'a> {
     held: Option<&'a Log>,
+    heads_max: usize,
     ends: Vec<End>,
 }
 
@@ -66,17 +66,18 @@ impl End {
 }
 
 impl<'a> Growth<'a> {
+    /// `heads_max`: with more heads the log is suspended.
     #[must_use]
-    pub fn new(held: Option<&'a Log>) -> Self {
+    pub fn new(held: Option<&'a Log>, heads_max: usize) -> Self {
         let branches = held.map_or(&[][..], |log| &log.branches);
         let ends = branches.iter().map(|branch| End { base: branch.base, held_seq: branch.seq, seq: branch.seq, head: branch.head, pieces: Vec::new() });
-        Self { held, ends: ends.collect() }
+        Self { held, heads_max, ends: ends.collect() }
     }
 
     /// Nothing more of the log is taken.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.ends.len() > HEADS_MAX
+        self.ends.len() > self.heads_max
     }
 
     /// Number of the next new branch.

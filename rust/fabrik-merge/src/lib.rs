@@ -33,7 +33,7 @@ mod verifying;
 pub use branch::{Base, Mark};
 pub use chaining::{ChainOutcome, Fork, Gap};
 pub use change::{Change, Changes};
-pub use digest::SUSPENDED_SEQ;
+pub use digest::{CROWDED_SEQ, SUSPENDED_SEQ};
 pub use draft::Draft;
 pub use growth::Chained;
 pub use history::{Touch, history};

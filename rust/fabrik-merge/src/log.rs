@@ -4,16 +4,24 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use fabrik_op::limits::HEADS_MAX;
-use fabrik_op::{Digest, Key};
+use fabrik_op::{Digest, Genesis, Key};
 
 use crate::branch::{Base, Branch};
+use crate::digest::{CROWDED_SEQ, SUSPENDED_SEQ, heads_digest};
+
+/// How many heads a log of this author may have before it is suspended. The genesis admin's are never: who is a member comes out of them, so what a node
+/// took of others would depend on when it met the last head.
+#[must_use]
+pub fn heads_max(genesis: &Genesis, author: &Key) -> usize {
+    if *author == genesis.admin { usize::MAX } else { HEADS_MAX }
+}
 
 /// One log. Its branches are numbered in the order in which we met them; each begins behind an inner op of one before it, so that its last op is a leaf.
 #[derive(Debug, Clone)]
 pub struct Log {
     pub author: Key,
     pub epoch: u64,
-    /// It has no effect, because it has, or somebody saw that it has, more than [`HEADS_MAX`] heads.
+    /// It has no effect, because it has, or somebody saw that it has, more than [`HEADS_MAX`] heads. Never so for the genesis admin's.
     pub suspended: bool,
     pub branches: Vec<Branch>,
 }
@@ -24,10 +32,13 @@ impl Log {
         self.branches.get(usize::try_from(branch).ok()?)
     }
 
-    /// Nothing more of it is taken.
+    /// The one head by which it is announced in place of its own, if it is: suspended, or with more heads than are listed.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.branches.len() > HEADS_MAX
+    pub fn marker(&self) -> Option<(u64, Digest)> {
+        if self.suspended {
+            return Some((SUSPENDED_SEQ, [0; 32]));
+        }
+        (self.branches.len() > HEADS_MAX).then(|| (CROWDED_SEQ, heads_digest(self.branches.iter().map(|branch| (branch.seq, branch.head)))))
     }
 
     /// The clock of the path that ends at `base`.

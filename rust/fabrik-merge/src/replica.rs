@@ -47,11 +47,12 @@ impl Replica {
         Self { genesis, logs: Logs::default(), state: State::default(), lamport: 0, ops: 0, voided: 0, stale: false, touches: 1 }
     }
 
-    /// An empty replica that knows that these logs have too many heads: their ops will be held without effect.
+    /// An empty replica that knows that these logs have too many heads: their ops will be held without effect. The genesis admin's are left out.
     #[must_use]
     pub fn with_suspended(genesis: Genesis, suspended: impl IntoIterator<Item = (Key, u64)>) -> Self {
+        let admin = genesis.admin;
         let mut replica = Self::new(genesis);
-        for (author, epoch) in suspended {
+        for (author, epoch) in suspended.into_iter().filter(|(author, _)| *author != admin) {
             if let Some(log) = replica.logs.place(&author, epoch).and_then(|place| replica.logs.at_mut(place)) {
                 log.suspended = true;
             }

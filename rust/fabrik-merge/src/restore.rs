@@ -2,12 +2,12 @@
 //!
 //! The digest finds every accident. The checks behind it keep the replica's own invariants, whoever wrote the file.
 
-use fabrik_op::limits::{EPOCH_MAX, HEADS_MAX, LAMPORT_MAX, SEQ_MAX, WALL_MS_MAX};
+use fabrik_op::limits::{EPOCH_MAX, LAMPORT_MAX, SEQ_MAX, WALL_MS_MAX};
 use fabrik_op::{Digest, Fence, Genesis, Key, Refused};
 
 use crate::branch::{Base, Branch, Mark};
 use crate::claim::Claim;
-use crate::log::{Log, Logs};
+use crate::log::{Log, Logs, heads_max};
 use crate::replica::Replica;
 use crate::schema;
 use crate::snapshot::{HEADER_BYTES, MAGIC, TRAILER_BYTES, VERSION, digest_of};
@@ -53,7 +53,7 @@ fn read_replica(genesis: Genesis, source: &mut Source<'_>) -> Option<Replica> {
     replica.voided = source.u64()?;
     replica.stale = source.flag()?;
     for _ in 0..source.u64()? {
-        let log = read_log(source)?;
+        let log = read_log(source, &replica.genesis)?;
         replica.ops += log.branches.iter().map(|branch| branch.seq - branch.start()).sum::<u64>();
         replica.logs.add(log)?;
     }
@@ -67,16 +67,17 @@ fn read_replica(genesis: Genesis, source: &mut Source<'_>) -> Option<Replica> {
     Some(replica).filter(|replica| replica.voided <= replica.ops && replica.state.buries_all())
 }
 
-fn read_log(source: &mut Source<'_>) -> Option<Log> {
+fn read_log(source: &mut Source<'_>, genesis: &Genesis) -> Option<Log> {
     let author: Key = source.array()?;
     let epoch = source.up_to(EPOCH_MAX).filter(|epoch| *epoch > 0)?;
     let mut log = Log { author, epoch, suspended: source.flag()?, branches: Vec::new() };
-    let branches = source.up_to(HEADS_MAX as u64 + 1)?;
+    let most = heads_max(genesis, &author);
+    let branches = source.up_to((most as u64).saturating_add(1))?;
     for number in 0..branches {
         let branch = read_branch(source, &log, number > 0)?;
         log.branches.push(branch);
     }
-    Some(log).filter(|log| log.suspended || (1..=HEADS_MAX).contains(&log.branches.len()))
+    Some(log).filter(|log| if log.suspended { author != genesis.admin } else { (1..=most).contains(&log.branches.len()) })
 }
 
 fn read_branch(source: &mut Source<'_>, log: &Log, forked: bool) -> Option<Branch> {

@@ -259,7 +259,7 @@ fn promise_i10_any_two_nodes_with_parts_of_a_small_fork_are_equal_after_one_exch
 /// Of 65 heads each comes last once, to a node that goes on from a snapshot in between; and each split of them over two nodes is healed.
 #[test]
 fn promise_i10_whichever_head_is_the_last_one_the_log_is_suspended() {
-    let (mut bush, mut plain) = (Tree::new(0, 1), Tree::new(2, 1));
+    let (mut bush, mut plain) = (Tree::new(1, 1), Tree::new(2, 1));
     let op = |wall_ms, writes| OpBody { seq: 1, lamport: 1, wall_ms, kind: 1, writes, follows: None };
     for place in 0..=HEADS_MAX {
         let write = if place % 8 == 0 { tombstone(&ITEM, "gone") } else { title(&ITEM, "twig") };

@@ -191,7 +191,7 @@ proptest! {
 fn a_suspended_log_comes_back_suspended() {
     let mut runner = TestRunner::deterministic();
     let sketches = vec(sketch(), HEADS_MAX + 3).new_tree(&mut runner).unwrap().current();
-    let mut tree = Tree::new(0, 1);
+    let mut tree = Tree::new(1, 1);
     let trunk = (0..3).fold(None, |parent, turn| {
         let op = fabrik_op::OpBody { seq: turn + 1, lamport: turn + 1, wall_ms: 0, kind: 1, writes: vec![mesh::title(&[9; 16], "trunk")], follows: None };
         Some(tree.grow(parent, &op))
@@ -206,7 +206,7 @@ fn a_suspended_log_comes_back_suspended() {
     let segments = paths(&trees);
     assert!(segments.len() > HEADS_MAX);
     let mut replica = Replica::new(genesis());
-    let mut fresh = Replica::with_suspended(genesis(), [(key(0).public(), 1)]);
+    let mut fresh = Replica::with_suspended(genesis(), [(key(1).public(), 1)]);
     assert_equal(&back(&fresh), &fresh, &trees);
     for segment in &segments {
         let verified = [verify(segment)];
@@ -221,6 +221,22 @@ fn a_suspended_log_comes_back_suspended() {
     again.adopt(&mut back(&fresh)).unwrap();
     assert!(!again.stale() && again.registers() == 0);
     assert_equal(&back(&again), &fresh, &trees);
+}
+
+/// The admin's log is never suspended, and no other one has more heads than a log may have: such bytes were not made by us.
+#[test]
+fn only_what_may_be_suspended_comes_back_suspended() {
+    const FLAG: usize = BODY + 8 + 8 + 1 + 8 + 32 + 8;
+    for (number, refused) in [(0, true), (1, false)] {
+        let mut tree = Tree::new(number, 1);
+        tree.grow(None, &fabrik_op::OpBody { seq: 1, lamport: 1, wall_ms: 0, kind: 1, writes: Vec::new(), follows: None });
+        let mut replica = Replica::new(genesis());
+        replica.load(vec![Ok(verify(&tree.segment(0, 1)))], &[]).unwrap();
+        let mut bytes = replica.snapshot();
+        assert_eq!(std::mem::replace(&mut bytes[FLAG], 1), 0);
+        bytes.truncate(bytes.len() - DIGEST);
+        assert_eq!(Replica::restore(genesis(), &fabrik_merge::seal(bytes)).is_err(), refused);
+    }
 }
 
 /// What a build with other rules made of the ops says nothing about what they mean to this one.

@@ -10,7 +10,7 @@ use fabrik_op::OpBody;
 use fabrik_op::limits::HEADS_MAX;
 use mesh::sketch::{assert_same, assert_view};
 use mesh::tree::{Home, Tree, announced, twin_of};
-use mesh::{genesis, key, member, stage, title, tombstone, verify};
+use mesh::{genesis, key, stage, title, tombstone, verify};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -211,19 +211,4 @@ fn what_a_suspended_log_deleted_comes_back() {
     assert!(!home.replica.tombstoned(&ITEM));
     assert_view(&home.view, &home.replica);
     assert_same(&home.replica, &twin_of(&[tree, plain]));
-}
-
-#[test]
-fn a_suspended_admin_admits_nobody_but_himself() {
-    let mut tree = bush(0, HEADS_MAX, &indices());
-    let leaf = tree.leaves()[0];
-    let record = add(&mut tree, Some(leaf), vec![member(&key(1).public(), 2)]);
-    let mut home = Home::new();
-    home.take_all(&paths(&tree, &tree.leaves()), &[100]);
-    assert!(home.replica.is_admitted(&key(1).public()) && tree.path(record).len() > 1);
-    let one_more = add(&mut tree, None, vec![member(&key(2).public(), 2)]);
-    let last = [verify(&tree.segment(one_more, 1)), verify(&plain().segment(0, 1))];
-    assert_eq!(home.replica.chain(&last, false).unwrap().unknown, [key(2).public()], "the last record has no effect");
-    home.take(&[tree.segment(one_more, 1)]);
-    assert!(!home.replica.is_admitted(&key(1).public()) && !home.replica.is_admitted(&key(2).public()) && home.replica.is_admitted(&key(0).public()));
 }

@@ -186,6 +186,12 @@ impl Replica {
         self.read(py, |replica| replica.holds(&author, epoch, seq, &head))
     }
 
+    fn marker<'py>(&self, py: Python<'py>, author: &[u8], epoch: u64) -> PyResult<Option<(u64, Bound<'py, PyBytes>)>> {
+        let Ok(author) = Key::try_from(author) else { return Ok(None) };
+        let marker = self.read(py, |replica| replica.marker(&author, epoch))?;
+        Ok(marker.map(|(seq, head)| (seq, PyBytes::new(py, &head))))
+    }
+
     fn places<'py>(&self, py: Python<'py>, author: &[u8], epoch: u64) -> PyResult<Vec<(u64, Bound<'py, PyBytes>)>> {
         let Ok(author) = Key::try_from(author) else { return Ok(Vec::new()) };
         let places = self.read(py, |replica| replica.places(&author, epoch))?;

@@ -222,6 +222,27 @@ async def test_a_log_with_too_many_branches_loses_its_effect_everywhere_and_its_
     assert [view.title for view in again.node.board.items()] == ["in a new epoch"]
 
 
+@pytest.mark.promise("I10")
+async def test_the_admins_log_has_any_number_of_branches_also_after_a_restart(rigs: Rigs) -> None:
+    one, two = await rigs.open(0), await rigs.open(1)
+    await sync(one, two)
+    old = one.node.epoch
+    base = await copied(one)
+    for number in range(HEADS_MAX + 6):
+        for data in written(base, one.node.key, old, f"branch {number}"):
+            await two.node.ingest([data], one.node.public)
+    assert two.node.replica.suspended() == []
+    assert len(two.node.board.items()) == HEADS_MAX + 6
+    (shown,) = (await two.call("status"))["forks"]
+    assert (shown["epoch"], shown["branches"]) == (old, HEADS_MAX + 6)
+    await two.node.store.suspend(one.node.public, old)  # an older version did, before it stopped
+    state = two.facts()[:2]
+    await two.stop()
+    again = await rigs.open(1)
+    assert (again.facts()[:2], again.node.replica.suspended()) == (state, [])
+    assert again.node.replica.is_admitted(again.node.public)
+
+
 @pytest.mark.promise("I6")
 def test_epochs_rise_and_end() -> None:
     assert next_epoch(1 << 32 | 5, 9) == 2 << 32 | 9

@@ -13,7 +13,7 @@ from fabrik_twin.op import Key
 from net_rig import Net, are_level
 from node_rig import NodeRig, eventually, sync
 
-from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
 from fabrik_node.ids import new_id
 from fabrik_node.transport.mesh import Mesh
 
@@ -120,6 +120,48 @@ async def test_too_many_heads_suspend_a_log_on_every_node_and_then_it_is_quiet(n
     await are_level(*rigs)
     assert asked(*meshes) == questions
     assert segments_moved(*meshes) <= moved + 2 * 2 * 2, "the item's op on each connection, and perhaps the answer"
+
+
+@pytest.mark.promise("I10")
+async def test_the_admins_log_keeps_its_effect_on_every_node_however_many_heads_it_has(net: Net) -> None:
+    (*rigs, late_rig), (*meshes, late_mesh), urls = await line(net, 4)
+    admin, stranger = Key(bytes([1]) * 32), Key(bytes([8]) * 32)
+    trunk = Author(net.rigs.genesis, admin, epoch=EPOCH)
+    for n in range(3):
+        trunk.op((int(Kind.ITEM), ITEM, int(ItemField.TITLE), f"trunk {n}", None))
+    twigs = []
+    for number in range(110):
+        twig = trunk.branch(2)
+        twig.op((int(Kind.ITEM), ITEM, int(ItemField.PRIORITY), number, None))
+        if number == 100:
+            twig.op((int(Kind.MEMBER), stranger.public, int(MemberField.RECORD), {1: int(Role.AGENT)}, None))
+        twigs.append(twig.segment(1, len(twig.bodies)))
+    for rig, part in ((rigs[0], twigs[:70]), (rigs[2], twigs[40:])):
+        await rig.node.ingest([trunk.segment(1, 3)], admin.public)
+        for data in part:
+            await rig.node.ingest([data], admin.public)
+    meshes[1].dial(urls[0])
+    meshes[2].dial(urls[1])
+    await are_level(*rigs)
+    assert [len(heads(rig, trunk)) for rig in rigs] == [111] * 3
+    assert len({rig.node.replica.marker(admin.public, EPOCH) for rig in rigs}) == 1
+    await eventually(lambda: all(session.is_caught_up for mesh in meshes for session in mesh._hub.sessions), "nothing is missed")
+    assert not any(rig.node.suspended() for rig in rigs)
+    questions = asked(*meshes)
+    assert questions <= 8
+    work = Author(net.rigs.genesis, stranger)
+    work.op((int(Kind.ITEM), new_id(4), int(ItemField.TITLE), "of one whom a twig admits", None))
+    await rigs[0].node.ingest([work.segment(1, 1)], stranger.public)
+    late = trunk.branch(1)
+    late.op((int(Kind.ITEM), ITEM, int(ItemField.TITLE), "one more head", None))
+    await rigs[2].node.ingest([late.segment(1, 2)], admin.public)
+    await are_level(*rigs)
+    assert [len(heads(rig, trunk)) for rig in rigs] == [112] * 3
+    assert all("of one whom a twig admits" in {view.title for view in rig.node.board.items()} for rig in rigs)
+    assert asked(*meshes) == questions
+    late_mesh.dial(urls[2])
+    await are_level(*rigs, late_rig)
+    await eventually(lambda: all(session.is_caught_up for session in late_mesh._hub.sessions), "nothing is missed")
 
 
 @pytest.mark.promise("I10")

@@ -25,6 +25,7 @@ def shown(replica: _core.Replica) -> dict[str, Any]:
         "registers": replica.registers,
         "heads": sorted((*head[:4], 0 if head[:2] in suspended else head[4]) for head in heads),  # a clock without effect is nothing to agree about
         "suspended": replica.suspended(),
+        "markers": {log: marker for log in sorted({head[:2] for head in heads}) if (marker := replica.marker(*log))},
     }
 
 
@@ -40,6 +41,7 @@ def expected(world: World) -> dict[str, Any]:
         "registers": len(state.winners),
         "heads": [(*log, end.op.seq, end.head, state.clocks.get(log, {}).get(end.head, 0)) for log in sorted(world.logs) for end in world.heads(*log)],
         "suspended": sorted(state.suspended),
+        "markers": {log: marker for log in sorted(world.logs) if (marker := world.marker(*log))},
     }
 
 

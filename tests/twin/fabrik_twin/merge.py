@@ -12,7 +12,7 @@ from fabrik_twin.op import GENESIS, LIMIT, OPENING, WRITE, Fence, Genesis, Op, W
 
 STEP_MAX = 2**24
 HEADS_MAX = 64
-"""Heads of one log; with one more it is suspended (merge.md, "Forks")."""
+"""Heads of one log; with one more it is suspended, unless it is the genesis admin's (merge.md, "Forks")."""
 ITEM, CLAIM, MEMBER, NODE, TOMBSTONE, RUN = 1, 2, 3, 4, 5, 6
 
 Log = tuple[bytes, int]
@@ -214,12 +214,14 @@ def clock_before(clocks: dict[bytes, int], placed: Placed) -> int:
 
 
 class State:
-    """Everything that follows from a genesis record and a set of chained ops. A log with more than :data:`HEADS_MAX` heads is suspended: without effect."""
+    """Everything that follows from a genesis record and a set of chained ops. A log with more than :data:`HEADS_MAX` heads is suspended: without effect.
+
+    The genesis admin's never is."""
 
     def __init__(self, genesis: Genesis, logs: dict[Log, Tree]) -> None:
         self.genesis = genesis
         self.logs = logs
-        self.suspended = {log for log, tree in logs.items() if len(heads_of(tree)) > HEADS_MAX}
+        self.suspended = {log for log, tree in logs.items() if log[0] != genesis.admin and len(heads_of(tree)) > HEADS_MAX}
         self.lamport = 0
         self.void: list[tuple[bytes, int, int]] = []
         self.clocks: dict[Log, dict[bytes, int]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fabrik_twin.merge import Log, Placed, State, Tree, heads_of
+from fabrik_twin.merge import HEADS_MAX, Log, Placed, State, Tree, heads_of
 from fabrik_twin.op import LIMIT, Genesis, advance, be64, derive, genesis_decode, segment_verify
 
 Outcome = Literal["stored", "duplicate", "gap", "unknown", "refused"]
@@ -64,6 +64,15 @@ class World:
         forked = any(placed.prev == fresh[0].prev for placed in tree.values())
         self.logs[log] = tree | {placed.head: placed for placed in fresh}
         return Verdict("stored", len(fresh), known, fresh[0].op.seq if forked else 0)
+
+    def marker(self, author: bytes, epoch: int) -> tuple[int, bytes] | None:
+        """The one head by which a log is announced in place of its own, if it is."""
+        ends = self.heads(author, epoch)
+        if len(ends) <= HEADS_MAX:
+            return None
+        if author != self.genesis.admin:
+            return LIMIT, bytes(32)
+        return LIMIT - 1, derive("fabrik 2026 v1 heads", b"".join(be64(end.op.seq) + end.head for end in ends))
 
     def frontier_digest(self) -> bytes:
         """See merge.md."""

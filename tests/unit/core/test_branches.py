@@ -143,6 +143,23 @@ def test_too_many_heads_end_the_effect_of_a_log(mesh: Any) -> None:
         mesh.replica.adopt(mesh.replica)
 
 
+@pytest.mark.promise("I10")
+def test_the_admins_log_is_announced_by_a_digest_when_it_has_many_heads(mesh: Any) -> None:
+    admin = mesh.replica.heads()[0].author
+    assert mesh.replica.marker(admin, 1) is None
+    for number in range(_core.HEADS_MAX + 1):
+        branch = mesh.admin.branch(1)
+        branch.op(title(f"twig {number}"))
+        mesh.take(branch.cut())
+    seq, digest = mesh.replica.marker(admin, 1)
+    assert (seq, len(digest)) == (2**53 - 1, 32)
+    assert mesh.replica.holds(admin, 1, seq, digest)
+    assert not mesh.replica.holds(admin, 1, seq, bytes(32))
+    assert not mesh.replica.holds(admin, 1, *MARKER)
+    assert mesh.replica.suspended() == _core.Replica(mesh.genesis, [(admin, 1)]).suspended() == []
+    assert [mesh.replica.marker(*log) for log in ((admin, 2), (b"short", 1), (mesh.bee.key.public, 1))] == [None] * 3
+
+
 def test_two_replicas_that_adopt_each_other_do_not_wait_for_ever(mesh: Any) -> None:
     one, other = _core.Replica(mesh.genesis), _core.Replica(mesh.genesis)
     with ThreadPoolExecutor(2) as pool:

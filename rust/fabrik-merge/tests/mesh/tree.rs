@@ -182,8 +182,8 @@ impl Home {
 
 /// The heads of a log as they are announced.
 pub fn announced(replica: &Replica, author: &Key, epoch: u64) -> Vec<(u64, Digest)> {
-    if replica.suspended().any(|log| log == (*author, epoch)) {
-        return vec![(fabrik_merge::SUSPENDED_SEQ, [0; 32])];
+    if let Some(marker) = replica.marker(author, epoch) {
+        return vec![marker];
     }
     replica.heads().filter(|head| (head.author, head.epoch) == (*author, epoch)).map(|head| (head.seq, head.head)).collect()
 }
