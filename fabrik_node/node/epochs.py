@@ -7,6 +7,7 @@ follows from it, and is over only when the new epoch is durable; a crash in betw
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -44,7 +45,7 @@ def doubt_about(result: ChainResult, own: bytes, epoch: int) -> str:
 
 
 class Epochs:
-    """``tell(kind, data)`` gets the events. From the writer's turn only, so that no op is drafted while this moves."""
+    """``tell(kind, data)`` gets the events. From the writer's turn only, so that no op is drafted while this moves; :meth:`save` from anywhere on the loop."""
 
     def __init__(self, replica: Replica, store: OpStore, own: bytes, tell: Callable[[str, Mapping[str, Any]], None]) -> None:
         self._replica = replica
@@ -56,6 +57,8 @@ class Epochs:
         self.doubt = ""
         """Why the next write opens a new one; empty while it does not."""
         self._stored = (0, "")
+        self._saving = asyncio.Lock()
+        """Also the watch over a full disk saves: the end of an old doubt may not be written over a new one that is told to be durable."""
 
     async def start(self, damaged: Iterable[int] = ()) -> None:
         """Read what an earlier start left behind. Without it: the newest epoch that the store holds of us, rows of ``damaged`` epochs included."""
@@ -93,10 +96,11 @@ class Epochs:
 
     async def save(self) -> None:
         """Write down what is not yet: first the epoch, then whether there is doubt. While there is, no own op may be signed before this returned."""
-        epoch, doubt = self.current, self.doubt
-        if self._stored[0] != epoch:
-            await self._store.set_meta(_EPOCH, epoch.to_bytes(8, "big"))
-            self._stored = (epoch, self._stored[1])
-        if self._stored[1] != doubt:
-            await self._store.set_meta(DOUBT_KEY, doubt.encode())
-            self._stored = (epoch, doubt)
+        async with self._saving:
+            epoch, doubt = self.current, self.doubt
+            if self._stored[0] != epoch:
+                await self._store.set_meta(_EPOCH, epoch.to_bytes(8, "big"))
+                self._stored = (epoch, self._stored[1])
+            if self._stored[1] != doubt:
+                await self._store.set_meta(DOUBT_KEY, doubt.encode())
+                self._stored = (epoch, doubt)

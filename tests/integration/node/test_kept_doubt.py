@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -186,6 +187,34 @@ async def test_a_new_doubt_is_not_overwritten_by_the_end_of_an_old_one(rigs: Rig
     await two.node.space()
     assert await store.get_meta("doubt") == two.node.epochs.doubt.encode()
     assert await store.get_meta("own_epoch") == two.node.epoch.to_bytes(8, "big")
+
+
+@pytest.mark.promise("I6")
+async def test_the_same_doubt_again_is_durable_while_the_end_of_the_first_is_being_written(rigs: Rigs) -> None:
+    two = await rigs.open(1, doubt="this home is a copy")
+    store, epochs = double(two), two.node.epochs
+    set_meta = store.set_meta
+    ending, go_on = asyncio.Event(), asyncio.Event()
+
+    async def refuse(key: str, value: bytes) -> None:
+        raise FULL
+
+    async def slow_end(key: str, value: bytes) -> None:
+        if (key, value) == ("doubt", b""):
+            ending.set()
+            await go_on.wait()
+        await set_meta(key, value)
+
+    store.set_meta = refuse  # type: ignore[method-assign]
+    await two.add("opens an epoch, whose note finds no space")
+    store.set_meta = slow_end  # type: ignore[method-assign]
+    space = asyncio.create_task(two.node.space())
+    await ending.wait()
+    doubt = asyncio.create_task(epochs.suspect("this home is a copy"))
+    await asyncio.wait({doubt, asyncio.create_task(asyncio.sleep(0))}, return_when=asyncio.FIRST_COMPLETED)
+    go_on.set()
+    await asyncio.gather(space, doubt)
+    assert await store.get_meta("doubt") == b"this home is a copy"
 
 
 @pytest.mark.promise("I10")
