@@ -35,8 +35,8 @@ class WriterHooks(Protocol):
         """What a peer sent has been taken: note forks."""
         ...
 
-    async def rebuild(self) -> Changes:
-        """A log was suspended after it had effect: load anew without it; what changed."""
+    async def rebuild(self) -> Changes | None:
+        """A log was suspended after it had effect: load anew without it; what changed. None while stored rows are missing for that."""
         ...
 
     def disk_full(self, error: StoreFull) -> None:

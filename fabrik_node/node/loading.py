@@ -57,12 +57,13 @@ async def load(genesis: bytes, store: OpReads, snapshots: Snapshots | None, upto
     return loaded
 
 
-async def rebuild(genesis: bytes, store: OpReads, suspended: Sequence[tuple[bytes, int]]) -> Replica:
-    """A second replica of the same rows, in which these logs have no effect."""
-    fresh = Replica(genesis, suspended)
+async def rebuild(genesis: bytes, store: OpReads, suspended: Sequence[tuple[bytes, int]]) -> tuple[Replica, list[StoredSegment]]:
+    """A second replica of the same rows, in which these logs have no effect; and the rows that are damaged, or may be, so that it lacks them."""
+    fresh, bad = Replica(genesis, suspended), list[StoredSegment]()
     async for batch in store.load():
-        await asyncio.to_thread(fresh.load, [row.data for row in batch], [row.branch for row in batch])
-    return fresh
+        found = await asyncio.to_thread(fresh.load, [row.data for row in batch], [row.branch for row in batch])
+        bad += [batch[place] for place, _ in found.damaged]
+    return fresh, bad
 
 
 async def set_aside(store: OpStore, loaded: Loaded) -> None:

@@ -259,6 +259,8 @@ class Node:
         result = await self.writer.ingest(verified, segments, peer)
         if await self.repair.fetched(verified, segments):
             self._tell_heads(self._heads_of({(each.author, each.epoch) for each in verified}))  # what follows the hole can be sent again
+            if self.replica.stale and not self.repair.holes:
+                await self.writer.ingest([], [], b"")  # a turn in which the replica is built anew
         return IngestReport(
             new_ops=sum(each.ops for each in result.chained),
             duplicates=result.duplicates,
@@ -355,9 +357,15 @@ class Node:
             await self.clones.chained(result, peer)
             await self.repair.after_commit({(each.author, each.epoch) for each in result.chained})
 
-    async def rebuild(self) -> Changes:
+    async def rebuild(self) -> Changes | None:
         """See :class:`~fabrik_node.node.batches.WriterHooks`."""
-        return self.replica.adopt(await rebuild(self.genesis, self.store, self.replica.suspended()))
+        if not self.repair.holes:
+            fresh, bad = await rebuild(self.genesis, self.store, self.replica.suspended())
+            for row in bad:
+                await self.upkeep.check_log(row.author, row.epoch, row.branch, row.first_seq - 1, 1)
+            if not self.repair.holes:
+                return self.replica.adopt(fresh)
+        return None
 
     def disk_full(self, error: StoreFull) -> None:
         """See :class:`~fabrik_node.node.batches.WriterHooks`."""

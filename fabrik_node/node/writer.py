@@ -246,8 +246,12 @@ class Writer:
                 self._waiting.remote.appendleft(_Remote([each for each, _ in again], [data for _, data in again], b"", done))
 
     async def _commit(self, chained: Sequence[Chained], peer: bytes | None, suspended: Sequence[tuple[bytes, int]] = ()) -> None:
-        if not chained:
-            return
+        if chained:
+            await self._append(chained, peer, suspended)
+        if self._replica.stale and (changes := await self._hooks.rebuild()) is not None:
+            self._hooks.publish(Committed([], changes, self.pos, 0, peer))
+
+    async def _append(self, chained: Sequence[Chained], peer: bytes | None, suspended: Sequence[tuple[bytes, int]]) -> None:
         pos = self.pos = await self._store.append(chained)
         for author, epoch in suspended:
             await self._store.suspend(author, epoch)
@@ -257,8 +261,6 @@ class Writer:
         else:
             changes = self._replica.merge(chained)
         self._hooks.publish(Committed(chained, changes, pos, ops, peer))
-        if self._replica.stale:
-            self._hooks.publish(Committed([], await self._hooks.rebuild(), pos, 0, peer))
 
     def _is_full(self, error: BaseException) -> bool:
         """A full disk refuses, and does not end the node."""

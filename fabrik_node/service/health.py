@@ -77,6 +77,8 @@ def node_warnings(node: Node, health: dict[str, Any]) -> list[str]:
             f"{len(node.repair.holes) + health['lost_rows']} stored rows are damaged or wait behind damaged ones: they are fetched again from the peers "
             "(fabrik-node ops check)"
         )
+    if node.replica.stale:
+        found.append("a log that is suspended still has effect here: that ends when the damaged rows are back")
     if node.refused_segments:
         found.append(f"{node.refused_segments} bad segments of peers were refused (fabrik-node events)")
     if node.stream.export_error is not None:

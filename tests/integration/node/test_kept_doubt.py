@@ -291,3 +291,30 @@ async def test_a_note_without_space_does_not_keep_waiting_segments_from_their_tu
     await again.node.space()
     assert again.node.repair.lost == []
     assert await store.damaged() == []
+
+
+@pytest.mark.promise("I10", "I8")
+@pytest.mark.parametrize("known", [True, False], ids=["a hole that is known", "damage that is met just then"])
+async def test_a_suspension_waits_for_damaged_rows_and_does_not_end_the_node(rigs: Rigs, known: bool) -> None:
+    one, two = await rigs.open(0), await rigs.open(1)
+    await one.add("first")
+    await one.add("whose row is damaged")
+    await sync(one, two)
+    theirs = [row async for batch in one.node.store.load() for row in batch if row.author == one.node.public][-1]
+    await damage(one, theirs)
+    if known:
+        assert (await one.node.upkeep.check_all())["damaged"]
+    for data in await branches(two, *(f"branch {number}" for number in range(HEADS_MAX + 1))):
+        await one.node.ingest([data], two.node.public)
+        await two.node.ingest([data], two.node.public)
+    assert [(hole.first, hole.last) for hole in one.node.repair.holes] == [(theirs.first_seq, theirs.last_seq)]
+    assert any("still has effect" in warning for warning in (await one.call("status"))["warnings"])
+    assert len(await one.events_until("log.suspended")) == 1
+    await one.add("writes go on")
+    await one.node.ingest([theirs.data], two.node.public)
+    assert one.node.repair.holes == []
+    assert {view.title for view in one.node.board.items()} == {"first", "whose row is damaged", "writes go on"}
+    await sync(one, two)
+    assert one.facts()[:2] == two.facts()[:2]
+    assert one.running is not None
+    assert not one.running.done()
