@@ -27,7 +27,7 @@ SECONDS_EACH ?= 2
 SEED ?= 1
 WRITES ?=
 
-.PHONY: help setup test test-rust test-python seeded fuzz check check-rust check-python check-docs bench bench-peers demo wheels lock clean
+.PHONY: help setup test test-rust test-python previous seeded fuzz check check-rust check-python check-docs bench bench-peers demo wheels lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -57,8 +57,11 @@ test: test-rust test-python  ## everything that must pass: cargo test, then pyte
 test-rust: setup
 	cargo test --release --locked --quiet $(CRATES)
 
-test-python: setup
+test-python: setup previous
 	$(PY) -m pytest
+
+previous: setup  ## the previous build from this repository's history, for the tests of a mesh with both
+	@$(PY) tests/mixed/previous.py
 
 seeded: setup  ## plant known bugs in a copy of the sources, one by one: the tests must notice each; ONLY=word for some
 	@$(PY) tests/seeded/run.py $(if $(ONLY),--only "$(ONLY)")

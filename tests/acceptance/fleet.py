@@ -15,10 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BOUND_S", "FAST_LEASES", "PROGRAM", "Fleet", "NodeProcess", "Refused", "environment", "git", "make_remote"]
+__all__ = ["BOUND_S", "FAST_LEASES", "PROGRAM", "THIS_BUILD", "Build", "Fleet", "NodeProcess", "Refused", "environment", "git", "make_remote"]
 
 BOUND_S = 60.0
 """A failure bound, not a measurement: nothing here takes a tenth of it."""
@@ -63,12 +64,25 @@ def make_remote(folder: Path) -> Path:
     return folder / "remote.git"
 
 
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A version of the product that can be run. ``listen``: the plain WebSocket on a free port of loopback, as this version writes it."""
+
+    program: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    listen: str = "127.0.0.1:0"
+
+
+THIS_BUILD = Build((PROGRAM,))
+
+
 class NodeProcess:
     """One home and, while it runs, its process."""
 
-    def __init__(self, home: Path, name: str) -> None:
+    def __init__(self, home: Path, name: str, build: Build | None = None) -> None:
         self.home = home
         self.name = name
+        self.build = build or THIS_BUILD
         self.process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.stderr: list[str] = []
@@ -76,10 +90,20 @@ class NodeProcess:
 
     # ---- command line -----------------------------------------------------------------------------
 
+    def environment(self) -> dict[str, str]:
+        """What its processes get."""
+        return environment() | dict(self.build.environment)
+
     def run(self, *args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """One command on this home, whatever its exit status."""
         return subprocess.run(
-            [PROGRAM, "--home", str(self.home), *args], env=environment(), capture_output=True, text=True, check=False, input=stdin, timeout=BOUND_S
+            [*self.build.program, "--home", str(self.home), *args],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            input=stdin,
+            timeout=BOUND_S,
         )
 
     def ask(self, *args: str) -> Any:
@@ -127,8 +151,8 @@ class NodeProcess:
         assert self.process is None or self.process.poll() is not None, "it runs already"
         self._lines = queue.Queue()
         self.process = subprocess.Popen(
-            [PROGRAM, "--home", str(self.home), *args],
-            env=environment() | dict(env or {}),
+            [*self.build.program, "--home", str(self.home), *args],
+            env=self.environment() | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -192,7 +216,10 @@ class NodeProcess:
     def follow(self, after: int = 0) -> Iterator[dict[str, Any]]:
         """The stream for ever; the test fails when nothing comes for the bound."""
         process = subprocess.Popen(
-            [PROGRAM, "--home", str(self.home), "events", "--after", str(after), "--follow", "--json"], env=environment(), stdout=subprocess.PIPE, text=True
+            [*self.build.program, "--home", str(self.home), "events", "--after", str(after), "--follow", "--json"],
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
         )
         watchdog = threading.Timer(BOUND_S, process.kill)
         watchdog.start()
@@ -242,9 +269,9 @@ class Fleet:
         node.ask("init", "--name", "host", "--mesh", "test")
         return node.start("serve", "--listen", listen, *args)
 
-    def new(self, name: str, config: str = FAST_LEASES) -> NodeProcess:
+    def new(self, name: str, config: str = FAST_LEASES, build: Build | None = None) -> NodeProcess:
         """An empty home with a configuration."""
-        node = NodeProcess(self.folder / name, name)
+        node = NodeProcess(self.folder / name, name, build)
         node.home.mkdir(parents=True)
         (node.home / "config.toml").write_text(config)
         self.nodes.append(node)

@@ -1,0 +1,88 @@
+"""A mesh of this build and the previous one: what an operator has in the hour of an upgrade."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from acceptance.fleet import THIS_BUILD, Build, Fleet, NodeProcess, make_remote
+from acceptance.gates import COMMIT, merges_of
+from mixed.previous import FOLDER, LISTEN
+
+BEFORE = Build(
+    (sys.executable, "-c", "from fabrik_node.app import main; raise SystemExit(main())"),
+    {"PYTHONPATH": f"{FOLDER}:{FOLDER / 'sync'}"},
+    LISTEN,
+)
+pytestmark = pytest.mark.skipif(not (FOLDER / "ready").exists(), reason="the previous build is not here, or not in this repository's history: make previous")
+BOTH_WAYS = pytest.mark.parametrize(("hosting", "joining"), [(BEFORE, THIS_BUILD), (THIS_BUILD, BEFORE)], ids=["previous hosts", "this hosts"])
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    made = Fleet(tmp_path)
+    yield made
+    made.end()
+
+
+def host(fleet: Fleet, build: Build) -> NodeProcess:
+    """A mesh that a build began, on a plain WebSocket."""
+    node = fleet.new("host", build=build)
+    node.ask("init", "--name", "host", "--mesh", "mixed")
+    return node.start("serve", "--listen", build.listen)
+
+
+@BOTH_WAYS
+def test_items_claims_and_deletions_go_both_ways(fleet: Fleet, hosting: Build, joining: Build) -> None:
+    one = host(fleet, hosting)
+    first, gone = one.add("from the host"), one.add("to be deleted")
+    two = fleet.new("two", build=joining)
+    two.ask("join", fleet.token(one), "--name", "two")
+    two.start("serve")
+    second = two.add("from the member")
+    two.ask("tombstone", gone)
+    two.ask("items", "edit", first, "--title", "edited by the member")
+    fleet.await_equal([one, two])
+    for node in (one, two):
+        assert {item["id"]: item["title"] for item in node.ask("items", "list")["items"]} == {first: "edited by the member", second: "from the member"}
+        status = node.ask("status")
+        assert status["voided"] == 0
+        assert [peer["lag_ops"] for peer in status["peers"]] == [0]
+    two.kill()
+    third = one.add("while the member is away")
+    two.start("serve")
+    two.await_true(lambda: third in {item["id"] for item in two.ask("items", "list")["items"]}, "what it missed")
+    fleet.await_equal([one, two])
+
+
+@BOTH_WAYS
+def test_agents_of_both_builds_share_the_work(fleet: Fleet, hosting: Build, joining: Build) -> None:
+    remote = make_remote(fleet.folder / "git")
+    one = host(fleet, hosting)
+    items = [one.add(f"work {number}") for number in range(4)]
+    for name, build in (("this", THIS_BUILD), ("previous", BEFORE)):
+        agent = fleet.new(name, build=build)
+        agent.start("--rendezvous", fleet.token(one, "agent"), "--name", name, "--remote", str(remote), "--command", COMMIT)
+    for item in items:
+        one.await_stage(item, "Done")
+        assert len(merges_of(remote, item)) == 1
+    fleet.await_equal(fleet.nodes)
+
+
+def test_a_home_of_the_previous_build_goes_on_with_this_one_and_back(fleet: Fleet) -> None:
+    one = host(fleet, BEFORE)
+    before = [one.add(f"item {number}") for number in range(3)]
+    digest = one.digest()
+    one.stop()
+    one.build = THIS_BUILD
+    one.start("serve", "--listen", THIS_BUILD.listen)
+    assert one.digest() == digest
+    after = one.add("by this build")
+    digest = one.digest()
+    one.stop()
+    one.build = BEFORE
+    one.start("serve", "--listen", BEFORE.listen)
+    assert one.digest() == digest
+    assert {item["id"] for item in one.ask("items", "list")["items"]} == {*before, after}
