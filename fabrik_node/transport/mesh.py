@@ -29,7 +29,7 @@ __all__ = ["DialEnd", "Mesh"]
 
 INBOUND_MAX = 128
 """Connections that others opened; further ones are refused until one ends."""
-RETRY_S_MAX = 8.0
+RETRY_S_MAX = 4.0
 """The longest wait between two dials of an address, so that a mesh heals within ten seconds however long it was apart."""
 _TELL_AGAIN_S = 600.0
 """A caller that is refused again and again for one reason is told of this often: events are kept for ever."""

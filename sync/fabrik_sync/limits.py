@@ -73,10 +73,10 @@ class Limits:
     join_s: float = 30.0
     """The same with a join token: the shell writes a member record before it answers."""
 
-    ping_s: float = 10.0
+    ping_s: float = 3.0
     """Seconds without a frame from the peer until we ask for one."""
 
-    silent_s: float = 30.0
+    silent_s: float = 8.0
     """Seconds without a frame from the peer until the session ends as ``silent``."""
 
     rival_s: float = 5.0

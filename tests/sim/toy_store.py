@@ -125,6 +125,7 @@ class ToyStore:
         self.logs: dict[LogId, Log] = {}
         self.members = {admin}
         self.reads = 0
+        self._digest = b""
 
     # ---- Replica
 
@@ -191,6 +192,7 @@ class ToyStore:
 
     def _note(self, log: LogId, op: bytes) -> None:
         held = self.logs[log]
+        self._digest = b""
         held.suspended = len(held.branches) > self.heads_max and log.author != self.admin
         if log.author == self.admin and op.startswith(MEMBER):
             self.members.add(op[len(MEMBER) :])
@@ -230,12 +232,15 @@ class ToyStore:
 
     def digest(self) -> bytes:
         """Of the heads: a suspended log counts by its marker."""
+        if self._digest:
+            return self._digest
         parts = []
         for log in sorted(self.logs):
             heads = self.heads_of(log)
             shown = heads[-1:] if heads[-1] == MARKER else heads
             parts += [log.author, log.epoch.to_bytes(8, "big"), *(head.seq.to_bytes(8, "big") + head.h for head in shown)]
-        return hashlib.sha256(b"".join(parts)).digest()
+        self._digest = hashlib.sha256(b"".join(parts)).digest()
+        return self._digest
 
 
 def _start(log: LogId) -> bytes:

@@ -54,6 +54,12 @@ class Pipe:
     free_at: float = 0.0
     stalled: bool = False
     held: list[bytes] = field(default_factory=list)
+    held_since: float = 0.0
+    """Since when the first of ``held`` waits: TCP counts its pauses from there."""
+    unacked: int = 0
+    """What arrived while the other direction was stalled, so that the sender does not know."""
+    gone: bool = False
+    """No network will ever carry it again, and its sender is not told."""
     bytes_total: int = 0
 
 
@@ -350,6 +356,7 @@ class World:
         pipe.in_flight += len(frame)
         pipe.bytes_total += len(frame)
         if pipe.stalled:
+            pipe.held_since = pipe.held_since if pipe.held else self.now
             pipe.held.append(frame)
             return
         pipe.free_at = max(pipe.free_at, self.now) + len(frame) / pipe.bandwidth
@@ -358,7 +365,10 @@ class World:
     def _arrive(self, end: End, frame: bytes) -> None:
         other = end.other
         assert other is not None
-        end.out.in_flight -= len(frame)
+        if other.out.stalled:
+            end.out.unacked += len(frame)
+        else:
+            end.out.in_flight -= len(frame)
         if other.open:
             other.session.receive_frame(frame, self.now)
             self.pump(other)
@@ -367,12 +377,19 @@ class World:
 
     def release(self, end: End) -> None:
         """A stalled pipe flows again."""
+        if end.out.gone:
+            return
         end.out.stalled = False
         held, end.out.held = end.out.held, []
         for frame in held:
             end.out.in_flight -= len(frame)
             end.out.bytes_total -= len(frame)
             self._send(end, frame)
+        back = end.other
+        if back is not None and back.out.unacked:
+            back.out.in_flight -= back.out.unacked
+            back.out.unacked = 0
+            self.soon(lambda: self.pump(back))
 
     def _shut(self, end: End) -> None:
         """Closed: when its last frame has left, the transport goes, and the other end sees that."""
