@@ -94,6 +94,11 @@ class Connection:
         except Refusal as error:
             self.close(error.code, error.hint)
 
+    def receive_part(self, now: float) -> None:
+        """Some bytes of a frame have come, and not yet all: the peer lives. A large frame may take a slow link longer than the peer may be silent."""
+        self._now = max(self._now, now)
+        self._liveness.heard(self._now)
+
     def handle_disconnected(self) -> None:
         """The transport ended. Nothing is left to send; poll the last event."""
         if self._state is not State.CLOSED:
@@ -110,12 +115,12 @@ class Connection:
             if now >= self._opening.deadline:
                 self.close(Reason.HANDSHAKE_TIMEOUT, f"no end of the handshake, in state {self._state}")
             return
-        waiting = bool(self._control) or self._pong is not None or link.waits_for_peer()
+        waiting = bool(self._control) or link.waits_for_peer()
         reason = self._liveness.check(now, progress=self._progress, waiting=waiting)
         if reason is not None:
             self.close(reason, "nothing was heard from the peer" if reason is Reason.SILENT else "the peer takes nothing of what waits for it")
             return
-        if self._liveness.ping_due(now):
+        if self._liveness.ping_due(now) and not self._control:
             self._pings += 1
             self._control.append(Ping(self._pings).encode())
         if link.receiver.deferred_until is not None and now >= link.receiver.deferred_until:
@@ -141,8 +146,9 @@ class Connection:
             frame, self._pong = Pong(self._pong).encode(), None
         elif self._replication is not None and self._state is not State.CLOSED:
             frame = self._replication.next_frame()
+            self._progress += frame is not None  # signs of life alone are no progress
         if frame is not None:
-            self._progress += 1
+            self._liveness.sent(self._now)
             self.counters.frames_out += 1
             self.counters.bytes_out += len(frame)
         return frame

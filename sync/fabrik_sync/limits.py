@@ -74,10 +74,11 @@ class Limits:
     """The same with a join token: the shell writes a member record before it answers."""
 
     ping_s: float = 3.0
-    """Seconds without a frame from the peer until we ask for one."""
+    """Seconds without a frame from the peer, or to it, until a PING goes there."""
 
     silent_s: float = 8.0
-    """Seconds without a frame from the peer until the session ends as ``silent``."""
+    """Seconds without a byte from the peer until the session ends as ``silent``. TCP waits ever longer before it tries again on a link that stalled
+    (after 8 s of it another 5, then 13, 26 ...): a new connection is there sooner, so that a mesh heals within ten seconds."""
 
     rival_s: float = 5.0
     """Seconds that an older connection of a key has to show that it lives, when a newer one is ready."""

@@ -14,7 +14,8 @@ class Liveness:
     def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
         self.heard_at = now
-        self._pinged = False
+        self._sent_at = now
+        self._pinged_at = now - limits.ping_s
         self._look_at = now + limits.progress_s / 4
         self._mark: tuple[int, float] | None = None
         self._doubted_at: float | None = None
@@ -24,15 +25,20 @@ class Liveness:
         self._doubted_at = now
 
     def heard(self, now: float) -> None:
-        """A frame came."""
+        """A frame came, or a part of one."""
         self.heard_at = now
-        self._pinged = False
         self._doubted_at = None
 
+    def sent(self, now: float) -> None:
+        """A frame left."""
+        self._sent_at = now
+
+    def _ping_at(self) -> float:
+        return max(min(self.heard_at, self._sent_at), self._pinged_at) + self._limits.ping_s
+
     def next_timeout(self) -> float:
-        """When :meth:`check` has something to do."""
-        silence = self._limits.silent_s if self._pinged else self._limits.ping_s
-        at = min(self.heard_at + silence, self._look_at)
+        """When :meth:`check` or :meth:`ping_due` has something to do."""
+        at = min(self._ping_at(), self.heard_at + self._limits.silent_s, self._look_at)
         return at if self._doubted_at is None else min(at, self._doubted_at + self._limits.rival_s)
 
     def check(self, now: float, *, progress: int, waiting: bool) -> Reason | None:
@@ -52,8 +58,11 @@ class Liveness:
         return None
 
     def ping_due(self, now: float) -> bool:
-        """True once for each silence that is long enough to ask."""
-        if self._pinged or now < self.heard_at + self._limits.ping_s:
+        """True when we have heard nothing for long enough to ask, or said nothing for so long that the peer may be in doubt about us.
+
+        A peer that sends us much over a slow link hears us this way: its own question would wait behind what it sends.
+        """
+        if now < self._ping_at():
             return False
-        self._pinged = True
+        self._pinged_at = now
         return True

@@ -83,7 +83,7 @@ def test_too_many_heads_suspend_the_log_everywhere(shape: str) -> None:
         states = {node.store.logs[log].suspended for node in nodes if log in node.store.logs}
         assert len(states) <= 1, where
         suspended += True in states
-    assert suspended >= 5, "most seeds have more forks than heads are allowed"
+    assert suspended >= 3, "many seeds have more forks than heads are allowed"
 
 
 @pytest.mark.promise("I10")

@@ -59,7 +59,7 @@ def is_quiet(world: World) -> bool:
 
     before = moved()
     world.run(60.0)
-    return all(after - was <= 6 * 2 * 8 for was, after in zip(before, moved(), strict=True))
+    return all(after - was <= 60 / Limits().ping_s * 2 * 8 for was, after in zip(before, moved(), strict=True))
 
 
 @pytest.mark.promise("I10")

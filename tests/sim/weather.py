@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from sim.world import End, Node, World
 
-from fabrik_sync import Closed, Refused
-
 RETRANSMIT_S = 0.2
 SYN_AGAIN_S = (1.0, 3.0)
+SET_UP_TRIPS = 3
+"""Round trips until a session's first frame: TCP, TLS, HTTP."""
 OPEN_S = 5.0
 """Seconds that a node waits for a connection to open."""
 
@@ -93,31 +93,33 @@ class Weather(World):
 
     def _dial(self, a: Node, b: Node) -> None:
         route = (a.name, b.name)
-        if route in self._opening:
-            del a.dials[b.name]
+        busy = not a.up or a.hub.peer(b.key) is not None or any(end.dialled is b and end.open for end in a.ends)
+        if busy or not b.up or frozenset(route) in self.blocked:
+            super()._dial(a, b)
             return
-        if a.up and b.up and not self._passes(a, b) and a.hub.peer(b.key) is None and not any(end.dialled is b and end.open for end in a.ends):
-            del a.dials[b.name]
+        del a.dials[b.name]
+        if route not in self._opening:
             self._opening.add(route)
-            for delay in SYN_AGAIN_S:
-                self.after(delay, lambda: self._opened(a, b) if self._passes(a, b) else None)
-            self.after(OPEN_S, lambda: self._not_opened(a, b, None))
-            return
-        super()._dial(a, b)
+            set_up = SET_UP_TRIPS * 2 * self.latency
+            for delay in (0.0, *SYN_AGAIN_S):
+                self.after(delay + set_up, lambda: self._opened(a, b) if self._passes(a, b) else None)
+            self.after(OPEN_S, lambda: self._not_opened(a, b))
 
     def _opened(self, a: Node, b: Node) -> None:
-        if (a.name, b.name) in self._opening and a.up and b.up:
+        if (a.name, b.name) in self._opening and a.up:
             self._opening.discard((a.name, b.name))
-            self.dial(a, b, again=True)
+            if b.up:
+                self.dial(a, b, again=True)
+            else:
+                self._redial(a, b, None)
 
-    def _not_opened(self, a: Node, b: Node, end: Closed | Refused | None) -> None:
-        if (a.name, b.name) in self._opening:
+    def _not_opened(self, a: Node, b: Node) -> None:
+        if (a.name, b.name) in self._opening and a.up:
             self._opening.discard((a.name, b.name))
-            if a.up:
-                self._redial(a, b, end)
+            self._redial(a, b, None)
 
     def _passes(self, a: Node, b: Node) -> bool:
-        return not {(a.name, b.name), (b.name, a.name)} & self.dark
+        return not {(a.name, b.name), (b.name, a.name)} & self.dark and frozenset((a.name, b.name)) not in self.blocked
 
     def _is_dark(self, end: End) -> bool:
         return end.other is not None and (end.node.name, end.other.node.name) in self.dark

@@ -359,7 +359,10 @@ class World:
             pipe.held_since = pipe.held_since if pipe.held else self.now
             pipe.held.append(frame)
             return
-        pipe.free_at = max(pipe.free_at, self.now) + len(frame) / pipe.bandwidth
+        begin = max(pipe.free_at, self.now)
+        pipe.free_at = begin + len(frame) / pipe.bandwidth
+        for second in range(1, int(pipe.free_at - begin) + 1):
+            self.after(begin + second + pipe.latency - self.now, lambda: self._arrive_in_part(end))
         self.after(pipe.free_at - self.now + pipe.latency, lambda: self._arrive(end, frame))
 
     def _arrive(self, end: End, frame: bytes) -> None:
@@ -374,6 +377,10 @@ class World:
             self.pump(other)
         if end.open:
             self.pump(end)
+
+    def _arrive_in_part(self, end: End) -> None:
+        if end.other is not None and end.other.open:
+            end.other.session.receive_part(self.now)
 
     def release(self, end: End) -> None:
         """A stalled pipe flows again."""
