@@ -166,7 +166,7 @@ class Emulator:
 
     def _obey(self, command: dict[str, object]) -> dict[str, object]:
         link = self.links[int(str(command.pop("from"))), int(str(command.pop("to")))]
-        link.conditions = Conditions(**(asdict(link.conditions) | command))  # type: ignore[arg-type]
+        link.conditions = Conditions(**(asdict(link.conditions) | command))
         return {each.name: getattr(link, each.name) for each in fields(link) if each.name in {"passed", "dropped", "overtook", "doubled"}}
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from net.emulator import inside
 
@@ -46,7 +46,7 @@ class Network:
         self.names = [f"fabrik-{os.getpid()}-{number}" for number in range(1, count + 1)]
         self._emulator: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> Network:
+    def __enter__(self) -> Self:
         try:
             for name in self.names:
                 subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
