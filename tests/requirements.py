@@ -257,7 +257,7 @@ H32 later:fleet       Homes do not touch each other
 H33 later:records     A caller can ask who it is
 
 I1  held              Equal op sets give a byte-equal state digest, whatever the order, repetition, batching or path
-I2  partial           After links heal, nodes reach equal heads and digests within 10 s and 3 round trips, for 10,000 missing ops | proven in virtual time for links that break; one that stalls is as late as TCP's own pauses
+I2  partial           After links heal, nodes reach equal heads and digests within 10 s and 3 round trips, for 10,000 missing ops | proven in virtual time for links that break or stall; a large frame on a slow link is not yet a sign of life for a real node
 I3  held              The core and its naive twins give the same verdict and digest on every input; the core and libsodium on every public Ed25519 case
 I4  held              What was acknowledged is there after a kill -9
 I5  held              An op is durable here before any peer sees it, and no sequence number is signed twice with different bytes

@@ -99,7 +99,7 @@ def test_the_admins_log_is_level_everywhere_however_many_heads_it_has(shape: str
         crowded += max(branches, default=0) > 4
         asks = [end.session.counters.wants_with_places_out for conn in world.conns for end in conn]
         assert max(asks) <= 6, f"{where}: {asks}"
-    assert crowded >= 5, "most seeds have more forks than heads are listed"
+    assert crowded >= 3, "many seeds have more forks than heads are listed"
 
 
 def test_the_requests_of_a_fork_do_not_grow_with_the_log() -> None:
