@@ -510,3 +510,14 @@ class Replica:
 
     def fence_beats(self, item: bytes, fence: Fence | None, other: Fence | None) -> bool:
         """True when ``fence`` is strictly above ``other`` for this item."""
+
+def merge_rules() -> bytes:
+    """32 bytes that name what ops mean in this build (the register table, the rules of merge.md, the limits of a log). States of builds with others may differ."""
+
+def digests(replica: Replica) -> tuple[bytes, bytes, bool]:
+    """``(frontier digest, state digest, stale)`` of one moment: no merge comes between them. Releases the GIL."""
+
+def audit(replica: Replica, buckets: Sequence[int]) -> tuple[bytes, bool, list[bytes], list[list[tuple[int, bytes, int, bytes]]]]:
+    """``(frontier digest, stale, digests of all 256 buckets, entries)`` of one moment. ``entries`` are, for each asked bucket, its registers as
+    ``(kind, id, field, entry digest)`` in order. Releases the GIL.
+    """

@@ -21,7 +21,8 @@ pub fn state_digest(state: &State) -> Digest {
 /// Bytes that are gathered before they are hashed: BLAKE3 is several times faster on many of its 1 KiB chunks at once.
 const GATHERED_BYTES: usize = 65_536;
 
-fn hash_bucket(state: &State, bucket: u8) -> Digest {
+/// The digest of one bucket, without its cache.
+pub(crate) fn hash_bucket(state: &State, bucket: u8) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("fabrik 2026 v1 state bucket");
     let mut entries = Writer::new();
     for (key, row) in state.bucket_rows(bucket) {
@@ -37,7 +38,8 @@ fn hash_bucket(state: &State, bucket: u8) -> Digest {
     *hasher.finalize().as_bytes()
 }
 
-fn write_entry(entry: &mut Writer, key: &RowKey, register: &Register) {
+/// `entry(r)` of merge.md.
+pub(crate) fn write_entry(entry: &mut Writer, key: &RowKey, register: &Register) {
     entry.array(3).uint(u64::from(key.kind())).bytes(key.id()).uint(u64::from(register.field));
     entry.array(6);
     match register.fence.as_deref() {

@@ -8,6 +8,7 @@
 
 mod adopt;
 mod apply;
+mod audit;
 mod branch;
 mod chaining;
 mod change;
@@ -30,6 +31,7 @@ mod validity;
 mod value;
 mod verifying;
 
+pub use audit::{Audit, EntryDigest};
 pub use branch::{Base, Mark};
 pub use chaining::{ChainOutcome, Fork, Gap};
 pub use change::{Change, Changes};

@@ -4,6 +4,7 @@
 //! released, panics are caught and errors become classes of `fabrik_node.errors`. No callbacks into Python, nothing global.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod changes;
 mod door;
 mod draft;
@@ -51,6 +52,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(keys::mesh_id, module)?)?;
     module.add_function(wrap_pyfunction!(keys::genesis_encode, module)?)?;
     module.add_function(wrap_pyfunction!(keys::ephemeral_verify, module)?)?;
+    module.add_function(wrap_pyfunction!(audit::merge_rules, module)?)?;
+    module.add_function(wrap_pyfunction!(audit::digests, module)?)?;
+    module.add_function(wrap_pyfunction!(audit::audit, module)?)?;
     module.add_function(wrap_pyfunction!(replica::history, module)?)?;
     module.add_function(wrap_pyfunction!(segments::segment_span, module)?)?;
     module.add_function(wrap_pyfunction!(replica::coalesce, module)?)?;

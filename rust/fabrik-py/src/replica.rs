@@ -58,7 +58,7 @@ impl Replica {
     }
 
     /// A read of many registers or heads, without the interpreter.
-    fn survey<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&fabrik_merge::Replica) -> T + Send) -> PyResult<T> {
+    pub(crate) fn survey<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&fabrik_merge::Replica) -> T + Send) -> PyResult<T> {
         detached(py, || Ok(work(&*lock(&self.inner)?)))
     }
 }
