@@ -53,6 +53,8 @@ class NodeConfig(_Table, frozen=True):
     """``HOST:PORT`` on loopback; empty: do not listen."""
     peers: list[str] = []
     """WebSocket URLs to dial besides those learned by joining."""
+    stale_s: float = 300.0
+    """What was heard of a node longer ago is shown as stale."""
 
 
 class LeaseConfig(_Table, frozen=True):
@@ -163,6 +165,8 @@ def check_config(config: Config, where: str) -> Config:
         raise BadConfig(f"{where}: {error}", error.hint) from error
     if len(config.node.name.encode()) > NAME_BYTES_MAX:
         raise BadConfig(f"{where}: [node]: name is longer than {NAME_BYTES_MAX} bytes", "--name NAME, or name in [node] of config.toml")
+    if not 0 < config.node.stale_s <= _SECONDS_MAX:
+        raise BadConfig(f"{where}: [node]: stale_s must be above 0 and at most 30 days", "mend [node] in config.toml")
     agent = config.agent
     wrong = [
         f"{name} must be {rule}"

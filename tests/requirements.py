@@ -66,9 +66,9 @@ B1  held              Runs of all nodes are listed with state, owner and the age
 B2  later:fleet       Showing one run asks its owner; a local copy never overrules the owner
 B3  later:fleet       When a copy and the owner disagree, both values and the winner are printed
 B4  later:fleet       A hung host delays a fleet-wide list by its own timeout and marks itself only
-B5  later:fleet       An unreachable owner makes a run unreachable since a time, never plainly running
+B5  partial           An unreachable owner makes a run unreachable since a time, never plainly running | nodes are silent since a time; a run's owner is not asked
 B6  later:fleet       Finished runs of hosts that are off are still there with their logs
-B7  later:fleet       Each status has a date and an age, and turns stale at a set threshold
+B7  partial           Each status has a date and an age, and turns stale at a set threshold | of nodes; what is shown of a run has an age and no threshold
 B8  later:fleet       Deleting any cache loses nothing
 B9  later:fleet       A stopped background sync is visible, and catches up after its start
 B10 later:fleet       A change on a worker is seen by the host within two seconds without asking
@@ -194,9 +194,9 @@ F3  held              An op with another author's name or a flipped bit is refus
 F4  partial           Peers prove their keys on connecting with fresh challenges, and see no data before | handshakes are bound to keys and nonces, not yet to TLS certificates
 F5  partial           An unknown key is refused, and the refusal says how to invite it | peers are the mesh members; there is no separate list
 F6  partial           A join token works once, and expires | tokens work on loopback only in this release
-F7  later:trust       Nodes show their key's fingerprint in presence
+F7  held              Nodes show their key's fingerprint in presence
 F8  later:trust       Keys rotate with overlap
-F9  later:unproven    A node's death is seen, whatever the wall clocks say
+F9  held              A node's death is seen, whatever the wall clocks say
 F10 held              One command with a token turns a fresh home into a working build agent; ending it releases its work
 F11 held              Two nodes that claim one item apart agree on one holder once they meet, and the other stops and says so
 F12 held              A dead holder's claim is taken after its time to live and not before; a renewed one is kept

@@ -146,8 +146,10 @@ class Running:
             source="node",
             leases=self.node.leases,
             heard=self.node.presence.heard,
+            diverged=lambda: self.node.audit.diverged,
             peers=self.mesh.statuses,
             beat_s=config.lease.beat_s,
+            stale_s=config.node.stale_s,
             names=lambda: self.node.names,
             set_aside=self.node.upkeep.recheck,
         )
@@ -351,10 +353,6 @@ class Running:
         return {
             "name": node.name_of(node.public),
             "version": __version__,
-            "epoch": node.epoch,
-            "lamport": node.replica.lamport,
-            "state": node.replica.state_digest(),
-            "frontier": node.frontier_digest(),
             "accepting": self.loop is not None and self.loop.accepting and not self._draining,
             "url": self._url,
         }

@@ -13,20 +13,53 @@ __all__ = ["nodes", "status"]
 def nodes(screen: Screen, data: Data) -> None:
     """``nodes list``."""
     rows = [
-        (entry["name"], entry["role"], entry["fingerprint"], _presence(entry), lag(entry.get("lag_ops")), entry.get("version") or "") for entry in data["nodes"]
+        (entry["name"], entry["role"], entry["fingerprint"], _presence(entry), _lag(entry), entry.get("version") or "", _marks(entry))
+        for entry in data["nodes"]
     ]
-    screen.table(("NAME", "ROLE", "FINGERPRINT", "PRESENCE", "LAG", "VERSION"), rows, empty="no nodes")
+    screen.table(("NAME", "ROLE", "FINGERPRINT", "PRESENCE", "LAG", "VERSION", "NOTE"), rows, empty="no nodes", flexible="NOTE")
     footer(screen, data)
 
 
 def _presence(entry: Data) -> str:
+    """The words for :class:`fabrik_node.domain.nearness.Nearness`."""
     if entry.get("me"):
         return "this node"
-    known = entry.get("last_contact_s")
-    if known is None:
-        return "never heard here"
-    link = "connected" if entry.get("connected") else "alive" if entry.get("alive") else "silent"
-    return f"{link}, heard {age(known)} ago"
+    known = age(entry.get("last_contact_s"))
+    match entry.get("state"):
+        case "alive" if entry.get("last_contact_s") is None:
+            return "connected"
+        case "alive":
+            return f"{'connected' if entry.get('connected') else 'alive'}, heard {known} ago"
+        case "silent":
+            return f"silent since {entry.get('silent_since')}, heard {known} ago"
+        case "unconfirmed":
+            return f"heard of {known} ago, not seen to live"
+        case "never":
+            return "never heard here"
+        case _:
+            return "not known: nobody listens"
+
+
+def _lag(entry: Data) -> str:
+    """What it lacks and what we lack, in ops, and how long it lacks it."""
+    out, back, seconds = entry.get("lag_out"), entry.get("lag_in"), entry.get("lag_s")
+    if out is None or back is None:
+        return lag(entry.get("lag_ops"))
+    if not out and not back:
+        return "0 ops"
+    parts = [f"lacks {out}" + (f" for {age(seconds)}" if seconds is not None else "") if out else "", f"has {back} more" if back else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _marks(entry: Data) -> str:
+    skew = entry.get("clock_skew_s")
+    marks = [
+        "STATE DIFFERS" if entry.get("diverged") else "",
+        "stale" if entry.get("stale") and entry.get("last_contact_s") is not None and not entry.get("me") else "",
+    ]
+    if entry.get("clock_warning") and skew is not None:
+        marks.append(f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}")
+    return ", ".join(mark for mark in marks if mark)
 
 
 def status(screen: Screen, data: Data) -> None:
@@ -61,7 +94,7 @@ def status(screen: Screen, data: Data) -> None:
             (
                 peer.get("name") or str(peer.get("key") or "?")[:8],
                 _peer(peer),
-                lag(peer.get("lag_ops")),
+                _lag(peer),
                 age(peer.get("last_contact_s")),
                 peer.get("url") or "",
                 peer.get("detail") or "",

@@ -15,6 +15,7 @@ from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind
 from fabrik_node.errors import BrokenStore, FabrikError, StoreFull
 from fabrik_node.ids import show_key
+from fabrik_node.node.audit import Audit
 from fabrik_node.node.batches import Committed
 from fabrik_node.node.board import Board
 from fabrik_node.node.clones import Clones
@@ -74,6 +75,7 @@ class Node:
         self.tell = self.stream.note
         """One event of the node itself."""
         self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
+        self.audit = Audit(replica, self.presence.heard, key.public, clock, self.tell, self.name_of)
         self.epochs = Epochs(replica, store, key.public, self.tell)
         self.repair = Repair(replica, store, self.tell, self.name_of, self._ask)
         self.clones = Clones(replica, store, self.epochs, key.public, clock, self.tell, self.name_of, self.repair)
@@ -321,7 +323,10 @@ class Node:
 
     def ephemeral_in(self, message: bytes) -> tuple[bytes, int] | None:
         """See :meth:`fabrik_node.ports.Replication.ephemeral_in`."""
-        return self.presence.receive(message)
+        taken = self.presence.receive(message)
+        if taken is not None and self.audit.is_waited_for(self.presence.heard()[taken[0]].payload):
+            self.beat_now()
+        return taken
 
     def ephemerals(self) -> Sequence[tuple[bytes, int, bytes]]:
         """See :meth:`fabrik_node.ports.Replication.ephemerals`."""
@@ -344,6 +349,8 @@ class Node:
             if change.new is not None:
                 self.leases.first_seen(change.new[1], now)
         if Kind.MEMBER in kinds:
+            self.presence.prune()
+            self.audit.forget(self.is_admitted)
             for told in tuple(self._members):  # before the heads: a session must know whom to take logs from
                 told()
         self._tell_heads(self._heads_of({(each.author, each.epoch) for each in committed.chained}))
@@ -390,12 +397,19 @@ class Node:
             self._beat.clear()
             held = {claim.claim_id for _, claim in self.board.claims() if claim.held}
             self.leases.keep(held)
-            self.presence.publish(self.describe_self())
+            self.presence.publish(await self._said())
             try:
                 async with asyncio.timeout(self.timing.beat_s):
                     await self._beat.wait()
             except TimeoutError:
                 continue
+
+    async def _said(self) -> dict[str, Any]:
+        """What our next message says."""
+        facts = {"epoch": self.epoch, "lamport": self.replica.lamport, "beat_ms": round(self.timing.beat_s * 1000), "wall_ms": self.clock.wall_ms()}
+        payload = {**facts, **self.describe_self(), **await self.audit.look()}
+        part = await self.audit.part(self.presence.room(payload))
+        return {**payload, "audit": part} if part else payload
 
     def _heads_of(self, logs: set[tuple[bytes, int]]) -> list[Head]:
         """Every branch of these logs."""

@@ -10,26 +10,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fabrik_node._core import SigningKey, ephemeral_verify
+from fabrik_node._core import SigningKey, cbor_encode, ephemeral_verify
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.errors import FabrikError
 
-__all__ = ["LEASES_MAX", "Heard", "Presence"]
+__all__ = ["LEASES_MAX", "MESSAGE_BYTES_MAX", "Heard", "Presence"]
 
 LEASES_MAX = 128
 """Leases in one message: more claims than any node may hold, and it keeps a message below 16 KiB."""
+MESSAGE_BYTES_MAX = 16_384
+"""Of one message, as op.cddl has it."""
+_SPARE_BYTES = 1_024
+"""For key, counter, signature, and leases that come between measuring and signing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The newest message of one node. ``at`` is on our clock."""
+    """The newest message of one node. ``at`` is on our clock, ``wall_ms`` our wall clock then."""
 
     author: bytes
     counter: int
     message: bytes
     payload: Mapping[str, Any]
     at: float
+    wall_ms: int = 0
+    changed: bool = True
+    """We saw an older one before, so its author lived meanwhile. A first message may have been kept by others for days."""
 
 
 @dataclass(slots=True)
@@ -72,6 +79,8 @@ class Presence:
         self._listeners: list[Callable[[bytes, int, bytes], None]] = []
         self.refused = 0
         """Messages that were forged, of another mesh or of nobody whom we know."""
+        self.leases_cut = 0
+        """Own messages that had no room for every lease."""
         self.stale = 0
         """Messages that were not newer than what we had, our own included."""
 
@@ -88,13 +97,20 @@ class Presence:
 
     def publish(self, payload: Mapping[str, Any]) -> None:
         """Sign and send our message: ``payload`` plus our leases."""
+        self.leases_cut += len(self._own) > LEASES_MAX
+        self._counter += 1
+        full = self._full(payload)
+        message = self._key.ephemeral(self._mesh_id, self._counter, full)
+        self._take(Heard(self._key.public, self._counter, message, full, self._clock.now(), self._clock.wall_ms()))
+
+    def room(self, payload: Mapping[str, Any]) -> int:
+        """Bytes that a message of ours with this payload and our leases has left."""
+        return MESSAGE_BYTES_MAX - _SPARE_BYTES - len(cbor_encode(self._full(payload)))
+
+    def _full(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         with self._lock:
             own = list(self._own.items())[:LEASES_MAX]
-        leases = [[claim_id, lease.item, lease.renew_n, lease.progress_n, lease.run_id] for claim_id, lease in own]
-        self._counter += 1
-        full = {**payload, "leases": leases}
-        message = self._key.ephemeral(self._mesh_id, self._counter, full)
-        self._take(Heard(self._key.public, self._counter, message, full, self._clock.now()))
+        return {**payload, "leases": [[claim_id, lease.item, lease.renew_n, lease.progress_n, lease.run_id] for claim_id, lease in own]}
 
     def receive(self, message: bytes) -> tuple[bytes, int] | None:
         """``(author, counter)`` of a message that is valid, of an admitted node and news; None otherwise."""
@@ -114,8 +130,12 @@ class Presence:
         if known is not None and counter <= known.counter:
             self.stale += 1
             return None
-        self._take(Heard(author, counter, message, payload, self._clock.now()))
+        self._take(Heard(author, counter, message, payload, self._clock.now(), self._clock.wall_ms(), changed=known is not None))
         return author, counter
+
+    def prune(self) -> None:
+        """Forget who is not admitted any more: what it said last is not passed on to new peers."""
+        self._heard = {author: heard for author, heard in self._heard.items() if author == self._key.public or self._is_admitted(author)}
 
     def heard(self) -> Mapping[bytes, Heard]:
         """The newest message of each node, our own included."""

@@ -78,6 +78,13 @@ class PeerStatus:
     detail: str = ""
     bytes_in: int = 0
     bytes_out: int = 0
+    lag_out: int | None = None
+    """Ops of ours that the peer is not known to hold; ``lag_in`` of its that we lack; ``lag_ops`` is both."""
+    lag_in: int | None = None
+    lag_s: float | None = None
+    """How long ago, on our clock, the oldest of ``lag_out`` was committed here; 0 when there is none."""
+    outbox_bytes: int = 0
+    """Segment bytes that were read for the peer and that it has not confirmed."""
 
 
 class Replication(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 from fabrik_node._core import Replica
 from fabrik_node.ids import show_key
 from fabrik_node.node.node import Node
+from fabrik_node.service.nodes import clock_warnings, divergence_lines, divergence_warnings
 
 __all__ = ["log_health", "node_health", "node_warnings"]
 
@@ -48,13 +49,15 @@ def node_health(node: Node) -> dict[str, Any]:
         "lost_rows": len(repair.lost),
         "healed_rows": repair.healed,
         "waiting": {"segments": pending.count, "bytes": pending.bytes, "dropped": pending.dropped},
+        "diverged": divergence_lines(node.audit.diverged, node.name_of, node.clock.now()),
+        "failed": None if node.writer.failed is None else node.writer.failed.message,
         "disk_full": None if node.upkeep.full is None else node.upkeep.full.message,
     }
 
 
 def node_warnings(node: Node, health: dict[str, Any]) -> list[str]:
     """One line each for what an operator should know."""
-    found = []
+    found = divergence_warnings(health["diverged"])
     if node.upkeep.full is not None:
         found.append(f"{node.upkeep.full.message}: nothing is written until there is space; {node.upkeep.full.hint}")
     if node.epochs.doubt:
@@ -83,4 +86,4 @@ def node_warnings(node: Node, health: dict[str, Any]) -> list[str]:
         found.append(f"{node.refused_segments} bad segments of peers were refused (fabrik-node events)")
     if node.stream.export_error is not None:
         found.append(f"events.ndjson lags behind: {node.stream.export_error}")
-    return found
+    return found + clock_warnings(node.presence.heard(), node.public, node.name_of)

@@ -16,12 +16,14 @@ from fabrik_node.domain.schema import ItemField, Kind, RunField
 from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
 from fabrik_node.errors import InvalidOp, NotFound, UsageError
 from fabrik_node.ids import fingerprint, parse_id, resolve, show_id, show_key, show_value
+from fabrik_node.node.audit import Divergence
 from fabrik_node.node.board import Board
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
 from fabrik_node.service.checking import Checking, SetAside
 from fabrik_node.service.health import log_health
+from fabrik_node.service.nodes import CONNECTED, STALE_S, NodeLines
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.views import Views, claim_json, run_from_summary
 
@@ -46,7 +48,9 @@ class Reader:
         leases: LeaseTable | None = None,
         heard: Callable[[], Mapping[bytes, Heard]] = dict,
         peers: Callable[[], Sequence[PeerStatus]] = tuple,
+        diverged: Callable[[], Mapping[bytes, Divergence]] = dict,
         beat_s: float = 10.0,
+        stale_s: float = STALE_S,
         as_of_ms: int | None = None,
         names: Callable[[], Mapping[bytes, str]] | None = None,
         set_aside: SetAside | None = None,
@@ -61,7 +65,9 @@ class Reader:
         self._leases = leases
         self._heard = heard
         self._peers = peers
+        self._diverged = diverged
         self._beat_s = beat_s
+        self._stale_s = stale_s
         self._as_of_ms = as_of_ms
         self._current_names = self.board.names if names is None else names
         self._names: Mapping[bytes, str] = {}
@@ -269,30 +275,20 @@ class Reader:
         return self.stamp({"tombstones": _limited(found, args), "total": len(found)})
 
     async def nodes_list(self, _args: Mapping[str, Any]) -> dict[str, Any]:
-        """Members with what was last heard of each. ``alive``: heard within three beats; None when nobody listens."""
+        """Members with what was last heard of each; see :class:`~fabrik_node.service.nodes.NodeLines`."""
         self.views()
-        now, heard = self._clock.now(), self._heard()
-        by_key = {peer.key: peer for peer in self._peers() if peer.key}
-        nodes = []
-        for key, role in sorted(self.board.roles().items(), key=lambda entry: (entry[0] != self._own, entry[0])):
-            last, peer = heard.get(key), by_key.get(key)
-            age = None if last is None else max(0.0, now - last.at)
-            nodes.append(
-                {
-                    "node": show_key(key),
-                    "fingerprint": fingerprint(key),
-                    "name": self.name_of(key),
-                    "role": role.name.lower(),
-                    "me": key == self._own,
-                    "alive": None if self._leases is None else (age is not None and age <= 3 * self._beat_s),
-                    "connected": peer is not None and peer.state in ("connected", "syncing", "behind"),
-                    "last_contact_s": age,
-                    "lag_ops": None if peer is None else peer.lag_ops,
-                    "version": _said(last, "version"),
-                    "url": _said(last, "url"),
-                }
-            )
-        return self.stamp({"nodes": nodes})
+        lines = NodeLines(
+            own=self._own,
+            clock=self._clock,
+            beat_s=self._beat_s,
+            stale_s=self._stale_s,
+            listens=self._leases is not None,
+            heard=self._heard(),
+            peers=self._peers(),
+            diverged=self._diverged(),
+            frontier=self.replica.frontier_digest,
+        )
+        return self.stamp({"nodes": lines.all(self.board.roles(), self.name_of)})
 
     async def runs_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Runs of all hosts, newest first. Filters: ``item``, ``node`` (name or key prefix), ``state``."""
@@ -315,7 +311,7 @@ class Reader:
     # ---- inside ---------------------------------------------------------------------------------
 
     def _connected(self) -> int:
-        return sum(1 for peer in self._peers() if peer.state in ("connected", "syncing", "behind"))
+        return sum(1 for peer in self._peers() if peer.state in CONNECTED)
 
     def _peer(self, peer: PeerStatus) -> dict[str, Any]:
         return {
@@ -326,17 +322,15 @@ class Reader:
             "direction": peer.direction,
             "attempts": peer.attempts,
             "lag_ops": peer.lag_ops,
+            "lag_out": peer.lag_out,
+            "lag_in": peer.lag_in,
+            "lag_s": peer.lag_s,
+            "outbox_bytes": peer.outbox_bytes,
             "last_contact_s": peer.last_contact_s,
             "detail": peer.detail,
             "bytes_in": peer.bytes_in,
             "bytes_out": peer.bytes_out,
         }
-
-
-def _said(heard: Heard | None, name: str) -> str:
-    """A short text of a node's own message; other nodes may say anything."""
-    value = None if heard is None else heard.payload.get(name)
-    return value[:200] if isinstance(value, str) else ""
 
 
 def _stage_json(value: Any) -> Any:

@@ -87,6 +87,7 @@ class NodeRig:
             source="node",
             leases=node.leases,
             heard=node.presence.heard,
+            diverged=lambda: node.audit.diverged,
             peers=lambda: node.peers(),
             set_aside=node.upkeep.recheck,
         )

@@ -33,6 +33,11 @@ impl Replica {
         (self.frontier_digest(), self.state_digest())
     }
 
+    /// Hashes one bucket if it changed since it was hashed last.
+    pub fn warm(&self, bucket: u8) {
+        self.state.bucket_digest(bucket, || hash_bucket(&self.state, bucket));
+    }
+
     /// Looks at all buckets, and at the entries of some of them.
     #[must_use]
     pub fn audit(&self, asked: &[u8]) -> Audit {

@@ -48,7 +48,7 @@ pub fn coalesce(py: Python<'_>, segments: Vec<PyBackedBytes>, max_bytes: usize) 
 pub struct Replica {
     mesh_id: Digest,
     admin: Key,
-    inner: Mutex<fabrik_merge::Replica>,
+    pub(crate) inner: Mutex<fabrik_merge::Replica>,
 }
 
 impl Replica {
@@ -58,7 +58,7 @@ impl Replica {
     }
 
     /// A read of many registers or heads, without the interpreter.
-    pub(crate) fn survey<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&fabrik_merge::Replica) -> T + Send) -> PyResult<T> {
+    fn survey<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&fabrik_merge::Replica) -> T + Send) -> PyResult<T> {
         detached(py, || Ok(work(&*lock(&self.inner)?)))
     }
 }

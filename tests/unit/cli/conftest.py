@@ -84,12 +84,14 @@ ANSWERS: dict[str, dict[str, Any]] = {
         **STAMP,
         "nodes": [
             {
-                "node": NODE, "fingerprint": "abab-abab-abab-abab", "name": "alpha", "role": "admin", "me": True, "alive": True, "connected": False,
-                "last_contact_s": None, "lag_ops": None, "version": "0.1.0", "url": "",
+                "node": NODE, "fingerprint": "abab-abab-abab-abab", "name": "alpha", "role": "admin", "me": True, "state": "self", "alive": True,
+                "silent_since": None, "silent_after_s": 30.0, "stale": False, "connected": False, "last_contact_s": 0.5, "lag_ops": 0, "lag_out": 0, "lag_in": 0, "lag_s": 0.0,
+                "lag_source": "self", "version": "0.1.0", "url": "", "clock_skew_s": None, "clock_warning": False, "diverged": False,
             },
             {
-                "node": "cd" * 32, "fingerprint": "cdcd-cdcd-cdcd-cdcd", "name": "beta", "role": "agent", "me": False, "alive": False, "connected": False,
-                "last_contact_s": 400.0, "lag_ops": 4, "version": "0.1.0", "url": "",
+                "node": "cd" * 32, "fingerprint": "cdcd-cdcd-cdcd-cdcd", "name": "beta", "role": "agent", "me": False, "state": "silent", "alive": False,
+                "silent_since": "2026-11-20T09:53:20.000Z", "silent_after_s": 30.0, "stale": True, "connected": False, "last_contact_s": 400.0, "lag_ops": 4, "lag_out": 3,
+                "lag_in": 1, "lag_s": 390.0, "lag_source": "session", "version": "0.1.0", "url": "", "clock_skew_s": -75.0, "clock_warning": True, "diverged": True,
             },
         ],
     },

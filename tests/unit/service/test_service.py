@@ -348,21 +348,6 @@ async def test_status_counts_what_there_is(rigs: Rigs) -> None:
     assert (status["node_id"], status["mesh"], status["warnings"], status["listen"], status["pid"]) == (rig.node.public.hex(), "test", [], None, 4711)
 
 
-async def test_nodes_are_alive_while_they_are_heard(rigs: Rigs) -> None:
-    rig, other = await rigs.open(), await rigs.open(1)
-    await sync(rig, other)
-    other.node.presence.publish({"name": "node1", "version": "9"})
-    assert rig.node.ephemeral_in(other.node.presence.heard()[other.node.public].message) is not None
-
-    async def line() -> dict[str, Any]:
-        return next(dict(node) for node in (await rig.call("nodes.list"))["nodes"] if node["name"] == "node1")
-
-    assert ((await line())["alive"], (await line())["version"], (await line())["role"], (await line())["connected"]) == (True, "9", "agent", False)
-    rigs.clock.advance(31)
-    assert (await line())["alive"] is False
-    assert (await line())["last_contact_s"] == 31
-
-
 async def test_runs_are_filtered_and_their_logs_are_followed(rigs: Rigs, tmp_path: Path) -> None:
     rig, other = await rigs.open(), await rigs.open(1)
     item = await rig.add()
