@@ -6,7 +6,7 @@ Implements :class:`fabrik_node.ports.Replication` for the transport. :class:`~fa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fabrik_node._core import Chained, ChainResult, Changes, Head, SigningKey
@@ -19,6 +19,7 @@ from fabrik_node.node.audit import Audit
 from fabrik_node.node.batches import Committed
 from fabrik_node.node.board import Board
 from fabrik_node.node.clones import Clones
+from fabrik_node.node.commit_times import CommitTimes
 from fabrik_node.node.epochs import DOUBT_KEY, Epochs
 from fabrik_node.node.happenings import happenings
 from fabrik_node.node.invitations import redeem
@@ -71,6 +72,7 @@ class Node:
         self.key = key
         self.board = Board(replica)
         self.leases = LeaseTable(timing)
+        self.commit_times = CommitTimes(clock.now())
         self.stream = EventStream(store, sink, clock)
         self.tell = self.stream.note
         """One event of the node itself."""
@@ -321,6 +323,10 @@ class Node:
         """See :meth:`fabrik_node.ports.Replication.redeem`."""
         await redeem(self, token_id, key, check)
 
+    def committed_s(self, behind: Iterable[tuple[bytes, int, int, int]]) -> float:
+        """See :meth:`fabrik_node.ports.Replication.committed_s`."""
+        return self.commit_times.age_s((((author, epoch, branch), seq) for author, epoch, branch, seq in behind), self.clock.now())
+
     def ephemeral_in(self, message: bytes) -> tuple[bytes, int] | None:
         """See :meth:`fabrik_node.ports.Replication.ephemeral_in`."""
         taken = self.presence.receive(message)
@@ -345,6 +351,8 @@ class Node:
             self._names = self.board.names()
         self.stream.tell(happenings(committed.changes, self._names), committed.pos)
         now = self.clock.now()
+        for each in committed.chained:
+            self.commit_times.note((each.author, each.epoch, each.branch), each.first_seq, each.last_seq, now)
         for change in committed.changes.of(Kind.CLAIM):
             if change.new is not None:
                 self.leases.first_seen(change.new[1], now)

@@ -5,7 +5,7 @@ Importable by every room from ``store`` outwards. Each port has an in-memory twi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -152,6 +152,10 @@ class Replication(Protocol):
 
     async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool]) -> None:
         """A joiner shows a token: ``check(secret)`` tells whether its proof fits. Admits the key durably, or raises AuthError."""
+        ...
+
+    def committed_s(self, behind: Iterable[tuple[bytes, int, int, int]]) -> float:
+        """How long ago, on the node's clock, the oldest op was committed here that lies behind one of these ``(author, epoch, branch, seq)``; 0 for none."""
         ...
 
     def ephemeral_in(self, message: bytes) -> tuple[bytes, int] | None:

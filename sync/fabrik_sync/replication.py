@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from fabrik_sync.counters import Counters
 from fabrik_sync.events import EphemeralReceived, Event
@@ -90,6 +90,13 @@ class Replication:
                 if not row.suspended and self._replica.admit(log.author):
                     back += max(0, row.remote_seq - row.local_seq) if row.fork is None else sum(_behind(head, row.local_seq) for head in row.lacking)
         return out, back
+
+    def behind(self) -> Iterator[tuple[LogId, int, int]]:
+        """``(log, branch, seq)``: the peer is not known to have what we hold behind ``seq``; on its way is not there."""
+        yield from self.sender.flight.behind()
+        if self.flows:
+            for log, row in self.book.rows.items():
+                yield from ((log, branch, seq) for branch, seq in self.sender.cursors(log, row))
 
 
 def _behind(head: Head, local_seq: int) -> int:

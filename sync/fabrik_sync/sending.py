@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from fabrik_sync.counters import Counters
 from fabrik_sync.ephemerals import Ephemerals
+from fabrik_sync.flight import Flight
 from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want
 from fabrik_sync.limits import FRAME_BYTES_MAX, SEGMENT_BYTES_MAX, Limits
 from fabrik_sync.logbook import Fork, LogBook, LogRow
@@ -43,6 +44,7 @@ class Sender:
         self._segment_bytes = 0
         self._sent = 0
         self._acked = 0
+        self.flight = Flight()
         self._rewinds = 0
         self.ephemerals = Ephemerals(limits, counters)
 
@@ -134,13 +136,18 @@ class Sender:
 
     def lag(self, log: LogId, row: LogRow) -> int:
         """Ops of ours that the peer is not known to have or to be sent."""
+        return row.owed(self.cursors(log, row))
+
+    def cursors(self, log: LogId, row: LogRow) -> Sequence[tuple[int, int]]:
+        """``(branch, behind which seq)`` of each branch of ours that the peer is not known to have, or to be sent, to its end."""
         if row.stopped or row.remote == (MARKER,):
-            return 0
+            return ()
         if row.fork is None:
-            return max(0, row.local_seq - max(row.remote_seq, row.sent or 0))
+            at = max(row.remote_seq, row.sent or 0)
+            return ((0, at),) if at < row.local_seq else ()
         if row.fork.cursors is not None:
-            return row.owed([(tip.branch, row.cursor(tip.branch) or 0) for tip in row.local])
-        return row.owed(self._replica.cursors(log, self._known(row)))
+            return [(tip.branch, at) for tip in row.local if (at := row.cursor(tip.branch) or 0) < tip.seq]
+        return self._replica.cursors(log, self._known(row))
 
     @staticmethod
     def _known(row: LogRow) -> list[Place]:
@@ -204,6 +211,7 @@ class Sender:
         if not self._acked <= frame.total <= self._sent:
             raise FlowViolation(f"acknowledged {frame.total} bytes, after {self._acked} of {self._sent}")
         self._acked = frame.total
+        self.flight.acked(frame.total)
 
     # ---- reading
 
@@ -248,6 +256,7 @@ class Sender:
             self._segments.append((frame, len(data)))
             self._segment_bytes += len(frame)
             self._sent += len(data)
+            self.flight.add(request.log, request.branch, max(first, upto + 1), last, begin=self._sent - len(data), end=self._sent)
             upto = last
             row.advance(request.branch, upto)
         if not segments and row.fork is not None:

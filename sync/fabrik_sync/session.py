@@ -96,8 +96,13 @@ class Session(Connection):
             unadmitted_logs=link.receiver.unadmitted if link else 0,
             outbox_bytes=link.sender.outbox_bytes if link else 0,
             unacked_bytes=link.sender.unacked_bytes if link else 0,
+            unacked_ops=link.sender.flight.ops if link else 0,
             unprocessed_bytes=link.receiver.window.open_bytes if link else 0,
         )
+
+    def behind(self) -> list[tuple[LogId, int, int]]:
+        """``(log, our number of the branch, seq)``: the peer is not known to hold what we hold behind ``seq``. Takes time with the number of logs."""
+        return [] if self._replication is None else list(self._replication.behind())
 
     @property
     def now(self) -> float:

@@ -34,5 +34,7 @@ class Status:
     """Segment frames that wait for the socket."""
     unacked_bytes: int
     """Segment bytes queued or sent that the peer has not reported as processed."""
+    unacked_ops: int
+    """Ops in them: with ``lag_out`` all that the peer is not known to hold."""
     unprocessed_bytes: int
     """Segment bytes received that our shell has not reported as processed."""
