@@ -29,8 +29,8 @@ fn survey<T: Send>(py: Python<'_>, replica: &Replica, work: impl FnOnce(&fabrik_
 /// `(frontier digest, state digest, stale)` of one moment.
 #[pyfunction]
 pub fn digests<'py>(py: Python<'py>, replica: &Replica) -> PyResult<(Bytes<'py>, Bytes<'py>, bool)> {
-    let ((frontier, state), stale) = survey(py, replica, |inner| (inner.digests(), inner.stale()))?;
-    Ok((PyBytes::new(py, &frontier), PyBytes::new(py, &state), stale))
+    let (both, stale) = survey(py, replica, |inner| (inner.digests(), inner.stale()))?;
+    Ok((PyBytes::new(py, &both.0), PyBytes::new(py, &both.1), stale))
 }
 
 /// `(frontier digest, stale, bucket digests, entries of the asked buckets)` of one moment.
