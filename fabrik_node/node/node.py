@@ -6,7 +6,7 @@ Implements :class:`fabrik_node.ports.Replication` for the transport. :class:`~fa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fabrik_node._core import Chained, ChainResult, Changes, Head, SigningKey
@@ -22,7 +22,7 @@ from fabrik_node.node.clones import Clones
 from fabrik_node.node.commit_times import CommitTimes
 from fabrik_node.node.epochs import DOUBT_KEY, Epochs
 from fabrik_node.node.happenings import happenings
-from fabrik_node.node.invitations import redeem
+from fabrik_node.node.invitations import check_invitation, redeem
 from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
 from fabrik_node.node.presence import Presence
 from fabrik_node.node.relay import read_sound
@@ -244,6 +244,10 @@ class Node:
         """A member, or the genesis admin."""
         return self.replica.is_admitted(key)
 
+    def admitted(self) -> Collection[bytes]:
+        """All of them, whether they ever wrote or not."""
+        return {key for key in (self.replica.admin, *self.board.members()) if self.replica.is_admitted(key)}
+
     def heads(self) -> Sequence[Head]:
         """All logs, with all their branches."""
         return self.replica.heads()
@@ -318,6 +322,10 @@ class Node:
         """See :meth:`fabrik_node.ports.Replication.on_members`."""
         self._members.append(callback)
         return lambda: self._members.remove(callback)
+
+    async def check_invitation(self, token_id: bytes, check: Callable[[bytes], bool]) -> None:
+        """See :meth:`fabrik_node.ports.Replication.check_invitation`."""
+        await check_invitation(self, token_id, check)
 
     async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool]) -> None:
         """See :meth:`fabrik_node.ports.Replication.redeem`."""

@@ -5,7 +5,7 @@ Importable by every room from ``store`` outwards. Each port has an in-memory twi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,6 +100,10 @@ class Replication(Protocol):
 
     def is_admitted(self, key: bytes) -> bool: ...
 
+    def admitted(self) -> Collection[bytes]:
+        """Every key that is admitted now."""
+        ...
+
     def heads(self) -> Sequence[Head]: ...
 
     def frontier_digest(self) -> bytes: ...
@@ -148,6 +152,10 @@ class Replication(Protocol):
 
     def on_members(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` in the event loop when the set of admitted keys changed; returns the way to unsubscribe."""
+        ...
+
+    async def check_invitation(self, token_id: bytes, check: Callable[[bytes], bool]) -> None:
+        """Nothing, when the token is open and ``check(secret)`` says that its secret is known; it stays open. Raises AuthError."""
         ...
 
     async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool]) -> None:

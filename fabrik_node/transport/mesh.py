@@ -1,29 +1,29 @@
-"""All peers of one node: who listens, who is dialled, when again, and what ``status`` says of each."""
+"""All peers of one node: who listens, who is dialled, and what ``status`` says of each."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from websockets.asyncio.client import connect
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import InvalidHandshake, InvalidURI
-from websockets.http11 import Request, Response
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidHandshake
 
 from fabrik_node._core import Head as CoreHead
 from fabrik_node.clock import Clock
-from fabrik_node.errors import PortInUse
 from fabrik_node.ids import show_key
 from fabrik_node.ports import PeerStatus, Replication
 from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
-from fabrik_node.transport.address import SYNC_PATH, ListenAddress
+from fabrik_node.transport.address import ListenAddress, parse_url
+from fabrik_node.transport.contexts import Contexts
+from fabrik_node.transport.dials import Dial, DialEnd, Dials
+from fabrik_node.transport.gate import STRANGER_HINT, Caller, Gate, Shut
+from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.link import Link, LinkEnd
-from fabrik_sync import FRAME_BYTES_MAX, Backoff, Closed, EphemeralReceived, Hub, Join, Limits, LogId, Reason, Refused, Retry, Session, State, Status, retry_of
+from fabrik_node.transport.listening import Listener
+from fabrik_sync import Closed, EphemeralReceived, Hub, Join, Limits, LogId, Refused, Session, State, Status
 
 __all__ = ["DialEnd", "Mesh"]
 
@@ -35,46 +35,8 @@ _TELL_AGAIN_S = 600.0
 """A caller that is refused again and again for one reason is told of this often: events are kept for ever."""
 _TOLD_MAX = 256
 """Refusals that are remembered for that."""
-_QUEUE_FRAMES = 4
-"""Frames that wait in a socket's buffer before reading from it stops."""
 _FLUSH_LOOK_S = 0.02
-_STRANGER_HINT = "ask the mesh's admin for a token (fabrik-node invite), then: fabrik-node join TOKEN"
 _log = logging.getLogger("fabrik_node.transport")
-_socket_log = logging.getLogger("websockets")
-
-
-@dataclass(frozen=True, slots=True)
-class DialEnd:
-    """How a dial ended before its first sync was done. ``refused``: by one of the two sides, for a reason; ``detail`` is one line."""
-
-    refused: bool
-    detail: str
-
-
-@dataclass(slots=True)
-class _Dial:
-    """One address that we call. ``state`` as in :class:`PeerStatus` while there is no session."""
-
-    url: str
-    key: bytes
-    join: Join | None
-    backoff: Backoff
-    state: str = "connecting"
-    detail: str = ""
-    link: Link | None = None
-    task: asyncio.Task[None] | None = None
-    again: asyncio.Event = field(default_factory=asyncio.Event)
-    caught_up: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    end: LinkEnd | None = None
-
-
-class _Connect(connect):
-    """A connection to this address and no other: a redirect would lead off loopback."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Every answer but a WebSocket is a failure."""
-        return exc
 
 
 class Mesh:
@@ -95,21 +57,18 @@ class Mesh:
     ) -> None:
         self._node = node
         self._clock = clock
-        self._rng = rng
         self._tell = tell
         self._moved = moved
         self._identity = NodeIdentity(node)
         self._logs = NodeLogs(node, admin)
         self._hub = Hub(node.public)
         self._links: dict[Session, tuple[Link, str, str]] = {}
-        self._dials: dict[str, _Dial] = {}
-        self._server: Server | None = None
+        self._contexts = Contexts(node.public, node.sign, node.admitted, clock)
+        self._listener: Listener | None = None
         self._limits = limits or Limits()
         self._inbound_max = inbound_max
-        self._retry_s_max = retry_s_max
         self._told: dict[tuple[str, str], float] = {}
-        self._inbound = 0
-        self._link_ended = asyncio.Event()
+        self._dials = Dials(clock, rng, retry_s_max, self._hub, call=self._call, tell=tell, moved=moved)
         self._unsubscribe = [
             node.on_members(self._on_members),
             node.on_committed(self._on_committed),
@@ -122,41 +81,27 @@ class Mesh:
 
     async def listen(self, address: ListenAddress) -> str:
         """Accept peers; the URL that they dial. Raises :class:`PortInUse`."""
-        try:
-            self._server = await serve(
-                self._accept,
-                address.host,
-                address.port,
-                process_request=_check_path,
-                compression=None,
-                max_size=FRAME_BYTES_MAX,
-                max_queue=_QUEUE_FRAMES,
-                ping_interval=None,
-                open_timeout=self._limits.handshake_s,
-                close_timeout=2,
-                logger=_socket_log,
-            )
-        except OSError as error:
-            raise PortInUse(
-                f"can not listen on {address.host}:{address.port}: {os.strerror(error.errno) if error.errno else error}",
-                "--listen 127.0.0.1:0 takes a free port",
-            ) from error
-        return address.url(next(iter(self._server.sockets)).getsockname()[1])
+        handshake_s = self._limits.handshake_s
+        gate = Gate(self._node, None if address.plain else self._contexts, has_room=lambda: self.inbound < self._inbound_max, handshake_s=handshake_s)
+        self._listener = Listener(gate, enter=self._accept, shut=self._tell_shut, handshake_s=handshake_s)
+        return address.url(await self._listener.open(address))
 
     def dial(self, url: str, key: bytes = b"", invitation: tuple[bytes, bytes] | None = None) -> None:
         """Keep a connection to this address. ``key`` empty: any member may answer. Known addresses are left as they are.
 
         ``invitation``: token id and secret, used while we are not a member.
         """
-        if url not in self._dials:
-            dial = _Dial(url, key, None if invitation is None else Join(*invitation), Backoff(self._rng, cap_s=self._retry_s_max))
-            self._dials[url] = dial
-            dial.task = asyncio.create_task(self._keep(dial), name=f"dial {url}")
+        self._dials.add(url, key, None if invitation is None else Join(*invitation))
 
     @property
     def dials(self) -> int:
         """How many addresses are kept."""
-        return len(self._dials)
+        return len(self._dials.all)
+
+    @property
+    def inbound(self) -> int:
+        """Connections that others opened and that came through the gate."""
+        return 0 if self._listener is None else len(self._listener.handler_tasks)
 
     @property
     def connected(self) -> int:
@@ -165,14 +110,7 @@ class Mesh:
 
     async def first_sync(self, url: str) -> DialEnd | None:
         """Wait until everything that this peer had is here: None. Or how it ended before that."""
-        dial = self._dials[url]
-        waiting = [asyncio.ensure_future(dial.caught_up.wait()), asyncio.ensure_future(dial.ended.wait())]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waiting:
-                each.cancel()
-        return None if dial.caught_up.is_set() else DialEnd(isinstance(dial.end, Refused), dial.detail)
+        return await self._dials.first_sync(url)
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until every connected peer has all that we have, at most ``timeout_s``; whether that came true."""
@@ -187,105 +125,48 @@ class Mesh:
         """End every connection and dial nobody any more. Closing twice is closing once."""
         while self._unsubscribe:
             self._unsubscribe.pop()()
-        tasks = [dial.task for dial in self._dials.values() if dial.task is not None]
         for session, (link, _, _) in tuple(self._links.items()):
             session.close()
             link.kick()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        await self._dials.close()
+        if self._listener is not None:
+            await self._listener.close()
 
     def statuses(self) -> Sequence[PeerStatus]:
         """One line for each dialled address and each peer that called us."""
-        found = [self._dial_status(dial) for dial in self._dials.values()]
+        found = [self._dial_status(dial) for dial in self._dials.all.values()]
         called = [(link, url) for link, url, direction in self._links.values() if direction == "in" and link.session.peer_key is not None]
         return [*found, *(self._link_status(link, url, "in", 0, "") for link, url in called)]
 
     # ---- connections ----------------------------------------------------------------------------
 
-    async def _accept(self, socket: ServerConnection) -> None:
-        if self._inbound >= self._inbound_max:
-            await socket.close(1013, "too many connections")
-            return
-        self._inbound += 1
-        try:
-            session = Session.accept(
-                identity=self._identity,
-                mesh=self._node.mesh_id,
-                replica=self._logs,
-                now=self._clock.now(),
-                limits=self._limits,
-                unknown_key_hint=_STRANGER_HINT,
-                wants=self._hub.wants,
-            )
-            link = self._link(socket, session, "", "in")
-            end = await self._run(link)
-            if isinstance(end, Refused):
-                self.refused_inbound += 1
-                self._tell_refused_caller(end, b"" if session.peer_key is None else session.peer_key)
-        finally:
-            self._inbound -= 1
+    async def _accept(self, socket: ServerConnection, caller: Caller) -> None:
+        session = Session.accept(
+            identity=self._identity,
+            mesh=self._node.mesh_id,
+            replica=self._logs,
+            now=self._clock.now(),
+            limits=self._limits,
+            unknown_key_hint=STRANGER_HINT,
+            wants=self._hub.wants,
+            own_cert=caller.own_cert,
+            peer_cert=caller.peer_cert,
+            cert_key=caller.key,
+            token_id=caller.token_id,
+        )
+        end = await self._run(self._link(socket, session, "", "in"))
+        if isinstance(end, Refused):
+            self._tell_refused_caller(caller.address, session.peer_key or b"", end.code, end.hint)
 
-    async def _keep(self, dial: _Dial) -> None:
-        while True:
-            dial.state = "connecting"
-            try:
-                end, problem = await self._dial_once(dial)
-            except Exception as error:  # noqa: BLE001 - an address that is never dialled again in silence is worse; status shows it
-                _log.error("dialling %s broke on this side", dial.url, exc_info=error)
-                end, problem = None, f"this side broke: {error!r}"
-            dial.link = None
-            delay = dial.backoff.handle_failed(self._clock.now(), end)
-            if end is not None:
-                dial.end = end
-                problem = f"{end.code}: {end.hint}" if end.hint else end.code
-            is_news, dial.detail = problem != dial.detail, problem
-            refused = isinstance(end, Refused) and retry_of(end.code, refused=True) is not Retry.SOON  # a handshake that was cut off is none
-            if end is not None and refused and is_news:
-                self._tell("peer.refused", {"direction": "out", "url": dial.url, "code": end.code, "detail": end.hint, "by_peer": end.by_peer})
-            dial.state = "refused" if refused or delay is None else "waiting"
-            if refused or delay is None:
-                dial.ended.set()
-            self._moved()
-            dial.again.clear()
-            if end is not None and end.code == Reason.DUPLICATE and self._hub.peer(dial.key) is not None:
-                dial.backoff.reset()
-                await self._until_gone(dial)
-                continue
-            try:
-                async with asyncio.timeout(delay):
-                    await dial.again.wait()
-            except TimeoutError:
-                continue
-            dial.backoff.reset()
-
-    async def _until_gone(self, dial: _Dial) -> None:
-        """The same peer called us, and that connection stays: dial again when it is over."""
-        dial.state = "connected"
-        while self._hub.peer(dial.key) is not None:
-            gone = self._link_ended
-            await gone.wait()
-
-    async def _dial_once(self, dial: _Dial) -> tuple[LinkEnd | None, str]:
-        try:
-            socket = await _Connect(
-                dial.url,
-                compression=None,
-                proxy=None,
-                max_size=FRAME_BYTES_MAX,
-                max_queue=_QUEUE_FRAMES,
-                ping_interval=None,
-                open_timeout=5,
-                close_timeout=2,
-                user_agent_header=None,
-                logger=_socket_log,
-            )
-        except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
-            return None, str(error) or type(error).__name__
+    async def _call(self, dial: Dial) -> tuple[LinkEnd | None, str]:
+        """One try. How it ended, or what went wrong before there was anybody to talk to."""
         join = None if self._node.is_admitted(self._node.public) else dial.join
+        try:
+            opened = await knock(parse_url(dial.url), self._contexts, self._node.public, expected=dial.key, join=join)
+        except KnockRefused as refused:
+            return Refused(refused.code, refused.hint, by_peer=refused.by_peer, proven=False), ""
+        except (OSError, TimeoutError, InvalidHandshake) as error:
+            return None, str(error) or type(error).__name__
         session = Session.connect(
             identity=self._identity,
             mesh=self._node.mesh_id,
@@ -295,8 +176,11 @@ class Mesh:
             expected_key=dial.key or None,
             join=join,
             wants=self._hub.wants,
+            own_cert=opened.own_cert,
+            peer_cert=opened.peer_cert,
+            cert_key=opened.peer_key,
         )
-        dial.link = self._link(socket, session, dial.url, "out")
+        dial.link = self._link(opened.socket, session, dial.url, "out")
         return await self._run(dial.link), ""
 
     def _link(self, socket: Any, session: Session, url: str, direction: str) -> Link:
@@ -324,34 +208,36 @@ class Mesh:
             self._links.pop(session, None)
             was_ready = session.peer_key is not None and not isinstance(end, Refused)
             self._hub.remove(session)
-            ended, self._link_ended = self._link_ended, asyncio.Event()
-            ended.set()
+            self._dials.handle_link_ended()
             self._kick_all()
             if was_ready and end.code != "duplicate_connection" and session.peer_key is not None:
                 self._tell("peer.lost", {"key": show_key(session.peer_key), "code": end.code, "detail": end.hint})
             self._moved()
         return end
 
-    def _tell_refused_caller(self, end: Refused, key: bytes) -> None:
-        now, who = self._clock.now(), (show_key(key) if key else "", end.code)
+    def _tell_shut(self, address: str, shut: Shut) -> None:
+        self._tell_refused_caller(address, shut.key, shut.refusal.code, shut.told)
+
+    def _tell_refused_caller(self, address: str, key: bytes, code: str, detail: str) -> None:
+        self.refused_inbound += 1
+        shown = show_key(key) if key else ""
+        now, who = self._clock.now(), (shown or address, code)
         told = self._told.get(who)
         if told is not None and now - told < _TELL_AGAIN_S:
             return
         if len(self._told) >= _TOLD_MAX:
             del self._told[min(self._told, key=self._told.__getitem__)]
         self._told[who] = now
-        self._tell("peer.refused", {"direction": "in", "key": who[0], "code": end.code, "detail": end.hint})
+        self._tell("peer.refused", {"direction": "in", "key": shown, "address": address, "code": code, "detail": detail})
 
     # ---- what links tell --------------------------------------------------------------------------
 
     def _on_ready(self, link: Link) -> None:
         session = link.session
         _, url, direction = self._links[session]
-        dial = self._dials.get(url) if direction == "out" else None
+        dial = self._dials.all.get(url) if direction == "out" else None
         if dial is not None:
-            dial.backoff.handle_ready(self._clock.now())
-            dial.key = session.peer_key or dial.key
-            dial.detail = ""
+            dial.handle_ready(session.peer_key or dial.key, self._clock.now())
         for other in self._hub.add(session):
             self._kick(other)
         if session.state is not State.CLOSED and session.peer_key is not None:
@@ -367,7 +253,7 @@ class Mesh:
 
     def _on_caught_up(self, link: Link) -> None:
         _, url, direction = self._links[link.session]
-        dial = self._dials.get(url) if direction == "out" else None
+        dial = self._dials.all.get(url) if direction == "out" else None
         if dial is not None:
             dial.caught_up.set()
         self._moved()
@@ -379,10 +265,9 @@ class Mesh:
     # ---- what the node tells ----------------------------------------------------------------------
 
     def _on_members(self) -> None:
+        self._contexts.handle_members()
         self._hub.handle_admitted_changed()
-        for dial in self._dials.values():
-            if dial.state == "refused":
-                dial.again.set()
+        self._dials.handle_members()
         self._kick_all()
 
     def _on_committed(self, heads: Sequence[CoreHead]) -> None:
@@ -415,7 +300,7 @@ class Mesh:
 
     # ---- status -----------------------------------------------------------------------------------
 
-    def _dial_status(self, dial: _Dial) -> PeerStatus:
+    def _dial_status(self, dial: Dial) -> PeerStatus:
         link = dial.link
         if link is not None and link.session.peer_key is not None and link.session in self._links:
             return self._link_status(link, dial.url, "out", dial.backoff.attempts, dial.detail)
@@ -445,9 +330,3 @@ class Mesh:
             bytes_in=counters.bytes_in,
             bytes_out=counters.bytes_out,
         )
-
-
-def _check_path(connection: ServerConnection, request: Request) -> Response | None:
-    if request.path != SYNC_PATH:
-        return connection.respond(404, f"the only thing here is {SYNC_PATH}\n")
-    return None

@@ -23,7 +23,7 @@ from fabrik_sync.ports import Identity, Replica
 from fabrik_sync.reasons import Reason
 from fabrik_sync.wire import encode
 
-__all__ = ["VERSIONS", "BadProof", "Initiator", "Join", "Refusal", "Responder", "join_proof", "verify_join_proof"]
+__all__ = ["VERSIONS", "BadProof", "Certs", "Initiator", "Join", "Refusal", "Responder", "join_proof", "verify_join_proof"]
 
 VERSIONS: Final = (1,)
 """Protocol versions that this package speaks, best last."""
@@ -62,6 +62,23 @@ class Join:
         return f"Join(token_id={self.token_id!r}, secret=...)"
 
 
+@dataclass(frozen=True, slots=True)
+class Certs:
+    """What the transport showed: the hashes of both certificates, and the key that stands behind the peer's. All empty on a link without TLS."""
+
+    own: bytes = b""
+    peer: bytes = b""
+    peer_key: bytes = b""
+
+    def check(self, key: bytes) -> None:
+        """The key that the peer names must be that one. Raises :class:`Refusal`."""
+        if self.peer_key and key != self.peer_key:
+            raise Refusal(
+                Reason.BAD_CERTIFICATE,
+                f"the certificate is of key {self.peer_key.hex()[:16]}, and the handshake of key {key.hex()[:16]}: somebody is in between",
+            )
+
+
 def join_proof(secret: bytes, transcript: bytes) -> bytes:
     """The proof, 32 bytes, that whoever took part in this handshake knows ``secret``."""
     return hmac.digest(secret, _JOIN + transcript, "sha256")
@@ -82,9 +99,7 @@ class Initiator:
 
     _transcript: bytes
 
-    def __init__(
-        self, identity: Identity, mesh: bytes, replica: Replica, *, window: int, expected_key: bytes | None, join: Join | None, certs: tuple[bytes, bytes]
-    ) -> None:
+    def __init__(self, identity: Identity, mesh: bytes, replica: Replica, *, window: int, expected_key: bytes | None, join: Join | None, certs: Certs) -> None:
         self._identity = identity
         self._mesh = mesh
         self._replica = replica
@@ -105,8 +120,8 @@ class Initiator:
             raise Refusal(Reason.WRONG_MESH, f"this is mesh {self._mesh.hex()[:16]}, not {answer.mesh.hex()[:16]}")
         if answer.key == self._identity.public:
             raise Refusal(Reason.SELF_CONNECTION, "this address leads back to the node itself")
-        own, theirs = self._certs
-        self._transcript = _transcript(self._hello, answer, own, theirs)
+        self._certs.check(answer.key)
+        self._transcript = _transcript(self._hello, answer, self._certs.own, self._certs.peer)
         _verify(self._identity, answer.key, _BY_RESPONDER + self._transcript, answer.signature)
 
     def admit(self, key: bytes) -> Auth:
@@ -126,13 +141,14 @@ class Responder:
     hello: Hello
     transcript: bytes
 
-    def __init__(self, identity: Identity, mesh: bytes, replica: Replica, *, window: int, unknown_key_hint: str, certs: tuple[bytes, bytes]) -> None:
+    def __init__(self, identity: Identity, mesh: bytes, replica: Replica, *, window: int, unknown_key_hint: str, certs: Certs, token_id: bytes) -> None:
         self._identity = identity
         self._mesh = mesh
         self._replica = replica
         self._window = window
         self._unknown_key_hint = unknown_key_hint
         self._certs = certs
+        self._token_id = token_id
 
     def answer(self, hello: Hello, raw: bytes) -> Answer:
         """Check the first frame; the answer. Raises :class:`Refusal`."""
@@ -143,10 +159,12 @@ class Responder:
             raise Refusal(Reason.WRONG_MESH, f"this node belongs to mesh {self._mesh.hex()[:16]}, you asked for {hello.mesh.hex()[:16]}")
         if hello.key == self._identity.public:
             raise Refusal(Reason.SELF_CONNECTION, "this address leads back to the node itself")
+        self._certs.check(hello.key)
+        if self._token_id and hello.token_id != self._token_id:
+            raise Refusal(Reason.BAD_CERTIFICATE, "the token in HELLO is not the one that opened the gate")
         draft = Answer(version, self._mesh, self._identity.public, self._identity.random(32), self._window, b"")
-        own, theirs = self._certs
         self.hello = hello
-        self.transcript = _transcript(raw, draft, theirs, own)
+        self.transcript = _transcript(raw, draft, self._certs.peer, self._certs.own)
         signature = self._identity.sign(_BY_RESPONDER + self.transcript)
         return Answer(version, draft.mesh, draft.key, draft.nonce, draft.window, signature)
 

@@ -12,7 +12,7 @@ __all__ = ["REASONS", "Reason", "ReasonRow", "Retry", "retry_of"]
 
 
 class Reason(StrEnum):
-    """The codes that this package itself gives."""
+    """The codes that this package itself gives, and those of the transport around it."""
 
     WRONG_MESH = "wrong_mesh"
     WRONG_KEY = "wrong_key"
@@ -21,6 +21,10 @@ class Reason(StrEnum):
     NO_COMMON_VERSION = "no_common_version"
     BAD_SIGNATURE = "bad_signature"
     BAD_PROOF = "bad_proof"
+    BAD_CERTIFICATE = "bad_certificate"
+    NOT_TLS = "not_tls"
+    NEEDS_TLS = "needs_tls"
+    TOO_MANY = "too_many_connections"
     HANDSHAKE_TIMEOUT = "handshake_timeout"
     REVOKED = "revoked"
     MALFORMED = "malformed"
@@ -62,6 +66,10 @@ REASONS: dict[Reason, ReasonRow] = {
     Reason.NO_COMMON_VERSION: ReasonRow(True, Retry.SLOW, "no protocol version that both speak"),
     Reason.BAD_SIGNATURE: ReasonRow(True, Retry.SLOW, "the signature over this handshake does not verify"),
     Reason.BAD_PROOF: ReasonRow(True, Retry.NEVER, "the proof of the join secret is wrong or missing"),
+    Reason.BAD_CERTIFICATE: ReasonRow(True, Retry.SLOW, "the key or token of the handshake is not the one behind the TLS certificate or the join frame"),
+    Reason.NOT_TLS: ReasonRow(True, Retry.SLOW, "TLS was begun with a port that does not speak it, or not this version of it"),
+    Reason.NEEDS_TLS: ReasonRow(True, Retry.SLOW, "a plain connection came to a port that speaks TLS"),
+    Reason.TOO_MANY: ReasonRow(True, Retry.SLOW, "the node has as many connections as it takes"),
     Reason.HANDSHAKE_TIMEOUT: ReasonRow(True, Retry.SOON, "the handshake did not end in time"),
     Reason.REVOKED: ReasonRow(True, Retry.SLOW, "the peer's key is no longer admitted"),
     Reason.MALFORMED: ReasonRow(False, Retry.SOON, "a frame that is not well formed, or too large"),

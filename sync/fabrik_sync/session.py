@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from fabrik_sync.connection import Connection
 from fabrik_sync.frames import DUPLICATE_PING, Ping, Ready
-from fabrik_sync.handshake import Initiator, Join, Responder
+from fabrik_sync.handshake import Certs, Initiator, Join, Responder
 from fabrik_sync.limits import Limits
 from fabrik_sync.opening import Opening
 from fabrik_sync.ports import Head, Heads, Identity, LogId, Replica
@@ -48,14 +48,16 @@ class Session(Connection):
         wants: Wants | None = None,
         own_cert: bytes = b"",
         peer_cert: bytes = b"",
+        cert_key: bytes = b"",
     ) -> Session:
         """The side that dialled; call it when the transport is open. HELLO is the first frame to send.
 
         The peer is accepted when its key is ``expected_key`` or admitted. ``wants`` is the node's shared table (``Hub.wants``).
-        The certificate hashes are those that this side presents and sees; empty without TLS.
+        The certificate hashes are those that this side presents and sees, ``cert_key`` is the key that stands behind the peer's: another key in
+        its ANSWER is refused. All empty without TLS.
         """
         limits = limits or Limits()
-        side = Initiator(identity, mesh, replica, window=limits.window_bytes, expected_key=expected_key, join=join, certs=(own_cert, peer_cert))
+        side = Initiator(identity, mesh, replica, window=limits.window_bytes, expected_key=expected_key, join=join, certs=Certs(own_cert, peer_cert, cert_key))
         return cls(Opening(side, limits, deadline=now + (limits.join_s if join else limits.handshake_s)), replica, limits, wants, now)
 
     @classmethod
@@ -71,10 +73,17 @@ class Session(Connection):
         wants: Wants | None = None,
         own_cert: bytes = b"",
         peer_cert: bytes = b"",
+        cert_key: bytes = b"",
+        token_id: bytes = b"",
     ) -> Session:
-        """The side that was dialled. ``unknown_key_hint`` is what a stranger is told to do."""
+        """The side that was dialled. ``unknown_key_hint`` is what a stranger is told to do.
+
+        The certificates as in :meth:`connect`. A joiner shows none: then ``cert_key`` is the key and ``token_id`` the token which it named to the
+        transport, and HELLO must name the same.
+        """
         limits = limits or Limits()
-        side = Responder(identity, mesh, replica, window=limits.window_bytes, unknown_key_hint=unknown_key_hint, certs=(own_cert, peer_cert))
+        certs = Certs(own_cert, peer_cert, cert_key)
+        side = Responder(identity, mesh, replica, window=limits.window_bytes, unknown_key_hint=unknown_key_hint, certs=certs, token_id=token_id)
         return cls(Opening(side, limits, deadline=now + limits.handshake_s), replica, limits, wants, now)
 
     # ---- what it is

@@ -36,15 +36,20 @@ class Net:
         self.meshes.append(mesh)
         return rig, mesh
 
-    async def listening(self, number: int, **options: Any) -> tuple[NodeRig, Mesh, str]:
-        """The same, and the URL where it listens."""
+    async def listening(self, number: int, *, listen: str = "127.0.0.1:0", **options: Any) -> tuple[NodeRig, Mesh, str]:
+        """The same, and the URL where it listens; with TLS unless ``listen`` says ``ws://``."""
         rig, mesh = await self.up(number, **options)
-        return rig, mesh, await mesh.listen(parse_listen("127.0.0.1:0"))
+        return rig, mesh, await mesh.listen(parse_listen(listen))
 
     async def close(self) -> None:
         """Everything of the network."""
         for mesh in self.meshes:
             await mesh.close()
+
+
+def address_of(url: str) -> str:
+    """What to give to ``--listen`` to be at this URL again."""
+    return url.removesuffix("/crdt-sync")
 
 
 def states(mesh: Mesh) -> list[str]:
