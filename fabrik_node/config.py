@@ -50,7 +50,7 @@ class NodeConfig(_Table, frozen=True):
 
     name: str = ""
     listen: str = ""
-    """``HOST:PORT`` on loopback; empty: do not listen."""
+    """``HOST:PORT``, with TLS; ``ws://127.0.0.1:PORT`` without, on loopback only. Empty: do not listen."""
     peers: list[str] = []
     """WebSocket URLs to dial besides those learned by joining."""
     stale_s: float = 300.0

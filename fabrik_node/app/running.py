@@ -43,7 +43,7 @@ from fabrik_node.store.event_file import EventFile
 from fabrik_node.store.owner import OwnerLock
 from fabrik_node.store.snapshot_file import SnapshotFile
 from fabrik_node.transport.address import check_url, parse_listen
-from fabrik_node.transport.mesh import Mesh
+from fabrik_node.transport.mesh import DialEnd, Mesh
 
 __all__ = ["FLUSH_S", "Running", "refusal"]
 
@@ -54,9 +54,13 @@ FLUSH_S = 2.0
 """Seconds in which peers may take our last ops before we leave."""
 
 
-def refusal(detail: str) -> AuthError:
-    """What the operator of a refused node is told."""
-    return AuthError(f"the mesh refused this node: {detail}", "on the mesh's admin node: fabrik-node invite; then here: fabrik-node join TOKEN")
+def refusal(end: DialEnd) -> AuthError:
+    """What the operator of a refused node is told, or of one that refused the other side."""
+    if not end.by_peer:
+        return AuthError(
+            f"this node did not trust the other one: {end.detail}", "on the mesh's admin node: fabrik-node invite; then here: fabrik-node join TOKEN"
+        )
+    return AuthError(f"the mesh refused this node: {end.detail}", "on the mesh's admin node: fabrik-node invite; then here: fabrik-node join TOKEN")
 
 
 class Running:
@@ -311,7 +315,7 @@ class Running:
         """A build agent with a token that the mesh refuses has nothing to wait for."""
         end = await self.mesh.first_sync(self.entry.address)
         if end is not None and end.refused and not self.node.is_admitted(self.node.public):
-            raise refusal(end.detail)
+            raise refusal(end)
 
     # ---- stop -----------------------------------------------------------------------------------
 

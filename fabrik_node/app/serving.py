@@ -71,7 +71,7 @@ async def _join(home: Path, token: str, name: str) -> dict[str, Any]:
         except TimeoutError:
             raise Unreachable(f"{entry.address} did not answer within {_JOIN_S:.0f} s", "start the node that issued the token: fabrik-node serve") from None
         if end is not None:
-            raise refusal(end.detail)
+            raise refusal(end)
         await running.mesh.flush(FLUSH_S)
         return {
             "home": str(home),

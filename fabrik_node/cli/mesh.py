@@ -35,13 +35,17 @@ def join(session: Session, token: str, name: str) -> None:
 @command("invite")
 @click.option("--role", metavar="ROLE", default="agent", show_default=True, help="What the new node may do: reader, agent or peer.")
 @click.option("--ttl", "ttl_s", metavar="DURATION", type=DURATION, default=3600.0, help="How long the token can be used. Default: 1h.")
-@click.option("--url", metavar="URL", help="Where the new node reaches this one. Default: where it listens.")
+@click.option(
+    "--url", metavar="URL", help="Where the new node reaches this one: wss://HOST:PORT. Default: where it listens; with 0.0.0.0 the only address of this host."
+)
 @click.pass_obj
 def invite(session: Session, role: str, ttl_s: float, url: str | None) -> None:
     """Print a token that lets one new node into the mesh."""
     data = session.write("invite", role=role, ttl_s=ttl_s, url=url)
     session.show(data, _draw_token)
-    session.note(f"role {clean(data['role'])}, valid once within {age(data['expires_in_s'])}: fabrik-node join TOKEN, or fabrik-node --rendezvous TOKEN")
+    session.note(
+        f"role {clean(data['role'])}, valid once within {age(data['expires_in_s'])}, at {clean(data['url'])}: fabrik-node join TOKEN, or fabrik-node --rendezvous TOKEN"
+    )
 
 
 def _draw_node(screen: Screen, data: Mapping[str, Any]) -> None:

@@ -16,8 +16,8 @@ __all__ = ["AGENT_FLAGS", "serve", "serve_flags", "serve_options"]
 _LEVELS = ["debug", "info", "warning", "error"]
 _FLAGS: tuple[tuple[list[str], dict[str, Any]], ...] = (
     (["--name"], {"metavar": "NAME", "help": "This node's name. Default: [node] name, else the host's."}),
-    (["--listen"], {"metavar": "HOST:PORT", "help": "Where peers reach this node; loopback only. Default: [node] listen."}),
-    (["--peer", "peers"], {"metavar": "URL", "multiple": True, "help": "Dial this peer too (repeatable)."}),
+    (["--listen"], {"metavar": "HOST:PORT", "help": "Where peers reach this node, with TLS; ws://127.0.0.1:PORT is plain. Default: [node] listen."}),
+    (["--peer", "peers"], {"metavar": "URL", "multiple": True, "help": "Dial this peer too: wss://HOST:PORT (repeatable)."}),
     (["--command"], {"metavar": "CMD", "help": "What the agent runs on an item; for the shell. Default: [agent] command."}),
     (["--qa"], {"metavar": "CMD", "help": "What tests its work. Default: [agent] qa."}),
     (["--remote"], {"metavar": "URL", "help": "The git remote to merge into. Default: [git] remote."}),

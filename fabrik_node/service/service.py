@@ -17,7 +17,7 @@ from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.health import node_health, node_warnings
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.writing import ItemWriter
-from fabrik_node.transport.address import check_url
+from fabrik_node.transport.address import reachable
 
 __all__ = ["AgentView", "Service"]
 
@@ -112,8 +112,8 @@ class Service:
         if self._node.public != self._node.replica.admin:
             raise AuthError("only the mesh's admin can invite, and this node is not it", "run fabrik-node invite on the node that made the mesh")
         if not (args.get("url") or self._listen_url()):
-            raise Precondition("this node does not listen, so nobody could join through it", "fabrik-node serve --listen 127.0.0.1:PORT")
-        url = check_url(str(args.get("url") or self._listen_url()))
+            raise Precondition("this node does not listen, so nobody could join through it", "fabrik-node serve --listen 0.0.0.0:7420")
+        url = reachable(str(args.get("url") or self._listen_url()))
         role = _role(str(args.get("role") or "agent"))
         ttl_s = args.get("ttl_s", 3600)
         if not isinstance(ttl_s, int | float) or not 0 < ttl_s <= _TTL_S_MAX:

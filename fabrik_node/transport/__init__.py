@@ -1,4 +1,4 @@
-"""Peers over WebSocket: the asyncio shell around ``fabrik_sync``, which decides everything but when bytes move.
+"""Peers over TLS and WebSocket: the asyncio shell around ``fabrik_sync``, which decides everything but when bytes move.
 
-The only room that imports ``fabrik_sync`` and ``websockets``. Plain sockets, and so loopback only, in this version.
+The only room that imports ``fabrik_sync``, ``websockets`` and ``cryptography``. Plain sockets on loopback only, and only when asked for.
 """

@@ -21,10 +21,11 @@ _log = logging.getLogger("fabrik_node.transport")
 
 @dataclass(frozen=True, slots=True)
 class DialEnd:
-    """How a dial ended before its first sync was done. ``refused``: by one of the two sides, for a reason; ``detail`` is one line."""
+    """How a dial ended before its first sync was done. ``refused``: by one of the two sides, for a reason, ``by_peer`` by theirs; ``detail`` is one line."""
 
     refused: bool
     detail: str
+    by_peer: bool = False
 
 
 @dataclass(slots=True)
@@ -43,6 +44,8 @@ class Dial:
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     end: LinkEnd | None = None
+    needs_tls: bool = False
+    """The address was given without TLS, and the node there speaks it: it is called with TLS from then on, and never the other way round."""
     revoked: bool = False
     """The peer ended our session because our key is no longer a member: from then on its gate does not know us."""
 
@@ -95,7 +98,7 @@ class Dials:
         finally:
             for each in waiting:
                 each.cancel()
-        return None if dial.caught_up.is_set() else DialEnd(isinstance(dial.end, Refused), dial.detail)
+        return None if dial.caught_up.is_set() else DialEnd(isinstance(dial.end, Refused), dial.detail, dial.end is not None and dial.end.by_peer)
 
     async def close(self) -> None:
         """Call nobody any more."""

@@ -48,6 +48,11 @@ class Listener:
         self.handler_tasks: set[asyncio.Task[None]] = set()
         """Name and use are those of ``websockets``' own server, whose part this object plays for a :class:`ServerConnection`."""
 
+    @property
+    def unknown(self) -> int:
+        """Callers of whom we know nothing yet."""
+        return len(self._unknown)
+
     async def open(self, address: ListenAddress) -> int:
         """Listen; the port. Raises :class:`PortInUse`."""
         try:

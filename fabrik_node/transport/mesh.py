@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -23,7 +24,7 @@ from fabrik_node.transport.gate import STRANGER_HINT, Caller, Gate, Shut
 from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.link import Link, LinkEnd
 from fabrik_node.transport.listening import Listener
-from fabrik_sync import Closed, EphemeralReceived, Hub, Join, Limits, LogId, Refused, Session, State, Status
+from fabrik_sync import Closed, EphemeralReceived, Hub, Join, Limits, LogId, Reason, Refused, Session, State, Status
 
 __all__ = ["DialEnd", "Mesh"]
 
@@ -65,6 +66,7 @@ class Mesh:
         self._links: dict[Session, tuple[Link, str, str]] = {}
         self._contexts = Contexts(node.public, node.sign, node.admitted, clock)
         self._listener: Listener | None = None
+        self.gate: Gate | None = None
         self._limits = limits or Limits()
         self._inbound_max = inbound_max
         self._told: dict[tuple[str, str], float] = {}
@@ -82,7 +84,9 @@ class Mesh:
     async def listen(self, address: ListenAddress) -> str:
         """Accept peers; the URL that they dial. Raises :class:`PortInUse`."""
         handshake_s = self._limits.handshake_s
-        gate = Gate(self._node, None if address.plain else self._contexts, has_room=lambda: self.inbound < self._inbound_max, handshake_s=handshake_s)
+        self.gate = gate = Gate(
+            self._node, None if address.plain else self._contexts, has_room=lambda: self.inbound < self._inbound_max, handshake_s=handshake_s
+        )
         self._listener = Listener(gate, enter=self._accept, shut=self._tell_shut, handshake_s=handshake_s)
         return address.url(await self._listener.open(address))
 
@@ -102,6 +106,11 @@ class Mesh:
     def inbound(self) -> int:
         """Connections that others opened and that came through the gate."""
         return 0 if self._listener is None else len(self._listener.handler_tasks)
+
+    @property
+    def unknown_callers(self) -> int:
+        """Connections at the gate."""
+        return 0 if self._listener is None else self._listener.unknown
 
     @property
     def connected(self) -> int:
@@ -161,9 +170,13 @@ class Mesh:
     async def _call(self, dial: Dial) -> tuple[LinkEnd | None, str]:
         """One try. How it ended, or what went wrong before there was anybody to talk to."""
         join = None if self._node.is_admitted(self._node.public) else dial.join
+        url = parse_url(dial.url)
         try:
-            opened = await knock(parse_url(dial.url), self._contexts, self._node.public, expected=dial.key, join=join)
+            opened = await knock(replace(url, plain=url.plain and not dial.needs_tls), self._contexts, self._node.public, expected=dial.key, join=join)
         except KnockRefused as refused:
+            if refused.code == Reason.NEEDS_TLS and not dial.needs_tls:
+                dial.needs_tls = True
+                return await self._call(dial)
             return Refused(refused.code, refused.hint, by_peer=refused.by_peer, proven=False), ""
         except (OSError, TimeoutError, InvalidHandshake) as error:
             return None, str(error) or type(error).__name__

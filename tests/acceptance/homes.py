@@ -15,7 +15,7 @@ __all__ = ["address", "copy_of", "fill", "flip_row", "image_of", "restore", "res
 
 def address(node: NodeProcess) -> str:
     """``HOST:PORT`` at which it listened, to listen there again."""
-    return node.url.removeprefix("ws://").removesuffix("/crdt-sync")
+    return node.url.removeprefix("wss://").removesuffix("/crdt-sync")
 
 
 def image_of(node: NodeProcess, folder: Path) -> Path:

@@ -195,7 +195,7 @@ def test_a_run_whose_heartbeat_reaches_nobody_is_alive_on_its_own_node(fleet: Fl
         assert (own["state"], own["degraded"]) == ("running", "heartbeat lost")
         assert "is alive" in own["evidence"]
         assert "running, seen now, heartbeat lost" in agent.run("runs", "list").stdout
-        host.start("serve", "--listen", host.url.removeprefix("ws://").removesuffix("/crdt-sync"))
+        host.start("serve", "--listen", host.url.removeprefix("wss://").removesuffix("/crdt-sync"))
         gate.open()
         host.await_stage(item, "Done")
     assert len(host.ask("runs", "list")["runs"]) == 1

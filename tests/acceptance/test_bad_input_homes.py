@@ -119,9 +119,11 @@ def test_a_key_file_that_is_damaged_is_named_and_not_replaced(fleet: Fleet) -> N
 
 def test_addresses_that_can_not_be_used(fleet: Fleet) -> None:
     host, node = fleet.host(), stopped_node(fleet)
-    taken = host.url.removeprefix("ws://").removesuffix("/crdt-sync")
-    refused(node, 5, "serve", "--listen", "0.0.0.0:7420", saying="no TLS yet, so it stays on loopback", trying="--listen 127.0.0.1:7420")
-    refused(node, 5, "serve", "--listen", "[::]:7420", saying="stays on loopback")
+    taken = host.url.removeprefix("wss://").removesuffix("/crdt-sync")
+    refused(
+        node, 5, "serve", "--listen", "ws://0.0.0.0:7420", saying="refusing to listen on 0.0.0.0 without TLS", trying="--listen 0.0.0.0:7420, which speaks TLS"
+    )
+    refused(node, 5, "serve", "--listen", "ws://[::]:7420", saying="stays on loopback")
     refused(node, 2, "serve", "--listen", "somewhere", saying="is not HOST:PORT")
     refused(node, 2, "serve", "--listen", "127.0.0.1:99999", saying="is not HOST:PORT")
     refused(node, 5, "serve", "--peer", "ws://10.0.0.1:7420/crdt-sync", saying="stays on loopback")

@@ -110,7 +110,7 @@ def test_of_two_agents_that_a_partition_gave_one_item_only_one_goes_on(fleet: Fl
     """Two halves of a mesh: the host with one agent, another member with the other, and each half with a mirror of the remote that only it reaches."""
     config = LONG_LEASES + QUICK_AGENT
     host = fleet.host(config=config)
-    meeting_point = host.url.removeprefix("ws://").removesuffix("/crdt-sync")
+    meeting_point = host.url.removeprefix("wss://").removesuffix("/crdt-sync")
     other = fleet.member(host, "other", "--listen", "127.0.0.1:0", config=config)
     agents = {name: fleet.new(name, config) for name in ("one", "two")}
     remotes = {name: make_remote(fleet.folder / f"remote of {name}") for name in agents}

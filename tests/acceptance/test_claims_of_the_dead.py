@@ -14,7 +14,7 @@ PATIENT = STEADY_LEASES.replace("lock_delay_s = 0.3", "lock_delay_s = 1.5")
 
 
 def address(node: NodeProcess) -> str:
-    return node.url.removeprefix("ws://").removesuffix("/crdt-sync")
+    return node.url.removeprefix("wss://").removesuffix("/crdt-sync")
 
 
 @pytest.mark.promise("F12", "C4", "B1", "I24")

@@ -40,7 +40,7 @@ def test_a_hundred_kills_lose_nothing_that_was_acknowledged(fleet: Fleet) -> Non
     seed = 20_261_121
     rng = random.Random(seed)
     host = fleet.host()
-    address = host.url.removeprefix("ws://").removesuffix("/crdt-sync")
+    address = host.url.removeprefix("wss://").removesuffix("/crdt-sync")
     witness = fleet.member(host, "witness")
     acknowledged: list[str] = []
     clock = 0
@@ -79,7 +79,7 @@ def test_a_restart_is_the_same_state_and_its_next_write_wins_everywhere(fleet: F
     fleet.await_equal([host, one])
     before = host.ask("status")
     host.kill()
-    host.start("serve", "--listen", host.url.removeprefix("ws://").removesuffix("/crdt-sync"))
+    host.start("serve", "--listen", host.url.removeprefix("wss://").removesuffix("/crdt-sync"))
     after = host.ask("status")
     assert [after[key] for key in ("state_digest", "frontier_digest", "lamport", "epoch")] == [
         before[key] for key in ("state_digest", "frontier_digest", "lamport", "epoch")

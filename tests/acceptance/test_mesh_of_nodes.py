@@ -30,7 +30,7 @@ def test_two_replicas_edit_offline_and_end_byte_equal(fleet: Fleet) -> None:
     one.ask("items", "edit", item, "--title", "from one")
     alone = one.add("made alone")
     one.stop()
-    host.start("serve", "--listen", host.url.removeprefix("ws://").removesuffix("/crdt-sync"))
+    host.start("serve", "--listen", host.url.removeprefix("wss://").removesuffix("/crdt-sync"))
     host.ask("items", "edit", item, "--title", "from host", "--priority", "5")
     host.ask("items", "edit", item, "--title", "from host again")
     one.start()

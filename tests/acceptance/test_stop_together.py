@@ -14,7 +14,7 @@ TRIES = 10
 @pytest.mark.promise("I24")
 def test_two_connected_nodes_that_stop_in_one_moment_both_end(fleet: Fleet) -> None:
     host = fleet.host()
-    address = host.url.removeprefix("ws://").removesuffix("/crdt-sync")
+    address = host.url.removeprefix("wss://").removesuffix("/crdt-sync")
     one = fleet.member(host, "one")
     for _ in range(TRIES):
         one.await_true(lambda: one.ask("status")["peers"][0]["state"] == "connected", "the connection")

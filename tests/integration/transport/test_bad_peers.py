@@ -15,6 +15,7 @@ from fabrik_twin.author import Author, sign_segment
 from fabrik_twin.op import Key, advance, log_start, op_encode
 from net_rig import Net, are_level, peer
 from node_rig import BOUND_S, NodeRig, eventually
+from tls_rig import calling
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -25,6 +26,7 @@ from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.errors import BadSignature, StoreFailed
 from fabrik_node.ids import new_id
 from fabrik_node.ports import IngestReport
+from fabrik_node.transport.join_frame import Refusal
 from fabrik_sync import FRAME_BYTES_MAX, Head, Identity, Limits, LogId, Place, Session, State, place_of
 from fabrik_sync.frames import HeadsFrame, Ping, Segment
 
@@ -357,11 +359,9 @@ async def test_only_one_path_is_served_and_only_so_many_callers(net: Net) -> Non
     assert wrong.value.response.status_code == 404
     async with connect(url, proxy=None), connect(url, proxy=None):
         await eventually(lambda: mesh.inbound == 2)
-        async with connect(url, proxy=None) as third:
-            with pytest.raises(ConnectionClosed) as closed:
-                await asyncio.wait_for(third.recv(), BOUND_S)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1013
+        async with calling(url, None) as third:
+            third.say(b"GET /crdt-sync HTTP/1.1\r\n")
+            assert await third.answer() == Refusal("too_many_connections", "this node takes no more connections now; it is tried again by itself")
 
 
 @pytest.mark.promise("E18")
