@@ -191,9 +191,9 @@ E28 later:trust       Nobody writes what their role does not allow
 F1  held              A node has one Ed25519 key, made once, readable by its user only; its id survives restarts
 F2  held              Every op is signed and verifies with its author's public key
 F3  held              An op with another author's name or a flipped bit is refused
-F4  partial           Peers prove their keys on connecting with fresh challenges, and see no data before | handshakes are bound to keys and nonces, not yet to TLS certificates
+F4  held              Peers prove their keys on connecting with fresh challenges, and see no data before
 F5  partial           An unknown key is refused, and the refusal says how to invite it | peers are the mesh members; there is no separate list
-F6  partial           A join token works once, and expires | tokens work on loopback only in this release
+F6  held              A join token works once, and expires
 F7  held              Nodes show their key's fingerprint in presence
 F8  later:trust       Keys rotate with overlap
 F9  held              A node's death is seen, whatever the wall clocks say
@@ -203,7 +203,7 @@ F12 held              A dead holder's claim is taken after its time to live and 
 F13 later:fleet       A worker whose claim is lost is told, and what it still writes is refused
 F14 later:conflicts   Double work is an event that says who kept
 F15 later:http        The local interface needs a key and checks the origin
-F16 later:trust       Tunnels are off unless asked for, and visible
+F16 partial           Tunnels are off unless asked for, and visible | there is no tunnel to ask for yet
 
 G1  later:chat        Matrix
 G2  later:chat        Slack
@@ -274,7 +274,7 @@ I15 partial           After convergence an item has at most one live holder, the
 I16 later:conflicts   Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 partial           A holder that can not renew stops before others take over | suspend is not tested
 I18 later:hardening   Every queue, map and file has a limit and a counter
-I19 later:hardening   Unauthenticated bytes cost a bounded little
+I19 partial           Unauthenticated bytes cost a bounded little | a TLS handshake in progress holds asyncio's read buffer of 256 KiB, above the 64 KiB that are wanted; 32 of them at most
 I20 later:hardening   No peer holds the event loop
 I21 later:http        Every mutating local call needs a token
 I22 partial           Secrets are apart from data, and show nowhere | the key file and the outputs of commands are looked at; logs of agents are their own affair

@@ -159,14 +159,18 @@ class _First(asyncio.Protocol):
         except InvalidStatus as error:
             self.transport.abort()
             raise _refusal_of_status(url, error) or error from error
-        except BaseException:
+        except BaseException as error:
             self.transport.abort()
-            if self._refusal is not None:
-                raise KnockRefused(self._refusal.code, self._refusal.hint, by_peer=True) from None
-            if isinstance(self._lost, ssl.SSLError):
-                raise _refusal_of(self._lost, b"") from self._lost
+            if isinstance(error, Exception):  # being cancelled stays that
+                self._raise_refusal()
             raise
         return self._socket
+
+    def _raise_refusal(self) -> None:
+        if self._refusal is not None:
+            raise KnockRefused(self._refusal.code, self._refusal.hint, by_peer=True) from None
+        if isinstance(self._lost, ssl.SSLError):
+            raise _refusal_of(self._lost, b"") from self._lost
 
     def data_received(self, data: bytes) -> None:
         if self._socket is None:

@@ -17,6 +17,7 @@ from fabrik_node.domain.schema import Kind, MemberField, Role
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.ids import show_key
 from fabrik_node.transport.address import parse_listen
+from fabrik_node.transport.knocking import _First
 from fabrik_node.transport.mesh import Mesh
 
 TO_TYPE = "ask the mesh's admin for a token (fabrik-node invite), then: fabrik-node join TOKEN"
@@ -69,7 +70,7 @@ async def test_the_reason_always_arrives(net: Net) -> None:
     assert seen == {"unknown_key"}
 
 
-@pytest.mark.promise("F7")
+@pytest.mark.promise("F5")
 async def test_revoked_while_connected_and_admitted_again(net: Net) -> None:
     """No restart on either side: the session ends, the gate closes, and both open again with the next record."""
     host, host_mesh, url = await net.listening(0)
@@ -94,7 +95,7 @@ async def test_revoked_while_connected_and_admitted_again(net: Net) -> None:
     await are_level(host, two, three)
 
 
-@pytest.mark.promise("F7")
+@pytest.mark.promise("F5")
 async def test_revoked_between_handshake_and_gate(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     host, _, url = await net.listening(0)
     two, mesh = await net.up(1)
@@ -250,6 +251,24 @@ async def test_plain_nodes_meet_on_loopback(net: Net) -> None:
     third.dial(url, token.issuer, (token.token_id, token.secret))
     assert await asyncio.wait_for(third.first_sync(url), BOUND_S) is None
     assert host.node.is_admitted(joiner.node.public)
+
+
+async def test_closing_in_the_very_moment_of_a_refusal(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alert has arrived, and before anybody looked at it the mesh is closed: the dial ends, and is not taken for refused and tried again."""
+    _, _, url = await net.listening(0)
+    _, mesh = await net.up(7)
+    lost = _First.connection_lost
+    closing: list[asyncio.Task[None]] = []
+
+    def close_now(first: _First, exc: Exception | None) -> None:
+        lost(first, exc)
+        closing.append(asyncio.create_task(mesh.close()))
+
+    monkeypatch.setattr(_First, "connection_lost", close_now)
+    mesh.dial(url)
+    await eventually(lambda: closing != [])
+    await asyncio.wait_for(closing[0], BOUND_S)
+    assert all(dial.task is not None and dial.task.done() for dial in mesh._dials.all.values())
 
 
 # ---- somebody in between -------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ async def test_a_member_can_certify_for_itself_alone() -> None:
         shake(forged.context, server.context)
 
 
-@pytest.mark.promise("F7")
+@pytest.mark.promise("F5")
 async def test_a_change_of_members_holds_from_the_next_connection_on() -> None:
     members = Members(ONE)
     contexts = members.contexts(ONE)
