@@ -274,7 +274,7 @@ I15 partial           After convergence an item has at most one live holder, the
 I16 later:conflicts   Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 partial           A holder that can not renew stops before others take over | suspend is not tested
 I18 later:hardening   Every queue, map and file has a limit and a counter
-I19 partial           Unauthenticated bytes cost a bounded little | a TLS handshake in progress holds asyncio's read buffer of 256 KiB, above the 64 KiB that are wanted; 32 of them at most
+I19 partial           Unauthenticated bytes cost a bounded little | a TLS handshake in progress holds 68 KiB, and 64 are wanted (make bench ONLY=gate.memory); 32 of them at most
 I20 later:hardening   No peer holds the event loop
 I21 later:http        Every mutating local call needs a token
 I22 partial           Secrets are apart from data, and show nowhere | the key file and the outputs of commands are looked at; logs of agents are their own affair

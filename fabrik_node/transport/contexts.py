@@ -9,6 +9,7 @@ import asyncio
 import os
 import ssl
 import tempfile
+from asyncio import sslproto
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,6 +28,9 @@ _RENEW_S = 86_400.0
 """A transport key is used for this long; open connections go on with theirs."""
 _INLINE_KEYS = 64
 """Anchors that are made and loaded in the event loop (0.15 ms each); more are in a thread."""
+
+sslproto.SSLProtocol.max_size = 16_384
+"""Bytes of asyncio's read buffer for each TLS connection. Its own 256 KiB would be most of what a caller costs of whom we know nothing yet; a record has 16 KiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ from fabrik_sync import (
 __all__ = ["Link", "LinkEnd"]
 
 LinkEnd: TypeAlias = Closed | Refused
+_FRAGMENT_BYTES = 65_536
+"""A larger frame goes to the socket in parts of this size: TLS keeps as much memory for a connection as it was ever given at once."""
 _FLUSH_S = 2.0
 """Seconds that the last frames may take to leave; then the socket is cut."""
 
@@ -238,7 +240,7 @@ class Link:
 
     async def _send(self, frame: bytes) -> bool:
         try:
-            await self._socket.send(frame)
+            await self._socket.send(frame if len(frame) <= _FRAGMENT_BYTES else _fragments(frame))
         except ConnectionClosed:
             return False
         return True
@@ -249,3 +251,9 @@ class Link:
                 await self._socket.close()
         except (TimeoutError, ConnectionClosed, OSError):
             self._socket.transport.abort()
+
+
+def _fragments(frame: bytes) -> list[memoryview]:
+    """One WebSocket message in several of its frames."""
+    view = memoryview(frame)
+    return [view[start : start + _FRAGMENT_BYTES] for start in range(0, len(frame), _FRAGMENT_BYTES)]

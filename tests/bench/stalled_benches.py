@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
+import ssl
 import time
 from collections.abc import Iterator
 
@@ -11,10 +13,12 @@ import psutil
 from benchmark import Measured, Scale, benchmark
 from node_home import Home, homes
 from session_benches import Identity, Logs
+from tls_benches import contexts_of
 from websockets.sync.client import ClientConnection, connect
 
 from fabrik_node._core import SigningKey
 from fabrik_node.app.opening import load_mesh
+from fabrik_node.transport.certificates import hash_of
 from fabrik_sync import Session
 
 __all__: list[str] = []
@@ -26,10 +30,15 @@ _HANDSHAKE_FRAMES = 8
 
 
 @contextlib.contextmanager
-def _stalled(url: str, mesh: bytes, key: SigningKey) -> Iterator[None]:
+def _stalled(url: str, mesh: bytes, admin: bytes, key: SigningKey) -> Iterator[None]:
     """A connection that gets its first segments and then reads nothing more."""
-    with connect(url, compression=None, proxy=None, max_size=None, max_queue=1, ping_interval=None, close_timeout=0.2) as socket:
-        session = Session.connect(identity=Identity(key), mesh=mesh, replica=Logs({}), now=0.0)
+    armed = asyncio.run(contexts_of(key, [admin]).client(admin))
+    with connect(url, ssl=armed.context, compression=None, proxy=None, max_size=None, max_queue=1, ping_interval=None, close_timeout=0.2) as socket:
+        raw = socket.socket
+        if not isinstance(raw, ssl.SSLSocket):
+            raise TypeError("the connection is not TLS")
+        peer_cert = hash_of(raw.getpeercert(binary_form=True) or b"")
+        session = Session.connect(identity=Identity(key), mesh=mesh, replica=Logs({}), now=0.0, own_cert=armed.own_cert, peer_cert=peer_cert)
         for _ in range(_HANDSHAKE_FRAMES):
             _send(socket, session)
             session.receive_frame(bytes(socket.recv(timeout=20, decode=False)), 0.0)
@@ -75,12 +84,12 @@ def stalled(_: Scale) -> dict[str, Measured]:
         host.fill(_OPS)
         host.serve("serve", "--listen", "127.0.0.1:0")
         url = str(host.wait_ready()["listen"])
-        mesh = load_mesh(host.paths).record.mesh_id
-        with _stalled(url, mesh, keys[0]):
+        record = load_mesh(host.paths).record
+        with _stalled(url, record.mesh_id, record.admin, keys[0]):
             _write(host)  # what the first connection and the first writes cost is not the price of one more
         before = _settled_rss(host)
         for key in keys:
-            peers.enter_context(_stalled(url, mesh, key))
+            peers.enter_context(_stalled(url, record.mesh_id, record.admin, key))
         _write(host)
         connected = sum(peer["state"] != "closed" for peer in host.ask("status")["peers"])
         grown = _settled_rss(host) - before
