@@ -25,7 +25,7 @@ def own_address() -> str:
     for addresses in psutil.net_if_addrs().values():
         for each in addresses:
             if each.family == socket.AF_INET and not each.address.startswith("127."):
-                return each.address
+                return str(each.address)
     pytest.skip("this host has no address besides loopback")
 
 
