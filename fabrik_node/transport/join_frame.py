@@ -26,6 +26,7 @@ REFUSAL_MAGIC: Final = b"FABRIKR\x01"
 _REFUSAL_BYTES_MAX: Final = 512
 """Of a whole record."""
 _CODE_BYTES_MAX: Final = 64
+_CODE_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 class BadFrame(Exception):
@@ -93,7 +94,7 @@ def decode_refusal(data: bytes) -> Refusal | None:
         code, _, hint = data[10 : 10 + size].decode().partition("\0")
     except UnicodeDecodeError as error:
         raise BadFrame("a refusal record that is no text") from error
-    if not 1 <= len(code) <= _CODE_BYTES_MAX or not code.isascii() or not code.replace("_", "").isalnum():
+    if not 1 <= len(code) <= _CODE_BYTES_MAX or not set(code) <= _CODE_CHARS:
         raise BadFrame("a refusal record without a code")
     return Refusal(code, "".join(char if char.isprintable() else " " for char in hint))
 

@@ -70,7 +70,7 @@ class Build:
 
     program: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    listen: str = "127.0.0.1:0"
+    listen: str = "ws://127.0.0.1:0"
 
 
 THIS_BUILD = Build((PROGRAM,))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acceptance.fleet import THIS_BUILD, Build, Fleet, NodeProcess, make_remote
+from acceptance.fleet import THIS_BUILD, Build, Fleet, NodeProcess, environment, make_remote
 from acceptance.gates import COMMIT, merges_of
-from mixed.previous import FOLDER, LISTEN
+from mixed.previous import FOLDER, LISTEN, ROOT
 
 BEFORE = Build(
-    (sys.executable, "-c", "from fabrik_node.app import main; raise SystemExit(main())"),
+    (sys.executable, "-P", "-c", "from fabrik_node.app import main; raise SystemExit(main())"),
     {"PYTHONPATH": f"{FOLDER}:{FOLDER / 'sync'}"},
     LISTEN,
 )
@@ -32,6 +33,13 @@ def host(fleet: Fleet, build: Build) -> NodeProcess:
     node = fleet.new("host", build=build)
     node.ask("init", "--name", "host", "--mesh", "mixed")
     return node.start("serve", "--listen", build.listen)
+
+
+def test_it_is_the_previous_build_that_runs() -> None:
+    """Also from this folder, in which Python would otherwise find this build first."""
+    where = [*BEFORE.program[:-1], "import fabrik_node, fabrik_sync; print(fabrik_node.__file__, fabrik_sync.__file__)"]
+    done = subprocess.run(where, env=environment() | dict(BEFORE.environment), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [Path(each).is_relative_to(FOLDER) for each in done.stdout.split()] == [True, True]
 
 
 @BOTH_WAYS
