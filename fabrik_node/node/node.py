@@ -246,7 +246,8 @@ class Node:
 
     def admitted(self) -> Collection[bytes]:
         """All of them, whether they ever wrote or not."""
-        return {key for key in (self.replica.admin, *self.board.members()) if self.replica.is_admitted(key)}
+        known = (self.replica.admin, *self.board.members(), *(head.author for head in self.replica.heads()))
+        return {key for key in known if self.replica.is_admitted(key)}
 
     def heads(self) -> Sequence[Head]:
         """All logs, with all their branches."""

@@ -32,6 +32,7 @@ class Side:
         wants: Wants | None = None,
         own_cert: bytes = b"",
         peer_cert: bytes = b"",
+        cert_key: bytes = b"",
     ) -> Session:
         return Session.connect(
             identity=self.signer,
@@ -44,10 +45,19 @@ class Side:
             wants=wants,
             own_cert=own_cert,
             peer_cert=peer_cert,
+            cert_key=cert_key,
         )
 
     def accept(
-        self, *, limits: Limits | None = None, unknown_key_hint: str = "", wants: Wants | None = None, own_cert: bytes = b"", peer_cert: bytes = b""
+        self,
+        *,
+        limits: Limits | None = None,
+        unknown_key_hint: str = "",
+        wants: Wants | None = None,
+        own_cert: bytes = b"",
+        peer_cert: bytes = b"",
+        cert_key: bytes = b"",
+        token_id: bytes = b"",
     ) -> Session:
         return Session.accept(
             identity=self.signer,
@@ -59,6 +69,8 @@ class Side:
             wants=wants,
             own_cert=own_cert,
             peer_cert=peer_cert,
+            cert_key=cert_key,
+            token_id=token_id,
         )
 
 

@@ -228,6 +228,37 @@ def test_nothing_of_ours_leaves_before_the_initiator_is_proven() -> None:
     assert b.poll_read() is None
 
 
+@pytest.mark.promise("F4")
+@pytest.mark.parametrize("looking", ["initiator", "responder"])
+def test_the_key_of_the_handshake_is_the_key_behind_the_certificate(looking: str) -> None:
+    """Each side looks for itself; the one in the middle is a member, too."""
+    left, right, between = members("left", "right", "between")
+    seen = {looking: between.signer.public}
+    a, b = left.connect(cert_key=seen.get("initiator", b"")), right.accept(cert_key=seen.get("responder", b""))
+    shuttle(a, b)
+    judge, other, named = (a, b, right) if looking == "initiator" else (b, a, left)
+    said = f"the certificate is of key {between.signer.public.hex()[:16]}, and the handshake of key {named.signer.public.hex()[:16]}: somebody is in between"
+    assert refused(judge) == Refused("bad_certificate", said, by_peer=False, proven=False)
+    told = refused(other)
+    assert (told.code, told.by_peer) == ("bad_certificate", True)
+
+
+@pytest.mark.promise("F4", "F6")
+@pytest.mark.parametrize("named", ["the same", "another token", "no token"])
+def test_a_joiner_names_the_token_that_opened_the_gate(named: str) -> None:
+    right, left = stranger("right"), stranger("left")
+    right.store.members.add(left.signer.public)
+    join = {"the same": TOKEN, "another token": Join(b"token-2", SECRET), "no token": None}[named]
+    a = left.connect(join=join, expected_key=right.signer.public, cert_key=right.signer.public)
+    b = right.accept(cert_key=left.signer.public, token_id=TOKEN.token_id)
+    shuttle(a, b)
+    if named == "the same":
+        assert only(b, JoinRequested).token_id == TOKEN.token_id
+    else:
+        event = refused(b)
+        assert (event.code, event.hint) == ("bad_certificate", "the token in HELLO is not the one that opened the gate")
+
+
 def test_join_with_a_token() -> None:
     right, left = stranger("right"), stranger("left")
     a, b = left.connect(join=TOKEN, expected_key=right.signer.public), right.accept()

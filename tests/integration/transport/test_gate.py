@@ -239,3 +239,24 @@ async def test_refused_callers_that_do_not_go_away_are_put_out(net: Net) -> None
     await eventually(lambda: not mesh.unknown_callers)
     assert mesh.gate is not None
     assert mesh.gate.counters.shut == 8
+
+
+async def test_a_listener_without_descriptors_goes_on_when_there_are_some(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, mesh, url = await net.listening(0)
+    loop = asyncio.get_running_loop()
+    accept = loop.sock_accept
+    failed: list[int] = []
+
+    async def scarce(sock: socket.socket) -> tuple[socket.socket, object]:
+        if len(failed) < 2:
+            failed.append(1)
+            raise OSError(24, "Too many open files")
+        return await accept(sock)
+
+    monkeypatch.setattr(loop, "sock_accept", scarce)
+    with socket.create_connection(place_of(url)):  # takes the turn that was begun before
+        await eventually(lambda: len(failed) == 2)
+    two, members = await net.up(1)
+    members.dial(url)
+    await are_level(host, two)
+    assert mesh.connected == 1
