@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from fabrik_twin.cbor import Refused, decode, encode
 from fabrik_twin.op import Key
 
-__all__ = ["BOUND_S", "WINDOW", "Ended", "Peer", "Wire", "hello_of", "open_stream"]
+__all__ = ["BOUND_S", "WINDOW", "Answering", "Ended", "Peer", "Wire", "hello_of", "open_stream"]
 
 BOUND_S = 20.0
 """Seconds after which a wait is a failure."""
@@ -46,8 +46,11 @@ def open_stream(url: str) -> socket.socket:
 class Wire:
     """One connection, from its first byte. ``said`` collects the bytes of every message of the node."""
 
-    def __init__(self, url: str) -> None:
-        self.stream = open_stream(url)
+    masks = True
+    """As a client must."""
+
+    def __init__(self, url: str, stream: socket.socket | None = None) -> None:
+        self.stream = stream or open_stream(url)
         self.host = urlsplit(url).netloc
         self.said = b""
         self._buffer = b""
@@ -112,9 +115,10 @@ class Wire:
 
     # ---- WebSocket
 
-    def send(self, payload: bytes, *, opcode: int = 2, fin: bool = True, masked: bool = True, rsv: int = 0, length: int | None = None) -> None:
+    def send(self, payload: bytes, *, opcode: int = 2, fin: bool = True, masked: bool | None = None, rsv: int = 0, length: int | None = None) -> None:
         """One WebSocket frame. ``length``: what its header says instead of the truth."""
         size = len(payload) if length is None else length
+        masked = self.masks if masked is None else masked
         first = bytes([fin << 7 | rsv << 4 | opcode])
         flag = masked << 7
         if size < 126:
@@ -134,7 +138,10 @@ class Wire:
                 size = struct.unpack(">H", self._take(2))[0]
             elif size == 127:
                 size = struct.unpack(">Q", self._take(8))[0]
+            mask = self._take(4) if second & 128 else b""
             payload = self._take(size)
+            if mask:
+                payload = bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload))
             match first & 15:
                 case 2:
                     self.said += payload
@@ -258,3 +265,38 @@ class Peer(Wire):
             frame = self.hear()
             if frame[0] == ACK and frame[1] >= total:
                 return
+
+
+class Answering(Wire):
+    """The other end: a node dialled us. :meth:`answer` proves ``key`` to it."""
+
+    masks = False
+
+    def __init__(self, listener: socket.socket, key: Key, mesh: bytes) -> None:
+        stream, _ = listener.accept()
+        stream.settimeout(BOUND_S)
+        super().__init__("", stream)
+        self.key = key
+        self.mesh = mesh
+        self.hello: list[Any] = []
+
+    def welcome(self) -> Self:
+        """HTTP, as far as a WebSocket."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self._take(1)
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
+        accept = base64.b64encode(hashlib.sha1(headers["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
+        self.send_bytes(f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+        return self
+
+    def answer(self, *, version: int = 1) -> Self:
+        """ANSWER to its HELLO, and READY after its AUTH. Raises :class:`Ended`."""
+        raw = self.receive()
+        self.hello = decode(raw)
+        body = [version, self.mesh, self.key.public, os.urandom(32), WINDOW]
+        transcript = hashlib.sha256(b"fabrik/v1/sync transcript\0" + encode([raw, encode(body), b"", b""])).digest()
+        self.say(ANSWER, *body, self.key.sign(b"fabrik/v1/sync responder\0" + transcript))
+        assert self.hear()[0] == AUTH
+        self.say(READY, b"")
+        return self

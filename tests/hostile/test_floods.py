@@ -112,6 +112,8 @@ def test_an_honest_node_gets_in_while_strangers_hold_all_they_can(fleet: Fleet, 
     """Four hundred connections that say nothing, and each that is ended comes again."""
     stop = threading.Event()
     wires = [kit.wire() for _ in range(400)]
+    for wire in wires:
+        wire.send_bytes(wire.head())
 
     def hold() -> None:
         while not stop.is_set():
