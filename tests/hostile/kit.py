@@ -14,7 +14,10 @@ from hostile.raw import Ended, Peer, Wire
 
 from fabrik_node.domain.token import JoinToken
 
-__all__ = ["ATTACKS", "Attack", "Kit", "attack"]
+__all__ = ["ATTACKS", "PLAIN", "Attack", "Kit", "attack"]
+
+PLAIN = "ws://127.0.0.1:0"
+"""Where the host listens: without TLS every byte is the attacker's to choose."""
 
 
 class Kit:

@@ -11,7 +11,7 @@ from acceptance.fleet import Fleet
 from fabrik_twin.cbor import encode
 from hostile.attacks_frames import frame, logs
 from hostile.attacks_ops import titles
-from hostile.kit import Kit, stranger
+from hostile.kit import PLAIN, Kit, stranger
 from hostile.raw import HEADS, PING, WANT, Ended
 from hostile.test_hostile_peers import replicate
 
@@ -25,7 +25,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def kit(fleet: Fleet) -> Kit:
-    host = fleet.host()
+    host = fleet.host(listen=PLAIN)
     made = Kit(host, fleet.member(host, "second"))
     for _ in range(3):
         author = titles(made, 1_000)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from acceptance.fleet import Fleet, NodeProcess
 from hostile import attacks_frames, attacks_handshake, attacks_ops, attacks_wire
-from hostile.kit import ATTACKS, Attack, Kit
+from hostile.kit import ATTACKS, PLAIN, Attack, Kit
 
 ROOMS = (attacks_wire, attacks_handshake, attacks_frames, attacks_ops)
 FRESH_S = 2.0
@@ -21,7 +21,7 @@ GROWTH_BYTES_MAX = 64 << 20
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     fleet = Fleet(tmp_path_factory.mktemp("hostile"))
     try:
-        host = fleet.host()
+        host = fleet.host(listen=PLAIN)
         made = Kit(host, fleet.member(host, "second"))
         for _ in range(20):
             replicate(made)

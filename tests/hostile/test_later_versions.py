@@ -10,7 +10,7 @@ import pytest
 from acceptance.fleet import Fleet
 from fabrik_twin.author import Author
 from fabrik_twin.op import Key, advance, ephemeral_sign, log_start
-from hostile.kit import Kit, stranger
+from hostile.kit import PLAIN, Kit, stranger
 from hostile.raw import ACK, EPHEMERAL, FRONTIER, HEADS, PING, PONG, SEGMENT, WANT, Answering, Ended, Wire, hello_of
 from hostile.test_hostile_peers import replicate
 
@@ -27,7 +27,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def kit(fleet: Fleet) -> Kit:
-    host = fleet.host()
+    host = fleet.host(listen=PLAIN)
     return Kit(host, fleet.member(host, "second"))
 
 
