@@ -10,7 +10,6 @@ import ssl
 from dataclasses import dataclass
 from typing import cast
 
-from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.uri import parse_uri
@@ -21,6 +20,7 @@ from fabrik_node.transport.address import PeerUrl
 from fabrik_node.transport.certificates import hash_of, issuer_of
 from fabrik_node.transport.contexts import ALPN, Contexts, handshake_of
 from fabrik_node.transport.gate import STRANGER_HINT
+from fabrik_node.transport.heard import HeardClient
 from fabrik_node.transport.join_frame import REFUSAL_MAGIC, BadFrame, Refusal, decode_refusal, encode_join
 from fabrik_node.transport.listening import QUEUE_FRAMES
 from fabrik_sync import FRAME_BYTES_MAX, Join, Reason
@@ -46,7 +46,7 @@ class KnockRefused(Exception):
 class Opened:
     """An open WebSocket, and what TLS showed of both sides; empty on a plain link."""
 
-    socket: ClientConnection
+    socket: HeardClient
     own_cert: bytes = b""
     peer_cert: bytes = b""
     peer_key: bytes = b""
@@ -135,7 +135,7 @@ class _First(asyncio.Protocol):
     """Looks at the first bytes of the answer: a refusal record, or HTTP, which WebSocket reads then."""
 
     transport: asyncio.Transport
-    _socket: ClientConnection | None = None
+    _socket: HeardClient | None = None
 
     def __init__(self) -> None:
         self._received = b""
@@ -146,10 +146,10 @@ class _First(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.pause_reading()  # nobody speaks before he is asked
 
-    async def open(self, url: PeerUrl, first: bytes) -> ClientConnection:
+    async def open(self, url: PeerUrl, first: bytes) -> HeardClient:
         """Send ``first`` and the request; the WebSocket when it is answered. Raises as :func:`knock`; the connection is closed then."""
         protocol = ClientProtocol(parse_uri(str(url)), max_size=FRAME_BYTES_MAX, logger=_socket_log)
-        self._socket = ClientConnection(protocol, ping_interval=None, close_timeout=2, max_queue=QUEUE_FRAMES)
+        self._socket = HeardClient(protocol, ping_interval=None, close_timeout=2, max_queue=QUEUE_FRAMES)
         self._socket.connection_made(self.transport)
         self.transport.resume_reading()
         try:

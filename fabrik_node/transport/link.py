@@ -8,13 +8,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeAlias
 
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from fabrik_node.clock import Clock
 from fabrik_node.errors import AuthError, FabrikError, StoreFailed, StoreFull
 from fabrik_node.ports import Replication
+from fabrik_node.transport.heard import HeardClient, HeardServer
 from fabrik_sync import (
     BadProof,
     CaughtUp,
@@ -47,7 +46,7 @@ class Link:
 
     def __init__(
         self,
-        socket: ClientConnection | ServerConnection,
+        socket: HeardClient | HeardServer,
         session: Session,
         node: Replication,
         clock: Clock,
@@ -73,6 +72,7 @@ class Link:
         self.heard_at = clock.now()
         self.failure: Exception | None = None
         """What broke on our side and ended the link; None for every other end."""
+        socket.on_bytes = self._hear
 
     def kick(self) -> None:
         """Something was done to the session from outside: look at it."""
@@ -144,6 +144,11 @@ class Link:
                 self.kick()
         self.session.handle_disconnected()
         self.kick()
+
+    def _hear(self) -> None:
+        """Some bytes came, perhaps of a frame that will be a while."""
+        self.heard_at = self._clock.now()
+        self.session.receive_part(self.heard_at)
 
     async def _watch(self) -> None:
         """The session's deadlines, also while a send is stuck; a session that ended may not hang on its socket."""

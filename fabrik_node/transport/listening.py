@@ -17,6 +17,7 @@ from websockets.server import ServerProtocol
 from fabrik_node.errors import PortInUse
 from fabrik_node.transport.address import SYNC_PATH, ListenAddress
 from fabrik_node.transport.gate import Caller, Gate, Shut, Threshold
+from fabrik_node.transport.heard import HeardServer
 from fabrik_sync import FRAME_BYTES_MAX
 
 __all__ = ["QUEUE_FRAMES", "Listener"]
@@ -35,9 +36,7 @@ _socket_log = logging.getLogger("websockets")
 class Listener:
     """``enter`` gets each caller whose WebSocket is open, and ends with its connection; ``shut`` those who were told why not."""
 
-    def __init__(
-        self, gate: Gate, *, enter: Callable[[ServerConnection, Caller], Awaitable[None]], shut: Callable[[str, Shut], None], handshake_s: float
-    ) -> None:
+    def __init__(self, gate: Gate, *, enter: Callable[[HeardServer, Caller], Awaitable[None]], shut: Callable[[str, Shut], None], handshake_s: float) -> None:
         self._gate = gate
         self._enter = enter
         self._shut = shut
@@ -161,7 +160,7 @@ class Listener:
                 self.handler_tasks.discard(task)
 
 
-class _Caller(ServerConnection):
+class _Caller(HeardServer):
     """Knows who came through the gate."""
 
     def __init__(self, protocol: ServerProtocol, server: Any, caller: Caller) -> None:

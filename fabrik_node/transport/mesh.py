@@ -9,7 +9,6 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidHandshake
 
 from fabrik_node._core import Head as CoreHead
@@ -21,6 +20,7 @@ from fabrik_node.transport.address import ListenAddress, parse_url
 from fabrik_node.transport.contexts import Contexts
 from fabrik_node.transport.dials import Dial, DialEnd, Dials
 from fabrik_node.transport.gate import STRANGER_HINT, Caller, Gate, Shut
+from fabrik_node.transport.heard import HeardServer
 from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.link import Link, LinkEnd
 from fabrik_node.transport.listening import Listener
@@ -149,7 +149,7 @@ class Mesh:
 
     # ---- connections ----------------------------------------------------------------------------
 
-    async def _accept(self, socket: ServerConnection, caller: Caller) -> None:
+    async def _accept(self, socket: HeardServer, caller: Caller) -> None:
         session = Session.accept(
             identity=self._identity,
             mesh=self._node.mesh_id,

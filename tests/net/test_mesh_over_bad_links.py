@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from random import Random
+from typing import Self
 
 import pytest
 from acceptance.fleet import PROGRAM, Build, Fleet, NodeProcess
@@ -45,7 +46,7 @@ class Writers:
     def pause(self, node: NodeProcess, *, on: bool) -> None:
         (self._paused[node.name].set if on else self._paused[node.name].clear)()
 
-    def __enter__(self) -> Writers:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
