@@ -191,7 +191,7 @@ attack("a genesis op of no admin", "taken")(lambda kit: void(kit, kind=2))
 attack("an opening of an epoch that follows nothing", "taken")(lambda kit: void(kit, kind=3))
 
 
-@attack("a member record by no admin", "unknown_key")
+@attack("a member record by no admin", "unknown_key", "tls unknown_ca")
 def self_made(kit: Kit) -> str:
     key = stranger()
     assert void(kit, (int(Kind.MEMBER), key.public, int(MemberField.RECORD), {1: 4}, None)) == "taken"

@@ -64,7 +64,7 @@ def many_headers(kit: Kit) -> str:
         return f"http {status}"
 
 
-@attack("a request that never ends, two hundred times", "cut", "http 408")
+@attack("a request that never ends, two hundred times", "cut", "cut/too_many_connections")
 def slow_requests(kit: Kit) -> str:
     wires: list[Wire] = []
     for _ in range(200):

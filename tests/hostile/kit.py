@@ -41,9 +41,13 @@ class Kit:
     def join(self, token: JoinToken) -> Key:
         """A new member, by the front door."""
         key = stranger()
-        with Peer(self.url, key, self.mesh) as peer:
+        with self.joiner(token, key) as peer:
             peer.greet(token_id=token.token_id).prove(token.secret)
         return key
+
+    def joiner(self, token: JoinToken, key: Key) -> Peer:
+        """A connection of one who has a token, and nothing proven yet."""
+        return Peer(self.url, key, self.mesh, (token.token_id, token.secret))
 
     def author(self, key: Key | None = None) -> Author:
         """A fresh log of the attacker."""

@@ -1,6 +1,6 @@
 """A peer's side of the wire made by hand from docs/spec/sync.md: TCP, HTTP, WebSocket and frames, without any code of the product.
 
-It can say what no session would. Blocking, with a bound on every wait.
+It can say what no session would. Blocking, with a bound on every wait. TLS is that of Python's ``ssl``, with certificates of :mod:`hostile.tls`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import hashlib
 import hmac
 import os
 import socket
+import ssl
 import struct
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from fabrik_twin.cbor import Refused, decode, encode
 from fabrik_twin.op import Key
+from hostile.tls import certify, join_frame, tls_context
 
-__all__ = ["BOUND_S", "WINDOW", "Answering", "Ended", "Peer", "Wire", "hello_of", "open_stream"]
+__all__ = ["BOUND_S", "WINDOW", "Answering", "Ended", "Peer", "Wire", "hello_of", "open_stream", "peer_digest"]
 
 BOUND_S = 20.0
 """Seconds after which a wait is a failure."""
@@ -27,7 +29,7 @@ HELLO, ANSWER, AUTH, READY, CLOSE, FRONTIER, HEADS, WANT, STOP, SEGMENT, ACK, EP
 
 
 class Ended(Exception):
-    """The connection is over. ``outcome`` says how: ``http NNN``, ``ws NNN`` (a WebSocket code), a reason code, or ``cut``."""
+    """The connection is over. ``outcome`` says how: ``tls WHY`` (an alert), ``http NNN``, ``ws NNN`` (a WebSocket code), a reason code, or ``cut``."""
 
     def __init__(self, outcome: str, hint: str = "") -> None:
         super().__init__(outcome, hint)
@@ -35,12 +37,24 @@ class Ended(Exception):
         self.hint = hint
 
 
-def open_stream(url: str) -> socket.socket:
-    """A connected byte stream to the node at ``url``. The one place that knows about the transport below HTTP."""
+def open_stream(url: str, context: ssl.SSLContext | None = None) -> socket.socket:
+    """A connected byte stream to the node at ``url``, over TLS with a context. Raises :class:`Ended`."""
     parts = urlsplit(url)
     stream = socket.create_connection((parts.hostname, parts.port), timeout=BOUND_S)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return stream
+    if context is None:
+        return stream
+    try:
+        return context.wrap_socket(stream)
+    except ssl.SSLError as error:
+        raise Ended(_alert(error)) from error
+    except ConnectionError:
+        raise Ended("cut") from None
+
+
+def _alert(error: ssl.SSLError) -> str:
+    reason = (error.reason or "").lower()
+    return f"tls {reason.rpartition('alert_')[2]}" if "alert" in reason else "cut"
 
 
 class Wire:
@@ -68,7 +82,7 @@ class Wire:
 
     def send_bytes(self, data: bytes) -> None:
         """Whatever the node does: a peer that is gone is told by the next read."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
             self.stream.sendall(data)
 
     def _take(self, count: int) -> bytes:
@@ -79,6 +93,8 @@ class Wire:
                 more = b""
             except TimeoutError:
                 raise AssertionError(f"the node said nothing for {BOUND_S} s, and did not end the connection") from None
+            except ssl.SSLError as error:
+                raise Ended(_alert(error)) from error
             if not more:
                 raise Ended("cut")
             self._buffer += more
@@ -88,9 +104,13 @@ class Wire:
     # ---- HTTP
 
     def request(self, head: bytes) -> int:
-        """Send a request head as it is; the status."""
+        """Send a request head as it is; the status. Raises :class:`Ended` for the gate's record of a refusal."""
         self.send_bytes(head)
-        said = b""
+        said = self._take(1)
+        if said == b"F":
+            assert self._take(7) == b"ABRIKR\x01"
+            code, _, hint = self._take(int.from_bytes(self._take(2), "big")).decode().partition("\0")
+            raise Ended(code, hint)
         while not said.endswith(b"\r\n\r\n"):
             said += self._take(1)
         return int(said.split()[1])
@@ -191,19 +211,33 @@ class Wire:
         return "ignored"
 
 
+def peer_digest(stream: socket.socket) -> bytes:
+    """The hash of the node's certificate."""
+    assert isinstance(stream, ssl.SSLSocket)
+    return hashlib.sha256(stream.getpeercert(binary_form=True) or b"").digest()
+
+
 def hello_of(key: Key, mesh: bytes, *, versions: Any = (1,), window: int = WINDOW, token_id: bytes = b"", more: tuple[Any, ...] = ()) -> bytes:
     """The bytes of a HELLO."""
     return encode([HELLO, list(versions), mesh, key.public, os.urandom(32), window, token_id, *more])
 
 
 class Peer(Wire):
-    """A connection as a WebSocket, with the handshake step by step. ``certs``: hashes of both certificates, empty without TLS."""
+    """A connection as a WebSocket, with the handshake step by step. ``wss``: with a certificate of ``key``, or ``join`` (token id and secret) instead."""
 
-    def __init__(self, url: str, key: Key, mesh: bytes, certs: tuple[bytes, bytes] = (b"", b"")) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, key: Key, mesh: bytes, join: tuple[bytes, bytes] | None = None) -> None:
+        self.certs = b"", b""
+        if url.startswith("wss:"):
+            own = None if join else certify(key)
+            stream = open_stream(url, tls_context(own))
+            self.certs = own.digest if own else b"", peer_digest(stream)
+            super().__init__(url, stream)
+            if join:
+                self.send_bytes(join_frame(join[0], key.public, join[1], self.certs[1]))
+        else:
+            super().__init__(url)
         self.key = key
         self.mesh = mesh
-        self.certs = certs
         self.answer: list[Any] = []
         self.transcript = b""
         try:

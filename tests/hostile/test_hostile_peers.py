@@ -5,29 +5,57 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
 from acceptance.fleet import Fleet, NodeProcess
-from hostile import attacks_frames, attacks_handshake, attacks_ops, attacks_wire
+from hostile import attacks_frames, attacks_gate, attacks_handshake, attacks_ops, attacks_wire
 from hostile.kit import ATTACKS, PLAIN, Attack, Kit
 
-ROOMS = (attacks_wire, attacks_handshake, attacks_frames, attacks_ops)
+ROOMS = {"plain": (attacks_wire, attacks_handshake, attacks_frames, attacks_ops), "TLS": (attacks_gate, attacks_frames, attacks_ops)}
+"""Plain: every byte is the attacker's to choose. TLS: the gate, and what a member does behind it."""
+LISTEN = {"plain": PLAIN, "TLS": "127.0.0.1:0"}
 FRESH_S = 2.0
 GROWTH_BYTES_MAX = 64 << 20
 
 
+def room_of(module: ModuleType) -> str:
+    return module.__name__.rpartition("_")[2]
+
+
+CASES = [(link, attack) for link, modules in ROOMS.items() for attack in ATTACKS if attack.room in map(room_of, modules)]
+
+
+class Kits:
+    """One pair of nodes for each kind of link, made when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fleets: list[Fleet] = []
+        self._kits: dict[str, Kit] = {}
+
+    def __getitem__(self, link: str) -> Kit:
+        if link not in self._kits:
+            fleet = Fleet(self._folder / link)
+            self._fleets.append(fleet)
+            host = fleet.host(listen=LISTEN[link])
+            kit = self._kits[link] = Kit(host, fleet.member(host, "second"))
+            for _ in range(20):
+                replicate(kit)
+        return self._kits[link]
+
+    def end(self) -> None:
+        for fleet in self._fleets:
+            fleet.end()
+
+
 @pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
-    fleet = Fleet(tmp_path_factory.mktemp("hostile"))
-    try:
-        host = fleet.host(listen=PLAIN)
-        made = Kit(host, fleet.member(host, "second"))
-        for _ in range(20):
-            replicate(made)
-        yield made
-    finally:
-        fleet.end()
+def kits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kits]:
+    made = Kits(tmp_path_factory.mktemp("hostile"))
+    yield made
+    made.end()
 
 
 def memory(node: NodeProcess) -> int:
@@ -45,8 +73,9 @@ def replicate(kit: Kit) -> None:
 
 
 @pytest.mark.promise("E26", "F3", "F4", "F5", "I11", "I18", "I19", "I20")
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.room}: {attack.name}")
-def test_an_attack_ends_as_it_should_and_costs_the_honest_nothing(kit: Kit, attack: Attack) -> None:
+@pytest.mark.parametrize(("link", "attack"), CASES, ids=[f"{link}, {attack.room}: {attack.name}" for link, attack in CASES])
+def test_an_attack_ends_as_it_should_and_costs_the_honest_nothing(kits: Kits, link: str, attack: Attack) -> None:
+    kit = kits[link]
     nodes = (kit.host, kit.second)
     before = [memory(node) for node in nodes]
     assert attack.run(kit) in attack.expected
@@ -58,4 +87,4 @@ def test_an_attack_ends_as_it_should_and_costs_the_honest_nothing(kit: Kit, atta
 def test_the_kit_is_as_large_as_it_says() -> None:
     assert len(ATTACKS) >= 100
     assert not [name for name, count in Counter(attack.name for attack in ATTACKS).items() if count > 1]
-    assert {attack.room for attack in ATTACKS} == {room.__name__.rpartition("_")[2] for room in ROOMS}
+    assert {attack.room for attack in ATTACKS} == {room_of(module) for modules in ROOMS.values() for module in modules}
