@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from acceptance.fleet import Fleet
@@ -12,8 +13,8 @@ from fabrik_twin.cbor import encode
 from hostile.attacks_frames import frame, logs
 from hostile.attacks_ops import titles
 from hostile.kit import PLAIN, Kit, stranger
-from hostile.raw import HEADS, PING, WANT, Ended
-from hostile.test_hostile_peers import replicate
+from hostile.raw import HEADS, PING, WANT, Ended, Wire
+from hostile.test_hostile_peers import GROWTH_BYTES_MAX, memory, replicate
 
 
 @pytest.fixture(scope="module")
@@ -108,37 +109,45 @@ def test_ops_flow_while_a_flood_goes_on(kit: Kit, flood: Callable[[Kit], None]) 
 
 
 @pytest.mark.promise("I19")
-def test_an_honest_node_gets_in_while_strangers_hold_all_they_can(fleet: Fleet, kit: Kit) -> None:
-    """Four hundred connections that say nothing, and each that is ended comes again."""
-    stop = threading.Event()
-    wires = [kit.wire() for _ in range(400)]
-    for wire in wires:
-        wire.send_bytes(wire.head())
+@pytest.mark.parametrize("first", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["a silent one", "half a greeting of TLS"])
+def test_an_honest_node_gets_in_while_strangers_hold_all_they_can(tmp_path: Path, first: bytes) -> None:
+    """Three hundred connections of strangers, and each that is ended comes again."""
+    fleet, stop = Fleet(tmp_path), threading.Event()
+    host = fleet.host()
+    kit = Kit(host, fleet.member(host, "second"))
+    before = memory(host)
+
+    def stranger_at_the_gate() -> Wire:
+        wire = kit.wire()
+        wire.send_bytes(first)
+        wire.stream.settimeout(0.001)
+        return wire
+
+    wires = [stranger_at_the_gate() for _ in range(300)]
 
     def hold() -> None:
         while not stop.is_set():
             for place, wire in enumerate(wires):
-                if stop.is_set():
-                    return
-                wire.stream.settimeout(0.001)
                 try:
-                    if wire.stream.recv(4_096) == b"":
-                        raise ConnectionResetError
+                    ended = wire.stream.recv(4_096) == b""
                 except TimeoutError:
-                    continue
+                    ended = False
                 except OSError:
+                    ended = True
+                if ended:
                     wire.close()
-                    wires[place] = kit.wire()
-                    wires[place].send_bytes(wires[place].head())
+                    wires[place] = stranger_at_the_gate()
 
     thread = threading.Thread(target=hold)
     thread.start()
     try:
-        third = fleet.member(kit.host, "third")
+        third = fleet.member(host, "third")
         third.call("items.add", title="through the crowd")
-        fleet.await_equal([kit.host, kit.second, third])
+        fleet.await_equal([host, kit.second, third])
+        assert memory(host) - before < GROWTH_BYTES_MAX
     finally:
         stop.set()
         thread.join()
         for wire in wires:
             wire.close()
+        fleet.end()
