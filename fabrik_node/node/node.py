@@ -13,6 +13,7 @@ from fabrik_node._core import Chained, ChainResult, Changes, Head, SigningKey
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind
+from fabrik_node.domain.sparing import Sparing
 from fabrik_node.errors import BrokenStore, FabrikError, StoreFull
 from fabrik_node.ids import show_key
 from fabrik_node.node.audit import Audit
@@ -85,6 +86,7 @@ class Node:
         self.upkeep = Upkeep(self, snapshots)
         self.stream.on_full = self.upkeep.disk_full
         self.refused_segments = 0
+        self._bad_told = Sparing(count=5, window_s=600.0)
         self.peers: Callable[[], Sequence[PeerStatus]] = tuple
         self.connected: Callable[[], int] = int
         """How many peers are connected now; may be asked from any thread."""
@@ -263,7 +265,8 @@ class Node:
             verified = await asyncio.to_thread(self.replica.verify, segments) if len(segments) > 1 else self.replica.verify(segments)
         except FabrikError as error:
             self.refused_segments += len(segments)
-            self.stream.note("peer.bad_segment", {"peer": self.name_of(peer), "code": error.code, "message": error.message})
+            if self._bad_told.may((peer, error.code), self.clock.now()):
+                self.stream.note("peer.bad_segment", {"peer": self.name_of(peer), "code": error.code, "message": error.message})
             raise
         result = await self.writer.ingest(verified, segments, peer)
         if await self.repair.fetched(verified, segments):

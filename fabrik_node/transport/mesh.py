@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidHandshake
 
 from fabrik_node._core import Head as CoreHead
 from fabrik_node.clock import Clock
+from fabrik_node.domain.sparing import Sparing
 from fabrik_node.ids import show_key
 from fabrik_node.ports import PeerStatus, Replication
 from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
@@ -34,8 +35,8 @@ RETRY_S_MAX = 4.0
 """The longest wait between two dials of an address, so that a mesh heals within ten seconds however long it was apart."""
 _TELL_AGAIN_S = 600.0
 """A caller that is refused again and again for one reason is told of this often: events are kept for ever."""
-_TOLD_MAX = 256
-"""Refusals that are remembered for that."""
+_COMES_MAX = 20
+"""Times in that while that the coming and going of one key is told; who flaps faster shows in ``status``."""
 _FLUSH_LOOK_S = 0.02
 _log = logging.getLogger("fabrik_node.transport")
 
@@ -69,7 +70,9 @@ class Mesh:
         self.gate: Gate | None = None
         self._limits = limits or Limits()
         self._inbound_max = inbound_max
-        self._told: dict[tuple[str, str], float] = {}
+        self._refusals = Sparing(count=1, window_s=_TELL_AGAIN_S)
+        self._comings = Sparing(count=_COMES_MAX, window_s=_TELL_AGAIN_S)
+        self._announced: set[Session] = set()
         self._dials = Dials(clock, rng, retry_s_max, self._hub, call=self._call, tell=tell, moved=moved)
         self._unsubscribe = [
             node.on_members(self._on_members),
@@ -219,11 +222,12 @@ class Mesh:
                 _log.error("a connection broke on this side (%s)", self._links[session][1] or "they called us", exc_info=link.failure)
         finally:
             self._links.pop(session, None)
-            was_ready = session.peer_key is not None and not isinstance(end, Refused)
+            was_told = session in self._announced
+            self._announced.discard(session)
             self._hub.remove(session)
             self._dials.handle_link_ended()
             self._kick_all()
-            if was_ready and end.code != "duplicate_connection" and session.peer_key is not None:
+            if was_told and end.code != "duplicate_connection" and session.peer_key is not None:
                 self._tell("peer.lost", {"key": show_key(session.peer_key), "code": end.code, "detail": end.hint})
             self._moved()
         return end
@@ -234,14 +238,8 @@ class Mesh:
     def _tell_refused_caller(self, address: str, key: bytes, code: str, detail: str) -> None:
         self.refused_inbound += 1
         shown = show_key(key) if key else ""
-        now, who = self._clock.now(), (shown or address, code)
-        told = self._told.get(who)
-        if told is not None and now - told < _TELL_AGAIN_S:
-            return
-        if len(self._told) >= _TOLD_MAX:
-            del self._told[min(self._told, key=self._told.__getitem__)]
-        self._told[who] = now
-        self._tell("peer.refused", {"direction": "in", "key": shown, "address": address, "code": code, "detail": detail})
+        if self._refusals.may((shown or address, code), self._clock.now()):
+            self._tell("peer.refused", {"direction": "in", "key": shown, "address": address, "code": code, "detail": detail})
 
     # ---- what links tell --------------------------------------------------------------------------
 
@@ -253,7 +251,8 @@ class Mesh:
             dial.handle_ready(session.peer_key or dial.key, self._clock.now())
         for other in self._hub.add(session):
             self._kick(other)
-        if session.state is not State.CLOSED and session.peer_key is not None:
+        if session.state is not State.CLOSED and session.peer_key is not None and self._comings.may(session.peer_key, self._clock.now()):
+            self._announced.add(session)
             self._tell("peer.connected", {"key": show_key(session.peer_key), "direction": direction, "url": url})
         for author, counter, message in self._node.ephemerals():
             session.send_ephemeral(author, counter, message)

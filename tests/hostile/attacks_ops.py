@@ -106,6 +106,21 @@ def deep(kit: Kit) -> str:
     return raw_segment(kit, kit.author(), [body.replace(encode([ITEM, bytes(16), 99, 0]), encode([ITEM, bytes(16), 99, 0])[:-1] + nested)])
 
 
+@attack("two hundred bad segments, a connection for each", "bad_segment")
+def bad_again(kit: Kit) -> str:
+    author = titles(kit)
+    good = author.segment(1, 5)
+    events = kit.host.call("status")["events"]
+    outcomes = set()
+    for _ in range(200):
+        try:
+            given(kit, author, good[:-1] + bytes([good[-1] ^ 1]))
+        except Ended as end:
+            outcomes.add(end.outcome)
+    assert kit.host.call("status")["events"] - events <= 60, "events are kept for ever: a few are enough"
+    return "/".join(outcomes)
+
+
 @attack("good segments with a bad one behind them", "bad_segment")
 def mixed(kit: Kit) -> str:
     author = titles(kit, 10)
