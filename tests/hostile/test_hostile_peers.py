@@ -84,6 +84,24 @@ def test_an_attack_ends_as_it_should_and_costs_the_honest_nothing(kits: Kits, li
     assert max(grown) < GROWTH_BYTES_MAX, f"grown by {grown}"
 
 
+@pytest.mark.promise("I20")
+@pytest.mark.parametrize("link", list(ROOMS))
+def test_what_was_stored_of_the_attackers_starts_again(kits: Kits, link: str) -> None:
+    """No op is poison: both nodes load all of it, from the rows and from the snapshot, and are equal as before."""
+    kit = kits[link]
+    replicate(kit)
+    before = kit.host.digest()
+    for node in (kit.second, kit.host):
+        node.stop()
+    kit.host.start("serve", "--listen", kit.url.removesuffix("/crdt-sync"))
+    kit.second.start("serve")
+    assert kit.host.digest() == before == kit.second.digest()
+    replicate(kit)
+    kit.host.kill()
+    kit.host.start("serve", "--listen", kit.url.removesuffix("/crdt-sync"))
+    kit.host.await_true(lambda: kit.host.digest() == kit.second.digest(), "equal digests")
+
+
 def test_the_kit_is_as_large_as_it_says() -> None:
     assert len(ATTACKS) >= 100
     assert not [name for name, count in Counter(attack.name for attack in ATTACKS).items() if count > 1]

@@ -224,4 +224,25 @@ BUGS = (
         "ssl.TLSVersion.TLSv1_2",
         ("tests/integration/transport/test_gate.py",),
     ),
+    Bug(
+        "a link that stalls is waited for as long as TCP waits",
+        "sync/fabrik_sync/limits.py",
+        "    silent_s: float = 8.0\n",
+        "    silent_s: float = 30.0\n",
+        ("tests/sim/test_sync_schedules.py", "-k", "star-0 or star-50"),
+    ),
+    Bug(
+        "a large frame on a slow link is no sign of life",
+        "fabrik_node/transport/link.py",
+        "        self.session.receive_part(self.heard_at)\n",
+        "",
+        ("tests/integration/transport/test_slow_links.py",),
+    ),
+    Bug(
+        "every bad segment is an event for ever",
+        "fabrik_node/node/node.py",
+        "            if self._bad_told.may((peer, error.code), self.clock.now()):\n",
+        "            if self._bad_told:\n",
+        ("tests/hostile/test_hostile_peers.py", "-k", "segments and hundred and plain"),
+    ),
 )
