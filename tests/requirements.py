@@ -176,7 +176,7 @@ E14 held              What arrives before its parent is kept in a bounded, visib
 E15 held              A new peer is complete after one bulk dump
 E16 held              A reconnect sends only what is missing
 E17 held              An op reaches connected peers within a second
-E18 partial           A slow peer costs bounded memory and recovers whole | what waits for a slow peer is bounded by count; many stalled peers at once are not tested
+E18 held              A slow peer costs bounded memory and recovers whole
 E19 held              Reconnects back off with jitter, and status counts them
 E20 later:fleet       Nothing reads an export back
 E21 held              Drift is looked for at start
@@ -273,7 +273,7 @@ I14 later:trust       Revocation has a cut, in any order of arrival
 I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push
 I16 later:conflicts   Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 partial           A holder that can not renew stops before others take over | suspend is not tested
-I18 partial           Every queue, map and file has a limit and a counter | a member may write logs and items without end until it is revoked; stalled peers are measured one at a time
+I18 partial           Every queue, map and file has a limit and a counter | a member may write logs and items without end until it is revoked
 I19 partial           Unauthenticated bytes cost a bounded little | a TLS handshake in progress holds 68 KiB, and 64 are wanted (make bench ONLY=gate.memory); 32 of them at most
 I20 partial           No peer holds the event loop | ops flow within two seconds during every flood; a hundred milliseconds at the 99th percentile are not measured
 I21 later:http        Every mutating local call needs a token
