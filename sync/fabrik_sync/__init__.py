@@ -9,7 +9,16 @@ from fabrik_sync.counters import Counters
 from fabrik_sync.events import CaughtUp, Closed, DuplicateSeen, EphemeralReceived, Event, JoinRequested, PeerReady, Refused, SegmentsReceived
 from fabrik_sync.handshake import VERSIONS, BadProof, Join, join_proof, verify_join_proof
 from fabrik_sync.hub import Hub
-from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEADS_PER_LOG_MAX, SEGMENT_BYTES_MAX, WELCOME_BYTES_MAX, Limits
+from fabrik_sync.limits import (
+    EPHEMERAL_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    HEADS_PER_LOG_MAX,
+    HUB_LIMIT_NAMES,
+    LIMIT_NAMES,
+    SEGMENT_BYTES_MAX,
+    WELCOME_BYTES_MAX,
+    Limits,
+)
 from fabrik_sync.ports import CROWDED_SEQ, MARKER, Head, Heads, Identity, LogId, Place, Replica, place_of
 from fabrik_sync.reading import ReadRequest
 from fabrik_sync.reasons import REASONS, Reason, ReasonRow, Retry, retry_of
@@ -25,6 +34,8 @@ __all__ = [
     "EPHEMERAL_BYTES_MAX",
     "FRAME_BYTES_MAX",
     "HEADS_PER_LOG_MAX",
+    "HUB_LIMIT_NAMES",
+    "LIMIT_NAMES",
     "MARKER",
     "REASONS",
     "SEGMENT_BYTES_MAX",

@@ -88,8 +88,10 @@ class Connection:
             else:
                 self._handle(frame, data)
         except Malformed as error:
+            self.counters.hit(error.limit)
             self.close(Reason.MALFORMED, str(error))
         except FlowViolation as error:
+            self.counters.hit(error.limit)
             self.close(Reason.FLOW, str(error))
         except Refusal as error:
             self.close(error.code, error.hint)
@@ -113,17 +115,21 @@ class Connection:
         link = self._replication
         if link is None:
             if now >= self._opening.deadline:
+                self.counters.hit("join_s" if self._opening.joins else "handshake_s")
                 self.close(Reason.HANDSHAKE_TIMEOUT, f"no end of the handshake, in state {self._state}")
             return
         waiting = bool(self._control) or link.waits_for_peer()
         reason = self._liveness.check(now, progress=self._progress, waiting=waiting)
         if reason is not None:
+            self.counters.hit("progress_s" if reason is Reason.NO_PROGRESS else "rival_s" if self._liveness.doubted else "silent_s")
             self.close(reason, "nothing was heard from the peer" if reason is Reason.SILENT else "the peer takes nothing of what waits for it")
             return
         if self._liveness.ping_due(now) and not self._control:
             self._pings += 1
+            self.counters.hit("ping_s")
             self._control.append(Ping(self._pings).encode())
         if link.receiver.deferred_until is not None and now >= link.receiver.deferred_until:
+            self.counters.hit("defer_s")
             link.receiver.retry_deferred(now)
 
     def next_timeout(self) -> float | None:
@@ -217,6 +223,7 @@ class Connection:
     def _count_unknown(self) -> None:
         self.counters.unknown_frames += 1
         if self.counters.unknown_frames > self._limits.unknown_frames:
+            self.counters.hit("unknown_frames")
             self.close(Reason.UNKNOWN_FRAMES, f"more than {self._limits.unknown_frames} frames of unknown types")
 
     def _tell_caught_up(self) -> None:

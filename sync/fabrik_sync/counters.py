@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from fabrik_sync.limits import LIMIT_NAMES
 
 __all__ = ["Counters"]
 
@@ -36,5 +38,10 @@ class Counters:
     ephemerals_replaced: int = 0
     """Not sent because a newer one of the same author came first, or the peer has it."""
     unknown_frames: int = 0
-    over_limit: int = 0
-    """Announced logs and ephemeral authors beyond the limits."""
+    limits: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LIMIT_NAMES, 0))
+    """How often each limit was hit, by its name."""
+
+    def hit(self, limit: str) -> None:
+        """Count one. An empty name is no limit."""
+        if limit:
+            self.limits[limit] += 1

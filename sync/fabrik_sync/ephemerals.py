@@ -27,7 +27,7 @@ class Ephemerals:
         """True when the message is newer than what this peer sent before."""
         known = self._peer_counters.get(frame.author)
         if known is None and len(self._peer_counters) >= self._limits.ephemeral_authors:
-            self._counters.over_limit += 1
+            self._counters.hit("ephemeral_authors")
             return False
         if known is not None and frame.counter <= known:
             self._counters.ephemerals_stale += 1
@@ -49,7 +49,7 @@ class Ephemerals:
             self._counters.ephemerals_replaced += 1
             return
         if waiting is None and len(self._waiting) >= self._limits.ephemeral_authors:
-            self._counters.over_limit += 1
+            self._counters.hit("ephemeral_authors")
             return
         if waiting is not None:
             self._counters.ephemerals_replaced += 1

@@ -105,6 +105,7 @@ class Initiator:
         self._replica = replica
         self._expected = expected_key
         self._join = join
+        self.joins = join is not None
         self._certs = certs
         self._hello = Hello(VERSIONS, mesh, identity.public, identity.random(32), window, join.token_id if join else b"").encode()
 

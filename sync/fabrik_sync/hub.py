@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fabrik_sync.limits import HUB_LIMIT_NAMES
 from fabrik_sync.ports import Heads, LogId
 from fabrik_sync.reasons import Reason
 from fabrik_sync.session import Session
@@ -23,6 +24,8 @@ class Hub:
         self._own_key = own_key
         self._sessions: dict[bytes, list[Session]] = {}
         self._counters: dict[bytes, int] = {}
+        self.limits = dict.fromkeys(HUB_LIMIT_NAMES, 0)
+        """How often each limit of all sessions together was hit."""
         self._lost: dict[LogId, tuple[int, float, Session]] = {}
         self.wants = Wants()
         """Give this to every session."""
@@ -62,6 +65,7 @@ class Hub:
                 loser.handle_rival(session.now, is_older=loser is not session)
         closed = self._close_duplicates(key)
         if len(held) > SESSIONS_PER_KEY_MAX:
+            self.limits["sessions_per_key"] += 1
             closed.append(held.pop(0))
             closed[-1].close(Reason.DUPLICATE, "too many connections with one key")
         return [*losers, *closed]
@@ -131,7 +135,10 @@ class Hub:
 
     def handle_ephemeral(self, author: bytes, counter: int, data: bytes) -> bool:
         """Pass a *verified* message (our own, or a peer's) to every peer that lacks it. False when it is not news, or too many authors are."""
-        if not self.is_news(author, counter) or (author not in self._counters and len(self._counters) >= _EPHEMERAL_AUTHORS_MAX):
+        if not self.is_news(author, counter):
+            return False
+        if author not in self._counters and len(self._counters) >= _EPHEMERAL_AUTHORS_MAX:
+            self.limits["hub_ephemeral_authors"] += 1
             return False
         self._counters[author] = counter
         for session in self.sessions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 __all__ = [
@@ -11,6 +11,8 @@ __all__ = [
     "HANDSHAKE_FRAME_BYTES_MAX",
     "HEADER_BYTES_MAX",
     "HEADS_PER_LOG_MAX",
+    "HUB_LIMIT_NAMES",
+    "LIMIT_NAMES",
     "PLACES_MAX",
     "SEGMENT_BYTES_MAX",
     "WELCOME_BYTES_MAX",
@@ -105,3 +107,19 @@ class Limits:
             raise ValueError(f"window_bytes {self.window_bytes} is less than one segment ({SEGMENT_BYTES_MAX})")
         if not 0 < self.ping_s < self.silent_s:
             raise ValueError("ping_s has to be above 0 and below silent_s")
+
+
+LIMIT_NAMES: Final = (
+    *(field.name for field in fields(Limits)),
+    "frame_bytes",
+    "handshake_frame_bytes",
+    "segment_bytes",
+    "ephemeral_bytes",
+    "welcome_bytes",
+    "heads_per_log",
+    "places",
+)
+"""Every limit of a session that can be hit, for its counters. HEADER_BYTES_MAX is a part of frame_bytes."""
+
+HUB_LIMIT_NAMES: Final = ("sessions_per_key", "hub_ephemeral_authors")
+"""Those of all sessions of a node together."""

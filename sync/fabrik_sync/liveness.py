@@ -24,6 +24,11 @@ class Liveness:
         """The peer has a newer connection: this one may be dead, and has ``rival_s`` to show that it is not."""
         self._doubted_at = now
 
+    @property
+    def doubted(self) -> bool:
+        """It has a few seconds to show that it lives, because there is a newer connection."""
+        return self._doubted_at is not None
+
     def heard(self, now: float) -> None:
         """A frame came, or a part of one."""
         self.heard_at = now

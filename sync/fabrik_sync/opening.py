@@ -34,6 +34,8 @@ class Opening:
         self.peer_window = 0
         self.version = 0
         self.proven = False
+        self.joins = isinstance(side, Initiator) and side.joins
+        """With a token: there is more time."""
 
     @property
     def is_initiator(self) -> bool:
@@ -62,7 +64,7 @@ class Opening:
                 self.proven = True
                 if not side.admit(frame):
                     return Step(Input.AUTH_MEMBER, Ready().encode())
-                self.deadline = now + self._limits.join_s
+                self.deadline, self.joins = now + self._limits.join_s, True
                 return Step(Input.AUTH_JOIN, event=JoinRequested(self.peer_key, side.hello.token_id, side.transcript, frame.proof))
         elif isinstance(frame, Answer):
             side.verify(frame)

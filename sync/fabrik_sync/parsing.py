@@ -43,7 +43,8 @@ _U64: Final = (1 << 64) - 1
 def decode_frame(data: bytes, bytes_max: int = FRAME_BYTES_MAX) -> Frame:
     """The frame that ``data`` is. Raises :class:`~fabrik_sync.Malformed`."""
     if len(data) > bytes_max:
-        raise Malformed(f"a frame of {len(data)} bytes, {bytes_max} are allowed")
+        limit = "frame_bytes" if bytes_max >= FRAME_BYTES_MAX else "handshake_frame_bytes"
+        raise Malformed(f"a frame of {len(data)} bytes, {bytes_max} are allowed", limit)
     match decode(data):
         case [int(kind), *fields] if not isinstance(kind, bool):
             parse = _PARSERS.get(kind)
@@ -60,8 +61,8 @@ class _Fields:
         self._items = items
         self._at = 0
 
-    def _fail(self, what: str) -> Malformed:
-        return Malformed(f"frame type {self._kind}, field {self._at}: {what}")
+    def _fail(self, what: str, limit: str = "") -> Malformed:
+        return Malformed(f"frame type {self._kind}, field {self._at}: {what}", limit)
 
     def _next(self) -> Item:
         if self._at >= len(self._items):
@@ -81,10 +82,10 @@ class _Fields:
             raise self._fail("not a boolean")
         return item
 
-    def blob(self, low: int, high: int) -> bytes:
+    def blob(self, low: int, high: int, limit: str = "") -> bytes:
         item = self._next()
         if not isinstance(item, bytes) or not low <= len(item) <= high:
-            raise self._fail(f"not a byte string of {low}..{high} bytes")
+            raise self._fail(f"not a byte string of {low}..{high} bytes", limit if isinstance(item, bytes) and len(item) > high else "")
         return item
 
     def text(self, high: int) -> str:
@@ -93,10 +94,10 @@ class _Fields:
             raise self._fail(f"not a text of at most {high} bytes")
         return item
 
-    def rows(self, low: int, high: int) -> list[_Fields]:
+    def rows(self, low: int, high: int, limit: str = "") -> list[_Fields]:
         item = self._next()
         if not isinstance(item, list) or not low <= len(item) <= high:
-            raise self._fail(f"not an array of {low}..{high} elements")
+            raise self._fail(f"not an array of {low}..{high} elements", limit if isinstance(item, list) and len(item) > high else "")
         rows = [_Fields(self._kind, element) for element in item if isinstance(element, list)]
         if len(rows) != len(item):
             raise self._fail("an element is not an array")
@@ -149,7 +150,7 @@ def _heads(f: _Fields) -> HeadsFrame:
     logs: list[tuple[LogId, Heads]] = []
     for row in f.rows(0, 4_096):
         log, heads = row.log(), []
-        for part in row.rows(1, HEADS_PER_LOG_MAX):
+        for part in row.rows(1, HEADS_PER_LOG_MAX, "heads_per_log"):
             heads.append(Head(part.uint(1, _SEQ_MAX), part.blob(32, 32)))
             part.end()
         row.end()
@@ -172,14 +173,14 @@ def _want(f: _Fields) -> Want:
 
 def _places(f: _Fields) -> tuple[Place, ...]:
     places = []
-    for part in f.rows(0, PLACES_MAX):
+    for part in f.rows(0, PLACES_MAX, "places"):
         places.append((part.uint(1, _SEQ_MAX), part.blob(MARK_BYTES, MARK_BYTES)))
         part.end()
     return tuple(places)
 
 
 def _segment(f: _Fields) -> Segment:
-    log, first, last, data = f.log(), f.uint(1, _SEQ_MAX), f.uint(1, _SEQ_MAX), f.blob(1, SEGMENT_BYTES_MAX)
+    log, first, last, data = f.log(), f.uint(1, _SEQ_MAX), f.uint(1, _SEQ_MAX), f.blob(1, SEGMENT_BYTES_MAX, "segment_bytes")
     if last < first:
         raise Malformed("frame type 10: the last sequence number is below the first")
     return Segment(log, first, last, data)
@@ -198,7 +199,7 @@ _PARSERS: dict[int, Callable[[_Fields], Frame]] = {
     FrameType.HELLO: _hello,  # not strict: a newer initiator may say more
     FrameType.ANSWER: _strict(_answer),
     FrameType.AUTH: _strict(_auth),
-    FrameType.READY: _strict(lambda f: Ready(f.blob(0, WELCOME_BYTES_MAX))),
+    FrameType.READY: _strict(lambda f: Ready(f.blob(0, WELCOME_BYTES_MAX, "welcome_bytes"))),
     FrameType.CLOSE: _strict(_close),
     FrameType.FRONTIER: _strict(lambda f: FrontierFrame(f.blob(32, 32), f.blob(BUCKETS * BUCKET_BYTES, BUCKETS * BUCKET_BYTES))),
     FrameType.HEADS: _strict(_heads),
@@ -206,7 +207,7 @@ _PARSERS: dict[int, Callable[[_Fields], Frame]] = {
     FrameType.STOP: _strict(lambda f: Stop(f.log())),
     FrameType.SEGMENT: _strict(_segment),
     FrameType.ACK: _strict(lambda f: Ack(f.uint())),
-    FrameType.EPHEMERAL: _strict(lambda f: Ephemeral(f.blob(32, 32), f.uint(), f.blob(0, EPHEMERAL_BYTES_MAX))),
+    FrameType.EPHEMERAL: _strict(lambda f: Ephemeral(f.blob(32, 32), f.uint(), f.blob(0, EPHEMERAL_BYTES_MAX, "ephemeral_bytes"))),
     FrameType.PING: _strict(lambda f: Ping(f.uint())),
     FrameType.PONG: _strict(lambda f: Pong(f.uint())),
 }

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fabrik_sync.asking import want_frame
 from fabrik_sync.counters import Counters
 from fabrik_sync.events import Event, SegmentsReceived
-from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want, Wanted
-from fabrik_sync.limits import PLACES_MAX, SEGMENT_BYTES_MAX, Limits
+from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop
+from fabrik_sync.limits import SEGMENT_BYTES_MAX, Limits
 from fabrik_sync.logbook import Fork, LogBook, LogRow
-from fabrik_sync.ports import MARKER, Head, LogId, Place, Replica, is_crowded, is_marker, place_of
+from fabrik_sync.ports import MARKER, Head, LogId, Replica, is_crowded, is_marker
 from fabrik_sync.wants import Wants
 from fabrik_sync.window import Window
 
 __all__ = ["Receiver"]
-
-_WANT_ENTRY_BYTES = 32 + 24
-_PLACE_BYTES = 28
 
 
 class Receiver:
@@ -69,7 +67,7 @@ class Receiver:
         """The peer lists heads."""
         for log, heads in frame.logs:
             if log not in self._book.rows and len(self._book.rows) >= self._limits.logs:
-                self._counters.over_limit += 1
+                self._counters.hit("logs")
                 continue
             row = self._book.row(log)
             row.remote = row.lacking = heads
@@ -85,6 +83,7 @@ class Receiver:
         self._counters.segment_bytes_in += size
         row = self._book.rows.get(log)
         full = row is None and len(self._book.rows) >= self._limits.logs
+        self._counters.hit("logs" if full else "")
         if full or (row is not None and row.suspended) or not self._replica.admit(log.author):
             self._drop(log, row, size)
             return
@@ -109,6 +108,8 @@ class Receiver:
             row.wanted = False
         if len(self._stop) < self._limits.wants_per_frame:
             self._stop[log] = None
+        else:
+            self._counters.hit("wants_per_frame")
 
     def _note(self, log: LogId, row: LogRow, seq: int, now: float) -> None:
         row.remote_seq = max(row.remote_seq, seq)
@@ -193,6 +194,7 @@ class Receiver:
             return
         self._deferred.discard(log)
         fork.asked, fork.asked_at, fork.asks = row.remote, now, fork.asks + 1
+        self._counters.hit("fork_asks" if fork.asks == self._limits.fork_asks else "")
         fork.since.clear()
         row.wanted = True
         self._ask[log] = None
@@ -249,6 +251,7 @@ class Receiver:
             self._fork(log, row)
         if row.fork is not None:
             if row.has_news or now - row.fork.asked_at >= self._limits.fork_again_s:
+                self._counters.hit("" if row.has_news else "fork_again_s")
                 self._ask_with_places(log, row, row.fork, now)
         elif row.gap_at != have_seq:
             row.gap_at = have_seq
@@ -266,30 +269,8 @@ class Receiver:
             del self._stop[log]
             return Stop(log).encode()
         if self._ask:
-            return self._want_frame()
+            return want_frame(self._ask, self._book, self._replica, self._limits, self._counters)
         return None
-
-    def _want_frame(self) -> bytes:
-        first: list[Wanted] = []
-        room = self._limits.chunk_bytes
-        for log in sorted(self._ask, key=lambda log: (self._replica.priority(log.author), log))[: self._limits.wants_per_frame]:
-            row = self._book.rows[log]
-            lost = self._ask[log]
-            places = None if row.fork is None or lost is not None else self._places(log, row)
-            wanted = Wanted(log, row.local_seq if lost is None else lost, places)
-            room -= _WANT_ENTRY_BYTES + _PLACE_BYTES * len(wanted.places or ())
-            if room < 0 and first:
-                break
-            del self._ask[log]
-            self._counters.wants_with_places_out += wanted.places is not None
-            first.append(wanted)
-        self._counters.wants_out += len(first)
-        return Want(tuple(first)).encode()
-
-    def _places(self, log: LogId, row: LogRow) -> tuple[Place, ...]:
-        """Those of the peer's heads that we hold, then our locator."""
-        held = [place_of(head) for head in row.remote if head not in row.lacking and not is_marker(head)]
-        return tuple(dict.fromkeys([*held, *self._replica.places(log)]))[:PLACES_MAX]
 
     def has_frames(self) -> bool:
         """True when :meth:`next_frame` would give one."""

@@ -79,7 +79,7 @@ class Replication:
 
     def waits_for_peer(self) -> bool:
         """Something waits for the socket, or for the peer's acknowledgement."""
-        return self.flows and (self.receiver.has_frames() or self.sender.has_frames() or self.sender.unacked_bytes > 0)
+        return self.flows and (self.receiver.has_frames() or self.sender.has_frames() or self.sender.outbox.unacked_bytes > 0)
 
     def lag(self) -> tuple[int, int]:
         """``(ops that the peer is not known to have or to be sent, ops that it has and we lack)``, over admitted authors."""
@@ -93,7 +93,7 @@ class Replication:
 
     def behind(self) -> Iterator[tuple[LogId, int, int]]:
         """``(log, branch, seq)``: the peer is not known to have what we hold behind ``seq``; on its way is not there."""
-        yield from self.sender.flight.behind()
+        yield from self.sender.outbox.flight.behind()
         if self.flows:
             for log, row in self.book.rows.items():
                 yield from ((log, branch, seq) for branch, seq in self.sender.cursors(log, row))

@@ -6,15 +6,14 @@ Nothing of a log is held here but what waits for the socket. A slow peer has cur
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Sequence
 
 from fabrik_sync.counters import Counters
 from fabrik_sync.ephemerals import Ephemerals
-from fabrik_sync.flight import Flight
 from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop, Want
-from fabrik_sync.limits import FRAME_BYTES_MAX, SEGMENT_BYTES_MAX, Limits
+from fabrik_sync.limits import SEGMENT_BYTES_MAX, Limits
 from fabrik_sync.logbook import Fork, LogBook, LogRow
+from fabrik_sync.outbox import Outbox
 from fabrik_sync.ports import MARKER, Head, Heads, LogId, Place, Replica, is_marker, place_of
 from fabrik_sync.reading import ReadRequest
 from fabrik_sync.window import FlowViolation
@@ -33,38 +32,20 @@ class Sender:
         self._replica = replica
         self._limits = limits
         self._counters = counters
-        self._window = peer_window
+        self.outbox = Outbox(limits, counters, peer_window)
         self._ready: list[tuple[int, int, LogId]] = []
         self._queued: set[LogId] = set()
         self._turn = 0
         self._reading: ReadRequest | None = None
         self._announce: dict[LogId, None] = {}
         self._first_exchange = False
-        self._segments: deque[tuple[bytes, int]] = deque()
-        self._segment_bytes = 0
-        self._sent = 0
-        self._acked = 0
-        self.flight = Flight()
         self._rewinds = 0
         self.ephemerals = Ephemerals(limits, counters)
 
     @property
-    def outbox_bytes(self) -> int:
-        """Encoded segment bytes that wait for the socket."""
-        return self._segment_bytes
-
-    @property
-    def unacked_bytes(self) -> int:
-        """Segment bytes that were queued or sent and are not yet processed by the peer."""
-        return self._sent - self._acked
-
-    @property
     def behind(self) -> bool:
         """The peer takes less than there is for it."""
-        return bool(self._queued) and not self._room()
-
-    def _room(self) -> bool:
-        return self._segment_bytes + FRAME_BYTES_MAX <= self._limits.outbox_bytes and self.unacked_bytes + SEGMENT_BYTES_MAX <= self._window
+        return bool(self._queued) and not self.outbox.has_room()
 
     # ---- heads
 
@@ -181,7 +162,7 @@ class Sender:
             if row.taken and (places is not None or after < (row.cursor(0) or 0)):
                 self._rewinds += 1
                 if self._rewinds > self._limits.rewinds:
-                    raise FlowViolation(f"more than {self._limits.rewinds} WANTs for what was sent already")
+                    raise FlowViolation(f"more than {self._limits.rewinds} WANTs for what was sent already", "rewinds")
             row.stopped = False
             if not row.outdated:
                 self._announce.pop(log, None)
@@ -208,10 +189,7 @@ class Sender:
 
     def on_ack(self, frame: Ack) -> None:
         """The peer processed segments. Raises :class:`FlowViolation` for more than it was sent, or less than before."""
-        if not self._acked <= frame.total <= self._sent:
-            raise FlowViolation(f"acknowledged {frame.total} bytes, after {self._acked} of {self._sent}")
-        self._acked = frame.total
-        self.flight.acked(frame.total)
+        self.outbox.on_ack(frame.total)
 
     # ---- reading
 
@@ -225,7 +203,9 @@ class Sender:
         """The next read, if there is room for its answer. One at a time."""
         if self._reading is not None:
             return None
-        while self._ready and self._room():
+        if self._ready:
+            self.outbox.count_full()
+        while self._ready and self.outbox.has_room():
             _, _, log = heapq.heappop(self._ready)
             self._queued.discard(log)
             if (found := self._book.rows[log].next_read()) is not None:
@@ -252,11 +232,7 @@ class Sender:
             if last <= upto:
                 self._counters.duplicates_avoided += 1
                 continue
-            frame = Segment(request.log, first, last, data).encode()
-            self._segments.append((frame, len(data)))
-            self._segment_bytes += len(frame)
-            self._sent += len(data)
-            self.flight.add(request.log, request.branch, max(first, upto + 1), last, begin=self._sent - len(data), end=self._sent)
+            self.outbox.put(Segment(request.log, first, last, data), request.branch, upto + 1)
             upto = last
             row.advance(request.branch, upto)
         if not segments and row.fork is not None:
@@ -268,7 +244,7 @@ class Sender:
 
     def has_frames(self) -> bool:
         """True when :meth:`next_frame` would give one."""
-        return bool(self._first_exchange or self._announce or self.ephemerals.waiting or self._segments)
+        return bool(self._first_exchange or self._announce or self.ephemerals.waiting or self.outbox.waits)
 
     def next_frame(self) -> bytes | None:
         """HEADS first, then ephemerals, then segments."""
@@ -276,13 +252,7 @@ class Sender:
             return self._heads_frame()
         if (frame := self.ephemerals.next_frame()) is not None:
             return frame
-        if self._segments:
-            frame, size = self._segments.popleft()
-            self._segment_bytes -= len(frame)
-            self._counters.segments_out += 1
-            self._counters.segment_bytes_out += size
-            return frame
-        return None
+        return self.outbox.take() if self.outbox.waits else None
 
     def _heads_frame(self) -> bytes:
         entries: list[tuple[LogId, Heads]] = []
@@ -291,6 +261,7 @@ class Sender:
             row = self._book.rows[log]
             room -= _HEADS_ENTRY_BYTES + _HEAD_BYTES * len(row.shown)
             if room < 0 and entries:
+                self._counters.hit("chunk_bytes")
                 break
             del self._announce[log]
             row.told = row.shown

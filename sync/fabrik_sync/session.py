@@ -103,9 +103,9 @@ class Session(Connection):
             lag_out=lag_out,
             lag_in=lag_in,
             unadmitted_logs=link.receiver.unadmitted if link else 0,
-            outbox_bytes=link.sender.outbox_bytes if link else 0,
-            unacked_bytes=link.sender.unacked_bytes if link else 0,
-            unacked_ops=link.sender.flight.ops if link else 0,
+            outbox_bytes=link.sender.outbox.bytes if link else 0,
+            unacked_bytes=link.sender.outbox.unacked_bytes if link else 0,
+            unacked_ops=link.sender.outbox.flight.ops if link else 0,
             unprocessed_bytes=link.receiver.window.open_bytes if link else 0,
         )
 

@@ -6,7 +6,11 @@ __all__ = ["FlowViolation", "Window"]
 
 
 class FlowViolation(Exception):
-    """The peer sent more than its window, or acknowledged more than it got, or went back too often."""
+    """The peer sent more than its window, or acknowledged more than it got, or went back too often. ``limit`` names the limit, if it was one."""
+
+    def __init__(self, what: str, limit: str = "") -> None:
+        super().__init__(what)
+        self.limit = limit
 
 
 class Window:
@@ -27,7 +31,7 @@ class Window:
         """Raises :class:`FlowViolation` when the peer has no credit for so much."""
         self._received += size
         if self.open_bytes > self._size:
-            raise FlowViolation(f"{self.open_bytes} bytes are unprocessed, the window is {self._size}")
+            raise FlowViolation(f"{self.open_bytes} bytes are unprocessed, the window is {self._size}", "window_bytes")
 
     def processed(self, size: int) -> None:
         """So much is dealt with. Raises ValueError for more than was received."""

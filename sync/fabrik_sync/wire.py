@@ -20,7 +20,11 @@ _FALSE, _TRUE = 0xF4, 0xF5
 
 
 class Malformed(Exception):
-    """Bytes that are not one canonical item of this subset, or not the frame that they claim to be. The peer's fault."""
+    """Bytes that are not one canonical item of this subset, or not the frame that they claim to be. The peer's fault. ``limit`` names what was too large."""
+
+    def __init__(self, what: str, limit: str = "") -> None:
+        super().__init__(what)
+        self.limit = limit
 
 
 def encode(item: Item) -> bytes:

@@ -456,9 +456,9 @@ def test_limits_on_what_a_peer_announces() -> None:
     logs = tuple((LogId(bytes([n]) * 32, 1), (Head(1, b"h" * 32),)) for n in range(10))
     feed(a, [HeadsFrame(more=False, logs=logs).encode()])
     assert a.status().unadmitted_logs == 5
-    assert a.counters.over_limit == 5
+    assert a.counters.limits["logs"] == 5
     feed(a, [Ephemeral(bytes([n]) * 32, 1, b"x").encode() for n in range(10)])
-    assert a.counters.over_limit == 10
+    assert a.counters.limits["ephemeral_authors"] == 5
     assert b.state is State.LIVE
 
 
