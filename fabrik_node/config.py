@@ -5,6 +5,7 @@ Precedence: flag > ``FABRIK_*`` variable > ``config.toml`` in the home > default
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -23,6 +24,7 @@ __all__ = [
     "EventsConfig",
     "GitConfig",
     "LeaseConfig",
+    "MetricsConfig",
     "NodeConfig",
     "check_config",
     "child_environment",
@@ -119,6 +121,33 @@ class EventsConfig(_Table, frozen=True):
     keep_files: int = 4
 
 
+class MetricsConfig(_Table, frozen=True):
+    """``[metrics]``: figures for Prometheus. Off unless ``listen`` is set."""
+
+    listen: str = ""
+    """``HOST:PORT``, the host an address. Empty: there is no endpoint."""
+    public: bool = False
+    """Allow an address that is not loopback: the figures name nodes, and nobody has to show a key for them."""
+
+    def address(self) -> tuple[str, int] | None:
+        """Where to listen; None for nowhere. Raises :class:`BadConfig`."""
+        if not self.listen:
+            return None
+        host, colon, port = self.listen.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        try:
+            where = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        except ValueError:
+            where = None
+        if where is None or not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+            raise BadConfig(f"[metrics]: listen = {self.listen!r} is no address with a port", 'listen = "127.0.0.1:9464" in [metrics] of config.toml')
+        if not where.is_loopback and not self.public:
+            raise BadConfig(
+                f"[metrics]: {self.listen} can be read from other hosts, by anybody", "listen on 127.0.0.1, or say public = true in [metrics] of config.toml"
+            )
+        return str(where), int(port)
+
+
 class Config(_Table, frozen=True):
     """The whole file."""
 
@@ -127,6 +156,7 @@ class Config(_Table, frozen=True):
     git: GitConfig = GitConfig()
     agent: AgentConfig = AgentConfig()
     events: EventsConfig = EventsConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
 
 def load_config(path: Path) -> Config:
@@ -161,6 +191,7 @@ def check_config(config: Config, where: str) -> Config:
     """The same config when its numbers make sense; raises :class:`BadConfig` naming ``where`` otherwise."""
     try:
         config.lease.timing()
+        config.metrics.address()
     except BadConfig as error:
         raise BadConfig(f"{where}: {error}", error.hint) from error
     if len(config.node.name.encode()) > NAME_BYTES_MAX:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fabrik_node import __version__
 from fabrik_node.agent.loop import ClaimLoop
@@ -24,6 +24,7 @@ from fabrik_node.app.opening import load_mesh, make_home, note_home, open_store
 from fabrik_node.app.reconcile import look, remove_unfinished, tell_findings
 from fabrik_node.app.setup import default_name
 from fabrik_node.app.telling import tell_peers
+from fabrik_node.app.watching import serve_metrics
 from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
 from fabrik_node.config import check_config, child_environment, load_config
@@ -44,6 +45,9 @@ from fabrik_node.store.owner import OwnerLock
 from fabrik_node.store.snapshot_file import SnapshotFile
 from fabrik_node.transport.address import check_url, parse_listen
 from fabrik_node.transport.mesh import DialEnd, Mesh
+
+if TYPE_CHECKING:
+    from fabrik_node.metrics.endpoint import Endpoint
 
 __all__ = ["FLUSH_S", "Running", "refusal"]
 
@@ -74,6 +78,7 @@ class Running:
         self.config = check_config(merge_options(load_config(self.paths.config), options), "the flags")
         self.fresh = False
         self.loop: ClaimLoop | None = None
+        self.metrics: Endpoint | None = None
         self._url = ""
         self._stop: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self._tasks = asyncio.TaskGroup()
@@ -136,12 +141,13 @@ class Running:
         self.node.describe_self = self._describe
         self.mesh = Mesh(self.node, self.identity.record.admin, self.clock, rng, tell=self._tell_of_peer, moved=self.node.tell_peers_moved)
         self.node.peers = self.mesh.statuses
+        self.node.traffic = self.mesh.traffic
         self.node.connected = lambda: self.mesh.connected
         process = self.lock.owner.process
         incarnation = f"{process.boot_id}:{process.pid}:{process.started}"
         self.origin = self._origin(rng)
         self.pipeline = NodePipeline(self.node, self.origin, incarnation=incarnation, backoff_s=config.agent.backoff_s, dials=lambda: self.mesh.dials > 0)
-        reader = Reader(
+        self.reader = Reader(
             replica=self.node.replica,
             genesis=self.identity.record,
             store=self.store,
@@ -159,7 +165,7 @@ class Running:
         )
         self.service = Service(
             node=self.node,
-            reader=reader,
+            reader=self.reader,
             arbiter=self.origin,
             genesis=self.identity.genesis,
             incarnation=incarnation,
@@ -188,6 +194,7 @@ class Running:
             await self._announce()
             await self._dial(urls)
             await self.api.start()
+            self.metrics = await serve_metrics(self.config.metrics, self.node, self.reader, self.api, self.service)
         except BaseException as error:
             await self._close_parts()
             await self._tasks.__aexit__(None, None, None)
@@ -239,6 +246,7 @@ class Running:
             self.identity.record.name,
             node.replica.ops,
             listening,
+            extra={"fields": {"node": node.name_of(node.public), "fingerprint": fingerprint(node.public), "ops": node.replica.ops, "listen": self._url}},
         )
         guards = [self._tasks.create_task(self._until_admitted(), name="admitted")] if self.entry.token is not None else []
         guards.append(self._tasks.create_task(tell_peers(node, self.mesh.statuses), name="peers"))
@@ -335,6 +343,8 @@ class Running:
 
     async def _close_parts(self) -> None:
         await self.api.stop()
+        if self.metrics is not None:
+            await self.metrics.close()
         await self.mesh.close()
         await self.node.close()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 from fabrik_node.app.flags import Entry, parse_entry
+from fabrik_node.app.logs import start_logging
 from fabrik_node.app.running import FLUSH_S, Running, refusal
 from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.domain.token import JoinToken
@@ -25,8 +25,7 @@ _JOIN_S = 60.0
 
 def serve(home: Path, options: ServeOptions) -> int:
     """Run until a signal. The exit status: 0, or 128 and the signal's number. Raises FabrikError."""
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("websockets").setLevel(logging.WARNING)
+    start_logging(options.log_level, options.log_format)
     _log.debug("signature self-test: %d public edge cases, one verdict", check_signatures())
     try:
         return asyncio.run(_serve(home, options))

@@ -31,5 +31,12 @@ async def tell_peers(node: Node, statuses: Callable[[], Sequence[PeerStatus]]) -
                     continue
             if said.get(peer.url) != line:
                 said[peer.url] = line
-                _log.log(level, "%s", line)
+                fields = {
+                    "peer": node.name_of(peer.key) if peer.key else "",
+                    "url": peer.url,
+                    "state": peer.state,
+                    "detail": peer.detail,
+                    "attempts": peer.attempts,
+                }
+                _log.log(level, "%s", line, extra={"fields": fields})
         await node.peers_moved()

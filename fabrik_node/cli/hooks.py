@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 __all__ = ["Hooks", "OfflineReader", "ServeOptions"]
 
@@ -33,6 +33,7 @@ class ServeOptions:
     drain_s: float = 30.0
     """How long SIGTERM waits for running work."""
     log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
     new_store: bool = False
     """Begin with an empty database for a key that was used before."""
 

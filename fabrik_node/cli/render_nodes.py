@@ -75,6 +75,7 @@ def status(screen: Screen, data: Data) -> None:
             ("home", data.get("home")),
             ("process", process),
             ("listen", data.get("listen") or ("no: peers can not dial this node" if data.get("pid") else "")),
+            ("metrics", data.get("metrics") or ""),
             ("agent", working if agent.get("enabled") else "off: this node takes no work" if data.get("pid") else ""),
             ("items", "  ".join(f"{name} {count}" for name, count in (data.get("items") or {}).items())),
             (

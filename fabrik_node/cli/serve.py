@@ -37,6 +37,10 @@ _FLAGS: tuple[tuple[list[str], dict[str, Any]], ...] = (
         },
     ),
     (["--log-level"], {"type": click.Choice(_LEVELS), "default": "info", "show_default": True, "help": "How much is said on stderr."}),
+    (
+        ["--log-format"],
+        {"type": click.Choice(["text", "json"]), "default": "text", "show_default": True, "help": "Lines for people, or one JSON object per line."},
+    ),
 )
 
 

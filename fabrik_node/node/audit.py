@@ -117,7 +117,9 @@ class Audit:
             self.diverged[author] = Divergence(self._clock.now(), said.frontier, said.state)
             self.alarms += 1
             _log.error(
-                "the state of this node is not that of %s, although both hold the same ops: one of them is wrong; see fabrik-node status", self._name_of(author)
+                "the state of this node is not that of %s, although both hold the same ops: one of them is wrong; see fabrik-node status",
+                self._name_of(author),
+                extra={"fields": {"node": show_key(author), "name": self._name_of(author)}},
             )
             self._tell(
                 "state.diverged", {"node": show_key(author), "name": self._name_of(author), "frontier": show_key(said.frontier), "state": show_key(said.state)}
@@ -165,4 +167,9 @@ class Audit:
         if found.registers and whole and not found.named:
             found.named = True
             self._tell("state.registers", {"node": show_key(author), "name": self._name_of(author), "registers": list(found.registers), "more": found.more})
-            _log.error("registers of this node that differ from those of %s: %s", self._name_of(author), ", ".join(found.registers))
+            _log.error(
+                "registers of this node that differ from those of %s: %s",
+                self._name_of(author),
+                ", ".join(found.registers),
+                extra={"fields": {"node": show_key(author), "registers": list(found.registers)}},
+            )

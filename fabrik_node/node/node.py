@@ -22,16 +22,17 @@ from fabrik_node.node.board import Board
 from fabrik_node.node.clones import Clones
 from fabrik_node.node.commit_times import CommitTimes
 from fabrik_node.node.epochs import DOUBT_KEY, Epochs
-from fabrik_node.node.happenings import happenings
+from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
 from fabrik_node.node.invitations import check_invitation, redeem
 from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
 from fabrik_node.node.presence import Presence
 from fabrik_node.node.relay import read_sound
 from fabrik_node.node.repair import Repair
 from fabrik_node.node.stream import EventSink, EventStream
+from fabrik_node.node.tally import Tally
 from fabrik_node.node.upkeep import Upkeep
 from fabrik_node.node.writer import Writer
-from fabrik_node.ports import IngestReport, OpStore, PeerStatus, Snapshots, StoredSegment
+from fabrik_node.ports import IngestReport, OpStore, PeerStatus, Snapshots, StoredSegment, Traffic
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
@@ -87,6 +88,9 @@ class Node:
         self.stream.on_full = self.upkeep.disk_full
         self.refused_segments = 0
         self._bad_told = Sparing(count=5, window_s=600.0)
+        self.tally = Tally()
+        self.traffic: Callable[[], Traffic] = Traffic
+        """What the connections counted."""
         self.peers: Callable[[], Sequence[PeerStatus]] = tuple
         self.connected: Callable[[], int] = int
         """How many peers are connected now; may be asked from any thread."""
@@ -269,6 +273,7 @@ class Node:
                 self.stream.note("peer.bad_segment", {"peer": self.name_of(peer), "code": error.code, "message": error.message})
             raise
         result = await self.writer.ingest(verified, segments, peer)
+        self._count(result)
         if await self.repair.fetched(verified, segments):
             self._tell_heads(self._heads_of({(each.author, each.epoch) for each in verified}))  # what follows the hole can be sent again
             if self.replica.stale and not self.repair.holes:
@@ -359,6 +364,7 @@ class Node:
     def publish(self, committed: Committed) -> None:
         """See :class:`~fabrik_node.node.batches.WriterHooks`."""
         kinds = committed.changes.kinds
+        self._count_commit(committed)
         if kinds & {Kind.MEMBER, Kind.NODE}:
             self._names = self.board.names()
         self.stream.tell(happenings(committed.changes, self._names), committed.pos)
@@ -423,6 +429,22 @@ class Node:
                     await self._beat.wait()
             except TimeoutError:
                 continue
+
+    def _count(self, result: ChainResult) -> None:
+        self.tally.duplicates += result.duplicates
+        self.tally.gaps += len(result.gaps)
+        self.tally.forks += len(result.forks)
+        self.tally.unknown_segments += len(result.unknown)
+        self.tally.suspended += len(result.suspended)
+
+    def _count_commit(self, committed: Committed) -> None:
+        if committed.chained and committed.peer is None:
+            self.tally.commits_local += 1
+            self.tally.ops_local += committed.ops
+        elif committed.chained:
+            self.tally.commits_remote += 1
+            self.tally.ops_remote += committed.ops
+        self.tally.bulk_batches += len(committed.changes) > EVENTS_PER_BATCH_MAX
 
     async def _said(self) -> dict[str, Any]:
         """What our next message says."""

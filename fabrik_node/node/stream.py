@@ -47,6 +47,8 @@ class EventStream:
         self._closing = False
         self._stored_upto = 0
         self._full = False
+        self.dropped = 0
+        """Events of the node itself that found no place to wait on a full disk."""
         self.on_full: Callable[[StoreFull], None] = _nobody
         """Told when events could not be stored for want of space; they wait for :meth:`resume`."""
 
@@ -66,6 +68,7 @@ class EventStream:
     def note(self, kind: str, data: Mapping[str, Any]) -> None:
         """Queue one event of the node itself. On a full disk, only so many."""
         if self._full and len(self._queue) >= _WAITING_MAX:
+            self.dropped += 1
             return
         self.tell([Event(kind, self._clock.wall_ms(), data)])
 

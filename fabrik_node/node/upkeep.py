@@ -65,6 +65,7 @@ class Upkeep:
         """A write found no space. Reads go on; :meth:`run` looks for space and says when there is some."""
         if self.full is None:
             self.full = error
+            self._node.tally.disk_full += 1
             _log.error("%s; %s", error.message, error.hint)
             self._node.tell("store.full", {"message": error.message})
         self._filled.set()

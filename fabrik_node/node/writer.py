@@ -73,6 +73,8 @@ class Writer:
         self.pending = Pending()
         """Segments whose predecessors are missing."""
         self.failed: FabrikError | None = None
+        self.full_batches = 0
+        """Batches of local ops that had no room for others that waited."""
         self.pos = 0
         """The store's position of the newest row that was committed here."""
 
@@ -169,6 +171,7 @@ class Writer:
                 continue
             keys.add(command.key)
             accepted.append((command, chained))
+        self.full_batches += len(accepted) >= BATCH_COMMANDS_MAX and bool(self._waiting.local)
         self._waiting.local.extendleft(reversed(deferred))
         everything = [each for _, chained in accepted for each in chained]
         try:

@@ -6,7 +6,7 @@ Importable by every room from ``store`` outwards. Each port has an in-memory twi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ __all__ = [
     "RowCheck",
     "Snapshots",
     "StoredSegment",
+    "Traffic",
     "Workspace",
     "Workspaces",
 ]
@@ -85,6 +86,16 @@ class PeerStatus:
     """How long ago, on our clock, the oldest of ``lag_out`` was committed here; 0 when there is none."""
     outbox_bytes: int = 0
     """Segment bytes that were read for the peer and that it has not confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What all connections counted since the start. ``ends``: how often one ended, by ``(refused or closed, code, who called: in or out)``."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """How often each limit was hit, by name; every limit is there."""
+    ends: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
 
 
 class Replication(Protocol):

@@ -275,7 +275,11 @@ class Reader:
         return self.stamp({"tombstones": _limited(found, args), "total": len(found)})
 
     async def nodes_list(self, _args: Mapping[str, Any]) -> dict[str, Any]:
-        """Members with what was last heard of each; see :class:`~fabrik_node.service.nodes.NodeLines`."""
+        """Members with what was last heard of each."""
+        return self.stamp({"nodes": self.node_lines()})
+
+    def node_lines(self) -> list[dict[str, Any]]:
+        """See :class:`~fabrik_node.service.nodes.NodeLines`."""
         self.views()
         lines = NodeLines(
             own=self._own,
@@ -288,7 +292,7 @@ class Reader:
             diverged=self._diverged(),
             frontier=self.replica.frontier_digest,
         )
-        return self.stamp({"nodes": lines.all(self.board.roles(), self.name_of)})
+        return lines.all(self.board.roles(), self.name_of)
 
     async def runs_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Runs of all hosts, newest first. Filters: ``item``, ``node`` (name or key prefix), ``state``."""

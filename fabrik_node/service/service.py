@@ -58,6 +58,8 @@ class Service:
         self._listen_url = listen_url
         self._agent = agent
         self._started = node.clock.now()
+        self.metrics_url = ""
+        """Where the figures are served; empty while they are not."""
         self._writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
@@ -102,6 +104,7 @@ class Service:
             "home": str(self._home),
             "version": __version__,
             "listen": self._listen_url() or None,
+            "metrics": self.metrics_url or None,
             "events": self._node.stream.last,
             "agent": agent,
             "warnings": warnings,

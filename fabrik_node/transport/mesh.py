@@ -15,16 +15,17 @@ from fabrik_node._core import Head as CoreHead
 from fabrik_node.clock import Clock
 from fabrik_node.domain.sparing import Sparing
 from fabrik_node.ids import show_key
-from fabrik_node.ports import PeerStatus, Replication
+from fabrik_node.ports import PeerStatus, Replication, Traffic
 from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
 from fabrik_node.transport.address import ListenAddress, parse_url
 from fabrik_node.transport.contexts import Contexts
 from fabrik_node.transport.dials import Dial, DialEnd, Dials
-from fabrik_node.transport.gate import STRANGER_HINT, Caller, Gate, Shut
+from fabrik_node.transport.gate import STRANGER_HINT, Caller, Gate, GateCounters, Shut
 from fabrik_node.transport.heard import HeardServer
 from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.link import Link, LinkEnd
 from fabrik_node.transport.listening import Listener
+from fabrik_node.transport.tally import Tally
 from fabrik_sync import Closed, EphemeralReceived, Hub, Join, Limits, LogId, Reason, Refused, Session, State, Status
 
 __all__ = ["DialEnd", "Mesh"]
@@ -81,6 +82,8 @@ class Mesh:
             node.on_missing(self._on_missing),
         ]
         self.refused_inbound = 0
+        self.tally = Tally()
+        self._gate = GateCounters()
 
     # ---- commands -------------------------------------------------------------------------------
 
@@ -90,6 +93,7 @@ class Mesh:
         self.gate = gate = Gate(
             self._node, None if address.plain else self._contexts, has_room=lambda: self.inbound < self._inbound_max, handshake_s=handshake_s
         )
+        self._gate = gate.counters
         self._listener = Listener(gate, enter=self._accept, shut=self._tell_shut, handshake_s=handshake_s)
         return address.url(await self._listener.open(address))
 
@@ -150,6 +154,10 @@ class Mesh:
         called = [(link, url) for link, url, direction in self._links.values() if direction == "in" and link.session.peer_key is not None]
         return [*found, *(self._link_status(link, url, "in", 0, "") for link, url in called)]
 
+    def traffic(self) -> Traffic:
+        """What all connections counted since the start."""
+        return self.tally.traffic((session.counters for session in self._links), self._hub.limits, self._gate)
+
     # ---- connections ----------------------------------------------------------------------------
 
     async def _accept(self, socket: HeardServer, caller: Caller) -> None:
@@ -177,6 +185,7 @@ class Mesh:
         try:
             opened = await knock(replace(url, plain=url.plain and not dial.needs_tls), self._contexts, self._node.public, expected=dial.key, join=join)
         except KnockRefused as refused:
+            self.tally.shut(refused.code, "out")
             if refused.code == Reason.NEEDS_TLS and not dial.needs_tls:
                 dial.needs_tls = True
                 return await self._call(dial)
@@ -221,7 +230,8 @@ class Mesh:
             if link.failure is not None:
                 _log.error("a connection broke on this side (%s)", self._links[session][1] or "they called us", exc_info=link.failure)
         finally:
-            self._links.pop(session, None)
+            _, _, direction = self._links.pop(session)
+            self.tally.ended(session.counters, end, direction)
             was_told = session in self._announced
             self._announced.discard(session)
             self._hub.remove(session)
@@ -233,6 +243,7 @@ class Mesh:
         return end
 
     def _tell_shut(self, address: str, shut: Shut) -> None:
+        self.tally.shut(shut.refusal.code, "in")
         self._tell_refused_caller(address, shut.key, shut.refusal.code, shut.told)
 
     def _tell_refused_caller(self, address: str, key: bytes, code: str, detail: str) -> None:
