@@ -127,3 +127,28 @@ def test_colours_are_off_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not no_color()
     monkeypatch.setenv("NO_COLOR", "1")
     assert no_color()
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("", None),
+        ('listen = "127.0.0.1:9464"', ("127.0.0.1", 9464)),
+        ('listen = "localhost:1"', ("127.0.0.1", 1)),
+        ('listen = "[::1]:9464"', ("::1", 9464)),
+        ('listen = "0.0.0.0:9464"\npublic = true', ("0.0.0.0", 9464)),
+        ("public = true", None),
+    ],
+)
+@pytest.mark.promise("F16")
+def test_metrics_are_off_and_on_loopback_unless_said_otherwise(tmp_path: Path, text: str, address: tuple[str, int] | None) -> None:
+    assert load_config(written(tmp_path, f"[metrics]\n{text}")).metrics.address() == address
+
+
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:9464", "[::]:1", "192.0.2.1:80", "9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "a.example:80", ":80"]
+)
+def test_a_metrics_address_that_is_public_or_none_is_refused(tmp_path: Path, listen: str) -> None:
+    with pytest.raises(BadConfig, match="metrics") as refused:
+        load_config(written(tmp_path, f'[metrics]\nlisten = "{listen}"'))
+    assert "config.toml" in str(refused.value.hint)
