@@ -182,7 +182,7 @@ E20 later:fleet       Nothing reads an export back
 E21 held              Drift is looked for at start
 E22 partial           A deleted item is gone on all replicas for good, and its id is never used again | there is no MCP surface to delete from
 E23 later:history     A full delete leaves only its tombstone
-E24 later:database    A dump for debugging shows everything but secrets
+E24 partial           A dump for debugging shows everything but secrets | status and the lists show clock, pending, nodes and tombstones; there is no dump command
 E25 later:history     Tombstones and logs are compacted with consent
 E26 held              Bad, foreign, huge and repeated ops are refused and counted, and later good ones still apply
 E27 held              Integers stay exact beyond 2^53

@@ -158,6 +158,7 @@ class Running:
             heard=self.node.presence.heard,
             diverged=lambda: self.node.audit.diverged,
             peers=self.mesh.statuses,
+            connected=lambda: self.mesh.connected,
             beat_s=config.lease.beat_s,
             stale_s=config.node.stale_s,
             names=lambda: self.node.names,

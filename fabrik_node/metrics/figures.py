@@ -63,6 +63,7 @@ class Figures:
         yield _counter("fabrik_refused_segments", "Segments that did not verify.", node.refused_segments)
         yield _counter("fabrik_unknown_authors", "Segments of authors that nobody admitted.", node.tally.unknown_segments)
         yield _gauge("fabrik_diverged_nodes", "Nodes that made another state of the same ops.", len(node.audit.diverged))
+        yield _counter("fabrik_audits_skipped", "Messages without digests because the core was busy.", node.audit.skipped)
         yield _counter("fabrik_divergences", "Times that a node was found to have made another state of the same ops.", node.audit.alarms)
 
     def _store(self) -> Iterator[Metric]:

@@ -21,6 +21,8 @@ __all__ = ["Audit", "Divergence"]
 
 _EARLY_S = 0.2
 """Between two messages that are sent before their beat to go on with a comparison: a liar can not make us talk faster."""
+PATIENCE_S = 2.0
+"""How long a message waits for its digests."""
 _log = logging.getLogger("fabrik_node")
 
 
@@ -68,6 +70,10 @@ class Audit:
         self._early_at = -_EARLY_S
         self.diverged: dict[bytes, Divergence] = {}
         """By node, until its state was seen to be equal again."""
+        self._looking: asyncio.Future[tuple[bytes, bytes, bool]] | None = None
+        self.patience_s = PATIENCE_S
+        self.skipped = 0
+        """Messages without digests because the core was busy."""
         self.alarms = 0
         """Divergences since the start."""
 
@@ -77,8 +83,17 @@ class Audit:
         return self._seen
 
     async def look(self) -> dict[str, Any]:
-        """Make our digests, compare them with what the others last said, and give what our next message says of them."""
-        frontier, state, stale = await asyncio.to_thread(digests, self._replica)
+        """Make our digests, compare them with what the others last said, and give what our next message says of them.
+
+        While the core is busy for longer than :attr:`patience_s` it says nothing of them: leases travel in the message, and may not wait.
+        """
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(asyncio.to_thread(digests, self._replica))
+        done, _ = await asyncio.wait({self._looking}, timeout=self.patience_s)
+        if not done:
+            self.skipped += 1
+            return {"rules": self._rules}
+        frontier, state, stale = self._looking.result()
         if stale:
             self._seen = None
             return {"rules": self._rules}
@@ -131,6 +146,16 @@ class Audit:
     async def part(self, room: int) -> dict[str, Any]:
         """``audit`` of our next message in at most ``room`` bytes, empty when no state differs; and the comparison with what others said in theirs."""
         if not self.diverged or self._seen is None:
+            return {}
+        try:
+            async with asyncio.timeout(self.patience_s):
+                return await self._part(room)
+        except TimeoutError:
+            self.skipped += 1
+            return {}
+
+    async def _part(self, room: int) -> dict[str, Any]:
+        if self._seen is None:
             return {}
         frontier = self._seen[0]
         heard = {author: self._heard().get(author) for author in self.diverged}

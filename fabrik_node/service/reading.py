@@ -5,10 +5,11 @@ Works on a running node and, with fewer signals, on a store that no node serves.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from fabrik_node._core import Genesis, Replica, history
+from fabrik_node._core import Genesis, Replica, digests, history
 from fabrik_node.clock import Clock, iso
 from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.domain.runs import RunRow
@@ -48,6 +49,7 @@ class Reader:
         leases: LeaseTable | None = None,
         heard: Callable[[], Mapping[bytes, Heard]] = dict,
         peers: Callable[[], Sequence[PeerStatus]] = tuple,
+        connected: Callable[[], int] | None = None,
         diverged: Callable[[], Mapping[bytes, Divergence]] = dict,
         beat_s: float = 10.0,
         stale_s: float = STALE_S,
@@ -65,6 +67,7 @@ class Reader:
         self._leases = leases
         self._heard = heard
         self._peers = peers
+        self._count_connected = connected
         self._diverged = diverged
         self._beat_s = beat_s
         self._stale_s = stale_s
@@ -162,6 +165,7 @@ class Reader:
 
     async def status(self, _args: Mapping[str, Any]) -> dict[str, Any]:
         """The replica's own figures; a running node adds its own."""
+        frontier, state, _ = await asyncio.to_thread(digests, self.replica)  # of one moment; much may have changed, and the loop does not wait
         stages = self.board.stages()
         own = [head for head in self.replica.heads() if head.author == self._own]
         names = self._current_names()
@@ -177,8 +181,8 @@ class Reader:
                 "voided": self.replica.voided,
                 "registers": self.replica.registers,
                 "items": {cls.name: stages[cls] for cls in STAGE_TYPES},
-                "state_digest": show_key(self.replica.state_digest()),
-                "frontier_digest": show_key(self.replica.frontier_digest()),
+                "state_digest": show_key(state),
+                "frontier_digest": show_key(frontier),
                 **log_health(self.replica, self._own, lambda key: names.get(key) or show_key(key)[:8]),
                 "peers": [self._peer(peer) for peer in self._peers()],
             }
@@ -315,7 +319,8 @@ class Reader:
     # ---- inside ---------------------------------------------------------------------------------
 
     def _connected(self) -> int:
-        return sum(1 for peer in self._peers() if peer.state in CONNECTED)
+        """Asked for every answer, so without the lag of each peer where the node can say."""
+        return self._count_connected() if self._count_connected is not None else sum(1 for peer in self._peers() if peer.state in CONNECTED)
 
     def _peer(self, peer: PeerStatus) -> dict[str, Any]:
         return {

@@ -126,6 +126,7 @@ class Views:
             "recorded_state": row.state.value,
             "evidence": verdict.evidence,
             "degraded": verdict.degraded,
+            "unreachable_since": self._since(verdict.state, signals.lease_age_s),
             "phase": row.phase,
             "started_at": iso(row.started_ms),
             "ended_at": iso(row.ended_ms) if row.ended_ms else None,
@@ -137,6 +138,11 @@ class Views:
             "log": row.log,
             "engine": row.engine,
         }
+
+    def _since(self, state: RunState, age_s: float | None) -> str | None:
+        """When a run that nobody reaches was last heard of, by our wall clock."""
+        lost = state in (RunState.UNREACHABLE, RunState.LOST) and age_s is not None
+        return iso(self._wall_ms - round(age_s * 1000)) if lost and age_s is not None else None
 
     def _run_lease(self, row: RunRow, claim: Claim | None, *, own: bool) -> LeaseState | None:
         """By the TTL that its holder promised. On the holder's own node a renewal that reaches nobody is none."""

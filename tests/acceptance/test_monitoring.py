@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
+from typing import Any
 from urllib.error import HTTPError
 
 import psutil
@@ -47,7 +48,26 @@ def test_nothing_listens_unless_it_is_asked_for_and_then_status_shows_it(fleet: 
     node.stop()
 
 
-@pytest.mark.promise("I22")
+@pytest.mark.promise("F9", "B5")
+def test_a_killed_node_is_silent_since_a_time_and_alive_again_when_it_comes_back(fleet: Fleet) -> None:
+    host = fleet.host()
+    one = fleet.member(host, "one")
+
+    def line() -> dict[str, Any]:
+        return next(entry for entry in host.ask("nodes", "list")["nodes"] if entry["name"] == "one")
+
+    host.await_true(lambda: line()["state"] == "alive", "a sign of life")
+    one.kill()
+    host.await_true(lambda: line()["state"] == "silent", "its silence")
+    shown = line()
+    assert shown["silent_since"] is not None
+    assert (shown["silent_after_s"], shown["alive"], shown["connected"]) == (pytest.approx(0.9), False, False)
+    assert f"silent since {shown['silent_since'][:16]}" in host.run("nodes", "list").stdout
+    one.start()
+    host.await_true(lambda: line()["state"] == "alive", "its return")
+
+
+@pytest.mark.promise("E24", "I22")
 def test_figures_and_json_logs_of_a_mesh_hold_no_secret(fleet: Fleet) -> None:
     host = fleet.new("host")
     host.ask("init", "--name", "host")
@@ -61,6 +81,9 @@ def test_figures_and_json_logs_of_a_mesh_hold_no_secret(fleet: Fleet) -> None:
     item = one.add("a title that is nobody's business")
     fleet.await_equal([host, one])
     host.await_true(lambda: 'fabrik_peers{state="connected"} 1.0' in scrape(host), "the connection")
+    shown = [host.run(*command, "--json").stdout for command in (("status",), ("nodes", "list"), ("tombstones", "list"), ("ops", "forks"), ("events",))]
+    status = host.ask("status")
+    assert {"lamport", "waiting", "peers", "epoch", "ops", "holes", "suspended", "diverged"} <= status.keys()
     pages = [scrape(host), scrape(one)]
     for page in pages:
         assert "fabrik_ops 0" not in page
@@ -77,6 +100,8 @@ def test_figures_and_json_logs_of_a_mesh_hold_no_secret(fleet: Fleet) -> None:
     connected = next(line for line in map(json.loads, one.stderr) if line.get("fields", {}).get("state") == "connected")
     assert connected["fields"]["peer"] == "host"
     secret = JoinToken.decode(token).secret
+    for page in shown:
+        assert not any(word in page for word in (token, secret.hex(), "PRIVATE"))
     seeds = [(node.home / "identity" / "ed25519.key").read_text().strip() for node in (host, one)]
     for page in pages:
         for word in (token, secret.hex(), "PRIVATE", "nobody's business", item, *seeds):

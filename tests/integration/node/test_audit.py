@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import pytest
 from diverged import planted, tell_each_other
-from node_rig import NodeRig, Rigs, eventually, sync
+from node_rig import BOUND_S, NodeRig, Rigs, eventually, sync
 
-from fabrik_node._core import merge_rules
+from fabrik_node._core import digests, merge_rules
+from fabrik_node.node.presence import MESSAGE_BYTES_MAX
 
 
 async def apart(rigs: Rigs, changes: dict[str, str], items: int = 40) -> tuple[NodeRig, NodeRig, dict[str, str]]:
@@ -46,7 +48,8 @@ async def beat(*rigs: NodeRig) -> None:
 
 
 def _counter(rig: NodeRig) -> int:
-    return rig.node.presence.heard()[rig.node.public].counter
+    own = rig.node.presence.heard().get(rig.node.public)
+    return -1 if own is None else own.counter
 
 
 async def told(rig: NodeRig, kind: str, count: int = 1) -> list[dict[str, Any]]:
@@ -105,6 +108,7 @@ async def test_many_differences_are_named_up_to_the_bound(memory_rigs: Rigs) -> 
     two.node.beat_now()
     names = {f"item {ids[title]} title" for title in changes}
     for rig in (one, two):
+        assert len(rig.node.presence.heard()[rig.node.public].message) <= MESSAGE_BYTES_MAX
         (found,) = await told(rig, "state.registers")
         assert 4 <= len(found["registers"]) <= 32
         assert set(found["registers"]) <= names
@@ -193,3 +197,30 @@ async def test_who_is_no_member_any_more_is_no_alarm(memory_rigs: Rigs) -> None:
     await eventually(lambda: not one.node.audit.diverged)
     assert two.node.public not in one.node.presence.heard(), "and its last message is not kept for new peers"
     assert [author for author, _, _ in one.node.ephemerals()] == [one.node.public]
+
+
+@pytest.mark.promise("I20")
+async def test_a_busy_core_delays_no_message_and_so_no_lease(memory_rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = await memory_rigs.open()
+    await eventually(lambda: _counter(rig) > 0)
+    go, asked = threading.Event(), list[int]()
+
+    def busy(replica: Any) -> Any:
+        asked.append(1)
+        assert go.wait(BOUND_S)
+        return digests(replica)
+
+    monkeypatch.setattr("fabrik_node.node.audit.digests", busy)
+    rig.node.audit.patience_s = 0.01
+    for _ in range(5):
+        await beat(rig)
+        said = rig.node.presence.heard()[rig.node.public].payload
+        assert "leases" in said
+        assert "state" not in said
+        assert "frontier" not in said
+    assert len(asked) == 1, "one look is under way, however many messages leave"
+    assert rig.node.audit.skipped == 5
+    go.set()
+    rig.node.audit.patience_s = BOUND_S
+    await beat(rig)
+    assert rig.node.presence.heard()[rig.node.public].payload["state"] == rig.node.replica.state_digest()
