@@ -39,6 +39,8 @@ _FRAGMENT_BYTES = 65_536
 """A larger frame goes to the socket in parts of this size: TLS keeps as much memory for a connection as it was ever given at once."""
 _FLUSH_S = 2.0
 """Seconds that the last frames may take to leave; then the socket is cut."""
+_TURN_S = 0.005
+"""Seconds of a peer's frames after which others have their turn."""
 
 
 class Link:
@@ -137,11 +139,15 @@ class Link:
     async def _receive(self) -> None:
         """Frames of the peer. A text message is none."""
         with suppress(ConnectionClosed):  # an unclean end is told like a clean one: the session names the reason
+            turn = self._clock.now()
             async for message in self._socket:
                 self.heard_at = self._clock.now()
                 self.session.receive_frame(message if isinstance(message, bytes) else b"", self.heard_at)
                 self._take_events()
                 self.kick()
+                if self._clock.now() - turn > _TURN_S:  # frames that wait already come without any pause in between
+                    await asyncio.sleep(0)
+                    turn = self._clock.now()
         self.session.handle_disconnected()
         self.kick()
 

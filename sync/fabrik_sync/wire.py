@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-__all__ = ["DEPTH_MAX", "Item", "Malformed", "decode", "encode"]
+__all__ = ["DEPTH_MAX", "ITEMS_MAX", "Item", "Malformed", "decode", "encode"]
 
 Item: TypeAlias = "int | bytes | str | bool | Sequence[Item]"
 
 DEPTH_MAX: Final = 5
 """Arrays inside arrays. A WANT with places needs them all."""
+
+ITEMS_MAX: Final = 65_536
+"""Items in all arrays together. The fullest frame that there is has 40,000; one byte each, they would keep a reader busy for a tenth of a second."""
 
 _UINT, _BYTES, _TEXT, _ARRAY = 0, 2, 3, 4
 _FALSE, _TRUE = 0xF4, 0xF5
@@ -36,7 +39,7 @@ def encode(item: Item) -> bytes:
 
 def decode(data: bytes) -> Item:
     """The one item that ``data`` is. Raises :class:`Malformed` for anything else, trailing bytes included."""
-    item, end = _decode(data, 0, 0)
+    item, end = _decode(data, 0, 0, [ITEMS_MAX])
     if end != len(data):
         raise Malformed(f"{len(data) - end} bytes after the item")
     return item
@@ -67,7 +70,7 @@ def _head(major: int, n: int) -> bytes:
     raise ValueError(f"{n} is not an unsigned 64-bit integer")
 
 
-def _decode(data: bytes, at: int, depth: int) -> tuple[Item, int]:
+def _decode(data: bytes, at: int, depth: int, left: list[int]) -> tuple[Item, int]:
     if at >= len(data):
         raise Malformed("the item ends too early")
     first = data[at]
@@ -105,9 +108,12 @@ def _decode(data: bytes, at: int, depth: int) -> tuple[Item, int]:
             raise Malformed("arrays are nested too deep")
         if n > len(data) - at:
             raise Malformed("an array is longer than the data")
+        left[0] -= n
+        if left[0] < 0:
+            raise Malformed(f"more than {ITEMS_MAX} items")
         items: list[Item] = []
         for _ in range(n):
-            item, at = _decode(data, at, depth + 1)
+            item, at = _decode(data, at, depth + 1, left)
             items.append(item)
         return items, at
     raise Malformed(f"initial byte {first:#04x} has no place here")

@@ -46,6 +46,7 @@ attack("a welcome from below", "unexpected_frame")(lambda kit: said(kit, frame(R
 attack("an empty frame", "malformed")(lambda kit: said(kit, b""))
 attack("noise", "malformed")(lambda kit: said(kit, os.urandom(500)))
 attack("a frame of one byte too many", "ws 1009", "malformed", "cut")(lambda kit: said(kit, bytes(262_144 + 1_024 + 1)))
+attack("a quarter of a million items of a later version", "malformed")(lambda kit: said(kit, b"\x82\x18\x63\x9a\x00\x03\xf7\xa0" + b"\x80" * 260_000))
 attack("a field too many", "malformed")(lambda kit: said(kit, frame(PING, 1, 1)))
 attack("a field too few", "malformed")(lambda kit: said(kit, frame(SEGMENT, bytes(32), 1)))
 attack("sixty-five heads of one log", "malformed")(lambda kit: said(kit, frame(HEADS, False, logs(1, 65))))

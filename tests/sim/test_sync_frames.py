@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fabrik_sync import FRAME_BYTES_MAX, MARKER, SEGMENT_BYTES_MAX, Head, LogId, Malformed
 from fabrik_sync.frames import Ack, Answer, Auth, Close, Ephemeral, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Ready, Segment, Stop, Unknown, Want, Wanted
 from fabrik_sync.parsing import decode_frame
-from fabrik_sync.wire import decode, encode
+from fabrik_sync.wire import ITEMS_MAX, decode, encode
 
 LOG = LogId(b"a" * 32, 7)
 FRAMES = [
@@ -193,3 +193,12 @@ def test_a_changed_byte_gives_a_frame_or_a_refusal_never_another_error(frame: An
         return
     if not isinstance(other, Unknown | Close | Hello):
         assert other.encode() == bytes(data)
+
+
+def test_the_items_of_a_frame_are_bounded() -> None:
+    def frame(count: int) -> bytes:
+        return encode([99, [0] * count])
+
+    assert decode_frame(frame(ITEMS_MAX - 2)) == Unknown(99)
+    with pytest.raises(Malformed, match="items"):
+        decode_frame(frame(ITEMS_MAX - 1))
