@@ -75,7 +75,7 @@ def test_a_later_version_dials_us(kit: Kit) -> None:
     replicate(kit)
     assert {"of a later version", "with others"} <= set(titles(kit))
     assert "no effect" not in titles(kit)
-    assert "9.0" in {entry["version"] for entry in kit.second.call("nodes.list")["nodes"]}
+    kit.second.await_true(lambda: "9.0" in {entry["version"] for entry in kit.second.call("nodes.list")["nodes"]}, "the version that the peer told")
     with kit.peer().ready() as peer:  # what was not understood is kept and relayed bit for bit
         rows = peer.meet()
         assert [row for row in rows if row[:2] == [author.key.public, author.epoch]]
