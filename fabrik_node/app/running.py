@@ -29,7 +29,7 @@ from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
 from fabrik_node.config import check_config, child_environment, load_config
 from fabrik_node.domain.schema import Kind, NodeField
-from fabrik_node.errors import AuthError, BadConfig, Conflict, Internal, NotInitialised
+from fabrik_node.errors import AuthError, BadConfig, Conflict, Internal, NotInitialised, Precondition
 from fabrik_node.git.origin import Origin
 from fabrik_node.git.runner import GitRunner, check_git
 from fabrik_node.ids import fingerprint, show_id
@@ -43,7 +43,7 @@ from fabrik_node.service.service import Service
 from fabrik_node.store.event_file import EventFile
 from fabrik_node.store.owner import OwnerLock
 from fabrik_node.store.snapshot_file import SnapshotFile
-from fabrik_node.transport.address import check_url, parse_listen
+from fabrik_node.transport.address import check_url, parse_listen, reachable
 from fabrik_node.transport.mesh import DialEnd, Mesh
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Running:
         self.loop: ClaimLoop | None = None
         self.metrics: Endpoint | None = None
         self._url = ""
+        self._told_url = ""
+        """Where others reach us; empty when we do not listen, or can not know it."""
         self._stop: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self._tasks = asyncio.TaskGroup()
         self._draining = False
@@ -192,6 +194,8 @@ class Running:
         try:
             if listen is not None:
                 self._url = await self.mesh.listen(listen)
+                with suppress(Precondition):  # several addresses: only the operator knows which one others can reach
+                    self._told_url = reachable(self._url)
             await self._announce()
             await self._dial(urls)
             await self.api.start()
@@ -369,5 +373,5 @@ class Running:
             "name": node.name_of(node.public),
             "version": __version__,
             "accepting": self.loop is not None and self.loop.accepting and not self._draining,
-            "url": self._url,
+            "url": self._told_url,
         }

@@ -102,6 +102,11 @@ class Threshold(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._end()
 
+    @property
+    def lost(self) -> bool:
+        """The caller is gone."""
+        return self._lost
+
     def _end(self) -> None:
         self._lost = True
         self._moved.set()

@@ -29,6 +29,8 @@ __all__ = ["KnockRefused", "Opened", "knock"]
 
 _OPEN_S = 5.0
 """Seconds from the first packet to an open WebSocket."""
+_ADDRESS_S = 1.5
+"""Seconds for one address of a name that has several: the first may be of a network that only seems to be there."""
 _socket_log = logging.getLogger("websockets")
 
 
@@ -72,13 +74,15 @@ async def _connect(url: PeerUrl) -> socket.socket:
     """To the first of the host's addresses that answers. Raises the last one's OSError."""
     loop = asyncio.get_running_loop()
     last: OSError | None = None
-    for family, kind, proto, _, place in await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM):
+    found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    for number, (family, kind, proto, _, place) in enumerate(found, 1):
         sock = socket.socket(family, kind, proto)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(sock, place)
-        except OSError as error:
+            async with asyncio.timeout(_ADDRESS_S if number < len(found) else None):
+                await loop.sock_connect(sock, place)
+        except OSError as error:  # TimeoutError is one
             sock.close()
             last = error
         except BaseException:

@@ -127,6 +127,9 @@ class Listener:
 
     def _hand_over(self, caller: Caller, threshold: Threshold) -> None:
         """From here on WebSocket reads. Without waiting: nobody else may look at the transport meanwhile."""
+        if threshold.lost:  # nobody would tell the WebSocket
+            threshold.transport.abort()
+            return
         protocol = ServerProtocol(max_size=FRAME_BYTES_MAX, logger=_socket_log)
         connection = _Caller(protocol, cast("Any", self), caller)
         threshold.transport.set_protocol(connection)

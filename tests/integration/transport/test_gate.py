@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from net_rig import Net, are_level, peer
@@ -260,3 +261,25 @@ async def test_a_listener_without_descriptors_goes_on_when_there_are_some(net: N
     members.dial(url)
     await are_level(host, two)
     assert mesh.connected == 1
+
+
+async def test_a_caller_that_is_gone_when_it_is_let_in_costs_no_place(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, mesh, url = await net.listening(0)
+    seen = Seen(monkeypatch)
+    token = await invited(net, url)
+    gone = asyncio.Event()
+    check = net.rigs.rigs[0].node.check_invitation
+
+    async def late(*args: Any) -> None:
+        await gone.wait()
+        await check(*args)
+
+    monkeypatch.setattr(net.rigs.rigs[0].node, "check_invitation", late)
+    armed = await contexts_of(net.rigs.keys[7], []).joiner(net.rigs.rigs[0].node.public)
+    async with calling(url, armed.context) as caller:
+        caller.say(encode_join(token.token_id, net.rigs.keys[7].public, bytes(16), token.secret, hash_of(caller.server_cert)) + b"GET /")
+        await eventually(lambda: mesh.unknown_callers == 1)
+    gone.set()
+    await eventually(lambda: mesh.unknown_callers == 0)
+    await eventually(lambda: mesh.inbound == 0)
+    assert seen.made <= 1

@@ -271,6 +271,31 @@ async def test_closing_in_the_very_moment_of_a_refusal(net: Net, monkeypatch: py
     assert all(dial.task is not None and dial.task.done() for dial in mesh._dials.all.values())
 
 
+async def test_a_name_whose_first_address_leads_nowhere(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that only seems to be there: its packets are lost, and nobody says so."""
+    host, _, url = await net.listening(0)
+    two, mesh = await net.up(1)
+    loop = asyncio.get_running_loop()
+    find, connect, tried = loop.getaddrinfo, loop.sock_connect, list[str]()
+
+    async def found(host: Any, port: Any, **options: Any) -> Any:
+        there = await find("127.0.0.1", port, **options)
+        return [(family, kind, proto, name, ("192.0.2.1", port)) for family, kind, proto, name, _ in there] + there
+
+    async def lossy(sock: Any, place: Any) -> None:
+        tried.append(place[0])
+        if place[0] == "192.0.2.1":
+            await asyncio.Event().wait()
+        await connect(sock, place)
+
+    monkeypatch.setattr(loop, "getaddrinfo", found)
+    monkeypatch.setattr(loop, "sock_connect", lossy)
+    monkeypatch.setattr("fabrik_node.transport.knocking._ADDRESS_S", 0.05)
+    mesh.dial(url.replace("127.0.0.1", "gate.example.org"))
+    await are_level(host, two)
+    assert tried == ["192.0.2.1", "127.0.0.1"]
+
+
 # ---- somebody in between -------------------------------------------------------------------------------
 
 
