@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,6 +12,7 @@ from fabrik_node import __version__
 from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.stages import STAGE_TYPES
 from fabrik_node.node.node import Node
+from fabrik_node.ports import PeerStatus
 from fabrik_node.service.nodes import CONNECTED
 from fabrik_node.service.reading import Reader
 
@@ -33,9 +34,10 @@ class Figures:
         yield _labelled(GaugeMetricFamily, "fabrik_build", "The version that runs.", ("version",), {(__version__,): 1})
         yield from self._replica()
         yield from self._store()
-        yield from self._peers()
+        peers = list(self._node.peers())  # once: it takes time with the number of logs
+        yield from self._peers(peers)
         yield from self._traffic()
-        yield from self._nodes()
+        yield from self._nodes(peers)
         yield from self._local_api()
 
     def _replica(self) -> Iterator[Metric]:
@@ -84,8 +86,8 @@ class Figures:
         yield _gauge("fabrik_doubt", "1 while this node doubts its own log.", int(bool(node.epochs.doubt)))
         yield _gauge("fabrik_events", "Number of the newest event.", node.stream.last)
 
-    def _peers(self) -> Iterator[Metric]:
-        peers = list(self._node.peers())
+    @staticmethod
+    def _peers(peers: Sequence[PeerStatus]) -> Iterator[Metric]:
         states = Counter(peer.state if peer.state in PEER_STATES else "closed" for peer in peers)
         yield _labelled(
             GaugeMetricFamily,
@@ -155,12 +157,13 @@ class Figures:
             "events_waiting": node.stream.dropped,
             "leases_of_a_message": node.presence.leases_cut,
             "commit_times": node.commit_times.forgotten,
+            "alarms_told": node.audit.told.left_out,
             "registers_named": sum(1 for each in node.audit.diverged.values() if each.more),
             "api_connections": int(api.get("connections_refused", 0)),
         }
 
-    def _nodes(self) -> Iterator[Metric]:
-        lines = self._reader.node_lines()
+    def _nodes(self, peers: Sequence[PeerStatus]) -> Iterator[Metric]:
+        lines = self._reader.node_lines(peers)
         others = [(line, (line["fingerprint"], line["name"])) for line in lines if not line["me"]]
         states = Counter(line["state"] for line in lines)
         who = ("node", "name")

@@ -13,6 +13,7 @@ from typing import Any
 
 from fabrik_node._core import Replica, audit, digests, merge_rules
 from fabrik_node.clock import Clock
+from fabrik_node.domain.sparing import Sparing
 from fabrik_node.ids import show_key
 from fabrik_node.node.differences import BUCKETS_MAX, DIGEST_BYTES, REGISTERS_MAX, Entries, Pages, Said, differing, read_said, register_name
 from fabrik_node.node.presence import Heard
@@ -74,6 +75,8 @@ class Audit:
         self.patience_s = PATIENCE_S
         self.skipped = 0
         """Messages without digests because the core was busy."""
+        self.told = Sparing(count=5, window_s=600.0)
+        """What was left out of the events."""
         self.alarms = 0
         """Divergences since the start."""
 
@@ -87,13 +90,14 @@ class Audit:
 
         While the core is busy for longer than :attr:`patience_s` it says nothing of them: leases travel in the message, and may not wait.
         """
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.ensure_future(asyncio.to_thread(digests, self._replica))
-        done, _ = await asyncio.wait({self._looking}, timeout=self.patience_s)
+        look = self._looking
+        if look is None or look.done():
+            look = self._looking = asyncio.ensure_future(asyncio.to_thread(digests, self._replica))
+        done, _ = await asyncio.wait({look}, timeout=self.patience_s)
         if not done:
             self.skipped += 1
             return {"rules": self._rules}
-        frontier, state, stale = self._looking.result()
+        frontier, state, stale = look.result()
         if stale:
             self._seen = None
             return {"rules": self._rules}
@@ -127,21 +131,28 @@ class Audit:
         if said.state == state:
             if known is not None:
                 del self.diverged[author]
-                self._tell("state.agrees", {"node": show_key(author), "name": self._name_of(author)})
+                self._say("state.agrees", author, {})
         elif known is None:
             self.diverged[author] = Divergence(self._clock.now(), said.frontier, said.state)
             self.alarms += 1
-            _log.error(
-                "the state of this node is not that of %s, although both hold the same ops: one of them is wrong; see fabrik-node status",
-                self._name_of(author),
-                extra={"fields": {"node": show_key(author), "name": self._name_of(author)}},
-            )
-            self._tell(
-                "state.diverged", {"node": show_key(author), "name": self._name_of(author), "frontier": show_key(said.frontier), "state": show_key(said.state)}
+            self._say(
+                "state.diverged",
+                author,
+                {"frontier": show_key(said.frontier), "state": show_key(said.state)},
+                f"the state of this node is not that of {self._name_of(author)}, although both hold the same ops: one of them is wrong; see fabrik-node status",
             )
         elif (known.frontier, known.state) != (said.frontier, said.state):
             known.frontier, known.state = said.frontier, said.state
             known.done.clear()
+
+    def _say(self, kind: str, author: bytes, data: Mapping[str, Any], error: str = "") -> None:
+        """An event, and a line in the log for an alarm. A member that says now this, now that, fills no disk with it."""
+        if not self.told.may((author, kind), self._clock.now()):
+            return
+        whole = {"node": show_key(author), "name": self._name_of(author), **data}
+        self._tell(kind, whole)
+        if error:
+            _log.error("%s", error, extra={"fields": whole})
 
     async def part(self, room: int) -> dict[str, Any]:
         """``audit`` of our next message in at most ``room`` bytes, empty when no state differs; and the comparison with what others said in theirs."""
@@ -191,10 +202,6 @@ class Audit:
         whole = found.more or found.done.issuperset(unequal[:BUCKETS_MAX])
         if found.registers and whole and not found.named:
             found.named = True
-            self._tell("state.registers", {"node": show_key(author), "name": self._name_of(author), "registers": list(found.registers), "more": found.more})
-            _log.error(
-                "registers of this node that differ from those of %s: %s",
-                self._name_of(author),
-                ", ".join(found.registers),
-                extra={"fields": {"node": show_key(author), "registers": list(found.registers)}},
-            )
+            shown = list(found.registers)
+            error = f"registers of this node that differ from those of {self._name_of(author)}: {', '.join(shown)}"
+            self._say("state.registers", author, {"registers": shown, "more": found.more}, error)

@@ -282,8 +282,8 @@ class Reader:
         """Members with what was last heard of each."""
         return self.stamp({"nodes": self.node_lines()})
 
-    def node_lines(self) -> list[dict[str, Any]]:
-        """See :class:`~fabrik_node.service.nodes.NodeLines`."""
+    def node_lines(self, peers: Sequence[PeerStatus] | None = None) -> list[dict[str, Any]]:
+        """See :class:`~fabrik_node.service.nodes.NodeLines`. ``peers``: when they were looked at just now."""
         self.views()
         lines = NodeLines(
             own=self._own,
@@ -292,7 +292,7 @@ class Reader:
             stale_s=self._stale_s,
             listens=self._leases is not None,
             heard=self._heard(),
-            peers=self._peers(),
+            peers=self._peers() if peers is None else peers,
             diverged=self._diverged(),
             frontier=self.replica.frontier_digest,
         )

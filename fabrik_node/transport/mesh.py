@@ -347,7 +347,7 @@ class Mesh:
             lag_ops=status.lag_in + status.lag_out + status.unacked_ops,
             lag_out=status.lag_out + status.unacked_ops,
             lag_in=status.lag_in,
-            lag_s=self._node.committed_s((*log, branch, seq) for log, branch, seq in link.session.behind()),
+            lag_s=self._node.committed_s((*log, branch, seq) for log, branch, seq in status.lag_behind),
             outbox_bytes=status.unacked_bytes,
             detail=detail,
             bytes_in=counters.bytes_in,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from fabrik_sync.counters import Counters
 from fabrik_sync.events import EphemeralReceived, Event
@@ -15,7 +16,15 @@ from fabrik_sync.receiving import Receiver
 from fabrik_sync.sending import Sender
 from fabrik_sync.wants import Wants
 
-__all__ = ["Replication"]
+__all__ = ["Lag", "Replication"]
+
+
+class Lag(NamedTuple):
+    """``out``: ops that the peer is not known to have or to be sent; ``back``: ops that it has and we lack; ``behind``: see :attr:`fabrik_sync.Status.behind`."""
+
+    out: int
+    back: int
+    behind: Sequence[tuple[LogId, int, int]]
 
 
 class Replication:
@@ -81,22 +90,17 @@ class Replication:
         """Something waits for the socket, or for the peer's acknowledgement."""
         return self.flows and (self.receiver.has_frames() or self.sender.has_frames() or self.sender.outbox.unacked_bytes > 0)
 
-    def lag(self) -> tuple[int, int]:
-        """``(ops that the peer is not known to have or to be sent, ops that it has and we lack)``, over admitted authors."""
-        out = back = 0
-        if self.flows:
-            for log, row in self.book.rows.items():
-                out += self.sender.lag(log, row)
-                if not row.suspended and self._replica.admit(log.author):
-                    back += max(0, row.remote_seq - row.local_seq) if row.fork is None else sum(_behind(head, row.local_seq) for head in row.lacking)
-        return out, back
-
-    def behind(self) -> Iterator[tuple[LogId, int, int]]:
-        """``(log, branch, seq)``: the peer is not known to have what we hold behind ``seq``; on its way is not there."""
-        yield from self.sender.outbox.flight.behind()
-        if self.flows:
-            for log, row in self.book.rows.items():
-                yield from ((log, branch, seq) for branch, seq in self.sender.cursors(log, row))
+    def lag(self) -> Lag:
+        """Both directions, over admitted authors. One look at each log: most are level, and cost next to nothing."""
+        out, back, behind = 0, 0, list(self.sender.outbox.flight.behind())
+        for log, row in self.book.rows.items() if self.flows else ():
+            if row.fork is not None or row.remote_seq < row.local_seq:
+                for branch, seq in self.sender.cursors(log, row):
+                    behind.append((log, branch, seq))
+                    out += row.owed(((branch, seq),))
+            if (row.remote_seq > row.local_seq or row.lacking) and not row.suspended and self._replica.admit(log.author):
+                back += max(0, row.remote_seq - row.local_seq) if row.fork is None else sum(_behind(head, row.local_seq) for head in row.lacking)
+        return Lag(out, back, behind)
 
 
 def _behind(head: Head, local_seq: int) -> int:

@@ -115,10 +115,6 @@ class Sender:
         row.reach(head.branch, head.seq)
         self._level(log, row)
 
-    def lag(self, log: LogId, row: LogRow) -> int:
-        """Ops of ours that the peer is not known to have or to be sent."""
-        return row.owed(self.cursors(log, row))
-
     def cursors(self, log: LogId, row: LogRow) -> Sequence[tuple[int, int]]:
         """``(branch, behind which seq)`` of each branch of ours that the peer is not known to have, or to be sent, to its end."""
         if row.stopped or row.remote == (MARKER,):

@@ -24,6 +24,7 @@ from fabrik_sync.opening import Opening
 from fabrik_sync.ports import Head, Heads, Identity, LogId, Replica
 from fabrik_sync.reading import ReadRequest
 from fabrik_sync.reasons import Reason
+from fabrik_sync.replication import Lag
 from fabrik_sync.states import PROVEN, Input, State
 from fabrik_sync.status import Status
 from fabrik_sync.wants import Wants
@@ -91,7 +92,7 @@ class Session(Connection):
     def status(self) -> Status:
         """Everything that there is to show. Takes time with the number of logs."""
         link = self._replication
-        lag_out, lag_in = link.lag() if link else (0, 0)
+        lag = link.lag() if link else Lag(0, 0, ())
         return Status(
             state=self._state,
             is_initiator=self.is_initiator,
@@ -100,18 +101,15 @@ class Session(Connection):
             heard_at=self._liveness.heard_at,
             caught_up=self.is_caught_up,
             behind=link is not None and link.sender.behind,
-            lag_out=lag_out,
-            lag_in=lag_in,
+            lag_out=lag.out,
+            lag_in=lag.back,
+            lag_behind=lag.behind,
             unadmitted_logs=link.receiver.unadmitted if link else 0,
             outbox_bytes=link.sender.outbox.bytes if link else 0,
             unacked_bytes=link.sender.outbox.unacked_bytes if link else 0,
             unacked_ops=link.sender.outbox.flight.ops if link else 0,
             unprocessed_bytes=link.receiver.window.open_bytes if link else 0,
         )
-
-    def behind(self) -> list[tuple[LogId, int, int]]:
-        """``(log, our number of the branch, seq)``: the peer is not known to hold what we hold behind ``seq``. Takes time with the number of logs."""
-        return [] if self._replication is None else list(self._replication.behind())
 
     @property
     def now(self) -> float:

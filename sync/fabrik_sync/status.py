@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fabrik_sync.ports import LogId
 from fabrik_sync.states import State
 
 __all__ = ["Status"]
@@ -28,6 +30,8 @@ class Status:
     """Ops that the peer is not known to have, and that are not on their way to it."""
     lag_in: int
     """Ops of admitted authors that the peer has and we lack."""
+    lag_behind: Sequence[tuple[LogId, int, int]]
+    """``(log, our number of the branch, seq)``: the peer is not known to hold what we hold behind ``seq``; on its way is not there."""
     unadmitted_logs: int
     """Logs of the peer that are left alone because nobody admitted their author."""
     outbox_bytes: int

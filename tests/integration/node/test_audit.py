@@ -224,3 +224,20 @@ async def test_a_busy_core_delays_no_message_and_so_no_lease(memory_rigs: Rigs, 
     rig.node.audit.patience_s = BOUND_S
     await beat(rig)
     assert rig.node.presence.heard()[rig.node.public].payload["state"] == rig.node.replica.state_digest()
+
+
+async def test_a_member_that_says_now_this_now_that_fills_no_disk(memory_rigs: Rigs) -> None:
+    one, two = await memory_rigs.open(0), await memory_rigs.open(1)
+    await sync(one, two)
+    await eventually(lambda: one.node.audit.seen is not None)
+    key, mesh, frontier, state = memory_rigs.keys[1], one.node.mesh_id, one.node.frontier_digest(), one.node.replica.state_digest()
+    for number in range(100):
+        payload = {"frontier": frontier, "state": state if number % 2 else bytes(32), "rules": merge_rules()[:16]}
+        assert one.node.ephemeral_in(key.ephemeral(mesh, 2**40 + number, payload)) is not None
+        await one.node.audit.look()
+        memory_rigs.clock.advance(1)
+    assert one.node.audit.alarms == 50
+    await one.node.close()
+    await eventually(lambda: one.running is not None and one.running.done())
+    assert [len(await one.events(kind)) for kind in ("state.diverged", "state.agrees")] == [5, 5]
+    assert one.node.audit.told.left_out == 90
