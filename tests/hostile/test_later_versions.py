@@ -51,6 +51,7 @@ def titles(kit: Kit) -> list[str]:
 
 @pytest.mark.promise("I23")
 def test_a_later_version_dials_us(kit: Kit) -> None:
+    replicate(kit)  # the second node knows the peer for a member: it hears what the peer says of itself
     author = log_of_later(kit)
     data = author.segment(1, 3)
     with kit.peer() as peer:
