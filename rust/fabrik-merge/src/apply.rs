@@ -1,18 +1,20 @@
 //! Applying segments that fit, op by op.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fabrik_op::hash::{log_start, short};
 use fabrik_op::{Op, Refused};
 
-use crate::branch::Branch;
-use crate::change::Trail;
+use crate::branch::{self, Branch};
+use crate::change::{Place, Trail};
 use crate::claim::Claim;
 use crate::growth::{Chained, Growth};
 use crate::log::heads_max;
 use crate::order::Standing;
 use crate::replica::Replica;
-use crate::schema;
+use crate::schema::{self, class};
+use crate::sheet::{At, sheets};
 use crate::state::{Candidate, Effect, RowKey};
 use crate::validity::{self, Standpoint};
 
@@ -33,28 +35,70 @@ impl Replica {
         Ok(())
     }
 
-    /// Applies a segment that fits.
-    pub(crate) fn apply(&mut self, chained: &Chained, mut trail: Option<&mut Trail>) -> Result<(), Refused> {
-        let place = self.logs.place(chained.author(), chained.epoch()).ok_or_else(|| Refused::invalid("more than 2^32 logs"))?;
-        let Some(log) = self.logs.at_mut(place) else { return Ok(()) };
+    /// Applies segments that fit: first all to the logs, so that whatever they say about who may write what is known before any of their ops is judged.
+    pub(crate) fn apply(&mut self, chained: &[Chained], mut trail: Option<&mut Trail>) -> Result<(), Refused> {
+        let laid = chained.iter().map(|segment| self.lay(segment)).collect::<Result<Vec<_>, _>>()?;
+        self.settle_authority();
+        for ((segment, (place, clock)), number) in chained.iter().zip(laid).zip(0..) {
+            if let Some(trail) = trail.as_deref_mut() {
+                trail.at = Place { segment: number, ..Place::default() };
+            }
+            self.judge(segment, place, clock, trail.as_deref_mut());
+        }
+        Ok(())
+    }
+
+    /// Adds a segment to its log, and notes what it says about who may write what. The index of the log, and the clock before the segment.
+    fn lay(&mut self, chained: &Chained) -> Result<(u32, u64), Refused> {
+        let (author, epoch) = (chained.author(), chained.epoch());
+        let place = self.logs.place(author, epoch).ok_or_else(|| Refused::invalid("more than 2^32 logs"))?;
+        let Some(log) = self.logs.at_mut(place) else { return Ok((place, 0)) };
         if chained.branch as usize == log.branches.len() {
             let clock = chained.base.map_or(0, |base| log.clock_at(base));
             log.branches.push(Branch::new(chained.base, clock, *chained.prev()));
-            if log.branches.len() > heads_max(&self.genesis, chained.author()) && !log.suspended {
+            if log.branches.len() > heads_max(&self.genesis, author) && !log.suspended {
                 log.suspended = true;
                 self.stale = true;
+                Arc::make_mut(&mut self.authority).suspend(author, epoch);
             }
         }
-        let suspended = log.suspended;
-        let Some(branch) = log.branches.get_mut(chained.branch as usize) else { return Ok(()) };
-        let mut clock = branch.clock;
+        let Some(branch) = log.branches.get_mut(chained.branch as usize) else { return Ok((place, 0)) };
+        let clock = branch.clock;
         branch.extend(chained.len(), chained.ops().map(|op| (op.head(), op.lamport())));
         self.ops += chained.len() as u64;
-        if suspended {
-            return Ok(());
+        if self.authority.watches(author, epoch, |(_, seq, mark)| chained.head_at(*seq).is_some_and(|head| branch::mark(head) == *mark)) {
+            Arc::make_mut(&mut self.authority).touch();
+        }
+        for sheet in sheets(&self.genesis, chained, chained.branch, clock) {
+            Arc::make_mut(&mut self.authority).note(author, sheet);
+        }
+        Ok((place, clock))
+    }
+
+    /// Works out who may write what, if something new is known, and whether that is news for what was merged.
+    fn settle_authority(&mut self) {
+        if !self.authority.is_dirty() {
+            return;
+        }
+        let authority = Arc::make_mut(&mut self.authority);
+        let names = authority.names().clone();
+        if let Some(before) = authority.settle(&self.genesis, &self.logs) {
+            self.stale |= authority.differs(&before, &names, &self.logs);
+        }
+    }
+
+    /// Applies what the ops of a segment mean.
+    fn judge(&mut self, chained: &Chained, place: u32, mut clock: u64, mut trail: Option<&mut Trail>) {
+        let author = chained.author();
+        let mut sheets = Vec::new();
+        let (mut applied, mut denied) = (0, 0);
+        if self.logs.at(place).is_none_or(|log| log.suspended) {
+            return;
         }
         let admin = self.genesis.admin;
-        let standpoint = Standpoint { admin: &admin, author: chained.author() };
+        let standpoint = Standpoint { admin: &admin, author };
+        let authority = Arc::clone(&self.authority);
+        let standing = authority.standing(author);
         for (op, number) in chained.ops().zip(0..) {
             if !validity::keeps_clock(clock, op.lamport()) {
                 self.voided += 1;
@@ -62,18 +106,40 @@ impl Replica {
             }
             clock = op.lamport();
             self.lamport = self.lamport.max(clock);
-            match validity::judge(&standpoint, &op) {
-                Ok(true) => {
-                    if let Some(trail) = trail.as_deref_mut() {
-                        trail.at.op = number;
-                    }
-                    self.apply_op(&standpoint, &op, place, trail.as_deref_mut());
+            let classes = match validity::judge(&standpoint, &op) {
+                Ok(Some(classes)) => classes,
+                Ok(None) => continue,
+                Err(_) => {
+                    self.voided += 1;
+                    continue;
                 }
-                Ok(false) => {}
-                Err(_) => self.voided += 1,
+            };
+            let at = At { epoch: chained.epoch(), branch: chained.branch, seq: op.seq };
+            let permitted = authority.permits(standing, author, at, classes);
+            if classes & class::MEMBER != 0 {
+                sheets.push(at);
+            } else if permitted {
+                applied |= classes;
+            } else {
+                denied |= classes;
             }
+            if !permitted {
+                self.voided += 1;
+                continue;
+            }
+            if let Some(trail) = trail.as_deref_mut() {
+                trail.at.op = number;
+            }
+            self.apply_op(&standpoint, &op, place, trail.as_deref_mut());
         }
-        Ok(())
+        drop(authority);
+        if let Some(log) = self.logs.at_mut(place) {
+            log.applied |= applied;
+            log.denied |= denied;
+        }
+        for at in sheets {
+            Arc::make_mut(&mut self.authority).merged(author, at);
+        }
     }
 
     #[inline]

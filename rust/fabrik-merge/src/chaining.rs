@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fabrik_op::hash::short;
-use fabrik_op::{ChainedSegment, Digest, Key, Refused, Tip, VerifiedSegment};
+use fabrik_op::{ChainedSegment, Key, Refused, Tip, VerifiedSegment};
 
 use crate::branch::Base;
 use crate::growth::{Chained, Growth, Place};
 use crate::log::heads_max;
-use crate::order::Standing;
-use crate::replica::{Replica, member_role};
-use crate::schema;
-use crate::validity::{self, Standpoint};
+use crate::names::Names;
+use crate::replica::Replica;
+use crate::sheet::{Sheet, says_anything, sheets};
+use crate::validity;
 
 /// What became of the segments, in the order of the input within each list.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub struct ChainOutcome {
     pub gaps: Vec<Gap>,
     /// The branches that are opened.
     pub forks: Vec<Fork>,
-    /// Authors without a member record, each once; their segments were left out.
+    /// Authors whom no record names, each once; their segments were left out.
     pub unknown: Vec<Key>,
     /// Logs that get one head too many.
     pub suspended: Vec<(Key, u64)>,
@@ -70,12 +70,12 @@ pub struct Offer<'a> {
 }
 
 pub fn chain<'a>(replica: &Replica, offers: impl Iterator<Item = Offer<'a>>, admit_all: bool) -> Result<ChainOutcome, Refused> {
-    let mut fitting = Fitting { replica, logs: BTreeMap::new(), clocks: BTreeMap::new(), members: BTreeMap::new(), outcome: ChainOutcome::default() };
+    let mut fitting = Fitting { replica, logs: BTreeMap::new(), clocks: BTreeMap::new(), sheets: BTreeMap::new(), names: None, ignore_names: admit_all, outcome: ChainOutcome::default() };
     for Offer { index, segment, branch } in offers {
         if *segment.mesh_id() != replica.genesis().mesh_id {
             return Err(Refused::invalid(format!("segment of {}.. epoch {} was verified for another mesh", short(segment.author()), segment.epoch())));
         }
-        if admit_all || fitting.is_admitted(segment.author()) {
+        if admit_all || fitting.is_named(segment.author()) {
             fitting.fit(index, segment, branch);
         } else if !fitting.outcome.unknown.contains(segment.author()) {
             fitting.outcome.unknown.push(*segment.author());
@@ -88,32 +88,36 @@ pub fn chain<'a>(replica: &Replica, offers: impl Iterator<Item = Offer<'a>>, adm
 struct Fitting<'a> {
     replica: &'a Replica,
     logs: BTreeMap<(Key, u64), Growth<'a>>,
-    /// Clocks of the genesis admin's branches that grew, by epoch and branch.
-    clocks: BTreeMap<(u64, u32), u64>,
-    members: BTreeMap<Key, NewMember>,
+    /// Clocks of branches that grew by sheets, by log and branch, and the seq that they are of.
+    clocks: BTreeMap<(Key, u64, u32), (u64, u64)>,
+    /// What the segments say about who is who, by author, and who is named then; none when they say nothing.
+    sheets: BTreeMap<Key, Vec<Sheet>>,
+    names: Option<Names>,
+    /// Everybody's logs are taken.
+    ignore_names: bool,
     outcome: ChainOutcome,
 }
 
-/// The winning member record among those of this call.
-struct NewMember {
-    lamport: u64,
-    digest: Digest,
-    write_index: u32,
-    role: u64,
-}
-
-impl NewMember {
-    fn standing(&self) -> Standing<'_> {
-        Standing { fence: None, state: 0, lamport: self.lamport, digest: &self.digest, write_index: self.write_index }
-    }
-}
-
 impl Fitting<'_> {
-    fn is_admitted(&self, author: &Key) -> bool {
-        match self.members.get(author) {
-            Some(member) => *author == self.replica.genesis().admin || member.role != 0,
-            None => self.replica.is_admitted(author),
+    fn is_named(&self, author: &Key) -> bool {
+        self.names.as_ref().unwrap_or_else(|| self.replica.authority.names()).has(author)
+    }
+
+    /// Takes into account whom a segment names, which is the last of those that fitted. `at`: the op before it.
+    fn note(&mut self, chained: &Chained, at: Base) {
+        let (author, epoch) = (*chained.author(), chained.epoch());
+        let Some(growth) = self.logs.get(&(author, epoch)) else { return };
+        if !says_anything(chained) {
+            return;
         }
+        let known = self.clocks.get(&(author, epoch, at.branch)).filter(|(seq, _)| *seq == at.seq).map(|(_, clock)| *clock);
+        let clock = known.unwrap_or_else(|| growth.clock_at(at, &self.outcome.chained));
+        let after = chained.ops().fold(clock, |clock, op| if validity::keeps_clock(clock, op.lamport()) { op.lamport() } else { clock });
+        self.clocks.insert((author, epoch, chained.branch), (chained.last_seq(), after));
+        self.sheets.entry(author).or_default().extend(sheets(self.replica.genesis(), chained, chained.branch, clock));
+        let authority = &self.replica.authority;
+        let names = self.names.get_or_insert_with(|| authority.names().clone());
+        names.spread(&author, |key| authority.sheets_of(key).chain(self.sheets.get(key).into_iter().flatten()));
     }
 
     fn fit(&mut self, index: usize, segment: &VerifiedSegment, stored_on: Option<u32>) {
@@ -147,18 +151,14 @@ impl Fitting<'_> {
             let (seq, segment) = (base.seq + 1, Arc::clone(chained.data()));
             self.outcome.forks.push(Fork { author, epoch, seq, branch, base_branch: base.branch, segment });
         }
-        let is_admin = author == self.replica.genesis().admin;
-        let clock = is_admin.then(|| {
-            let before = chained.base.unwrap_or(Base { branch, seq: chained.first_seq() - 1 });
-            self.clocks.get(&(epoch, branch)).copied().unwrap_or_else(|| growth.clock_at(before, &self.outcome.chained))
-        });
+        let before = chained.base.unwrap_or(Base { branch, seq: chained.first_seq() - 1 });
+        if !self.ignore_names {
+            self.note(&chained, before);
+        }
+        let Some(growth) = self.logs.get_mut(&(author, epoch)) else { return };
         growth.add(&chained, self.outcome.chained.len());
-        let suspended = held.is_some_and(|log| log.suspended);
-        if growth.is_full() && !suspended {
+        if growth.is_full() && !held.is_some_and(|log| log.suspended) {
             self.outcome.suspended.push((author, epoch));
-        } else if let Some(clock) = clock.filter(|_| !suspended) {
-            let clock = note_members(self.replica, &chained, clock, &mut self.members);
-            self.clocks.insert((epoch, branch), clock);
         }
         self.outcome.chained.push(chained);
     }
@@ -169,28 +169,4 @@ fn cut(segment: &VerifiedSegment, skip: usize) -> Option<ChainedSegment> {
     let seq = segment.first_seq() - 1 + skip as u64;
     let head = *segment.heads().nth(skip)?;
     segment.chain_onto(&Tip { mesh_id: *segment.mesh_id(), author: *segment.author(), epoch: segment.epoch(), seq, head }).ok()
-}
-
-/// Takes the effective member records of a segment of the genesis admin into account; `clock` is its branch's before it. Returns the one after it.
-fn note_members(replica: &Replica, segment: &ChainedSegment, mut clock: u64, members: &mut BTreeMap<Key, NewMember>) -> u64 {
-    for op in segment.ops() {
-        if !validity::keeps_clock(clock, op.lamport()) {
-            continue;
-        }
-        let standpoint = Standpoint { admin: &replica.genesis().admin, author: segment.author() };
-        clock = op.lamport();
-        if !op.writes().any(|write| write.kind == u64::from(schema::MEMBER)) || validity::judge(&standpoint, &op) != Ok(true) {
-            continue;
-        }
-        for (write, write_index) in op.writes().zip(0..) {
-            let is_record = schema::lookup(write.kind, write.field).is_some_and(|known| known.kind_number == schema::MEMBER);
-            let Some(member) = Key::try_from(write.id).ok().filter(|_| is_record) else { continue };
-            let new = NewMember { lamport: op.lamport(), digest: *op.digest, write_index, role: member_role(write.value) };
-            let held = members.get(&member).map(NewMember::standing).or_else(|| replica.member(&member).map(|register| register.standing()));
-            if held.is_none_or(|held| held.compare(&new.standing(), &member).is_lt()) {
-                members.insert(member, new);
-            }
-        }
-    }
-    clock
 }

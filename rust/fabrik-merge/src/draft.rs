@@ -1,17 +1,23 @@
 //! Local ops built on the heads of the moment.
 
-use fabrik_op::limits::{LAMPORT_MAX, LAMPORT_STEP_MAX};
-use fabrik_op::{ChainedSegment, Follows, Key, OpBody, Refused, SigningKey, Tip, WriteBody, author_segment, kind};
+use std::sync::Arc;
 
+use fabrik_op::limits::{LAMPORT_MAX, LAMPORT_STEP_MAX};
+use fabrik_op::{ChainedSegment, Follows, Genesis, Op, OpBody, Refused, SigningKey, Tip, WriteBody, author_segment, kind};
+
+use crate::authority::Authority;
 use crate::growth::Chained;
-use crate::schema;
+use crate::record::Record;
+use crate::schema::{self, class};
+use crate::sheet::{At, Sheet};
 use crate::validity::{self, Standpoint};
 
 /// Ops of our own that are signed and not yet merged. Dropping it uses up nothing.
 #[derive(Debug)]
 pub struct Draft {
     key: SigningKey,
-    admin: Key,
+    genesis: Genesis,
+    authority: Arc<Authority>,
     tip: Tip,
     clock: u64,
     /// Of the last drafted op; the replica's before the first.
@@ -21,8 +27,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn new(key: SigningKey, admin: Key, tip: Tip, clock: u64, lamport: u64) -> Self {
-        Self { key, admin, tip, clock, lamport, mesh_lamport: lamport }
+    pub(crate) fn new(key: SigningKey, genesis: Genesis, authority: Arc<Authority>, tip: Tip, clock: u64, lamport: u64) -> Self {
+        Self { key, genesis, authority, tip, clock, lamport, mesh_lamport: lamport }
     }
 
     /// Lamport of the last drafted op; the replica's before the first.
@@ -82,7 +88,7 @@ impl Draft {
         segments
     }
 
-    fn sign(&self, end: &mut End, lamport: u64, kind: u64, writes: Vec<WriteBody>, follows: Option<Follows>, wall_ms: u64) -> Result<Chained, Refused> {
+    fn sign(&mut self, end: &mut End, lamport: u64, kind: u64, writes: Vec<WriteBody>, follows: Option<Follows>, wall_ms: u64) -> Result<Chained, Refused> {
         let body = OpBody { seq: end.tip.seq + 1, lamport, wall_ms, kind, writes, follows };
         let segment = author_segment(&self.key, &end.tip, &body)?;
         self.check(&segment, end.clock)?;
@@ -90,19 +96,48 @@ impl Draft {
         Ok(Chained { segment, branch: 0, base: None })
     }
 
-    fn check(&self, segment: &ChainedSegment, clock: u64) -> Result<(), Refused> {
-        let standpoint = Standpoint { admin: &self.admin, author: segment.author() };
+    fn check(&mut self, segment: &ChainedSegment, clock: u64) -> Result<(), Refused> {
+        let author = *segment.author();
         for op in segment.ops() {
+            let standpoint = Standpoint { admin: &self.genesis.admin, author: &author };
             if !validity::keeps_clock(clock, op.lamport()) {
                 return Err(Refused::invalid(validity::Void::Clock { clock, lamport: op.lamport() }.to_string()));
             }
-            validity::judge(&standpoint, &op).map_err(|void| Refused::invalid(void.to_string()))?;
+            let classes = validity::judge(&standpoint, &op).map_err(|void| Refused::invalid(void.to_string()))?;
             if op.writes().any(|write| schema::lookup(write.kind, write.field).is_some() && validity::target(&standpoint, &write).is_none()) {
                 return Err(Refused::invalid("a write to a field of a later version than 1 breaks its rules"));
             }
+            if op.writes().any(|write| write.kind == u64::from(schema::MEMBER) && Record::of(write.value).is_some_and(|record| record.odd)) {
+                return Err(Refused::invalid("the keys 4 and 5 of a member record must be a list of places and a commitment of 32 bytes"));
+            }
+            let at = At { epoch: segment.epoch(), branch: 0, seq: op.seq };
+            self.authorise(at, classes.unwrap_or_default(), &op, segment)?;
         }
         Ok(())
     }
+
+    /// Rule 5, as far as it is known here and now.
+    fn authorise(&mut self, at: At, classes: u8, op: &Op<'_>, segment: &ChainedSegment) -> Result<(), Refused> {
+        let author = segment.author();
+        if classes & class::MEMBER == 0 {
+            let standing = self.authority.standing(author);
+            let allowed = standing.allowed(at);
+            return match () {
+                () if classes & !allowed == 0 => Ok(()),
+                () if allowed == 0 => Err(Refused::Authority("this node's key is revoked, rotated away or was never admitted: nothing that it writes has effect".to_owned())),
+                () => Err(Refused::Authority(format!("the role of this node, {}, does not allow it to write this", role_name(standing.role)))),
+            };
+        }
+        let sheet = Sheet::of(&self.genesis, author, at, op, segment.prev());
+        let after = sheet.and_then(|sheet| self.authority.with(&self.genesis, author, sheet));
+        let after = after.ok_or_else(|| Refused::Authority("only an admin writes member records, and not about an admin of a lower level; see \"Authority\" in docs/spec/merge.md".to_owned()))?;
+        self.authority = Arc::new(after);
+        Ok(())
+    }
+}
+
+fn role_name(role: u8) -> &'static str {
+    ["none", "reader", "agent", "peer", "admin"].get(usize::from(role)).copied().unwrap_or("none")
 }
 
 /// The end of the log while an op and its clock-raising ops are drafted.

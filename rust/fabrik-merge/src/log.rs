@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use fabrik_op::limits::HEADS_MAX;
 use fabrik_op::{Digest, Genesis, Key};
 
-use crate::branch::{Base, Branch};
+use crate::branch::{Base, Branch, Mark};
+use crate::powers::Standing;
+use crate::sheet::At;
 use crate::digest::{CROWDED_SEQ, SUSPENDED_SEQ, heads_digest};
 
 /// How many heads a log of this author may have before it is suspended. The genesis admin's are never: who is a member comes out of them, so what a node
@@ -24,6 +26,9 @@ pub struct Log {
     /// It has no effect, because it has, or somebody saw that it has, more than [`HEADS_MAX`] heads. Never so for the genesis admin's.
     pub suspended: bool,
     pub branches: Vec<Branch>,
+    /// Classes of registers that merged ops without member records wrote, and those of such ops that were void because of their author's standing.
+    pub applied: u8,
+    pub denied: u8,
 }
 
 impl Log {
@@ -57,6 +62,28 @@ impl Log {
     #[must_use]
     pub fn owner(&self, seq: u64, head: &Digest) -> Option<u32> {
         (0..).zip(&self.branches).find(|(_, branch)| branch.is_at(seq, head) == Some(true)).map(|(number, _)| number)
+    }
+
+    /// The path to the op with this mark: up to which seq it is on which branches.
+    #[must_use]
+    pub fn path_to(&self, seq: u64, mark: &Mark) -> Option<Vec<(u32, u64)>> {
+        let owner = (0..).zip(&self.branches).find(|(_, branch)| branch.mark(seq) == Some(mark)).map(|(number, _)| number)?;
+        let base = |&(branch, _): &(u32, u64)| self.branch(branch)?.base.filter(|base| base.seq > 0).map(|base| (base.branch, base.seq));
+        Some(std::iter::successors(Some((owner, seq)), base).collect())
+    }
+
+    /// Whether an op that was merged by one standing of the author would be judged otherwise by another one. True at most too often.
+    #[must_use]
+    pub fn would_differ(&self, old: &Standing, new: &Standing) -> bool {
+        let differs = |branch: u32, seq: u64| {
+            let at = At { epoch: self.epoch, branch, seq };
+            let (old, new) = (old.allowed(at), new.allowed(at));
+            self.applied & old & !new != 0 || (self.denied != 0 && new & !old != 0)
+        };
+        (0..).zip(&self.branches).any(|(number, branch)| {
+            let bounds = old.bounds(self.epoch, number).chain(new.bounds(self.epoch, number)).map(|bound| bound + 1);
+            bounds.chain([branch.start() + 1]).filter(|seq| (branch.start() + 1..=branch.seq).contains(seq)).any(|seq| differs(number, seq))
+        })
     }
 
     /// The branch that has op `seq` of the path to `branch`'s head as its own.
@@ -97,7 +124,7 @@ impl Logs {
             return Some(place);
         }
         let place = u32::try_from(self.list.len()).ok()?;
-        self.list.push(Log { author: *author, epoch, suspended: false, branches: Vec::new() });
+        self.list.push(Log { author: *author, epoch, suspended: false, branches: Vec::new(), applied: 0, denied: 0 });
         self.places.insert((*author, epoch), place);
         Some(place)
     }
@@ -124,6 +151,11 @@ impl Logs {
     pub fn compare(&self, one: u32, other: u32) -> Ordering {
         let name = |place| self.at(place).map(|log| (&log.author, log.epoch));
         name(one).cmp(&name(other))
+    }
+
+    /// All logs of an author.
+    pub fn of(&self, author: &Key) -> impl Iterator<Item = &Log> {
+        self.places.range((*author, 0)..=(*author, u64::MAX)).filter_map(|(_, &place)| self.at(place))
     }
 
     /// All logs in order of author and epoch.

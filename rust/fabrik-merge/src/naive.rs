@@ -13,7 +13,9 @@ use fabrik_op::limits::{HEADS_MAX, LAMPORT_STEP_MAX};
 use fabrik_op::{ChainedSegment, Digest, Fence, Genesis, Key};
 
 use crate::claim::Claim;
-use crate::schema;
+use crate::naive_authority::{NaiveAuthority, OpId, Sheet};
+use crate::record::{Record, Rotation};
+use crate::schema::{self, class};
 use crate::validity::{Standpoint, judge, target};
 
 /// A set of chained ops.
@@ -43,6 +45,8 @@ pub struct Meaning {
     /// The clock of each head: `(author, epoch, seq, h)`. Also of suspended logs.
     pub clocks: BTreeMap<(Key, u64, u64, Digest), u64>,
     pub suspended: BTreeSet<(Key, u64)>,
+    /// The role now of every key that an op is of or a record is about, and whether it is named.
+    pub roles: BTreeMap<Key, (u8, bool)>,
 }
 
 /// One write with effect.
@@ -103,52 +107,104 @@ impl Naive {
         counts.into_iter().filter(|&((author, _), count)| count > HEADS_MAX && author != self.genesis.admin).map(|(log, _)| log).collect()
     }
 
+    /// The clock of the path to each op, and whether the op keeps rule 1.
+    fn clocks(&self) -> BTreeMap<Digest, (u64, bool)> {
+        let mut clocks: BTreeMap<Digest, (u64, bool)> = BTreeMap::new();
+        for (&(author, epoch, seq, head), held) in &self.ops {
+            let Some(op) = held.segment.ops().find(|op| op.seq == seq) else { continue };
+            let at_start = held.before == log_start(&self.genesis.mesh_id, &author, epoch);
+            let before = if at_start { Some(0) } else { clocks.get(&held.before).map(|(clock, _)| *clock) };
+            let Some(clock) = before else { continue };
+            let keeps = op.lamport() > clock && op.lamport() <= clock + LAMPORT_STEP_MAX;
+            clocks.insert(head, (if keeps { op.lamport() } else { clock }, keeps));
+        }
+        clocks
+    }
+
+    /// The sound ops that write member records or rotations.
+    fn sheets(&self, suspended: &BTreeSet<(Key, u64)>, clocks: &BTreeMap<Digest, (u64, bool)>) -> Vec<Sheet> {
+        let mut sheets = Vec::new();
+        for (&(author, epoch, seq, head), held) in &self.ops {
+            let Some(op) = held.segment.ops().find(|op| op.seq == seq) else { continue };
+            let standpoint = Standpoint { admin: &self.genesis.admin, author: &author };
+            if !clocks.get(&head).is_some_and(|(_, keeps)| *keeps) || !matches!(judge(&standpoint, &op), Ok(Some(_))) {
+                continue;
+            }
+            let (mut records, mut rotations, mut records_only) = (Vec::new(), Vec::new(), true);
+            for (index, write, known) in op.writes().enumerate().filter_map(|(index, write)| Some((index, write, target(&standpoint, &write)?))) {
+                match u8::try_from(write.kind) {
+                    Ok(schema::MEMBER) => records.extend(Key::try_from(write.id).ok().zip(Record::of(write.value)).map(|(subject, record)| (index, subject, record))),
+                    Ok(schema::ROTATION) => {
+                        let rotation = Rotation::of(write.value);
+                        rotations.extend(rotation.filter(|rotation| rotation.is_signed(&self.genesis.mesh_id, &author, epoch, seq, &held.before)));
+                    }
+                    _ => records_only &= known.field.later,
+                }
+            }
+            if !records.is_empty() || !rotations.is_empty() {
+                let suspended = suspended.contains(&(author, epoch));
+                let (lamport, digest) = (op.lamport(), *op.digest);
+                sheets.push(Sheet { id: (author, epoch, seq, head), lamport, digest, records, records_only, rotations, suspended });
+            }
+        }
+        sheets
+    }
+
+    /// The op before each; none for the first of a log.
+    fn parents(&self) -> BTreeMap<OpId, Option<OpId>> {
+        let parent = |(author, epoch, seq, _): &OpId, before| (*seq > 1).then_some((*author, *epoch, *seq - 1, before));
+        self.ops.iter().map(|(id, held)| (*id, parent(id, held.before))).collect()
+    }
+
     /// Judges and sorts everything.
     #[must_use]
     pub fn meaning(&self) -> Meaning {
         let mut meaning = Meaning { suspended: self.suspended(), ..Meaning::default() };
         let mut touches: BTreeMap<Place, Vec<Touch>> = BTreeMap::new();
-        let mut clocks: BTreeMap<Digest, u64> = BTreeMap::new();
-        for (&(author, epoch, seq, head), held) in &self.ops {
+        let (clocks, parents) = (self.clocks(), self.parents());
+        let sheets = self.sheets(&meaning.suspended, &clocks);
+        let authority = NaiveAuthority::new(&self.genesis, &parents, &sheets);
+        for (id, held) in &self.ops {
+            let &(author, epoch, seq, head) = id;
             let Some(op) = held.segment.ops().find(|op| op.seq == seq) else { continue };
-            let at_start = held.before == log_start(&self.genesis.mesh_id, &author, epoch);
-            let before = if at_start { Some(0) } else { clocks.get(&held.before).copied() };
-            let Some(clock) = before else { continue };
-            let counts = !meaning.suspended.contains(&(author, epoch));
-            if op.lamport() <= clock || op.lamport() > clock + LAMPORT_STEP_MAX {
-                clocks.insert(head, clock);
-                meaning.voided += u64::from(counts);
+            if meaning.suspended.contains(&(author, epoch)) {
                 continue;
             }
-            clocks.insert(head, op.lamport());
-            if !counts {
+            if !clocks.get(&head).is_some_and(|(_, keeps)| *keeps) {
+                meaning.voided += 1;
                 continue;
             }
             meaning.lamport = meaning.lamport.max(op.lamport());
             let standpoint = Standpoint { admin: &self.genesis.admin, author: &author };
-            match judge(&standpoint, &op) {
-                Err(_) => meaning.voided += 1,
-                Ok(false) => {}
-                Ok(true) => {
-                    for (index, write) in op.writes().enumerate().filter(|(_, write)| target(&standpoint, write).is_some()) {
-                        let claim = Some(write.value).filter(|_| write.kind == u64::from(schema::CLAIM)).and_then(Claim::of);
-                        touches.entry((write.kind, write.id.to_vec(), write.field)).or_default().push(Touch {
-                            value: write.value.to_vec(),
-                            fence: claim.map_or(write.fence.copied(), |claim| Some(claim.fence)),
-                            state: claim.map_or(0, |claim| claim.state),
-                            lamport: op.lamport(),
-                            digest: *op.digest,
-                            index,
-                            author,
-                            epoch,
-                            seq,
-                            wall_ms: op.wall_ms(),
-                        });
-                    }
-                }
+            let Ok(classes) = judge(&standpoint, &op) else {
+                meaning.voided += 1;
+                continue;
+            };
+            let Some(classes) = classes else { continue };
+            let may = if classes & class::MEMBER == 0 { classes & !authority.allowed(id) == 0 } else { authority.effective.contains(id) };
+            if !may {
+                meaning.voided += 1;
+                continue;
+            }
+            for (index, write) in op.writes().enumerate().filter(|(_, write)| target(&standpoint, write).is_some()) {
+                let claim = Some(write.value).filter(|_| write.kind == u64::from(schema::CLAIM)).and_then(Claim::of);
+                touches.entry((write.kind, write.id.to_vec(), write.field)).or_default().push(Touch {
+                    value: write.value.to_vec(),
+                    fence: claim.map_or(write.fence.copied(), |claim| Some(claim.fence)),
+                    state: claim.map_or(0, |claim| claim.state),
+                    lamport: op.lamport(),
+                    digest: *op.digest,
+                    index,
+                    author,
+                    epoch,
+                    seq,
+                    wall_ms: op.wall_ms(),
+                });
             }
         }
-        meaning.clocks = self.leaves().into_iter().filter_map(|leaf| Some((leaf, *clocks.get(&leaf.3)?))).collect();
+        let keys: BTreeSet<Key> = self.ops.keys().map(|id| id.0).chain(authority.named.iter().copied()).collect();
+        meaning.roles = keys.into_iter().map(|key| (key, (authority.role(&key), authority.named.contains(&key)))).collect();
+        meaning.clocks = self.leaves().into_iter().filter_map(|leaf| Some((leaf, clocks.get(&leaf.3)?.0))).collect();
         let kind = |place: &Place, kind: u8| place.0 == u64::from(kind);
         let deleted: BTreeSet<Vec<u8>> = touches.keys().filter(|place| kind(place, schema::TOMBSTONE)).map(|place| place.1.clone()).collect();
         for (place, mut found) in touches {

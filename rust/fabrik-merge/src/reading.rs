@@ -8,7 +8,7 @@ use crate::branch::{Base, Branch};
 use crate::digest;
 use crate::log::Log;
 use crate::order::compare_fences;
-use crate::replica::{Replica, member_role};
+use crate::replica::Replica;
 use crate::schema;
 use crate::state::{Register, RowKey};
 
@@ -37,6 +37,21 @@ pub struct RegisterView {
     pub epoch: u64,
     pub seq: u64,
     pub wall_ms: u64,
+}
+
+/// What the records about a key, and its rotation, come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberView {
+    /// 0 none, 1 reader, 2 agent, 3 peer, 4 admin.
+    pub role: u8,
+    /// -1 the recovery key, 0 the genesis admin, and so on; none for those who write no member records.
+    pub level: Option<i32>,
+    /// For good.
+    pub revoked: bool,
+    /// The key that it rotated to.
+    pub successor: Option<Key>,
+    /// Its logs are taken.
+    pub named: bool,
 }
 
 /// The fields of one id and their values in CBOR, in order of field.
@@ -69,10 +84,23 @@ impl Replica {
         digest::state_digest(&self.state)
     }
 
-    /// The genesis admin, or a member record with a role other than none.
+    /// Whether a node of this key may connect: it is a member now, or the recovery key.
     #[must_use]
     pub fn is_admitted(&self, author: &Key) -> bool {
-        *author == self.genesis.admin || self.member(author).is_some_and(|register| member_role(&register.value) != 0)
+        self.authority.standing(author).role != 0
+    }
+
+    /// Whether logs of this key are taken: a member, or one that was.
+    #[must_use]
+    pub fn is_named(&self, author: &Key) -> bool {
+        self.authority.names().has(author)
+    }
+
+    /// What is known of a key.
+    #[must_use]
+    pub fn member(&self, key: &Key) -> MemberView {
+        let standing = self.authority.standing(key);
+        MemberView { role: standing.role, level: standing.level, revoked: standing.revoked, successor: standing.successor, named: self.is_named(key) }
     }
 
     #[must_use]

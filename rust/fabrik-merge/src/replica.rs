@@ -1,16 +1,17 @@
 //! Heads and registers in memory.
 
+use std::sync::Arc;
+
 use fabrik_op::limits::EPOCH_MAX;
 use fabrik_op::{Digest, Genesis, Key, RawSegment, Refused, SigningKey, Tip, VerifiedSegment};
 
+use crate::authority::Authority;
 use crate::chaining::{self, ChainOutcome, Offer};
-use crate::change::{Changes, Place, Trail};
+use crate::change::{Changes, Trail};
 use crate::draft::Draft;
 use crate::growth::Chained;
 use crate::log::{Log, Logs};
-use crate::schema;
-use crate::state::{Register, RowKey, State};
-use crate::value;
+use crate::state::State;
 
 /// After so many touches they are numbered from 1 again. Leaves more room for one call than memory does.
 const TOUCHES_MAX: u32 = 1 << 31;
@@ -27,6 +28,8 @@ pub struct Replica {
     pub(crate) stale: bool,
     /// Registers that merge calls touched so far, and one: what [`Trail`] numbers them by.
     pub(crate) touches: u32,
+    /// Who may write what. Shared with drafts.
+    pub(crate) authority: Arc<Authority>,
 }
 
 /// What became of our own stored segments.
@@ -44,7 +47,8 @@ impl Replica {
     /// An empty replica.
     #[must_use]
     pub fn new(genesis: Genesis) -> Self {
-        Self { genesis, logs: Logs::default(), state: State::default(), lamport: 0, ops: 0, voided: 0, stale: false, touches: 1 }
+        let authority = Arc::new(Authority::new(&genesis));
+        Self { genesis, logs: Logs::default(), state: State::default(), lamport: 0, ops: 0, voided: 0, stale: false, touches: 1, authority }
     }
 
     /// An empty replica that knows that these logs have too many heads: their ops will be held without effect. The genesis admin's are left out.
@@ -55,8 +59,17 @@ impl Replica {
         for (author, epoch) in suspended.into_iter().filter(|(author, _)| *author != admin) {
             if let Some(log) = replica.logs.place(&author, epoch).and_then(|place| replica.logs.at_mut(place)) {
                 log.suspended = true;
+                Arc::make_mut(&mut replica.authority).suspend(&author, epoch);
             }
         }
+        replica
+    }
+
+    /// An empty replica that knows what is suspended, and who may write what: for the ops that this one holds, on the branches that this one has.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let mut replica = Self::with_suspended(self.genesis.clone(), self.suspended());
+        replica.authority = Arc::new(self.authority.anew());
         replica
     }
 
@@ -88,7 +101,7 @@ impl Replica {
         self.state.registers()
     }
 
-    /// A log was suspended after it had effect, which is still in the registers.
+    /// What was merged would be judged otherwise now: a log was suspended, or somebody may not have written what he wrote, or may. The registers show it still.
     #[must_use]
     pub fn stale(&self) -> bool {
         self.stale
@@ -114,10 +127,7 @@ impl Replica {
             self.touches = 1;
         }
         let mut trail = Trail::new(self.touches);
-        let applied = (0..).zip(chained).try_for_each(|(number, segment)| {
-            trail.at = Place { segment: number, ..Place::default() };
-            self.apply(segment, Some(&mut trail))
-        });
+        let applied = self.apply(chained, Some(&mut trail));
         self.touches = trail.touches().1;
         applied?;
         Ok(trail.settle(chained, &self.state))
@@ -140,9 +150,7 @@ impl Replica {
         let fitted = chaining::chain(self, offers, true)?;
         outcome.stranded = fitted.gaps.iter().map(|gap| gap.index).collect();
         let before = self.ops;
-        for segment in &fitted.chained {
-            self.apply(segment, None)?;
-        }
+        self.apply(&fitted.chained, None)?;
         outcome.ops = self.ops - before;
         Ok(outcome)
     }
@@ -162,19 +170,10 @@ impl Replica {
         if let Some(branch) = log.and_then(|log| log.branches.first()) {
             (tip.seq, tip.head, clock) = (branch.seq, branch.head, branch.clock);
         }
-        Ok(Draft::new(key, self.genesis.admin, tip, clock, self.lamport))
+        Ok(Draft::new(key, self.genesis.clone(), Arc::clone(&self.authority), tip, clock, self.lamport))
     }
 
     pub(crate) fn log(&self, author: &Key, epoch: u64) -> Option<&Log> {
         self.logs.find(author, epoch)
     }
-
-    pub(crate) fn member(&self, author: &Key) -> Option<&Register> {
-        self.state.get(&RowKey::new(schema::MEMBER, author), 1)
-    }
-}
-
-/// The role of a member record that was checked before; none when it can not be read.
-pub(crate) fn member_role(record: &[u8]) -> u64 {
-    value::role(&mut fabrik_op::cbor::Reader::new(record)).unwrap_or(0)
 }

@@ -2,14 +2,20 @@
 //!
 //! The digest finds every accident. The checks behind it keep the replica's own invariants, whoever wrote the file.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use fabrik_op::limits::{EPOCH_MAX, LAMPORT_MAX, SEQ_MAX, WALL_MS_MAX};
 use fabrik_op::{Digest, Fence, Genesis, Key, Refused};
 
-use crate::branch::{Base, Branch, Mark};
+use crate::authority::Authority;
+use crate::branch::{Base, Branch, Mark, mark};
 use crate::claim::Claim;
 use crate::log::{Log, Logs, heads_max};
+use crate::record::{Record, Rotation};
 use crate::replica::Replica;
 use crate::schema;
+use crate::sheet::{At, Entry, Sheet, Turn};
 use crate::snapshot::{HEADER_BYTES, MAGIC, TRAILER_BYTES, VERSION, digest_of};
 use crate::state::{Register, Row, RowKey};
 use crate::value;
@@ -57,6 +63,16 @@ fn read_replica(genesis: Genesis, source: &mut Source<'_>) -> Option<Replica> {
         replica.ops += log.branches.iter().map(|branch| branch.seq - branch.start()).sum::<u64>();
         replica.logs.add(log)?;
     }
+    let mut sheets: BTreeMap<Key, Vec<Sheet>> = BTreeMap::new();
+    for _ in 0..source.u64()? {
+        let (author, sheet) = read_sheet(source, &replica.logs)?;
+        let held = sheets.entry(author).or_default();
+        if held.last().is_some_and(|last| last.at >= sheet.at) {
+            return None;
+        }
+        held.push(sheet);
+    }
+    replica.authority = Arc::new(Authority::restore(&replica.genesis, &replica.logs, sheets));
     for bucket in 0..=u8::MAX {
         let mut rows = Vec::new();
         for _ in 0..source.u64()? {
@@ -70,7 +86,7 @@ fn read_replica(genesis: Genesis, source: &mut Source<'_>) -> Option<Replica> {
 fn read_log(source: &mut Source<'_>, genesis: &Genesis) -> Option<Log> {
     let author: Key = source.array()?;
     let epoch = source.up_to(EPOCH_MAX).filter(|epoch| *epoch > 0)?;
-    let mut log = Log { author, epoch, suspended: source.flag()?, branches: Vec::new() };
+    let mut log = Log { author, epoch, suspended: source.flag()?, applied: source.u8()?, denied: source.u8()?, branches: Vec::new() };
     let most = heads_max(genesis, &author);
     let branches = source.up_to((most as u64).saturating_add(1))?;
     for number in 0..branches {
@@ -90,6 +106,28 @@ fn read_branch(source: &mut Source<'_>, log: &Log, forked: bool) -> Option<Branc
     let marks = source.take(count.checked_mul(size_of::<Mark>() as u64)?)?;
     let steps = source.u64()?;
     Branch::restore(base, base.map_or(0, |base| log.clock_at(base)), head, marks, source.take(steps)?)
+}
+
+fn read_sheet(source: &mut Source<'_>, logs: &Logs) -> Option<(Key, Sheet)> {
+    let author = source.array()?;
+    let at = At { epoch: source.u64()?, branch: source.u32()?, seq: source.u64()? };
+    let lamport = source.up_to(LAMPORT_MAX)?;
+    let (digest, head) = (source.array()?, source.array()?);
+    if logs.find(&author, at.epoch)?.branch(at.branch)?.mark(at.seq)? != &mark(&head) {
+        return None;
+    }
+    let mut sheet = Sheet { at, lamport, digest, head, entries: Vec::new(), records_only: source.flag()?, turns: Vec::new(), merged: true };
+    for _ in 0..source.u64()? {
+        let (index, subject, bytes) = (source.u32()?, source.array()?, source.u64()?);
+        let value = source.take(bytes)?;
+        sheet.entries.push(Entry { index, subject, value: value.into(), record: Record::of(value)? });
+    }
+    for _ in 0..source.u64()? {
+        let (index, bytes) = (source.u32()?, source.u64()?);
+        let value = source.take(bytes)?;
+        sheet.turns.push(Turn { index, value: value.into(), rotation: Rotation::of(value)? });
+    }
+    Some((author, sheet))
 }
 
 fn read_row(source: &mut Source<'_>, logs: &Logs) -> Option<(RowKey, Row)> {

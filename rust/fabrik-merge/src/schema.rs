@@ -30,6 +30,7 @@ pub enum FieldType {
     Stage,
     Claim,
     Member,
+    Rotation,
 }
 
 impl FieldType {
@@ -47,6 +48,7 @@ impl FieldType {
             Self::Stage => "stage".to_owned(),
             Self::Claim => "claim".to_owned(),
             Self::Member => "member".to_owned(),
+            Self::Rotation => "rotation".to_owned(),
         }
     }
 }
@@ -77,6 +79,7 @@ pub const MEMBER: u8 = 3;
 pub const NODE: u8 = 4;
 pub const TOMBSTONE: u8 = 5;
 pub const RUN: u8 = 6;
+pub const ROTATION: u8 = 7;
 
 const fn free(name: &'static str, value: FieldType) -> Field {
     Field { name, value, fenced: false, later: false }
@@ -88,7 +91,7 @@ const fn fenced(name: &'static str, value: FieldType) -> Field {
 
 /// Version of the rules of `merge.md` that are not in this table: who wins, what is void, which op kinds there are. Raised with any change of what
 /// ops mean, so that no build takes over what another one made of them.
-pub const MERGE_RULES: u32 = 2;
+pub const MERGE_RULES: u32 = 3;
 
 /// All kinds in order of their numbers. The list only grows; a number is never reused.
 pub const KINDS: &[Kind] = &[
@@ -113,7 +116,38 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "node", id_bytes: 32, fields: &[free("name", FieldType::Text { bytes_max: 64 }), free("info", FieldType::Map)] },
     Kind { name: "tombstone", id_bytes: 16, fields: &[free("tombstone", FieldType::Map)] },
     Kind { name: "run", id_bytes: 16, fields: &[free("summary", FieldType::Summary)] },
+    Kind { name: "rotation", id_bytes: 32, fields: &[Field { name: "rotation", value: FieldType::Rotation, fenced: false, later: true }] },
 ];
+
+/// What a role allows, as bits: the classes of registers.
+pub mod class {
+    /// Any op, also one without writes.
+    pub const ANY: u8 = 1;
+    /// The author's own `node`.
+    pub const NODE: u8 = 2;
+    /// `claim`, `run`, and of `item` what the one who works on it writes.
+    pub const WORK: u8 = 4;
+    /// Other fields of `item`, and `tombstone`.
+    pub const ITEM: u8 = 8;
+    /// `member`: not by role alone.
+    pub const MEMBER: u8 = 16;
+    /// What a role that binds allows, by role.
+    pub const OF_ROLE: [u8; 5] = [0, ANY | NODE, ANY | NODE | WORK, PEER, PEER];
+    pub const PEER: u8 = ANY | NODE | WORK | ITEM;
+}
+
+/// The class of a register of this version.
+#[must_use]
+#[inline]
+pub fn class_of(kind: u8, field: u8) -> u8 {
+    match (kind, field) {
+        (ITEM, 3 | 4 | 9 | 10) | (CLAIM | RUN, _) => class::WORK,
+        (ITEM | TOMBSTONE, _) => class::ITEM,
+        (MEMBER, _) => class::MEMBER,
+        (NODE, _) => class::NODE,
+        _ => class::ANY,
+    }
+}
 
 /// What the meaning of ops depends on, as one digest: a table of kinds, the version of the rules, the limits of a log.
 #[must_use]

@@ -2,17 +2,18 @@
 //!
 //! Not a source of truth. It says what ops *meant* to the build that wrote it, so one that knows more kinds, fields or rules refuses it.
 
-use fabrik_op::{Digest, Fence};
+use fabrik_op::{Digest, Fence, Key};
 
 use crate::branch::Branch;
 use crate::log::Log;
 use crate::replica::Replica;
 use crate::schema;
+use crate::sheet::Sheet;
 use crate::state::{Register, RowKey};
 
 pub const MAGIC: &[u8; 16] = b"fabrik snapshot\0";
 /// Version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Magic, version, rules and mesh id.
 pub const HEADER_BYTES: usize = 16 + 4 + 32 + 32;
 /// The digest at the end.
@@ -41,6 +42,8 @@ impl Replica {
         bytes.push(u8::from(self.stale()));
         put_count(&mut bytes, self.logs.by_index().len());
         self.logs.by_index().iter().for_each(|log| put_log(&mut bytes, log));
+        put_count(&mut bytes, self.authority.sheets().count());
+        self.authority.sheets().for_each(|(author, sheet)| put_sheet(&mut bytes, author, sheet));
         for bucket in 0..=u8::MAX {
             put_count(&mut bytes, self.state.bucket_rows(bucket).count());
             self.state.bucket_rows(bucket).for_each(|(key, row)| put_row(&mut bytes, key, row));
@@ -66,7 +69,7 @@ pub fn digest_of(bytes: &[u8]) -> Digest {
 fn put_log(bytes: &mut Vec<u8>, log: &Log) {
     bytes.extend_from_slice(&log.author);
     put64(bytes, log.epoch);
-    bytes.push(u8::from(log.suspended));
+    bytes.extend_from_slice(&[u8::from(log.suspended), log.applied, log.denied]);
     put_count(bytes, log.branches.len());
     log.branches.iter().for_each(|branch| put_branch(bytes, branch));
 }
@@ -81,6 +84,30 @@ fn put_branch(bytes: &mut Vec<u8>, branch: &Branch) {
     branch.marks().iter().for_each(|mark| bytes.extend_from_slice(mark));
     put_count(bytes, branch.steps().len());
     bytes.extend_from_slice(branch.steps());
+}
+
+fn put_sheet(bytes: &mut Vec<u8>, author: &Key, sheet: &Sheet) {
+    bytes.extend_from_slice(author);
+    put64(bytes, sheet.at.epoch);
+    put32(bytes, sheet.at.branch);
+    put64(bytes, sheet.at.seq);
+    put64(bytes, sheet.lamport);
+    bytes.extend_from_slice(&sheet.digest);
+    bytes.extend_from_slice(&sheet.head);
+    bytes.push(u8::from(sheet.records_only));
+    put_count(bytes, sheet.entries.len());
+    for entry in &sheet.entries {
+        put32(bytes, entry.index);
+        bytes.extend_from_slice(&entry.subject);
+        put_count(bytes, entry.value.len());
+        bytes.extend_from_slice(&entry.value);
+    }
+    put_count(bytes, sheet.turns.len());
+    for turn in &sheet.turns {
+        put32(bytes, turn.index);
+        put_count(bytes, turn.value.len());
+        bytes.extend_from_slice(&turn.value);
+    }
 }
 
 fn put_row(bytes: &mut Vec<u8>, key: &RowKey, row: &[Register]) {

@@ -1,11 +1,11 @@
-//! Whether a chained op has effect: the rules of "Op validity" in `merge.md`.
+//! Whether a chained op is sound: the rules 1 to 4 of "Op validity" in `merge.md`. Rule 5 is in [`crate::authority`].
 
 use std::fmt;
 
 use fabrik_op::limits::{LAMPORT_MAX, LAMPORT_STEP_MAX};
 use fabrik_op::{Key, Op, Write, kind};
 
-use crate::schema::{self, Known};
+use crate::schema::{self, Known, class};
 use crate::value::{self, Names};
 
 /// Where an op stands: the genesis admin and its log's author.
@@ -40,8 +40,8 @@ pub fn keeps_clock(clock: u64, lamport: u64) -> bool {
     lamport > clock && lamport - clock <= LAMPORT_STEP_MAX && lamport <= LAMPORT_MAX
 }
 
-/// Rules 2 to 4, for an op that keeps rule 1: whether its writes have effect (false: an unknown op kind), or why it is void.
-pub fn judge(standpoint: &Standpoint<'_>, op: &Op<'_>) -> Result<bool, Void> {
+/// Rules 2 to 4, for an op that keeps rule 1: the classes of registers that it writes (none: an unknown op kind, without effect), or why it is void.
+pub fn judge(standpoint: &Standpoint<'_>, op: &Op<'_>) -> Result<Option<u8>, Void> {
     if op.follows().is_some() && op.kind() != kind::EPOCH {
         return Err(Void::Kind("only an epoch opening may follow another log"));
     }
@@ -53,14 +53,16 @@ pub fn judge(standpoint: &Standpoint<'_>, op: &Op<'_>) -> Result<bool, Void> {
             return Err(Void::Kind("an epoch opening stands only at seq 1 and names the log that it follows"));
         }
         kind::WRITE | kind::GENESIS | kind::EPOCH => {}
-        _ => return Ok(false),
+        _ => return Ok(None),
     }
+    let mut classes = class::ANY;
     for (index, write) in op.writes().enumerate() {
         if let Some(known) = schema::lookup(write.kind, write.field).filter(|known| !known.field.later) {
             check_write(standpoint, &known, &write).map_err(|rule| Void::Write { index, name: format!("{}.{}", known.kind.name, known.field.name), rule })?;
+            classes |= schema::class_of(known.kind_number, known.field_number);
         }
     }
-    Ok(true)
+    Ok(Some(classes))
 }
 
 /// The register that a write of an op that is not void goes to; none for one without effect by itself.
@@ -80,7 +82,7 @@ fn check_write(standpoint: &Standpoint<'_>, known: &Known, write: &Write<'_>) ->
     }
     let names = value::check(known.field.value, write.value).map_err(|malformed| format!("not {}: {malformed}", known.field.value.name()))?;
     match known.kind_number {
-        schema::MEMBER if standpoint.author != standpoint.admin => return Err("only the genesis admin writes member records".to_owned()),
+        schema::ROTATION if write.id != standpoint.author => return Err("a rotation is written by the old key only".to_owned()),
         schema::NODE if write.id != standpoint.author => return Err("a node register is written by its own key only".to_owned()),
         _ => {}
     }

@@ -2,9 +2,9 @@
 
 use fabrik_op::Key;
 use fabrik_op::cbor::{Head, Malformed, Reader};
-use fabrik_op::limits::{EPOCH_MAX, SEQ_MAX};
 
 use crate::claim::Claim;
+use crate::record::{Record, Rotation};
 use crate::schema::FieldType;
 
 /// What a well-typed value says about who may write it.
@@ -63,38 +63,13 @@ fn read(kind: FieldType, reader: &mut Reader<'_>) -> Result<Names, Malformed> {
         FieldType::Stage => stage(reader)?,
         FieldType::Claim => return Ok(Names::Node(Claim::read(reader)?.node)),
         FieldType::Member => {
-            role(reader)?;
+            Record::read(reader)?;
+        }
+        FieldType::Rotation => {
+            Rotation::read(reader)?;
         }
     }
     Ok(Names::Nobody)
-}
-
-/// The role of a member record.
-pub fn role(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
-    let count = reader.map()?;
-    let at = reader.at();
-    if count == 0 || reader.uint()? != 1 {
-        return Err(reader.broken(at, "a member record needs the key 1"));
-    }
-    let role = reader.uint_in(0..=4, "a role must be 0..4")?;
-    let mut before: &[u8] = &[];
-    for _ in 1..count {
-        let at = reader.at();
-        match reader.key(&mut before)? {
-            Head::Uint(2) => text(reader, 0, 64, "a member's name must be at most 64 bytes")?,
-            Head::Uint(3) => {
-                reader.array_of(3, "expected the cut [epoch, seq, digest]")?;
-                reader.uint_in(1..=EPOCH_MAX, "epoch must be 1..2^53-1")?;
-                reader.uint_in(1..=SEQ_MAX, "seq must be 1..2^53")?;
-                reader.bytes_of::<32>("the head of a cut must be 32 bytes")?;
-            }
-            Head::Uint(key) if key > 3 => {
-                reader.item(1)?;
-            }
-            _ => return Err(reader.broken(at, "an unknown member key must be an integer above 3")),
-        }
-    }
-    Ok(role)
 }
 
 fn stage(reader: &mut Reader<'_>) -> Result<(), Malformed> {

@@ -39,7 +39,7 @@ fn a_refused_op_uses_up_nothing() {
         "write 1 to item.title: not text<=200: byte 0: a text that is too long"
     );
     assert_eq!(reason(&mut draft, vec![title(&ITEM[..15], "x")]), "write 0 to item.title: an id of 15 bytes, expected 16");
-    assert_eq!(reason(&mut draft, vec![member(&key(1).public(), 2)]), "write 0 to member.record: only the genesis admin writes member records");
+    assert!(reason(&mut draft, vec![member(&key(1).public(), 2)]).starts_with("only an admin writes member records"));
     assert_eq!(reason(&mut draft, vec![mesh::claim(&ITEM, &key(2).public(), 1, 0, 1, 0)]), "write 0 to claim.claim: it names another node than its author");
     assert!(draft.genesis(1).unwrap_err().to_string().contains("genesis admin"));
     let first = draft.append(vec![title(&ITEM, "good")], 1).unwrap();

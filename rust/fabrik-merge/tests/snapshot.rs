@@ -278,7 +278,7 @@ fn it_is_of_one_mesh_and_one_format() {
     let other = Genesis::decode(&encode_genesis(&key(0).public(), "test", &[8; 16], 1).unwrap()).unwrap();
     assert!(Replica::restore(other, &sound).unwrap_err().to_string().contains("another mesh"));
     let mut newer = sound.clone();
-    newer[19] = 2;
+    newer[19] = 3;
     assert!(why(&sealed(newer)).contains("unknown version"));
     assert!(why(&sound[..sound.len() - 1]).contains("damaged or cut short"));
     assert!(why(&sound[..60]).contains("cut short"));
@@ -292,9 +292,10 @@ type Edit = fn(&mut Vec<u8>);
 #[test]
 fn nothing_that_a_replica_never_says_is_taken() {
     const ITEM: [u8; 16] = [0x42; 16];
-    const MARK: usize = BODY + 17 + 8 + 49 + 8 + 32;
+    const MARK: usize = BODY + 17 + 8 + 51 + 8 + 32;
     const STEPS: usize = MARK + 16;
-    const COUNT: usize = STEPS + 9 + 0x42 * 8;
+    const SHEETS: usize = STEPS + 9;
+    const COUNT: usize = SHEETS + 8 + 0x42 * 8;
     const REGISTER: usize = COUNT + 8 + 25;
     const VALUE: usize = REGISTER + 1 + 4 + 8 * 3 + 4 + 32 + 1 + 8;
     let mut tree = Tree::new(0, 1);
@@ -305,7 +306,8 @@ fn nothing_that_a_replica_never_says_is_taken() {
     let sound = home.replica.snapshot();
     assert_eq!((&sound[STEPS..STEPS + 9], sound[COUNT + 7], &sound[COUNT + 9..COUNT + 25]), (&[0, 0, 0, 0, 0, 0, 0, 1, 1][..], 1, &ITEM[..]));
     assert_eq!(sound[VALUE..VALUE + 6], *b"\x65title");
-    let cases: [(&str, Edit); 19] = [
+    let cases: [(&str, Edit); 20] = [
+        ("more that says who may do what than there is", |bytes| bytes[SHEETS + 7] = 1),
         ("a lamport above the ceiling", |bytes| bytes[BODY] = 1),
         ("more void ops than ops", |bytes| bytes[BODY + 15] = 2),
         ("a flag of two", |bytes| bytes[BODY + 16] = 2),
@@ -317,8 +319,8 @@ fn nothing_that_a_replica_never_says_is_taken() {
         ("more logs than there are", |bytes| bytes[BODY + 17..BODY + 25].fill(0xff)),
         ("an epoch of zero", |bytes| bytes[BODY + 25 + 39] = 0),
         ("a log without branches", |bytes| {
-            bytes[BODY + 25 + 48] = 0;
-            bytes.drain(BODY + 25 + 49..STEPS + 9);
+            bytes[BODY + 25 + 50] = 0;
+            bytes.drain(BODY + 25 + 51..STEPS + 9);
         }),
         ("a mark that is not the head's", |bytes| bytes[MARK] ^= 1),
         ("two bytes for a step that needs one", |bytes| {
@@ -334,7 +336,7 @@ fn nothing_that_a_replica_never_says_is_taken() {
             bytes.splice(VALUE + 6..VALUE + 6, [0; 8]);
             bytes.drain(COUNT - 8..COUNT);
         }),
-        ("a kind of a later version", |bytes| bytes[COUNT + 8] = 7),
+        ("a kind of a later version", |bytes| bytes[COUNT + 8] = 8),
         ("a row without registers", |bytes| {
             bytes[REGISTER - 1] = 0;
             bytes.drain(REGISTER..VALUE + 6);
@@ -367,7 +369,7 @@ fn rows_are_in_order_and_the_dead_are_gone() {
     tree.grow(None, &op);
     one.take(&paths(&[tree]));
     let sound = one.replica.snapshot();
-    let rows = BODY + 17 + 8 + 49 + 8 + 32 + 16 + 9;
+    let rows = BODY + 17 + 8 + 51 + 8 + 32 + 16 + 9 + 8;
     let title = rows + 2 * 8;
     let tombstone = sound.windows(17).position(|bytes| bytes[0] == 5 && bytes[1..] == [2; 16]).unwrap();
     assert_eq!((&sound[title..title + 17], sound[title - 1], sound[tombstone - 1]), (&[1; 17][..], 1, 1));

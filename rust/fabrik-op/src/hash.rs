@@ -52,6 +52,26 @@ pub fn head_message(mesh_id: &Digest, author: &Key, epoch: u64, seq: u64, lampor
     message
 }
 
+/// The commitment to a key that will follow another one.
+#[must_use]
+pub fn next_key(key: &Key) -> Digest {
+    ::blake3::derive_key("fabrik 2026 v1 next key", key)
+}
+
+/// The message that a new key signs for the place at which the old key names it: the op at `seq` behind `before` (`h_{seq-1}`). `rest` is the rotation without its signature.
+#[must_use]
+pub fn rotation_message(mesh_id: &Digest, old: &Key, epoch: u64, seq: u64, before: &Digest, rest: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(131 + rest.len());
+    message.extend_from_slice(b"fabrik/v1/rotation\0");
+    message.extend_from_slice(mesh_id);
+    message.extend_from_slice(old);
+    message.extend_from_slice(&epoch.to_be_bytes());
+    message.extend_from_slice(&seq.to_be_bytes());
+    message.extend_from_slice(before);
+    message.extend_from_slice(rest);
+    message
+}
+
 /// The rank of a claim among claims of one receipt and epoch: the *lower* digest ranks higher.
 #[must_use]
 pub fn claim_rank(item: &[u8], claim_id: &[u8; 16]) -> Digest {

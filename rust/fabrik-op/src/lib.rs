@@ -23,7 +23,7 @@ mod segment;
 pub use chained::{ChainedSegment, Tip, author_segment};
 pub use coalesce::coalesce;
 pub use ephemeral::{Ephemeral, sign_ephemeral, verify_ephemeral};
-pub use genesis::{Genesis, encode_genesis};
+pub use genesis::{Genesis, GenesisTerms, encode_genesis, encode_genesis_with};
 pub use hash::Digest;
 pub use key::{Key, Signature, SigningKey, verify_strict};
 pub use op::{Fence, Follows, Op, OpBody, Write, WriteBody, kind};

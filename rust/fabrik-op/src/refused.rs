@@ -11,6 +11,8 @@ pub enum Refused {
     Signature(String),
     /// A genesis record that can not be read.
     Genesis(String),
+    /// An op of our own that its author may not write.
+    Authority(String),
 }
 
 impl Refused {
@@ -26,6 +28,7 @@ impl Refused {
             Self::Invalid(reason) => Self::Invalid(format!("{place}: {reason}")),
             Self::Signature(reason) => Self::Signature(format!("{place}: {reason}")),
             Self::Genesis(reason) => Self::Genesis(format!("{place}: {reason}")),
+            Self::Authority(reason) => Self::Authority(format!("{place}: {reason}")),
         }
     }
 }
@@ -33,7 +36,7 @@ impl Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(reason) | Self::Signature(reason) | Self::Genesis(reason) => f.write_str(reason),
+            Self::Invalid(reason) | Self::Signature(reason) | Self::Genesis(reason) | Self::Authority(reason) => f.write_str(reason),
         }
     }
 }

@@ -5,12 +5,13 @@ pub mod sketch;
 pub mod small;
 pub mod tree;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use fabrik_merge::{LoadOutcome, Replica};
+use fabrik_merge::{LoadOutcome, Replica, Rotation, Spot};
 use fabrik_op::cbor::Writer;
+use fabrik_op::hash::next_key;
 use fabrik_op::{
-    ChainedSegment, Fence, Follows, Genesis, Key, OpBody, RawSegment, SigningKey, Tip, VerifiedSegment, WriteBody, author_segment, encode_genesis,
+    ChainedSegment, Fence, Follows, Genesis, Key, OpBody, RawSegment, GenesisTerms, SigningKey, Tip, VerifiedSegment, WriteBody, author_segment, encode_genesis_with,
 };
 use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 
@@ -24,8 +25,18 @@ pub fn key(number: u8) -> SigningKey {
     SigningKey::from_seed(&[number + 1; 32])
 }
 
+/// Number of the recovery key, and of the genesis admin's next key.
+pub const RECOVERY: u8 = 90;
+pub const NEXT: u8 = 91;
+
 pub fn genesis() -> Genesis {
-    Genesis::decode(&encode_genesis(&key(0).public(), "test", &[7; 16], 1).unwrap()).unwrap()
+    static RECORD: OnceLock<Genesis> = OnceLock::new();
+    let record = || {
+        let (recovery, next) = (key(RECOVERY).public(), next_key(&key(NEXT).public()));
+        let terms = GenesisTerms { name: "test", nonce: &[7; 16], created_ms: 1, recovery: Some(&recovery), next: Some(&next) };
+        Genesis::decode(&encode_genesis_with(&key(0).public(), &terms).unwrap()).unwrap()
+    };
+    RECORD.get_or_init(record).clone()
 }
 
 /// One author's log under construction.
@@ -127,6 +138,32 @@ pub fn claim(id: &[u8], node: &Key, claim: u8, receipt: u64, epoch: u64, state: 
 
 pub fn member(who: &Key, role: u64) -> WriteBody {
     write(3, who, 1, cbor(|w| w.map(1).uint(1).uint(role)))
+}
+
+/// A member record that binds but for what is within these places: none at all for an empty list.
+pub fn binding(who: &Key, role: u64, places: &[Spot], next: Option<u8>) -> WriteBody {
+    let nowhere = Spot { epoch: 1, seq: 1, head: [0; 32] };
+    let (from, more) = places.split_first().unwrap_or((&nowhere, &[]));
+    let value = cbor(|w| {
+        w.map(2 + usize::from(!more.is_empty()) + usize::from(next.is_some())).uint(1).uint(role);
+        w.uint(3).array(3).uint(from.epoch).uint(from.seq).bytes(&from.head);
+        if !more.is_empty() {
+            w.uint(4).array(more.len());
+            more.iter().for_each(|spot| drop(w.array(3).uint(spot.epoch).uint(spot.seq).bytes(&spot.head)));
+        }
+        if let Some(next) = next {
+            w.uint(5).bytes(&next_key(&key(next).public()));
+        }
+        w
+    });
+    write(3, who, 1, value)
+}
+
+/// A rotation of the author to the key with this number, by the op that comes after `tip`.
+pub fn rotation(tip: &Tip, new: u8, next: Option<u8>, keeps: &[Spot]) -> WriteBody {
+    let next = next.map(|next| next_key(&key(next).public()));
+    let value = Rotation::sign(&tip.mesh_id, &tip.author, (tip.epoch, tip.seq + 1, &tip.head), &key(new), next.as_ref(), keeps);
+    write(7, &tip.author, 1, value)
 }
 
 pub fn node_name(who: &Key, name: &str) -> WriteBody {

@@ -132,6 +132,10 @@ pub fn assert_same(replica: &Replica, naive: &Naive) {
     assert_eq!(replica.state_digest(), meaning.state_digest());
     assert_eq!(replica.frontier_digest(), naive.frontier_digest());
     assert_eq!((replica.lamport(), replica.voided()), (meaning.lamport, meaning.voided));
+    for (key, (role, named)) in &meaning.roles {
+        let member = replica.member(key);
+        assert_eq!((member.role, member.named, replica.is_admitted(key)), (*role, *named, *role != 0));
+    }
     for head in replica.heads() {
         assert_eq!(Some(&head.clock), meaning.clocks.get(&(head.author, head.epoch, head.seq, head.head)));
     }

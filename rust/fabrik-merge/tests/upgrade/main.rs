@@ -8,6 +8,8 @@
 mod adopt;
 #[path = "../../src/apply.rs"]
 mod apply;
+#[path = "../../src/authority.rs"]
+mod authority;
 #[path = "../../src/branch.rs"]
 mod branch;
 #[path = "../../src/chaining.rs"]
@@ -30,15 +32,25 @@ mod log;
 mod mesh;
 #[path = "../../src/naive.rs"]
 mod naive;
+#[path = "../../src/naive_authority.rs"]
+mod naive_authority;
+#[path = "../../src/names.rs"]
+mod names;
 #[path = "../../src/order.rs"]
 mod order;
+#[path = "../../src/powers.rs"]
+mod powers;
 #[path = "../../src/reading.rs"]
 mod reading;
+#[path = "../../src/record.rs"]
+mod record;
 #[path = "../../src/replica.rs"]
 mod replica;
 #[path = "../../src/restore.rs"]
 mod restore;
 mod schema;
+#[path = "../../src/sheet.rs"]
+mod sheet;
 #[path = "../../src/snapshot.rs"]
 mod snapshot;
 #[path = "../../src/state.rs"]

@@ -3,13 +3,13 @@
 #[path = "../../src/schema.rs"]
 mod this_version;
 
-pub use this_version::{CLAIM, FieldType, ITEM, Kind, Known, MEMBER, MERGE_RULES, NODE, TOMBSTONE, fingerprint};
+pub use this_version::{CLAIM, FieldType, ITEM, Kind, Known, MEMBER, MERGE_RULES, NODE, ROTATION, TOMBSTONE, class, class_of, fingerprint};
 use this_version::{Field, KINDS as KNOWN};
 
 /// Number of the new field of an item.
 pub const DUE_MS: u8 = 11;
 /// Number of the new kind.
-pub const NOTE: u8 = 7;
+pub const NOTE: u8 = 8;
 
 const fn free(name: &'static str, value: FieldType) -> Field {
     Field { name, value, fenced: false, later: true }
@@ -25,6 +25,7 @@ pub const KINDS: &[Kind] = &[
     KNOWN[3],
     KNOWN[4],
     KNOWN[5],
+    KNOWN[6],
     Kind { name: "note", id_bytes: 16, fields: &[free("text", FieldType::Text { bytes_max: 100 })] },
 ];
 

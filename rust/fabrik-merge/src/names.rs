@@ -1,0 +1,59 @@
+//! Whose logs are taken: "Who is named" in `merge.md`. The sets only grow.
+
+use std::collections::BTreeSet;
+
+use fabrik_op::{Genesis, Key};
+
+use crate::sheet::Sheet;
+
+/// The keys that are named, and those of them that name others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    named: BTreeSet<Key>,
+    naming: BTreeSet<Key>,
+}
+
+impl Names {
+    #[must_use]
+    pub fn new(genesis: &Genesis) -> Self {
+        let naming: BTreeSet<Key> = genesis.recovery.into_iter().chain([genesis.admin]).collect();
+        Self { named: naming.clone(), naming }
+    }
+
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        self.named.contains(key)
+    }
+
+    /// Whether those whom it gives a role are named.
+    #[must_use]
+    pub fn names(&self, key: &Key) -> bool {
+        self.naming.contains(key)
+    }
+
+    /// Takes the sheets of `author`, and of those who name by them, into account. `sheets` gives those of a key. Whether there are more names now.
+    pub fn spread<'s, L: Iterator<Item = &'s Sheet>>(&mut self, author: &Key, sheets: impl Fn(&Key) -> L) -> bool {
+        let mut work = vec![*author];
+        let before = (self.named.len(), self.naming.len());
+        while let Some(key) = work.pop() {
+            if !self.has(&key) {
+                continue;
+            }
+            let names = self.naming.contains(&key);
+            for sheet in sheets(&key) {
+                let records = sheet.entries.iter().filter(|entry| names && entry.record.role != 0);
+                let subjects = records.map(|entry| (entry.subject, entry.record.role == 4 && entry.record.places.is_some()));
+                for (subject, naming) in subjects.chain(sheet.turns.iter().map(|turn| (turn.rotation.new, names))) {
+                    let more = self.named.insert(subject) | (naming && self.naming.insert(subject));
+                    work.extend(Some(subject).filter(|_| more));
+                }
+            }
+        }
+        before != (self.named.len(), self.naming.len())
+    }
+
+    /// All keys that are named.
+    pub fn all(&self) -> impl Iterator<Item = &Key> {
+        self.named.iter()
+    }
+}
