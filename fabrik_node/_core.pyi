@@ -45,8 +45,11 @@ def verify(public: bytes, message: bytes, signature: bytes) -> None:
 def mesh_id(genesis: bytes) -> bytes:
     """The 32-byte mesh id of a genesis record. Raises BadGenesis when it can not be read."""
 
-def genesis_encode(admin: bytes, name: str, nonce: bytes, created_ms: int) -> bytes:
-    """A genesis record; ``nonce`` is 16 random bytes."""
+def genesis_encode(admin: bytes, name: str, nonce: bytes, created_ms: int, recovery: bytes | None = None, next: bytes | None = None) -> bytes:
+    """A genesis record; ``nonce`` is 16 random bytes. ``recovery``: a public key kept off the hosts; ``next``: the commitment to the admin's next key."""
+
+def next_key(public: bytes) -> bytes:
+    """The commitment to a key that will follow another one: what a member record or a rotation names before the key itself is known."""
 
 @final
 class Genesis:
@@ -62,6 +65,13 @@ class Genesis:
     def name(self) -> str: ...
     @property
     def created_ms(self) -> int: ...
+    @property
+    def recovery(self) -> bytes | None:
+        """The recovery key: level -1, writes member records only."""
+
+    @property
+    def next(self) -> bytes | None:
+        """The commitment to the admin's next key."""
 
 @final
 class SigningKey:
@@ -193,7 +203,7 @@ class ChainResult:
     def forks(self) -> list[Fork]: ...
     @property
     def unknown(self) -> list[bytes]:
-        """Authors without a member record; their segments were left out."""
+        """Authors whom no record of an admin names; their segments were left out. Whoever was named once stays so, also when revoked."""
 
     @property
     def suspended(self) -> list[tuple[bytes, int]]:
@@ -218,6 +228,30 @@ class LoadResult:
     @property
     def stranded(self) -> list[int]:
         """Places in the input of sound segments whose ``prev`` is missing: what was before them was damaged or lost."""
+
+@final
+class Member:
+    """What the records about a key, and its rotation, come to (merge.md, "Authority")."""
+
+    @property
+    def role(self) -> int:
+        """Now: 0 none, 1 reader, 2 agent, 3 peer, 4 admin."""
+
+    @property
+    def level(self) -> int | None:
+        """-1 the recovery key, 0 the genesis admin, n + 1 whom level n made an admin; None for everybody else. Only a lower level, or one of the same, can revoke."""
+
+    @property
+    def revoked(self) -> bool:
+        """For good: only what is within the revocation's places keeps its effect."""
+
+    @property
+    def successor(self) -> bytes | None:
+        """The key that it rotated to."""
+
+    @property
+    def named(self) -> bool:
+        """Whether its logs are taken."""
 
 @final
 class Head:
@@ -384,7 +418,8 @@ class Draft:
     def append(self, writes: Sequence[Write], wall_ms: int) -> list[Chained]:
         """Sign one op (kind ``write``), preceded by clock-raising empty ops when the mesh clock is far ahead.
 
-        Each is a segment of its own with its own signature. Raises InvalidOp when the op would be void: nothing is drafted then.
+        Each is a segment of its own with its own signature. Raises InvalidOp when the op would be void, AuthError when the key may not write this:
+        nothing is drafted then.
         """
 
     def genesis(self, wall_ms: int) -> list[Chained]:
@@ -392,6 +427,13 @@ class Draft:
 
     def open_epoch(self, follows: tuple[int, int, bytes], wall_ms: int) -> list[Chained]:
         """The first op of a later epoch; ``follows`` is ``(epoch, seq, h_seq)`` of the head that it goes on from. Raises InvalidOp unless the draft's log is empty."""
+
+    def rotate(self, new: SigningKey, next: bytes | None, keeps: Sequence[tuple[int, int, bytes]], wall_ms: int) -> list[Chained]:
+        """The op by which this key names the one that follows it: nothing that this key writes behind it has effect.
+
+        ``next`` commits to the key after that; ``keeps`` are the heads (``epoch, seq, h``) of this key's other logs and branches that stay.
+        It counts only if a record (or the genesis record) committed to ``new`` before; :meth:`Replica.member` tells after the merge.
+        """
 
     @property
     def lamport(self) -> int:
@@ -452,15 +494,18 @@ class Replica:
     def snapshot(self) -> bytes:
         """Everything that :meth:`restore` needs, with a digest over it. Equal replicas do not always give equal bytes."""
 
+    def anew(self) -> Replica:
+        """An empty replica that knows what is suspended and who may write what in this one: to be loaded with the same rows on the same branches."""
+
     def adopt(self, fresh: Replica) -> Changes:
-        """Take over the content of ``fresh``, which holds the same heads and was loaded with what is suspended; what changed by it, net.
+        """Take over the content of ``fresh``, which is from :meth:`anew` and was loaded with the rows of this one; what changed by it, net.
 
         Raises InvalidOp, changing nothing, when its heads are not ours. ``fresh`` is empty afterwards.
         """
 
     @property
     def stale(self) -> bool:
-        """A log was suspended after it had effect: load a fresh replica from the store with :meth:`suspended`, then :meth:`adopt` it."""
+        """What was merged would be judged otherwise now (a log was suspended, somebody was revoked): load what :meth:`anew` gives from the store, then :meth:`adopt` it."""
 
     def suspended(self) -> list[tuple[bytes, int]]:
         """``(author, epoch)`` of all suspended logs, in order."""
@@ -492,7 +537,10 @@ class Replica:
     def frontier_digest(self) -> bytes: ...
     def state_digest(self) -> bytes: ...
     def is_admitted(self, author: bytes) -> bool:
-        """The genesis admin, or a member record with a role other than none."""
+        """Whether a node of this key may connect: it is a member now, or the recovery key."""
+
+    def member(self, key: bytes) -> Member:
+        """What is known of a key; also of one that nobody named."""
 
     def get(self, kind: int, id: bytes, field: int) -> Register | None: ...
     def row(self, kind: int, id: bytes) -> dict[int, Value]:

@@ -47,19 +47,19 @@ async def load(genesis: bytes, store: OpReads, snapshots: Snapshots | None, upto
             await _take(loaded, store.load_beyond(replica.heads()), upto_pos)
             if not replica.stale and not loaded.aside:
                 return loaded
-            why = "a log was suspended after it was written" if replica.stale else "rows after it are damaged"
+            why = "what it says would be judged otherwise now" if replica.stale else "rows after it are damaged"
     loaded = Loaded(Replica(genesis, suspended), why)
     await _take(loaded, store.load(), upto_pos)
-    if loaded.replica.stale:  # a crash came between a log's last branch and the note that it is suspended
+    if loaded.replica.stale:  # somebody was revoked; or a crash came between a log's last branch and the note that it is suspended
         found = loaded.replica.suspended()
-        loaded = Loaded(Replica(genesis, found), why, newly_suspended=sorted(set(found) - set(suspended)))
+        loaded = Loaded(loaded.replica.anew(), why, newly_suspended=sorted(set(found) - set(suspended)))
         await _take(loaded, store.load(), upto_pos)
     return loaded
 
 
-async def rebuild(genesis: bytes, store: OpReads, suspended: Sequence[tuple[bytes, int]]) -> tuple[Replica, list[StoredSegment]]:
-    """A second replica of the same rows, in which these logs have no effect; and the rows that are damaged, or may be, so that it lacks them."""
-    fresh, bad = Replica(genesis, suspended), list[StoredSegment]()
+async def rebuild(replica: Replica, store: OpReads) -> tuple[Replica, list[StoredSegment]]:
+    """A second replica of the same rows, which knows from the start what this one found; and the rows that are damaged, or may be, so that it lacks them."""
+    fresh, bad = replica.anew(), list[StoredSegment]()
     async for batch in store.load():
         found = await asyncio.to_thread(fresh.load, [row.data for row in batch], [row.branch for row in batch])
         bad += [batch[place] for place, _ in found.damaged]

@@ -393,7 +393,7 @@ class Node:
     async def rebuild(self) -> Changes | None:
         """See :class:`~fabrik_node.node.batches.WriterHooks`."""
         if not self.repair.holes:
-            fresh, bad = await rebuild(self.genesis, self.store, self.replica.suspended())
+            fresh, bad = await rebuild(self.replica, self.store)
             for row in bad:
                 await self.upkeep.check_log(row.author, row.epoch, row.branch, row.first_seq - 1, 1)
             if not self.repair.holes:

@@ -70,7 +70,15 @@ pub struct Offer<'a> {
 }
 
 pub fn chain<'a>(replica: &Replica, offers: impl Iterator<Item = Offer<'a>>, admit_all: bool) -> Result<ChainOutcome, Refused> {
-    let mut fitting = Fitting { replica, logs: BTreeMap::new(), clocks: BTreeMap::new(), sheets: BTreeMap::new(), names: None, ignore_names: admit_all, outcome: ChainOutcome::default() };
+    let mut fitting = Fitting {
+        replica,
+        logs: BTreeMap::new(),
+        clocks: BTreeMap::new(),
+        sheets: BTreeMap::new(),
+        names: None,
+        ignore_names: admit_all,
+        outcome: ChainOutcome::default(),
+    };
     for Offer { index, segment, branch } in offers {
         if *segment.mesh_id() != replica.genesis().mesh_id {
             return Err(Refused::invalid(format!("segment of {}.. epoch {} was verified for another mesh", short(segment.author()), segment.epoch())));

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use fabrik_op::limits::{LAMPORT_MAX, LAMPORT_STEP_MAX};
-use fabrik_op::{ChainedSegment, Follows, Genesis, Op, OpBody, Refused, SigningKey, Tip, WriteBody, author_segment, kind};
+use fabrik_op::{ChainedSegment, Digest, Follows, Genesis, Op, OpBody, Refused, SigningKey, Tip, WriteBody, author_segment, kind};
 
 use crate::authority::Authority;
 use crate::growth::Chained;
-use crate::record::Record;
+use crate::record::{Record, Rotation, Spot};
 use crate::schema::{self, class};
 use crate::sheet::{At, Sheet};
 use crate::validity::{self, Standpoint};
@@ -67,6 +67,18 @@ impl Draft {
         self.first("an epoch opening", kind::EPOCH, Some(follows), wall_ms)
     }
 
+    /// Signs the op by which the draft's key names the key that follows it. All that the draft's key writes afterwards is void, but on what `keeps` names.
+    pub fn rotate(&mut self, new: &SigningKey, next: Option<&Digest>, keeps: &[Spot], wall_ms: u64) -> Result<Vec<Chained>, Refused> {
+        let mut climb = Vec::new();
+        if self.wanted()? - self.clock > LAMPORT_STEP_MAX {
+            climb = self.append(Vec::new(), wall_ms)?; // The new key signs the place of the op, so that it must be known.
+        }
+        let (author, place) = (self.key.public(), (self.tip.epoch, self.tip.seq + 1, &self.tip.head));
+        let value = Rotation::sign(&self.genesis.mesh_id, &author, place, new, next, keeps);
+        climb.extend(self.append(vec![WriteBody { kind: u64::from(schema::ROTATION), id: author.to_vec(), field: 1, value, fence: None }], wall_ms)?);
+        Ok(climb)
+    }
+
     fn first(&mut self, name: &str, kind: u64, follows: Option<Follows>, wall_ms: u64) -> Result<Vec<Chained>, Refused> {
         if self.tip.seq != 0 {
             return Err(Refused::invalid(format!("{name} stands only at seq 1, this log is at seq {}", self.tip.seq)));
@@ -124,13 +136,19 @@ impl Draft {
             let allowed = standing.allowed(at);
             return match () {
                 () if classes & !allowed == 0 => Ok(()),
-                () if allowed == 0 => Err(Refused::Authority("this node's key is revoked, rotated away or was never admitted: nothing that it writes has effect".to_owned())),
+                () if allowed == 0 => {
+                    Err(Refused::Authority("this node's key is revoked, rotated away or was never admitted: nothing that it writes has effect".to_owned()))
+                }
                 () => Err(Refused::Authority(format!("the role of this node, {}, does not allow it to write this", role_name(standing.role)))),
             };
         }
         let sheet = Sheet::of(&self.genesis, author, at, op, segment.prev());
         let after = sheet.and_then(|sheet| self.authority.with(&self.genesis, author, sheet));
-        let after = after.ok_or_else(|| Refused::Authority("only an admin writes member records, and not about an admin of a lower level; see \"Authority\" in docs/spec/merge.md".to_owned()))?;
+        let after = after.ok_or_else(|| {
+            Refused::Authority(
+                "only an admin writes member records, and not about an admin of a lower level; see \"Authority\" in docs/spec/merge.md".to_owned(),
+            )
+        })?;
         self.authority = Arc::new(after);
         Ok(())
     }

@@ -7,9 +7,9 @@ use fabrik_op::limits::HEADS_MAX;
 use fabrik_op::{Digest, Genesis, Key};
 
 use crate::branch::{Base, Branch, Mark};
+use crate::digest::{CROWDED_SEQ, SUSPENDED_SEQ, heads_digest};
 use crate::powers::Standing;
 use crate::sheet::At;
-use crate::digest::{CROWDED_SEQ, SUSPENDED_SEQ, heads_digest};
 
 /// How many heads a log of this author may have before it is suspended. The genesis admin's are never: who is a member comes out of them, so what a node
 /// took of others would depend on when it met the last head.

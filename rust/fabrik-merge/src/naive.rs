@@ -133,7 +133,9 @@ impl Naive {
             let (mut records, mut rotations, mut records_only) = (Vec::new(), Vec::new(), true);
             for (index, write, known) in op.writes().enumerate().filter_map(|(index, write)| Some((index, write, target(&standpoint, &write)?))) {
                 match u8::try_from(write.kind) {
-                    Ok(schema::MEMBER) => records.extend(Key::try_from(write.id).ok().zip(Record::of(write.value)).map(|(subject, record)| (index, subject, record))),
+                    Ok(schema::MEMBER) => {
+                        records.extend(Key::try_from(write.id).ok().zip(Record::of(write.value)).map(|(subject, record)| (index, subject, record)))
+                    }
                     Ok(schema::ROTATION) => {
                         let rotation = Rotation::of(write.value);
                         rotations.extend(rotation.filter(|rotation| rotation.is_signed(&self.genesis.mesh_id, &author, epoch, seq, &held.before)));

@@ -58,7 +58,8 @@ pub struct NaiveAuthority<'a> {
 impl<'a> NaiveAuthority<'a> {
     pub fn new(genesis: &'a Genesis, parents: &'a BTreeMap<OpId, Option<OpId>>, sheets: &'a [Sheet]) -> Self {
         let levels = genesis.recovery.iter().map(|key| (*key, -1)).chain([(genesis.admin, 0)]).collect();
-        let mut all = Self { genesis, parents, sheets, named: BTreeSet::new(), levels, effects: Vec::new(), chosen: BTreeMap::new(), effective: BTreeSet::new() };
+        let mut all =
+            Self { genesis, parents, sheets, named: BTreeSet::new(), levels, effects: Vec::new(), chosen: BTreeMap::new(), effective: BTreeSet::new() };
         all.name();
         let mut level = -1;
         while all.levels.values().any(|held| *held >= level) {
@@ -171,7 +172,8 @@ impl<'a> NaiveAuthority<'a> {
                 if self.level(&old) != level || self.chosen.contains_key(&old) || !self.within_revocations(&sheet.id, level) {
                     continue;
                 }
-                let mut commitments: BTreeSet<Digest> = self.chosen.values().filter(|chosen| chosen.rotation.new == old).filter_map(|chosen| chosen.rotation.next).collect();
+                let mut commitments: BTreeSet<Digest> =
+                    self.chosen.values().filter(|chosen| chosen.rotation.new == old).filter_map(|chosen| chosen.rotation.next).collect();
                 commitments.extend(self.genesis.next.filter(|_| old == self.genesis.admin));
                 commitments.extend(self.effects.iter().filter(|effect| effect.subject == old && effect.level < level).filter_map(|effect| effect.record.next));
                 for rotation in sheet.rotations.iter().filter(|rotation| commitments.contains(&rotation.commitment())) {
@@ -198,7 +200,10 @@ impl<'a> NaiveAuthority<'a> {
         if level == -1 {
             return true;
         }
-        let latest = self.records(&id.0, level).into_iter().rfind(|effect| effect.record.role != 0 && effect.record.places.as_ref().is_some_and(|places| !self.within(id, places)));
+        let latest = self
+            .records(&id.0, level)
+            .into_iter()
+            .rfind(|effect| effect.record.role != 0 && effect.record.places.as_ref().is_some_and(|places| !self.within(id, places)));
         self.within_revocations(id, level) && self.within_rotation(id) && latest.map_or_else(|| self.is_root(&id.0), |effect| effect.record.role == 4)
     }
 
@@ -207,7 +212,10 @@ impl<'a> NaiveAuthority<'a> {
         let (mut verdicts, mut orders) = (Vec::new(), Vec::new());
         for sheet in self.sheets.iter().filter(|sheet| !sheet.suspended && !sheet.records.is_empty() && self.level(&sheet.id.0) == level) {
             let is_verdict = |record: &(usize, Key, Record)| record.2.revokes() && self.level(&record.1) == level;
-            if !self.commands(&sheet.id, level) || sheet.records.iter().any(|(_, subject, _)| self.level(subject) < level) || (level == -1 && !sheet.records_only) {
+            if !self.commands(&sheet.id, level)
+                || sheet.records.iter().any(|(_, subject, _)| self.level(subject) < level)
+                || (level == -1 && !sheet.records_only)
+            {
                 continue;
             }
             if sheet.records_only && sheet.records.iter().all(is_verdict) {

@@ -290,7 +290,10 @@ impl<Z: Fn(&Key, &[Spot]) -> Vec<Zone>> Finding<'_, Z> {
             level,
             successor: chosen.map(|chosen| chosen.new),
             revoked,
-            roles: roles.iter().filter_map(|(record, zones)| Some((class::OF_ROLE.get(usize::from(record.role)).copied()?, zones.as_ref()?.to_vec()))).collect(),
+            roles: roles
+                .iter()
+                .filter_map(|(record, zones)| Some((class::OF_ROLE.get(usize::from(record.role)).copied()?, zones.as_ref()?.to_vec())))
+                .collect(),
         }
     }
 }

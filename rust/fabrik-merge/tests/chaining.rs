@@ -153,7 +153,9 @@ fn who_is_out_is_named_whatever_came_first_and_let_in_by_the_latest_record() {
     assert_eq!(chain(&Replica::new(genesis()), &segments, false).unknown, Vec::<fabrik_op::Key>::new());
     assert_eq!(chain(&holding(&segments[..1]), &segments[1..], false).unknown, Vec::<fabrik_op::Key>::new());
     assert_eq!(chain(&holding(&segments[..1]), &segments[2..], false).unknown, [me], "a record with role none names nobody");
-    assert!(!holding(&segments[..2]).is_admitted(&me) && !holding(&[second.whole(), first.whole()]).is_admitted(&me) && holding(&segments[1..2]).is_admitted(&me));
+    assert!(
+        !holding(&segments[..2]).is_admitted(&me) && !holding(&[second.whole(), first.whole()]).is_admitted(&me) && holding(&segments[1..2]).is_admitted(&me)
+    );
 }
 
 #[test]

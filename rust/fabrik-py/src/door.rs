@@ -67,11 +67,13 @@ fn raise(py: Python<'_>, failure: &Failure) -> PyErr {
     static INVALID_OP: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static BAD_SIGNATURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static BAD_GENESIS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static AUTH: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static INTERNAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let (cell, name, message) = match failure {
         Failure::Refused(refused @ Refused::Invalid(_)) => (&INVALID_OP, "InvalidOp", refused.to_string()),
         Failure::Refused(refused @ Refused::Signature(_)) => (&BAD_SIGNATURE, "BadSignature", refused.to_string()),
         Failure::Refused(refused @ Refused::Genesis(_)) => (&BAD_GENESIS, "BadGenesis", refused.to_string()),
+        Failure::Refused(refused @ Refused::Authority(_)) => (&AUTH, "AuthError", refused.to_string()),
         Failure::Internal(message) => (&INTERNAL, "Internal", message.clone()),
     };
     match cell.import(py, "fabrik_node.errors", name) {

@@ -2,11 +2,14 @@
 
 use std::sync::Mutex;
 
+use fabrik_merge::Spot;
 use fabrik_op::{Fence, Follows, WriteBody};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::door::{detached, fixed, invalid, lock, locked};
+use crate::keys::SigningKey;
 use crate::segments::Chained;
 use crate::value;
 
@@ -30,6 +33,14 @@ impl Draft {
         let (epoch, seq, head) = follows;
         let follows = Follows { epoch, seq, head: fixed(head.as_bytes(), "the head of follows")? };
         wrap(detached(py, || Ok(lock(&self.0)?.open_epoch(follows, wall_ms)?))?)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+    fn rotate(&self, py: Python<'_>, new: &SigningKey, next: Option<&[u8]>, keeps: Vec<(u64, u64, PyBackedBytes)>, wall_ms: u64) -> PyResult<Vec<Chained>> {
+        let next = next.map(|next| fixed(next, "a commitment")).transpose()?;
+        let spot = |(epoch, seq, head): &(u64, u64, PyBackedBytes)| Ok(Spot { epoch: *epoch, seq: *seq, head: fixed(head, "the head of a place")? });
+        let keeps = keeps.iter().map(spot).collect::<PyResult<Vec<_>>>()?;
+        wrap(detached(py, || Ok(lock(&self.0)?.rotate(&new.0, next.as_ref(), &keeps, wall_ms)?))?)
     }
 
     #[getter]

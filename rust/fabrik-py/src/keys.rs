@@ -28,14 +28,32 @@ pub fn mesh_id<'py>(py: Python<'py>, genesis: &[u8]) -> PyResult<Bound<'py, PyBy
 
 /// A genesis record.
 #[pyfunction]
-pub fn genesis_encode<'py>(py: Python<'py>, admin: &[u8], name: &str, nonce: &[u8], created_ms: u64) -> PyResult<Bound<'py, PyBytes>> {
+#[pyo3(signature = (admin, name, nonce, created_ms, recovery = None, next = None))]
+pub fn genesis_encode<'py>(
+    py: Python<'py>,
+    admin: &[u8],
+    name: &str,
+    nonce: &[u8],
+    created_ms: u64,
+    recovery: Option<&[u8]>,
+    next: Option<&[u8]>,
+) -> PyResult<Bound<'py, PyBytes>> {
     let data = detached(py, || {
         let wrong = |what: &str| Refused::Genesis(format!("genesis record: {what} has the wrong length"));
         let admin = admin.try_into().map_err(|_| wrong("the admin key"))?;
-        let nonce = nonce.try_into().map_err(|_| wrong("the nonce"))?;
-        Ok(fabrik_op::encode_genesis(&admin, name, &nonce, created_ms)?)
+        let nonce: [u8; 16] = nonce.try_into().map_err(|_| wrong("the nonce"))?;
+        let recovery: Option<[u8; 32]> = recovery.map(TryInto::try_into).transpose().map_err(|_| wrong("the recovery key"))?;
+        let next: Option<[u8; 32]> = next.map(TryInto::try_into).transpose().map_err(|_| wrong("the commitment to the next key"))?;
+        let terms = fabrik_op::GenesisTerms { name, nonce: &nonce, created_ms, recovery: recovery.as_ref(), next: next.as_ref() };
+        Ok(fabrik_op::encode_genesis_with(&admin, &terms)?)
     })?;
     Ok(PyBytes::new(py, &data))
+}
+
+/// The commitment to a key that will follow another one.
+#[pyfunction]
+pub fn next_key<'py>(py: Python<'py>, public: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(py, &fabrik_op::hash::next_key(&fixed(public, "a public key")?)))
 }
 
 /// `(author, counter, payload)` of a message whose signature verifies.
@@ -76,6 +94,16 @@ impl Genesis {
     #[getter]
     fn created_ms(&self) -> u64 {
         self.0.created_ms
+    }
+
+    #[getter]
+    fn recovery<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.recovery.map(|key| PyBytes::new(py, &key))
+    }
+
+    #[getter]
+    fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.next.map(|digest| PyBytes::new(py, &digest))
     }
 }
 

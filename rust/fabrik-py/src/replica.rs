@@ -12,6 +12,7 @@ use crate::changes::Changes;
 use crate::door::{Failure, detached, fixed, invalid, lock, locked};
 use crate::draft::{Draft, read_fence};
 use crate::keys::SigningKey;
+use crate::members::Member;
 use crate::outcomes::{ChainResult, LoadResult};
 use crate::registers::{Head, PyFence, Register, Touch, show_fence};
 use crate::segments::{Chained, Verified};
@@ -30,17 +31,6 @@ fn raw(segment: &PyBackedBytes) -> RawSegment {
 pub fn history(py: Python<'_>, segments: Vec<PyBackedBytes>, id: &[u8]) -> PyResult<Vec<Touch>> {
     let touches = detached(py, || Ok(fabrik_merge::history(segments.iter().map(raw), id)?))?;
     Ok(touches.into_iter().map(Touch).collect())
-}
-
-/// Joins neighbouring segments of one log.
-#[pyfunction]
-#[allow(clippy::needless_pass_by_value)] // Python hands the list over.
-pub fn coalesce(py: Python<'_>, segments: Vec<PyBackedBytes>, max_bytes: usize) -> PyResult<Bound<'_, PyList>> {
-    let joined = detached(py, || {
-        let segments: Vec<Arc<[u8]>> = segments.iter().map(|segment| Arc::from(&segment[..])).collect();
-        Ok(fabrik_op::coalesce(&segments, max_bytes)?)
-    })?;
-    PyList::new(py, joined.iter().map(|data| PyBytes::new(py, data)))
 }
 
 /// A full replica of one mesh.
@@ -156,6 +146,11 @@ impl Replica {
         Ok(PyBytes::new(py, &bytes))
     }
 
+    fn anew(&self, py: Python<'_>) -> PyResult<Self> {
+        let anew = detached(py, || Ok(lock(&self.inner)?.anew()))?;
+        Ok(Self { mesh_id: self.mesh_id, admin: self.admin, inner: Mutex::new(anew) })
+    }
+
     fn adopt(&self, py: Python<'_>, fresh: &Bound<'_, Self>) -> PyResult<Changes> {
         let fresh = fresh.get();
         let (ours, theirs) = (std::ptr::from_ref(self), std::ptr::from_ref(fresh));
@@ -246,6 +241,11 @@ impl Replica {
     fn is_admitted(&self, py: Python<'_>, author: &[u8]) -> PyResult<bool> {
         let Ok(author) = Key::try_from(author) else { return Ok(false) };
         self.read(py, |replica| replica.is_admitted(&author))
+    }
+
+    fn member(&self, py: Python<'_>, key: &[u8]) -> PyResult<Member> {
+        let key = fixed(key, "a key")?;
+        Ok(Member(self.read(py, |replica| replica.member(&key))?))
     }
 
     fn get(&self, py: Python<'_>, kind: u64, id: &[u8], field: u64) -> PyResult<Option<Register>> {

@@ -1,17 +1,31 @@
 //! Segments on their way into the replica.
 
+use std::sync::Arc;
+
 use fabrik_op::hash::short;
 use fabrik_op::{SegmentSpan, VerifiedSegment};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::door::Failure;
+use crate::door::{Failure, detached};
 
 /// `(author, epoch, first_seq, last_seq)` of a stored segment.
 #[pyfunction]
 pub fn segment_span<'py>(py: Python<'py>, data: &[u8]) -> PyResult<(Bound<'py, PyBytes>, u64, u64, u64)> {
     let span = SegmentSpan::read(data).map_err(Failure::from)?;
     Ok((PyBytes::new(py, &span.author), span.epoch, span.first_seq, span.last_seq))
+}
+
+/// Joins neighbouring segments of one log.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+pub fn coalesce(py: Python<'_>, segments: Vec<PyBackedBytes>, max_bytes: usize) -> PyResult<Bound<'_, PyList>> {
+    let joined = detached(py, || {
+        let segments: Vec<Arc<[u8]>> = segments.iter().map(|segment| Arc::from(&segment[..])).collect();
+        Ok(fabrik_op::coalesce(&segments, max_bytes)?)
+    })?;
+    PyList::new(py, joined.iter().map(|data| PyBytes::new(py, data)))
 }
 
 /// A segment whose bytes are canonical and whose signature verifies.

@@ -11,7 +11,8 @@ use fabrik_merge::{LoadOutcome, Replica, Rotation, Spot};
 use fabrik_op::cbor::Writer;
 use fabrik_op::hash::next_key;
 use fabrik_op::{
-    ChainedSegment, Fence, Follows, Genesis, Key, OpBody, RawSegment, GenesisTerms, SigningKey, Tip, VerifiedSegment, WriteBody, author_segment, encode_genesis_with,
+    ChainedSegment, Fence, Follows, Genesis, GenesisTerms, Key, OpBody, RawSegment, SigningKey, Tip, VerifiedSegment, WriteBody, author_segment,
+    encode_genesis_with,
 };
 use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 
@@ -149,7 +150,9 @@ pub fn binding(who: &Key, role: u64, places: &[Spot], next: Option<u8>) -> Write
         w.uint(3).array(3).uint(from.epoch).uint(from.seq).bytes(&from.head);
         if !more.is_empty() {
             w.uint(4).array(more.len());
-            more.iter().for_each(|spot| drop(w.array(3).uint(spot.epoch).uint(spot.seq).bytes(&spot.head)));
+            for spot in more {
+                w.array(3).uint(spot.epoch).uint(spot.seq).bytes(&spot.head);
+            }
         }
         if let Some(next) = next {
             w.uint(5).bytes(&next_key(&key(next).public()));

@@ -100,7 +100,8 @@ impl Home {
         assert!(self.replica.stale() || outcome.suspended.is_empty());
         if self.replica.stale() {
             let mut fresh = self.reloaded();
-            let winner = |replica: &Replica, kind, id: &[u8], field| replica.get(kind, id, field).map(|held| ((held.digest, held.author), held.epoch, held.seq));
+            let winner =
+                |replica: &Replica, kind, id: &[u8], field| replica.get(kind, id, field).map(|held| ((held.digest, held.author), held.epoch, held.seq));
             let before: BTreeMap<_, _> = self.view.keys().map(|place| (place.clone(), winner(&self.replica, place.0, &place.1, place.2))).collect();
             let changes = self.replica.adopt(&mut fresh).unwrap();
             for change in changes.iter() {
@@ -108,7 +109,11 @@ impl Home {
                 let new = winner(&self.replica, change.kind(), change.id(), change.field);
                 assert_ne!(old, new, "only what changed is a change");
                 if !self.replica.tombstoned(change.id()) {
-                    assert_eq!(new.or(old).map(|winner| winner.0), Some((change.digest, change.author)), "named after its writer, or after the one that was taken away");
+                    assert_eq!(
+                        new.or(old).map(|winner| winner.0),
+                        Some((change.digest, change.author)),
+                        "named after its writer, or after the one that was taken away"
+                    );
                 }
             }
             follow(&mut self.view, &self.replica, changes.iter());
