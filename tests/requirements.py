@@ -186,7 +186,7 @@ E24 partial           A dump for debugging shows everything but secrets | status
 E25 later:history     Tombstones and logs are compacted with consent
 E26 held              Bad, foreign, huge and repeated ops are refused and counted, and later good ones still apply
 E27 held              Integers stay exact beyond 2^53
-E28 later:trust       Nobody writes what their role does not allow
+E28 held              Nobody writes what their role does not allow
 
 F1  held              A node has one Ed25519 key, made once, readable by its user only; its id survives restarts
 F2  held              Every op is signed and verifies with its author's public key
@@ -195,7 +195,7 @@ F4  held              Peers prove their keys on connecting with fresh challenges
 F5  partial           An unknown key is refused, and the refusal says how to invite it | peers are the mesh members; there is no separate list
 F6  held              A join token works once, and expires
 F7  held              Nodes show their key's fingerprint in presence
-F8  later:trust       Keys rotate with overlap
+F8  partial           Keys rotate with overlap | the merge knows rotations; no command makes one yet
 F9  held              A node's death is seen, whatever the wall clocks say
 F10 held              One command with a token turns a fresh home into a working build agent; ending it releases its work
 F11 held              Two nodes that claim one item apart agree on one holder once they meet, and the other stops and says so
@@ -269,7 +269,7 @@ I10 held              A fork ends in the same state everywhere, in whatever orde
 I11 held              Nothing with a bad signature, wrong mesh, broken chain or non-canonical bytes is stored or relayed, and a bad segment changes nothing
 I12 held              An op that breaks a rule of meaning is void everywhere and does not block its author's later ops
 I13 held              The wall clock decides nothing but displayed times
-I14 later:trust       Revocation has a cut, in any order of arrival
+I14 partial           Revocation has a cut, in any order of arrival | how soon open sessions of the revoked close is not tested
 I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push
 I16 later:conflicts   Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 partial           A holder that can not renew stops before others take over | suspend is not tested

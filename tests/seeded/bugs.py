@@ -294,4 +294,32 @@ BUGS = (
         "if host is None:",
         ("tests/integration/metrics/test_endpoint.py",),
     ),
+    Bug(
+        "a role is not asked for",
+        "rust/fabrik-merge/src/authority.rs",
+        "if classes & class::MEMBER == 0 { classes & !standing.allowed(at) == 0 }",
+        "if classes & class::MEMBER == 0 { standing.allowed(at) != 0 }",
+        ("fabrik-merge", "authority"),
+    ),
+    Bug(
+        "a cut holds by its number only, so that a fork from before it counts",
+        "rust/fabrik-merge/src/powers.rs",
+        "zone.epoch == at.epoch && zone.branch == at.branch && at.seq <= zone.upto",
+        "zone.epoch == at.epoch && at.seq <= zone.upto",
+        ("fabrik-merge", "authority"),
+    ),
+    Bug(
+        "what arrives too late for a revocation is not judged anew",
+        "rust/fabrik-merge/src/apply.rs",
+        "self.stale |= authority.differs(&before, &names, &self.logs);",
+        "self.stale |= authority.differs(&before, &names, &self.logs) && self.ops == 0;",
+        ("fabrik-merge", "authority"),
+    ),
+    Bug(
+        "verdicts of cut admins do not count, whoever was first",
+        "rust/fabrik-merge/src/powers.rs",
+        "for (key, sheet) in verdicts {",
+        "for (key, sheet) in verdicts.into_iter().take(1) {",
+        ("fabrik-merge", "authority"),
+    ),
 )

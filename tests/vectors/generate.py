@@ -13,13 +13,14 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "twin"), str(HERE.parent)]
 
-from vectors import cbor_cases, merge_cases, op_cases, proof_cases  # noqa: E402
+from vectors import authority_cases, cbor_cases, merge_cases, op_cases, proof_cases  # noqa: E402
 
 FILES = {
     "cbor-v1.json": ("docs/spec/op.cddl, encoding rules", cbor_cases.cases),
     "op-v1.json": ("docs/spec/op.cddl", op_cases.cases),
     "proof-v1.json": ("docs/spec/op.cddl, proofs", proof_cases.cases),
     "merge-v1.json": ("docs/spec/merge.md", merge_cases.cases),
+    "authority-v1.json": ("docs/spec/merge.md, authority", authority_cases.cases),
 }
 
 

@@ -382,10 +382,11 @@ def _shown(marker: tuple[int, bytes]) -> tuple[int, str]:
     return marker[0], marker[1].hex()
 
 
-def _play(name: str, scenario: Scenario) -> dict[str, Any]:
-    world = World(GENESIS)
+def play(name: str, genesis: bytes, segments: list[bytes], keys: list[bytes]) -> dict[str, Any]:
+    """A scenario as it stands in a vector file; ``keys``: those whose roles it shows."""
+    world = World(genesis)
     steps = []
-    for data in scenario(Author(GENESIS, ADMIN), Author(GENESIS, BEE), Author(GENESIS, CAT)):
+    for data in segments:
         try:
             verdict = world.offer(data)
             steps.append({"hex": data.hex(), "verdict": verdict.outcome, "stored": verdict.stored, "duplicates": verdict.duplicates, "forked": verdict.forked})
@@ -416,6 +417,7 @@ def _play(name: str, scenario: Scenario) -> dict[str, Any]:
         "suspended": [[author.hex(), epoch] for author, epoch in sorted(state.suspended)],
         "markers": [[author.hex(), epoch, *_shown(marker)] for author, epoch in sorted(world.logs) if (marker := world.marker(author, epoch))],
         "void": [[author.hex(), epoch, seq] for author, epoch, seq in sorted(state.void)],
+        "members": [[key.hex(), state.authority.role(key), state.authority.levels.get(key), state.named(key)] for key in keys],
         "deleted": sorted(item.hex() for item in state.deleted),
         "registers": registers,
     }
@@ -423,4 +425,9 @@ def _play(name: str, scenario: Scenario) -> dict[str, Any]:
 
 def cases() -> dict[str, Any]:
     """The content of ``merge-v1.json``."""
-    return {"genesis": GENESIS.hex(), "scenarios": [_play(name, scenario) for name, scenario in SCENARIOS]}
+
+    def written(scenario: Scenario) -> list[bytes]:
+        return scenario(Author(GENESIS, ADMIN), Author(GENESIS, BEE), Author(GENESIS, CAT))
+
+    keys = [key.public for key in (ADMIN, BEE, CAT)]
+    return {"genesis": GENESIS.hex(), "scenarios": [play(name, GENESIS, written(scenario), keys) for name, scenario in SCENARIOS]}

@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 CBOR = json.loads((HERE / "cbor-v1.json").read_bytes())
 OP = json.loads((HERE / "op-v1.json").read_bytes())
 MERGE = json.loads((HERE / "merge-v1.json").read_bytes())
+AUTHORITY = json.loads((HERE / "authority-v1.json").read_bytes())
 MESH = bytes.fromhex(OP["mesh_id"])
 GENESIS = bytes.fromhex(MERGE["genesis"])
 
@@ -167,7 +168,17 @@ def test_ephemeral_refused(case: Case) -> None:
 @pytest.mark.promise("I1", "I3", "I10", "I12", "E9", "E26")
 @named(MERGE["scenarios"])
 def test_scenario(case: Case) -> None:
-    held = Held(GENESIS)
+    check_scenario(GENESIS, case)
+
+
+@pytest.mark.promise("I3", "I14", "E28")
+@named(AUTHORITY["scenarios"])
+def test_authority_scenario(case: Case) -> None:
+    check_scenario(bytes.fromhex(AUTHORITY["genesis"]), case)
+
+
+def check_scenario(genesis: bytes, case: Case) -> None:
+    held = Held(genesis)
     for number, step in enumerate(case["steps"]):
         verdict = offer(held, bytes.fromhex(step["hex"]))
         found = (verdict, 0, 0, 0) if isinstance(verdict, str) else (verdict.outcome, verdict.stored, verdict.duplicates, verdict.forked)
@@ -194,6 +205,8 @@ def test_scenario(case: Case) -> None:
     markers = [(*log, *marker) for log in logs if (marker := replica.marker(*log))]
     assert [[author.hex(), epoch, seq, h.hex()] for author, epoch, seq, h in markers] == case["markers"]
     assert all(replica.holds(*marker) for marker in markers)
+    members = [replica.member(bytes.fromhex(key)) for key, *_ in case["members"]]
+    assert [[member.role, member.level, member.named] for member in members] == [expected[1:] for expected in case["members"]]
     assert all(replica.tombstoned(bytes.fromhex(item)) for item in case["deleted"])
     assert replica.frontier_digest().hex() == case["frontier_digest"]
     assert replica.state_digest().hex() == case["state_digest"]

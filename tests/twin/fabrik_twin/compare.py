@@ -25,6 +25,7 @@ def shown(replica: _core.Replica) -> dict[str, Any]:
         "registers": replica.registers,
         "heads": sorted((*head[:4], 0 if head[:2] in suspended else head[4]) for head in heads),  # a clock without effect is nothing to agree about
         "suspended": replica.suspended(),
+        "members": sorted((author, member.role, member.named) for author in {head[0] for head in heads} if (member := replica.member(author))),
         "markers": {log: marker for log in sorted({head[:2] for head in heads}) if (marker := replica.marker(*log))},
     }
 
@@ -41,6 +42,7 @@ def expected(world: World) -> dict[str, Any]:
         "registers": len(state.winners),
         "heads": [(*log, end.op.seq, end.head, state.clocks.get(log, {}).get(end.head, 0)) for log in sorted(world.logs) for end in world.heads(*log)],
         "suspended": sorted(state.suspended),
+        "members": sorted((author, state.authority.role(author), state.named(author)) for author in {author for author, _ in world.logs}),
         "markers": {log: marker for log in sorted(world.logs) if (marker := world.marker(*log))},
     }
 
@@ -81,12 +83,12 @@ class Held:
         self.stored: list[_core.Chained] = []
 
     def take(self, segments: Sequence[bytes], *, admit_all: bool = False) -> _core.ChainResult:
-        """One batch: verify, chain, merge; and when a log got one head too many, everything again without it."""
+        """One batch: verify, chain, merge; and when what was merged would be judged otherwise now, everything again."""
         result = self.replica.chain(self.replica.verify(segments), admit_all=admit_all)
         self.replica.merge(result.chained)
         self.stored += result.chained
         if self.replica.stale:
-            fresh = _core.Replica(self.genesis, self.replica.suspended())
+            fresh = self.replica.anew()
             fresh.load([chained.data for chained in self.stored], [chained.branch for chained in self.stored])
             self.replica.adopt(fresh)
         return result

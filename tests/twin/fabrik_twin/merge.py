@@ -3,112 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fabrik_twin.cbor import Map, encode
+from fabrik_twin.authority import Authority, Position, Statement, class_of, record_of, rotation_of
+from fabrik_twin.cbor import encode
 from fabrik_twin.op import GENESIS, LIMIT, OPENING, WRITE, Fence, Genesis, Op, Write, be64, derive, digest
+from fabrik_twin.schema import CLAIM, ID_BYTES, ITEM, LATER, MEMBER, NODE, ROTATION, RUN, TOMBSTONE, TYPES, is_place
 
 STEP_MAX = 2**24
 HEADS_MAX = 64
 """Heads of one log; with one more it is suspended, unless it is the genesis admin's (merge.md, "Forks")."""
-ITEM, CLAIM, MEMBER, NODE, TOMBSTONE, RUN = 1, 2, 3, 4, 5, 6
+
+KNOWN_KINDS = (WRITE, GENESIS, OPENING)
 
 Log = tuple[bytes, int]
 Place = tuple[int, bytes, int]
-
-
-# ---- types of values ------------------------------------------------------------------------------------------------
-
-
-def _uint(value: Any, low: int = 0, high: int = 2**64 - 1) -> bool:
-    return type(value) is int and low <= value <= high
-
-
-def _text(low: int, high: int | None) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        return isinstance(value, str) and low <= len(value.encode()) and (high is None or len(value.encode()) <= high)
-
-    return check
-
-
-def _raw(*sizes: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, bytes) and (not sizes or len(value) in sizes)
-
-
-def _list_of(check: Callable[[Any], bool], most: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and len(value) <= most and all(check(item) for item in value)
-
-
-def _map(value: Any) -> bool:
-    return isinstance(value, Map) and all(isinstance(key, str) for key in value)
-
-
-def _stage(value: Any) -> bool:
-    shapes: dict[int, list[Callable[[Any], bool]]] = {
-        0: [],
-        1: [],
-        2: [],
-        3: [_text(1, 255), lambda v: _uint(v, 1, 2**32 - 1)],
-        4: [_uint, _raw(20, 32)],
-        5: [_uint, lambda v: _uint(v, 0, 5)],
-    }
-    if not isinstance(value, list) or not value or not _uint(value[0], 0, 5):
-        return False
-    shape = shapes[value[0]]
-    return len(value) == 1 + len(shape) and all(check(item) for check, item in zip(shape, value[1:], strict=True))
-
-
-def _fields(required: dict[int, Callable[[Any], bool]], optional: dict[int, Callable[[Any], bool]]) -> Callable[[Any], bool]:
-    known = required | optional
-    top = max(known)
-
-    def check(value: Any) -> bool:
-        if not isinstance(value, Map) or not all(number in value for number in required):
-            return False
-        return all(known[key](item) if type(key) is int and key in known else _uint(key, top + 1) for key, item in value.pairs)
-
-    return check
-
-
-_head = _list_of(lambda _: True, 3)
-CLAIM_TYPE = _fields(
-    {1: _raw(16), 2: _uint, 3: _uint, 4: lambda v: _uint(v, 0, 2), 5: _raw(32), 6: _text(0, None), 7: _uint, 8: _text(0, None)},
-    {9: _text(0, None), 10: _raw(), 11: _raw(16)},
-)
-MEMBER_TYPE = _fields(
-    {1: lambda v: _uint(v, 0, 4)},
-    {2: _text(0, 64), 3: lambda v: _head(v) and len(v) == 3 and _uint(v[0], 1, LIMIT - 1) and _uint(v[1], 1, LIMIT) and _raw(32)(v[2])},
-)
-
-ID_BYTES = {ITEM: 16, CLAIM: 16, MEMBER: 32, NODE: 32, TOMBSTONE: 16, RUN: 16}
-TYPES: dict[tuple[int, int], tuple[Callable[[Any], bool], bool]] = {
-    (ITEM, 1): (_text(0, 200), False),
-    (ITEM, 2): (_text(0, 32768), False),
-    (ITEM, 3): (_stage, True),
-    (ITEM, 4): (_map, True),
-    (ITEM, 5): (_list_of(_text(0, 64), 32), False),
-    (ITEM, 6): (lambda v: _uint(v, -(2**63), 2**63 - 1), False),
-    (ITEM, 7): (_list_of(_raw(16), 64), False),
-    (ITEM, 8): (_uint, False),
-    (ITEM, 9): (lambda v: v is None or _map(v), False),
-    (ITEM, 10): (_uint, True),
-    (CLAIM, 1): (CLAIM_TYPE, False),
-    (MEMBER, 1): (MEMBER_TYPE, False),
-    (NODE, 1): (_text(0, 64), False),
-    (NODE, 2): (_map, False),
-    (TOMBSTONE, 1): (_map, False),
-    (RUN, 1): (lambda v: _map(v) and "node" in v and _raw(32)(v["node"]), False),
-}
-"""``(kind, field) -> (type, fenced)``: the table of merge.md."""
 
 
 # ---- op validity ----------------------------------------------------------------------------------------------------
 
 
 def void_reason(admin: bytes, author: bytes, op: Op) -> str | None:
-    """Which of rules 2 to 4 the op breaks; None when none. Rule 1 needs the log: see :func:`clock_after`."""
+    """Which of rules 2 to 4 the op breaks; None when none. Rule 1 needs the log (:func:`clock_after`), rule 5 all logs (:class:`~fabrik_twin.authority.Authority`)."""
     if op.kind == GENESIS and (op.seq != 1 or author != admin):
         return "genesis out of place"
     if op.kind == OPENING and (op.seq != 1 or op.follows is None):
@@ -118,13 +36,11 @@ def void_reason(admin: bytes, author: bytes, op: Op) -> str | None:
     if op.kind not in (WRITE, GENESIS, OPENING):
         return None
     for write in op.writes:
-        if (write.kind, write.field) not in TYPES:
+        if (write.kind, write.field) not in TYPES.keys() - LATER:
             continue
         check, fenced = TYPES[write.kind, write.field]
         if len(write.id) != ID_BYTES[write.kind] or not check(write.value) or (write.fence is not None and not fenced):
             return f"malformed write to {write.kind}.{write.field}"
-        if write.kind == MEMBER and author != admin:
-            return "a member record by another than the admin"
         if write.kind == CLAIM and write.value[5] != author:
             return "a claim for another node"
         if write.kind == NODE and write.id != author:
@@ -132,6 +48,14 @@ def void_reason(admin: bytes, author: bytes, op: Op) -> str | None:
         if write.kind == RUN and write.value["node"] != author:
             return "a run of another"
     return None
+
+
+def counts(author: bytes, write: Write) -> bool:
+    """Whether a write of an op with effect goes into its register."""
+    place = (write.kind, write.field)
+    if place not in LATER:
+        return place in TYPES
+    return write.id == author and TYPES[place][0](write.value) and write.fence is None
 
 
 def clock_after(clock: int, lamport: int) -> int:
@@ -224,7 +148,9 @@ class State:
         self.suspended = {log for log, tree in logs.items() if log[0] != genesis.admin and len(heads_of(tree)) > HEADS_MAX}
         self.lamport = 0
         self.void: list[tuple[bytes, int, int]] = []
-        self.clocks: dict[Log, dict[bytes, int]] = {}
+        self._clocks = {log: self._clocks_of(tree) for log, tree in logs.items()}
+        self.clocks = {log: clocks for log, clocks in self._clocks.items() if log not in self.suspended}
+        self.authority = Authority(genesis, self._statements(), self._path)
         touches: dict[Place, list[Touch]] = defaultdict(list)
         for log in logs.keys() - self.suspended:
             for touch in self._effects(*log):
@@ -237,25 +163,61 @@ class State:
             elif not (place[0] in (ITEM, CLAIM) and place[1] in self.deleted):
                 self.winners[place] = max(found, key=_strength)
 
+    def _clocks_of(self, tree: Tree) -> dict[bytes, int]:
+        clocks: dict[bytes, int] = {}
+        for head, placed in tree.items():
+            clocks[head] = clock_after(clock_before(clocks, placed), placed.op.lamport)
+        return clocks
+
+    def _is_sound(self, log: Log, placed: Placed) -> bool:
+        before, after = clock_before(self._clocks[log], placed), self._clocks[log][placed.head]
+        return after != before and void_reason(self.genesis.admin, log[0], placed.op) is None
+
+    def _path(self, author: bytes, place: Position) -> frozenset[bytes]:
+        """The chain hashes of an op that is held and of those before it; places name by the first half of a hash."""
+        epoch, seq, named = place
+        tree = self.logs.get((author, epoch), {})
+        head = next((head for head, placed in tree.items() if placed.op.seq == seq and head[:16] == named[:16]), None)
+        path = set()
+        while head in tree:
+            path.add(head)
+            head = tree[head].prev
+        return frozenset(path)
+
+    def _statements(self) -> Iterable[Statement]:
+        for (author, epoch), tree in self.logs.items():
+            for placed in tree.values():
+                op = placed.op
+                if op.kind not in KNOWN_KINDS or not self._is_sound((author, epoch), placed):
+                    continue
+                writes = [(index, write) for index, write in enumerate(op.writes) if counts(author, write)]
+                records = tuple((index, record_of(write.id, write.value, is_place)) for index, write in writes if write.kind == MEMBER)
+                turns = [rotation_of(self.genesis.mesh_id, author, epoch, op.seq, placed.prev, write.value) for _, write in writes if write.kind == ROTATION]
+                rotations = tuple(turn for turn in turns if turn is not None)
+                if records or rotations:
+                    pure = all(write.kind in (MEMBER, ROTATION) for _, write in writes)
+                    at = (epoch, op.seq, placed.head)
+                    yield Statement(author, at, op, records, rotations, pure, (author, epoch) in self.suspended)
+
     def _effects(self, author: bytes, epoch: int) -> Iterable[Touch]:
-        clocks = self.clocks[author, epoch] = {}
         for head, placed in self.logs[author, epoch].items():
-            op, before = placed.op, clock_before(clocks, placed)
-            clocks[head] = clock_after(before, op.lamport)
-            self.lamport = max(self.lamport, clocks[head])
-            if clocks[head] == before or void_reason(self.genesis.admin, author, op) is not None:
+            op = placed.op
+            self.lamport = max(self.lamport, self._clocks[author, epoch][head])
+            classes = {class_of(write.kind, write.field) for write in op.writes if (write.kind, write.field) in TYPES.keys() - LATER}
+            if not self._is_sound((author, epoch), placed) or (op.kind in KNOWN_KINDS and not self.authority.may(author, (epoch, op.seq, head), classes)):
                 self.void.append((author, epoch, op.seq))
                 continue
             for index, write in enumerate(op.writes):
-                if op.kind in (WRITE, GENESIS, OPENING) and (write.kind, write.field) in TYPES:
+                if op.kind in KNOWN_KINDS and counts(author, write):
                     yield Touch(author, epoch, op, index)
 
     def admitted(self, author: bytes) -> bool:
-        """The genesis admin, or a member record with a role other than none."""
-        if author == self.genesis.admin:
-            return True
-        record = self.winners.get((MEMBER, author, 1))
-        return record is not None and record.write.value[1] != 0
+        """Whether it may connect: its role now is other than none."""
+        return self.authority.role(author) != 0
+
+    def named(self, author: bytes) -> bool:
+        """Whether its logs are taken."""
+        return author in self.authority.named
 
     def state_digest(self) -> bytes:
         """See merge.md."""

@@ -256,6 +256,8 @@ class Genesis:
     name: str
     nonce: bytes
     created_ms: int
+    recovery: bytes | None = None
+    next: bytes | None = None
 
     @property
     def mesh_id(self) -> bytes:
@@ -281,7 +283,8 @@ def genesis_decode(data: bytes) -> Genesis:
         _require(_is_uint(fields[5], 0, LIMIT), "created_ms out of range")
     except Refused as error:
         raise BadGenesis(str(error)) from error
-    return Genesis(data, fields[2], fields[3], fields[4], fields[5])
+    recovery, after = (fields.get(number) if _is_bytes(fields.get(number), 32) else None for number in (6, 7))
+    return Genesis(data, fields[2], fields[3], fields[4], fields[5], None if recovery == fields[2] else recovery, after)
 
 
 def _ephemeral_message(mesh_id: bytes, author: bytes, counter: int, payload: Any) -> bytes:

@@ -45,7 +45,7 @@ class World:
         segment = segment_verify(self.genesis.mesh_id, data)
         log = (segment.author, segment.epoch)
         state = self.state
-        if not admit_all and not state.admitted(segment.author):
+        if not admit_all and not state.named(segment.author):
             return Verdict("unknown")
         if log in state.suspended:
             return Verdict("refused")

@@ -155,14 +155,16 @@ def test_a_void_admission_admits_nobody(mesh: Any) -> None:
     assert mesh.replica.voided == 1
 
 
-def test_revoked_authors_are_left_out_from_then_on(mesh: Any) -> None:
+def test_who_was_a_member_stays_named_and_is_let_in_no_more(mesh: Any) -> None:
     mesh.bee.op(title("before"))
     mesh.bee.op(title("after"))
     mesh.admin.op((3, mesh.bee.key.public, 1, {1: 0}, None))
     mesh.take(mesh.bee.segment(1, 1))
     result = mesh.take(mesh.admin.cut(), mesh.bee.segment(2, 2))
-    assert (result.unknown, len(result.chained)) == ([mesh.bee.key.public], 1)
-    assert mesh.replica.row(1, id16(1)) == {1: "before"}
+    assert (result.unknown, len(result.chained)) == ([], 2)  # whoever takes less than others is not equal to them
+    assert mesh.replica.row(1, id16(1)) == {1: "after"}
+    member = mesh.replica.member(mesh.bee.key.public)
+    assert (member.role, member.named, member.revoked, mesh.replica.is_admitted(mesh.bee.key.public)) == (0, True, False, False)
 
 
 def test_our_own_store_is_not_asked_for_members(mesh: Any) -> None:

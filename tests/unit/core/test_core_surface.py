@@ -56,7 +56,8 @@ def raised(mesh: Any, name: str) -> Callable[[], object]:
         "mesh id of junk": lambda: _core.mesh_id(b"junk"),
         "decode genesis": lambda: _core.Genesis.decode(b"\xa0"),
         "replica of junk": lambda: _core.Replica(b""),
-        "draft a void op": lambda: mesh.replica.draft(mesh.key(1), 1).append([(3, bytes(32), 1, {1: 4}, None)], 1),
+        "draft a void op": lambda: mesh.replica.draft(mesh.key(1), 1).append([(3, bytes(32), 1, {1: 5}, None)], 1),
+        "draft what others must write": lambda: mesh.replica.draft(mesh.key(1), 1).append([(3, bytes(32), 1, {1: 4}, None)], 1),
         "draft genesis twice": lambda: mesh.replica.draft(key, 1).genesis(1),
         "merge what does not fit": lambda: mesh.replica.merge(_core.Replica(mesh.genesis).draft(key, 1).append([], 1)),
     }
@@ -98,6 +99,7 @@ def raised(mesh: Any, name: str) -> Callable[[], object]:
         ("decode genesis", errors.BadGenesis),
         ("replica of junk", errors.BadGenesis),
         ("draft a void op", errors.InvalidOp),
+        ("draft what others must write", errors.AuthError),
         ("draft genesis twice", errors.InvalidOp),
         ("merge what does not fit", errors.InvalidOp),
     ],
@@ -226,5 +228,5 @@ def documented() -> list[tuple[str, int, int, list[tuple[str, int, str, bool]]]]
 
 @pytest.mark.promise("I3")
 def test_the_schema_is_the_table_of_the_specification() -> None:
-    assert len(documented()) == 6
+    assert len(documented()) == 7
     assert _core.schema() == documented()
