@@ -253,6 +253,10 @@ class Member:
     def named(self) -> bool:
         """Whether its logs are taken."""
 
+    @property
+    def names(self) -> bool:
+        """It was an admin once: those to whom its records give a role are named, and its logs are never suspended."""
+
 @final
 class Head:
     """The end of one branch of a log."""

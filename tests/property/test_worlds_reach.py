@@ -9,7 +9,7 @@ import pytest
 from fabrik_twin import merge
 from fabrik_twin.compare import same
 from fabrik_twin.merge import Touch, Tree, clock_after, heads_of
-from fabrik_twin.schema import CLAIM, LATER, TYPES
+from fabrik_twin.schema import CLAIM, LATER, TOMBSTONE, TYPES
 from fabrik_twin.world import World
 from fabrik_twin.worlds import Mesh, meshes
 from hypothesis import HealthCheck, Phase, given, settings
@@ -96,7 +96,7 @@ def probes(world: World) -> set[str]:
                 found.add("claim state over clock")
             elif fences[0] != fences[1] and winner.op.lamport < other.op.lamport:
                 found.add("fence over clock")
-    if any(place[0] == merge.TOMBSTONE and len(touches) > 1 for place, touches in by_place.items()):
+    if any(place[0] == TOMBSTONE and len(touches) > 1 for place, touches in by_place.items()):
         found.add("deleted twice")
     return found
 

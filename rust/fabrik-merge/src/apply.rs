@@ -28,7 +28,7 @@ impl Replica {
             if *segment.mesh_id() != self.genesis.mesh_id {
                 return Err(refused("belongs to another mesh".to_owned()));
             }
-            let growth = logs.entry(log).or_insert_with(|| Growth::new(self.logs.find(&log.0, log.1), heads_max(&self.genesis, &log.0)));
+            let growth = logs.entry(log).or_insert_with(|| Growth::new(self.logs.find(&log.0, log.1), heads_max(self.authority.names(), &log.0)));
             growth.check(segment, chained, || log_start(&self.genesis.mesh_id, &log.0, log.1)).map_err(refused)?;
             growth.add(segment, place);
         }
@@ -56,7 +56,7 @@ impl Replica {
         if chained.branch as usize == log.branches.len() {
             let clock = chained.base.map_or(0, |base| log.clock_at(base));
             log.branches.push(Branch::new(chained.base, clock, *chained.prev()));
-            if log.branches.len() > heads_max(&self.genesis, author) && !log.suspended {
+            if log.branches.len() > heads_max(self.authority.names(), author) && !log.suspended {
                 log.suspended = true;
                 self.stale = true;
                 Arc::make_mut(&mut self.authority).suspend(author, epoch);
@@ -84,6 +84,18 @@ impl Replica {
         let names = authority.names().clone();
         if let Some(before) = authority.settle(&self.genesis, &self.logs) {
             self.stale |= authority.differs(&before, &names, &self.logs);
+            // Who names others now may have any number of heads, whatever he had before.
+            let mut freed = false;
+            for log in self.logs.suspended_mut() {
+                if authority.names().names(&log.author) {
+                    log.suspended = false;
+                    freed |= authority.resume(&log.author, log.epoch);
+                }
+            }
+            if freed {
+                self.stale = true;
+                authority.settle(&self.genesis, &self.logs);
+            }
         }
     }
 

@@ -105,6 +105,13 @@ impl Authority {
         self.dirty |= self.suspended.insert((*author, epoch)) && self.sheets.contains_key(author);
     }
 
+    /// What it says counts again. Whether it did not.
+    pub fn resume(&mut self, author: &Key, epoch: u64) -> bool {
+        let resumed = self.suspended.remove(&(*author, epoch));
+        self.dirty |= resumed;
+        resumed
+    }
+
     /// Works everything out again if something was noted. What it was before, if so.
     pub fn settle(&mut self, genesis: &Genesis, logs: &Logs) -> Option<Powers> {
         if !std::mem::take(&mut self.dirty) {

@@ -131,7 +131,7 @@ impl Fitting<'_> {
     fn fit(&mut self, index: usize, segment: &VerifiedSegment, stored_on: Option<u32>) {
         let (author, epoch) = (*segment.author(), segment.epoch());
         let held = self.replica.log(&author, epoch);
-        let growth = self.logs.entry((author, epoch)).or_insert_with(|| Growth::new(held, heads_max(self.replica.genesis(), &author)));
+        let growth = self.logs.entry((author, epoch)).or_insert_with(|| Growth::new(held, heads_max(self.replica.authority.names(), &author)));
         if growth.is_full() {
             self.outcome.refused += 1;
             return;

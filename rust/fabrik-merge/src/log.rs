@@ -4,18 +4,19 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use fabrik_op::limits::HEADS_MAX;
-use fabrik_op::{Digest, Genesis, Key};
+use fabrik_op::{Digest, Key};
 
 use crate::branch::{Base, Branch, Mark};
 use crate::digest::{CROWDED_SEQ, SUSPENDED_SEQ, heads_digest};
+use crate::names::Names;
 use crate::powers::Standing;
 use crate::sheet::At;
 
-/// How many heads a log of this author may have before it is suspended. The genesis admin's are never: who is a member comes out of them, so what a node
-/// took of others would depend on when it met the last head.
+/// How many heads a log of this author may have before it is suspended. Of a key that names others they never are: who is a member comes out of them, so
+/// what a node took of others would depend on when it met the last head; and who stole the key of an admin could undo all that the admin ever granted.
 #[must_use]
-pub fn heads_max(genesis: &Genesis, author: &Key) -> usize {
-    if *author == genesis.admin { usize::MAX } else { HEADS_MAX }
+pub fn heads_max(names: &Names, author: &Key) -> usize {
+    if names.names(author) { usize::MAX } else { HEADS_MAX }
 }
 
 /// One log. Its branches are numbered in the order in which we met them; each begins behind an inner op of one before it, so that its last op is a leaf.
@@ -23,7 +24,7 @@ pub fn heads_max(genesis: &Genesis, author: &Key) -> usize {
 pub struct Log {
     pub author: Key,
     pub epoch: u64,
-    /// It has no effect, because it has, or somebody saw that it has, more than [`HEADS_MAX`] heads. Never so for the genesis admin's.
+    /// It has no effect, because it has, or somebody saw that it has, more than [`HEADS_MAX`] heads. Never so for those of a key that names others.
     pub suspended: bool,
     pub branches: Vec<Branch>,
     /// Classes of registers that merged ops without member records wrote, and those of such ops that were void because of their author's standing.
@@ -156,6 +157,11 @@ impl Logs {
     /// All logs of an author.
     pub fn of(&self, author: &Key) -> impl Iterator<Item = &Log> {
         self.places.range((*author, 0)..=(*author, u64::MAX)).filter_map(|(_, &place)| self.at(place))
+    }
+
+    /// Those that are suspended, to be changed.
+    pub fn suspended_mut(&mut self) -> impl Iterator<Item = &mut Log> {
+        self.list.iter_mut().filter(|log| log.suspended)
     }
 
     /// All logs in order of author and epoch.

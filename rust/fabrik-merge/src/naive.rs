@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fabrik_op::cbor::Writer;
 use fabrik_op::hash::{claim_rank, log_start};
 use fabrik_op::limits::{HEADS_MAX, LAMPORT_STEP_MAX};
-use fabrik_op::{ChainedSegment, Digest, Fence, Genesis, Key};
+use fabrik_op::{ChainedSegment, Digest, Fence, Genesis, Key, kind};
 
 use crate::claim::Claim;
 use crate::naive_authority::{NaiveAuthority, OpId, Sheet};
@@ -99,12 +99,15 @@ impl Naive {
         self.ops.keys().filter(|(.., head)| !inner.contains(head)).copied().collect()
     }
 
-    /// The logs with more leaves than a log may have; the admin's may have any number.
+    /// The logs with more leaves than a log may have; those of keys that name others may have any number.
     #[must_use]
     pub fn suspended(&self) -> BTreeSet<(Key, u64)> {
+        let (clocks, parents) = (self.clocks(), BTreeMap::new());
+        let sheets = self.sheets(&BTreeSet::new(), &clocks);
+        let naming = NaiveAuthority::new(&self.genesis, &parents, &sheets).naming;
         let mut counts: BTreeMap<(Key, u64), usize> = BTreeMap::new();
         self.leaves().iter().for_each(|&(author, epoch, ..)| *counts.entry((author, epoch)).or_default() += 1);
-        counts.into_iter().filter(|&((author, _), count)| count > HEADS_MAX && author != self.genesis.admin).map(|(log, _)| log).collect()
+        counts.into_iter().filter(|&((author, _), count)| count > HEADS_MAX && !naming.contains(&author)).map(|(log, _)| log).collect()
     }
 
     /// The clock of the path to each op, and whether the op keeps rule 1.
@@ -134,10 +137,11 @@ impl Naive {
             for (index, write, known) in op.writes().enumerate().filter_map(|(index, write)| Some((index, write, target(&standpoint, &write)?))) {
                 match u8::try_from(write.kind) {
                     Ok(schema::MEMBER) => {
-                        records.extend(Key::try_from(write.id).ok().zip(Record::of(write.value)).map(|(subject, record)| (index, subject, record)))
+                        let record = Key::try_from(write.id).ok().zip(Record::of(write.value));
+                        records.extend(record.map(|(subject, record)| (index, subject, record)));
                     }
                     Ok(schema::ROTATION) => {
-                        let rotation = Rotation::of(write.value);
+                        let rotation = Rotation::of(write.value).filter(|_| op.writes().len() == 1 && op.kind() == kind::WRITE);
                         rotations.extend(rotation.filter(|rotation| rotation.is_signed(&self.genesis.mesh_id, &author, epoch, seq, &held.before)));
                     }
                     _ => records_only &= known.field.later,

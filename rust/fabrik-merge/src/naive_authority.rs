@@ -48,6 +48,7 @@ pub struct NaiveAuthority<'a> {
     parents: &'a BTreeMap<OpId, Option<OpId>>,
     sheets: &'a [Sheet],
     pub named: BTreeSet<Key>,
+    pub naming: BTreeSet<Key>,
     pub levels: BTreeMap<Key, i32>,
     effects: Vec<Effect>,
     chosen: BTreeMap<Key, Chosen>,
@@ -58,8 +59,17 @@ pub struct NaiveAuthority<'a> {
 impl<'a> NaiveAuthority<'a> {
     pub fn new(genesis: &'a Genesis, parents: &'a BTreeMap<OpId, Option<OpId>>, sheets: &'a [Sheet]) -> Self {
         let levels = genesis.recovery.iter().map(|key| (*key, -1)).chain([(genesis.admin, 0)]).collect();
-        let mut all =
-            Self { genesis, parents, sheets, named: BTreeSet::new(), levels, effects: Vec::new(), chosen: BTreeMap::new(), effective: BTreeSet::new() };
+        let mut all = Self {
+            genesis,
+            parents,
+            sheets,
+            named: BTreeSet::new(),
+            naming: BTreeSet::new(),
+            levels,
+            effects: Vec::new(),
+            chosen: BTreeMap::new(),
+            effective: BTreeSet::new(),
+        };
         all.name();
         let mut level = -1;
         while all.levels.values().any(|held| *held >= level) {
@@ -96,6 +106,7 @@ impl<'a> NaiveAuthority<'a> {
                 }
             }
             if (self.named.len(), naming.len()) == before {
+                self.naming = naming;
                 return;
             }
         }
@@ -224,9 +235,13 @@ impl<'a> NaiveAuthority<'a> {
                 orders.push(sheet);
             }
         }
-        verdicts.iter().for_each(|sheet| self.enact(sheet, level));
+        for sheet in verdicts {
+            self.enact(sheet, level);
+        }
         orders.retain(|sheet| self.within_revocations(&sheet.id, i32::MAX) && !self.on_dead_line(&sheet.id.0));
-        orders.iter().for_each(|sheet| self.enact(sheet, level));
+        for sheet in &orders {
+            self.enact(sheet, level);
+        }
         for (_, subject, record) in orders.iter().flat_map(|sheet| &sheet.records) {
             if record.role == 4 && record.places.is_some() && self.level(subject) > level {
                 self.levels.insert(*subject, level + 1);

@@ -1,5 +1,6 @@
 //! Who may do what, for one set of sheets: levels, records with effect, rotations. The steps are those of "Authority" in `merge.md`.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fabrik_op::{Digest, Genesis, Key};
@@ -160,7 +161,7 @@ impl<Z: Fn(&Key, &[Spot]) -> Vec<Zone>> Finding<'_, Z> {
         // Their places are in the logs of the older keys.
         let others = others.map(|record| (record, record.zones.as_ref().map(|_| &[][..])));
         let mut found: Vec<_> = own.chain(others).filter(|(record, _)| record.role != 0 && record.level < below).collect();
-        found.sort_unstable_by(|(one, _), (other, _)| other.age.cmp(&one.age));
+        found.sort_unstable_by_key(|(record, _)| Reverse(record.age));
         found
     }
 

@@ -52,6 +52,8 @@ pub struct MemberView {
     pub successor: Option<Key>,
     /// Its logs are taken.
     pub named: bool,
+    /// It was an admin once: whom its records give a role is named, and its logs are never suspended.
+    pub names: bool,
 }
 
 /// The fields of one id and their values in CBOR, in order of field.
@@ -100,7 +102,14 @@ impl Replica {
     #[must_use]
     pub fn member(&self, key: &Key) -> MemberView {
         let standing = self.authority.standing(key);
-        MemberView { role: standing.role, level: standing.level, revoked: standing.revoked, successor: standing.successor, named: self.is_named(key) }
+        MemberView {
+            role: standing.role,
+            level: standing.level,
+            revoked: standing.revoked,
+            successor: standing.successor,
+            named: self.is_named(key),
+            names: self.authority.names().names(key),
+        }
     }
 
     #[must_use]

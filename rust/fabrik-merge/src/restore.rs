@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fabrik_op::limits::{EPOCH_MAX, LAMPORT_MAX, SEQ_MAX, WALL_MS_MAX};
+use fabrik_op::limits::{EPOCH_MAX, HEADS_MAX, LAMPORT_MAX, SEQ_MAX, WALL_MS_MAX};
 use fabrik_op::{Digest, Fence, Genesis, Key, Refused};
 
 use crate::authority::Authority;
@@ -59,7 +59,7 @@ fn read_replica(genesis: Genesis, source: &mut Source<'_>) -> Option<Replica> {
     replica.voided = source.u64()?;
     replica.stale = source.flag()?;
     for _ in 0..source.u64()? {
-        let log = read_log(source, &replica.genesis)?;
+        let log = read_log(source)?;
         replica.ops += log.branches.iter().map(|branch| branch.seq - branch.start()).sum::<u64>();
         replica.logs.add(log)?;
     }
@@ -73,6 +73,13 @@ fn read_replica(genesis: Genesis, source: &mut Source<'_>) -> Option<Replica> {
         held.push(sheet);
     }
     replica.authority = Arc::new(Authority::restore(&replica.genesis, &replica.logs, sheets));
+    let fits = |log: &Log| {
+        let most = heads_max(replica.authority.names(), &log.author);
+        if log.suspended { most == HEADS_MAX && log.branches.len() <= most + 1 } else { log.branches.len() <= most }
+    };
+    if !replica.logs.by_index().iter().all(fits) {
+        return None;
+    }
     for bucket in 0..=u8::MAX {
         let mut rows = Vec::new();
         for _ in 0..source.u64()? {
@@ -83,17 +90,16 @@ fn read_replica(genesis: Genesis, source: &mut Source<'_>) -> Option<Replica> {
     Some(replica).filter(|replica| replica.voided <= replica.ops && replica.state.buries_all())
 }
 
-fn read_log(source: &mut Source<'_>, genesis: &Genesis) -> Option<Log> {
+fn read_log(source: &mut Source<'_>) -> Option<Log> {
     let author: Key = source.array()?;
     let epoch = source.up_to(EPOCH_MAX).filter(|epoch| *epoch > 0)?;
     let mut log = Log { author, epoch, suspended: source.flag()?, applied: source.u8()?, denied: source.u8()?, branches: Vec::new() };
-    let most = heads_max(genesis, &author);
-    let branches = source.up_to((most as u64).saturating_add(1))?;
+    let branches = source.u64()?;
     for number in 0..branches {
         let branch = read_branch(source, &log, number > 0)?;
         log.branches.push(branch);
     }
-    Some(log).filter(|log| if log.suspended { author != genesis.admin } else { (1..=most).contains(&log.branches.len()) })
+    Some(log).filter(|log| log.suspended || !log.branches.is_empty())
 }
 
 fn read_branch(source: &mut Source<'_>, log: &Log, forked: bool) -> Option<Branch> {

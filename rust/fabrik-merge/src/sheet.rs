@@ -1,6 +1,6 @@
 //! The ops that say who may do what: those that write member records or rotations, and are sound.
 
-use fabrik_op::{ChainedSegment, Digest, Genesis, Key, Op};
+use fabrik_op::{ChainedSegment, Digest, Genesis, Key, Op, kind};
 
 use crate::branch::{Mark, mark};
 use crate::record::{Record, Rotation, Spot};
@@ -66,7 +66,9 @@ impl Sheet {
                     sheet.entries.push(Entry { index, subject, value: write.value.into(), record });
                 }
                 schema::ROTATION => {
-                    let signed = Rotation::of(write.value).filter(|rotation| rotation.is_signed(&genesis.mesh_id, author, at.epoch, at.seq, before));
+                    // With more in its op a thief could copy it, sign the more, and stand at the place that the new key agreed to.
+                    let alone = op.writes().len() == 1 && op.kind() == kind::WRITE;
+                    let signed = Rotation::of(write.value).filter(|rotation| alone && rotation.is_signed(&genesis.mesh_id, author, at.epoch, at.seq, before));
                     sheet.turns.extend(signed.map(|rotation| Turn { index, value: write.value.into(), rotation }));
                 }
                 _ => sheet.records_only &= known.field.later,
@@ -90,7 +92,7 @@ fn says(op: &Op<'_>) -> bool {
 #[must_use]
 #[inline]
 pub fn says_anything(segment: &ChainedSegment) -> bool {
-    segment.ops().any(|op| says(&op))
+    segment.may_write(schema::MEMBER) || segment.may_write(schema::ROTATION)
 }
 
 /// The sheets of a segment on this branch; `clock` is the one before it.

@@ -256,7 +256,10 @@ fn promise_f8_the_owner_rotates_and_the_thief_can_not() {
     story.titles(8, 6);
     assert_eq!(story.titled(1..=6), [1, 2, 5]);
     let told = story.told();
-    assert_eq!((told.member(&key(1).public()).successor, told.member(&key(5).public()).role, told.is_admitted(&key(1).public())), (Some(key(5).public()), 3, false));
+    assert_eq!(
+        (told.member(&key(1).public()).successor, told.member(&key(5).public()).role, told.is_admitted(&key(1).public())),
+        (Some(key(5).public()), 3, false)
+    );
     let tip = story.tree(5, 1).tip(Some(0));
     story.writes(5, vec![rotation(&tip, 6, None, &[])]);
     story.titles(6, 7);
@@ -276,6 +279,29 @@ fn promise_f8_a_copied_rotation_says_nothing() {
     story.at(1, 9, None, 1, vec![owners]);
     story.titles(5, 2);
     assert_eq!(story.titled(1..=2), [1, 2]);
+}
+
+/// The thief stands where the owner rotated, copies the rotation, and adds a write of his own, with the lower lamport.
+#[test]
+fn promise_f8_a_rotation_stands_alone_in_its_op() {
+    let extras = [vec![binding(&key(3).public(), 4, &[], None)], vec![title(&Story::item(2), "more")], vec![write(77, &[1], 1, vec![0xf6])], vec![]];
+    for (extra, first) in extras.iter().flat_map(|extra| [(extra, false), (extra, true)]) {
+        let mut story = Story::new();
+        story.grants(0, 1, 3);
+        story.titles(1, 1);
+        story.grants(0, 2, 3);
+        let tip = story.tree(0, 1).tip(Some(1));
+        let turn = vec![rotation(&tip, NEXT, None, &[])];
+        let lamport = story.tree(0, 1).lamport(Some(1));
+        story.at(0, 1, Some(1), lamport + 9, turn.clone());
+        let copied = if first { [&extra[..], &turn[..]].concat() } else { [&turn[..], &extra[..]].concat() };
+        story.at(0, 1, Some(1), lamport + 1, copied);
+        story.grants(NEXT, 4, 3);
+        let told = story.told();
+        assert_eq!([0, 1, 2, 3, 4, NEXT].map(|who| told.member(&key(who).public()).role), [0, 3, 3, 0, 3, 4]);
+        assert_eq!((story.titled(1..=2), told.voided()), (vec![1], 1), "one of two: the copy with more in it, or the later of two equal ones");
+        assert!(extra.is_empty() || told.get(7, &key(0).public(), 1).unwrap().lamport == lamport + 9, "the owner's counts");
+    }
 }
 
 #[test]
@@ -346,4 +372,37 @@ fn a_draft_may_write_what_its_role_says() {
     assert!(Replica::new(genesis()).draft(key(7), 1).unwrap().append(vec![title(&ITEM, "before he is known")], 0).is_ok());
     let rotated = draft.rotate(&key(5), None, &[], 0).unwrap();
     assert_eq!(rotated.len(), 1);
+}
+
+/// A log of a key that becomes an admin may have any number of heads, also those that were too many before.
+#[test]
+fn promise_i14_who_stole_an_admins_key_can_not_suspend_what_it_granted() {
+    let heads = fabrik_op::limits::HEADS_MAX + 3;
+    let mut story = Story::new();
+    story.grants(0, 1, 4);
+    story.grants(1, 2, 3);
+    let trusted = story.grants(1, 3, 3);
+    story.titles(2, 1);
+    for turn in 0..heads {
+        story.at(1, 1, None, 5, vec![title(&ITEM, &format!("head {turn}"))]);
+    }
+    for revoked in [false, true] {
+        if revoked {
+            story.revokes(0, 1, &[trusted]);
+        }
+        let naive = twin_of(&story.trees);
+        let mut route: Vec<Arc<[u8]>> = story.trees.iter().flat_map(|tree| tree.leaves().into_iter().map(|leaf| tree.segment(leaf, usize::MAX))).collect();
+        for admin_last in [false, true] {
+            let mut home = Home::new();
+            route.sort_by_key(|path| (mesh::verify(path).author() == &key(0).public()) == admin_last);
+            for _ in 0..2 {
+                route.chunks(7).for_each(|batch| drop(home.take(batch))); // What was too much before it was known to be an admin's is offered again.
+            }
+            assert_same(&home.replica, &naive);
+            assert_same(&home.reloaded(), &naive);
+            assert_same(&Replica::restore(genesis(), &home.replica.snapshot()).unwrap(), &naive);
+            assert_eq!((home.replica.suspended().count(), home.replica.get(1, &Story::item(1), 1).is_some()), (0, true));
+            assert_eq!(home.replica.get(1, &ITEM, 1).is_some(), !revoked, "the thief's heads, until he is cut");
+        }
+    }
 }

@@ -106,6 +106,12 @@ impl ChainedSegment {
         self.contents.ops.get(index).filter(|_| index >= self.skip).map(|op| &op.head)
     }
 
+    /// Whether an op writes a register of this kind, below 64. True also when one does that was cut away.
+    #[must_use]
+    pub fn may_write(&self, kind: u8) -> bool {
+        1_u64.checked_shl(kind.into()).is_some_and(|bit| self.contents.writes.kinds & bit != 0)
+    }
+
     /// The op at `index`, counted from 0.
     #[must_use]
     pub fn op(&self, index: usize) -> Option<Op<'_>> {

@@ -57,7 +57,7 @@ fn read(data: &[u8]) -> Result<Genesis, Malformed> {
                 reader.item(1)?;
             }
             _ => return Err(reader.broken(at, "an unknown key must be an integer above 5")),
-        };
+        }
     }
     if count < 5 {
         return Err(reader.broken(0, MISSING_FIELD));

@@ -133,8 +133,22 @@ pub(crate) struct WriteSpan {
     fence: Option<Fence>,
 }
 
+/// The writes of a segment.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    pub spans: Vec<WriteSpan>,
+    /// A bit for each register kind below 64 that is written.
+    pub kinds: u64,
+}
+
+impl Writes {
+    pub fn with_capacity(count: usize) -> Self {
+        Self { spans: Vec::with_capacity(count), kinds: 0 }
+    }
+}
+
 /// Decodes the op of `body` that starts at `base` of its segment, adds its writes to `writes`, and returns its seq and span.
-pub(crate) fn decode(body: &[u8], base: usize, writes: &mut Vec<WriteSpan>) -> Result<(u64, OpSpan), Malformed> {
+pub(crate) fn decode(body: &[u8], base: usize, writes: &mut Writes) -> Result<(u64, OpSpan), Malformed> {
     let mut reader = Reader::new(body);
     let count = reader.map()?;
     field(&mut reader, 1)?;
@@ -146,9 +160,11 @@ pub(crate) fn decode(body: &[u8], base: usize, writes: &mut Vec<WriteSpan>) -> R
     field(&mut reader, 4)?;
     let kind = reader.uint()?;
     field(&mut reader, 5)?;
-    let first = writes.len();
+    let first = writes.spans.len();
     for _ in 0..reader.array()? {
-        writes.push(decode_write(&mut reader, base)?);
+        let write = decode_write(&mut reader, base)?;
+        writes.kinds |= u32::try_from(write.kind).ok().and_then(|kind| 1_u64.checked_shl(kind)).unwrap_or(0);
+        writes.spans.push(write);
     }
     if count < 5 {
         return Err(reader.broken(0, MISSING_FIELD));
@@ -173,7 +189,7 @@ pub(crate) fn decode(body: &[u8], base: usize, writes: &mut Vec<WriteSpan>) -> R
         lamport,
         wall_ms,
         kind,
-        writes: first..writes.len(),
+        writes: first..writes.spans.len(),
         follows,
     };
     Ok((seq, span))

@@ -6,7 +6,7 @@ use crate::cbor::{Malformed, Reader, Writer};
 use crate::hash::{Digest, chain, head_message, log_start, short};
 use crate::key::{Key, Signature, verify_strict};
 use crate::limits::{EPOCH_MAX, LAMPORT_MAX, OP_BYTES_MAX, PROOF_BYTES_MAX, SEGMENT_BYTES_MAX, SEQ_MAX};
-use crate::op::{self, Op, OpSpan, WriteSpan};
+use crate::op::{self, Op, OpSpan, Writes};
 use crate::refused::Refused;
 use crate::segment::{RawSegment, VerifiedSegment};
 
@@ -19,13 +19,13 @@ pub struct ProvenOp {
     seq: u64,
     body: Box<[u8]>,
     span: OpSpan,
-    writes: Vec<WriteSpan>,
+    writes: Writes,
 }
 
 impl ProvenOp {
     #[must_use]
     pub fn op(&self) -> Op<'_> {
-        self.span.view(self.seq, &self.writes, &self.body)
+        self.span.view(self.seq, &self.writes.spans, &self.body)
     }
 }
 
@@ -69,7 +69,7 @@ pub fn op_proof_verify(proof: &[u8]) -> Result<ProvenOp, Refused> {
     if claim.body.len() > OP_BYTES_MAX {
         return Err(Refused::invalid(format!("op proof: an op of {} bytes is larger than {OP_BYTES_MAX}", claim.body.len())));
     }
-    let mut writes = Vec::new();
+    let mut writes = Writes::with_capacity(1);
     let (seq, mut span) = op::decode(claim.body, 0, &mut writes).map_err(|broken| Refused::invalid(format!("op proof: its op: {broken}")))?;
     let last_seq = seq + claim.after.len() as u64;
     if last_seq > SEQ_MAX {

@@ -7,7 +7,7 @@ use crate::chained::{ChainedSegment, Tip};
 use crate::hash::{Digest, chain, head_message, log_start, short};
 use crate::key::{Key, Signature, verify_strict};
 use crate::limits::{EPOCH_MAX, OP_BYTES_MAX, SEGMENT_BYTES_MAX, SEQ_MAX};
-use crate::op::{self, Op, OpSpan, WriteSpan};
+use crate::op::{self, Op, OpSpan, Writes};
 use crate::refused::Refused;
 
 /// Bytes that somebody calls a segment.
@@ -23,7 +23,7 @@ pub(crate) struct Contents {
     pub first_seq: u64,
     pub prev: Digest,
     pub ops: Vec<OpSpan>,
-    pub writes: Vec<WriteSpan>,
+    pub writes: Writes,
     pub sig: Signature,
 }
 
@@ -33,7 +33,7 @@ impl Contents {
     }
 
     pub fn op(&self, index: usize) -> Option<Op<'_>> {
-        self.ops.get(index).map(|span| span.view(self.first_seq + index as u64, &self.writes, &self.data))
+        self.ops.get(index).map(|span| span.view(self.first_seq + index as u64, &self.writes.spans, &self.data))
     }
 
     /// Fills in the chain hash of every op; the last.
@@ -79,7 +79,7 @@ impl RawSegment {
             first_seq,
             prev,
             ops: Vec::with_capacity(count),
-            writes: Vec::with_capacity(count),
+            writes: Writes::with_capacity(count),
             sig: [0; 64],
         };
         for index in 0..count {

@@ -35,6 +35,11 @@ impl Member {
         self.0.named
     }
 
+    #[getter]
+    fn names(&self) -> bool {
+        self.0.names
+    }
+
     fn __repr__(&self) -> String {
         let view = &self.0;
         format!("Member(role {} level {:?} revoked {} rotated {} named {})", view.role, view.level, view.revoked, view.successor.is_some(), view.named)

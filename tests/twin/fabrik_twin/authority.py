@@ -93,7 +93,6 @@ class Statement:
     records: tuple[tuple[int, Record], ...]
     rotations: tuple[Rotation, ...]
     pure: bool
-    suspended: bool
 
 
 @dataclass(frozen=True)
@@ -109,16 +108,35 @@ LAST = float("inf")
 """Above all levels: that of keys without one."""
 
 
+def names(genesis: Genesis, statements: list[Statement]) -> tuple[set[bytes], set[bytes]]:
+    """Who is named, and who of them names others. Suspended logs have their part in it."""
+    naming = {genesis.admin} | ({genesis.recovery} if genesis.recovery else set())
+    named = set(naming)
+    size = None
+    while size != (len(named), len(naming)):
+        size = len(named), len(naming)
+        for one in statements:
+            given = [record for _, record in one.records if record.role != 0 and one.author in naming]
+            named |= {record.subject for record in given}
+            naming |= {record.subject for record in given if record.role == 4 and record.places is not None}
+            named |= {rotation.new for rotation in one.rotations if one.author in named}
+            naming |= {rotation.new for rotation in one.rotations if one.author in naming}
+    return named, naming
+
+
 class Authority:
     """One answer for one set. ``paths``: for each op of an author, itself and all before it."""
 
-    def __init__(self, genesis: Genesis, statements: Iterable[Statement], path: Callable[[bytes, Position], frozenset[bytes]]) -> None:
+    def __init__(
+        self, genesis: Genesis, statements: list[Statement], path: Callable[[bytes, Position], frozenset[bytes]], suspended: set[tuple[bytes, int]]
+    ) -> None:
         self.genesis = genesis
         self.path = path
-        everything = list(statements)
-        self.named = self._named(everything)
-        self.statements = [one for one in everything if not one.suspended]
-        self.levels: dict[bytes, float] = {genesis.admin: 0} | ({genesis.recovery: -1} if genesis.recovery else {})
+        self.named = names(genesis, statements)[0]
+        self.statements = [one for one in statements if (one.author, one.at[0]) not in suspended]
+        self.levels: dict[bytes, float] = {genesis.admin: 0}
+        if genesis.recovery:
+            self.levels[genesis.recovery] = -1
         self.effects: list[Effect] = []
         self.chosen: dict[bytes, tuple[Position, Rotation]] = {}
         self.effective: set[tuple[bytes, Position]] = set()
@@ -128,20 +146,6 @@ class Authority:
             self._command(level)
             level += 1
         self._rotate(LAST)
-
-    def _named(self, statements: list[Statement]) -> set[bytes]:
-        naming = {self.genesis.admin} | ({self.genesis.recovery} if self.genesis.recovery else set())
-        named = set(naming)
-        size = None
-        while size != (len(named), len(naming)):
-            size = len(named), len(naming)
-            for one in statements:
-                given = [record for _, record in one.records if record.role != 0 and one.author in naming]
-                named |= {record.subject for record in given}
-                naming |= {record.subject for record in given if record.role == 4 and record.places is not None}
-                named |= {rotation.new for rotation in one.rotations if one.author in named}
-                naming |= {rotation.new for rotation in one.rotations if one.author in naming}
-        return named
 
     # ---- what is asked of an op -------------------------------------------------------------------------------------
 

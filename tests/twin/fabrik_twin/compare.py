@@ -25,9 +25,15 @@ def shown(replica: _core.Replica) -> dict[str, Any]:
         "registers": replica.registers,
         "heads": sorted((*head[:4], 0 if head[:2] in suspended else head[4]) for head in heads),  # a clock without effect is nothing to agree about
         "suspended": replica.suspended(),
-        "members": sorted((author, member.role, member.named) for author in {head[0] for head in heads} if (member := replica.member(author))),
+        "members": sorted((author, *role_of(replica, author)) for author in {head[0] for head in heads}),
         "markers": {log: marker for log in sorted({head[:2] for head in heads}) if (marker := replica.marker(*log))},
     }
+
+
+def role_of(replica: _core.Replica, key: bytes) -> tuple[int, bool]:
+    """The role now, and whether logs of the key are taken."""
+    member = replica.member(key)
+    return member.role, member.named
 
 
 def expected(world: World) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fabrik_twin.authority import Authority, Position, Statement, class_of, record_of, rotation_of
+from fabrik_twin.authority import Authority, Position, Statement, class_of, names, record_of, rotation_of
 from fabrik_twin.cbor import encode
 from fabrik_twin.op import GENESIS, LIMIT, OPENING, WRITE, Fence, Genesis, Op, Write, be64, derive, digest
 from fabrik_twin.schema import CLAIM, ID_BYTES, ITEM, LATER, MEMBER, NODE, ROTATION, RUN, TOMBSTONE, TYPES, is_place
@@ -145,12 +145,14 @@ class State:
     def __init__(self, genesis: Genesis, logs: dict[Log, Tree]) -> None:
         self.genesis = genesis
         self.logs = logs
-        self.suspended = {log for log, tree in logs.items() if log[0] != genesis.admin and len(heads_of(tree)) > HEADS_MAX}
         self.lamport = 0
         self.void: list[tuple[bytes, int, int]] = []
         self._clocks = {log: self._clocks_of(tree) for log, tree in logs.items()}
+        statements = list(self._statements())
+        _, naming = names(genesis, statements)
+        self.suspended = {log for log, tree in logs.items() if log[0] not in naming and len(heads_of(tree)) > HEADS_MAX}
         self.clocks = {log: clocks for log, clocks in self._clocks.items() if log not in self.suspended}
-        self.authority = Authority(genesis, self._statements(), self._path)
+        self.authority = Authority(genesis, statements, self._path, self.suspended)
         touches: dict[Place, list[Touch]] = defaultdict(list)
         for log in logs.keys() - self.suspended:
             for touch in self._effects(*log):
@@ -192,12 +194,16 @@ class State:
                     continue
                 writes = [(index, write) for index, write in enumerate(op.writes) if counts(author, write)]
                 records = tuple((index, record_of(write.id, write.value, is_place)) for index, write in writes if write.kind == MEMBER)
-                turns = [rotation_of(self.genesis.mesh_id, author, epoch, op.seq, placed.prev, write.value) for _, write in writes if write.kind == ROTATION]
+                turns = [
+                    rotation_of(self.genesis.mesh_id, author, epoch, op.seq, placed.prev, write.value)
+                    for _, write in writes
+                    if write.kind == ROTATION and (len(op.writes), op.kind) == (1, WRITE)
+                ]
                 rotations = tuple(turn for turn in turns if turn is not None)
                 if records or rotations:
                     pure = all(write.kind in (MEMBER, ROTATION) for _, write in writes)
                     at = (epoch, op.seq, placed.head)
-                    yield Statement(author, at, op, records, rotations, pure, (author, epoch) in self.suspended)
+                    yield Statement(author, at, op, records, rotations, pure)
 
     def _effects(self, author: bytes, epoch: int) -> Iterable[Touch]:
         for head, placed in self.logs[author, epoch].items():
