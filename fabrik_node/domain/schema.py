@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["ClaimField", "ItemField", "Kind", "MemberField", "NodeField", "Role", "RunField", "TombstoneField"]
+__all__ = ["ClaimField", "ItemField", "Kind", "MemberField", "NodeField", "Role", "RotationField", "RunField", "TombstoneField"]
 
 
 class Kind(IntEnum):
@@ -16,6 +16,7 @@ class Kind(IntEnum):
     NODE = 4
     TOMBSTONE = 5
     RUN = 6
+    ROTATION = 7
 
 
 class ItemField(IntEnum):
@@ -43,6 +44,12 @@ class MemberField(IntEnum):
     """The one field of a member register."""
 
     RECORD = 1
+
+
+class RotationField(IntEnum):
+    """The one field of a rotation register."""
+
+    ROTATION = 1
 
 
 class NodeField(IntEnum):

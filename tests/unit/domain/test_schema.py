@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fabrik_node import _core
-from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, Role, RunField, TombstoneField
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, Role, RotationField, RunField, TombstoneField
 
 FIELDS: dict[Kind, type[IntEnum]] = {
     Kind.ITEM: ItemField,
@@ -18,6 +18,7 @@ FIELDS: dict[Kind, type[IntEnum]] = {
     Kind.NODE: NodeField,
     Kind.TOMBSTONE: TombstoneField,
     Kind.RUN: RunField,
+    Kind.ROTATION: RotationField,
 }
 PAGE = Path(__file__).parents[3] / "docs/spec/merge.md"
 
