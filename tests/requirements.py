@@ -192,7 +192,7 @@ F1  held              A node has one Ed25519 key, made once, readable by its use
 F2  held              Every op is signed and verifies with its author's public key
 F3  held              An op with another author's name or a flipped bit is refused
 F4  held              Peers prove their keys on connecting with fresh challenges, and see no data before
-F5  partial           An unknown key is refused, and the refusal says how to invite it | peers are the mesh members; there is no separate list
+F5  held              An unknown key is refused, and the refusal says how to invite it
 F6  held              A join token works once, and expires
 F7  held              Nodes show their key's fingerprint in presence
 F8  partial           Keys rotate with overlap | the merge knows rotations; no command makes one yet
@@ -274,7 +274,7 @@ I15 partial           After convergence an item has at most one live holder, the
 I16 later:conflicts   Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 partial           A holder that can not renew stops before others take over | suspend is not tested
 I18 partial           Every queue, map and file has a limit and a counter | a member may write logs and items without end until it is revoked
-I19 partial           Unauthenticated bytes cost a bounded little | a TLS handshake in progress holds 68 KiB, and 64 are wanted (make bench ONLY=gate.memory); 32 of them at most
+I19 held              Unauthenticated bytes cost a bounded little
 I20 partial           No peer holds the event loop | ops flow within two seconds during every flood; a hundred milliseconds at the 99th percentile are not measured
 I21 later:http        Every mutating local call needs a token
 I22 partial           Secrets are apart from data, and show nowhere | the key file and the outputs of commands are looked at; logs of agents are their own affair

@@ -21,7 +21,7 @@ from typing import Any, Self
 from fabrik_node.clock import Clock
 from fabrik_node.transport.certificates import Leaf, anchor, issue
 
-__all__ = ["ALPN", "Armed", "Contexts", "Handshake", "handshake_of"]
+__all__ = ["ALPN", "Armed", "Contexts", "Handshake", "handshake_of", "read_in_bulk"]
 
 ALPN = "fabrik/1"
 _RENEW_S = 86_400.0
@@ -29,8 +29,16 @@ _RENEW_S = 86_400.0
 _INLINE_KEYS = 64
 """Anchors that are made and loaded in the event loop (0.15 ms each); more are in a thread."""
 
-sslproto.SSLProtocol.max_size = 16_384
-"""Bytes of asyncio's read buffer for each TLS connection. Its own 256 KiB would be most of what a caller costs of whom we know nothing yet; a record has 16 KiB."""
+_BULK_BYTES = 65_536
+sslproto.SSLProtocol.max_size = 4_096
+"""Bytes of asyncio's read buffer for a TLS connection, until :func:`read_in_bulk`. Its own 256 KiB would be most of what a caller costs of whom we know nothing yet."""
+
+
+def read_in_bulk(transport: asyncio.BaseTransport) -> None:
+    """The other side is known: give its connection a read buffer that a bulk dump needs. Without effect on a plain connection."""
+    protocol = getattr(transport, "_ssl_protocol", None)  # asyncio has no public way to it; without it, reading is only slower
+    if isinstance(protocol, sslproto.SSLProtocol):
+        protocol.max_size = _BULK_BYTES  # type: ignore[misc]  # this connection's alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from fabrik_node.errors import AuthError, Internal
 from fabrik_node.ids import show_key
 from fabrik_node.transport.address import PeerUrl
 from fabrik_node.transport.certificates import hash_of, issuer_of
-from fabrik_node.transport.contexts import ALPN, Contexts, handshake_of
+from fabrik_node.transport.contexts import ALPN, Contexts, handshake_of, read_in_bulk
 from fabrik_node.transport.gate import STRANGER_HINT
 from fabrik_node.transport.heard import HeardClient
 from fabrik_node.transport.join_frame import REFUSAL_MAGIC, BadFrame, Refusal, decode_refusal, encode_join
@@ -189,6 +189,7 @@ class _First(asyncio.Protocol):
             if self._refusal is not None:
                 self.transport.abort()
             return
+        read_in_bulk(self.transport)
         self.transport.set_protocol(self._socket)
         self._socket.data_received(self._received)
 

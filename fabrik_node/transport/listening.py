@@ -16,6 +16,7 @@ from websockets.server import ServerProtocol
 
 from fabrik_node.errors import PortInUse
 from fabrik_node.transport.address import SYNC_PATH, ListenAddress
+from fabrik_node.transport.contexts import read_in_bulk
 from fabrik_node.transport.gate import Caller, Gate, Shut, Threshold
 from fabrik_node.transport.heard import HeardServer
 from fabrik_sync import FRAME_BYTES_MAX
@@ -132,6 +133,7 @@ class Listener:
             return
         protocol = ServerProtocol(max_size=FRAME_BYTES_MAX, logger=_socket_log)
         connection = _Caller(protocol, cast("Any", self), caller)
+        read_in_bulk(threshold.transport)
         threshold.transport.set_protocol(connection)
         connection.connection_made(threshold.transport)
         if threshold.received:

@@ -18,6 +18,7 @@ from fabrik_node.domain.token import JoinToken
 from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
 from fabrik_node.transport.address import parse_url
 from fabrik_node.transport.certificates import hash_of
+from fabrik_node.transport.gate import Threshold
 from fabrik_node.transport.join_frame import JOIN_BYTES, Refusal, encode_join
 from fabrik_node.transport.knocking import knock
 from fabrik_node.transport.listening import HANDSHAKES_MAX
@@ -283,3 +284,25 @@ async def test_a_caller_that_is_gone_when_it_is_let_in_costs_no_place(net: Net, 
     await eventually(lambda: mesh.unknown_callers == 0)
     await eventually(lambda: mesh.inbound == 0)
     assert seen.made <= 1
+
+
+@pytest.mark.promise("I19")
+async def test_a_read_buffer_is_small_until_the_caller_is_known(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio gives each TLS connection 256 KiB at once; what it has of ours is looked at here, lest a later Python does it otherwise."""
+    host, mesh, url = await net.listening(0)
+    sizes: list[int] = []
+    made = Threshold.connection_made
+
+    def look(threshold: Threshold, transport: Any) -> None:
+        sizes.append(len(transport._ssl_protocol._ssl_buffer))
+        made(threshold, transport)
+
+    monkeypatch.setattr(Threshold, "connection_made", look)
+    two, members = await net.up(1)
+    members.dial(url)
+    await are_level(host, two)
+    assert sizes == [4_096]
+    for known in (mesh, members):
+        ((link, _, _),) = known._links.values()
+        transport: Any = link._socket.transport
+        assert len(transport._ssl_protocol._ssl_buffer) == 65_536
