@@ -112,6 +112,7 @@ class Limits:
 LIMIT_NAMES: Final = (
     *(field.name for field in fields(Limits)),
     "frame_bytes",
+    "frame_items",
     "handshake_frame_bytes",
     "segment_bytes",
     "ephemeral_bytes",

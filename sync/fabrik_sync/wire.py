@@ -110,7 +110,7 @@ def _decode(data: bytes, at: int, depth: int, left: list[int]) -> tuple[Item, in
             raise Malformed("an array is longer than the data")
         left[0] -= n
         if left[0] < 0:
-            raise Malformed(f"more than {ITEMS_MAX} items")
+            raise Malformed(f"more than {ITEMS_MAX} items", "frame_items")
         items: list[Item] = []
         for _ in range(n):
             item, at = _decode(data, at, depth + 1, left)

@@ -202,6 +202,7 @@ WAYS: dict[str, Callable[[], Session]] = {
     "fork_asks": deaf,
     "fork_again_s": unrooted,
     "rewinds": rewound,
+    "frame_items": lambda: told(encode([7, False, [0] * 65_536])),
     "frame_bytes": lambda: told(bytes(FRAME_BYTES_MAX + 1)),
     "handshake_frame_bytes": early,
     "segment_bytes": lambda: told(encode([10, bytes(32), 1, 1, 1, bytes(SEGMENT_BYTES_MAX + 1)])),
