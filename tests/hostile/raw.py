@@ -314,23 +314,38 @@ class Answering(Wire):
         self.mesh = mesh
         self.hello: list[Any] = []
 
-    def welcome(self) -> Self:
-        """HTTP, as far as a WebSocket."""
+    def read_head(self) -> dict[str, str]:
+        """The request: its headers."""
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += self._take(1)
-        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
-        accept = base64.b64encode(hashlib.sha1(headers["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
+        return dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
+
+    def welcome(self) -> Self:
+        """HTTP, as far as a WebSocket."""
+        key = self.read_head()["Sec-WebSocket-Key"].encode()
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
         self.send_bytes(f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n".encode())
         return self
 
-    def answer(self, *, version: int = 1) -> Self:
-        """ANSWER to its HELLO, and READY after its AUTH. Raises :class:`Ended`."""
+    def prove(self, *, version: int = 1) -> Self:
+        """ANSWER to its HELLO, until its AUTH. Raises :class:`Ended`."""
         raw = self.receive()
         self.hello = decode(raw)
         body = [version, self.mesh, self.key.public, os.urandom(32), WINDOW]
         transcript = hashlib.sha256(b"fabrik/v1/sync transcript\0" + encode([raw, encode(body), b"", b""])).digest()
         self.say(ANSWER, *body, self.key.sign(b"fabrik/v1/sync responder\0" + transcript))
         assert self.hear()[0] == AUTH
-        self.say(READY, b"")
         return self
+
+    def answer(self, *, version: int = 1) -> Self:
+        """ANSWER, AUTH and READY."""
+        self.prove(version=version).say(READY, b"")
+        return self
+
+    def meet(self) -> None:
+        """The first exchange with an empty replica."""
+        while self.hear()[0] != FRONTIER:
+            continue
+        self.say(FRONTIER, bytes(32), bytes(256))
+        self.say(HEADS, False, [])
