@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, ChainResult, Changes, Head, SigningKey
+from fabrik_node._core import Chained, ChainResult, Changes, Genesis, Head, SigningKey
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind
 from fabrik_node.domain.sparing import Sparing
 from fabrik_node.errors import BrokenStore, FabrikError, StoreFull
 from fabrik_node.ids import show_key
+from fabrik_node.node.admission import admitted
 from fabrik_node.node.audit import Audit
 from fabrik_node.node.batches import Committed
 from fabrik_node.node.board import Board
@@ -252,8 +253,7 @@ class Node:
 
     def admitted(self) -> Collection[bytes]:
         """All of them, whether they ever wrote or not."""
-        known = (self.replica.admin, *self.board.members(), *(head.author for head in self.replica.heads()))
-        return {key for key in known if self.replica.is_admitted(key)}
+        return admitted(self.replica, Genesis.decode(self.genesis).recovery)
 
     def heads(self) -> Sequence[Head]:
         """All logs, with all their branches."""
@@ -374,7 +374,7 @@ class Node:
         for change in committed.changes.of(Kind.CLAIM):
             if change.new is not None:
                 self.leases.first_seen(change.new[1], now)
-        if Kind.MEMBER in kinds:
+        if kinds & {Kind.MEMBER, Kind.ROTATION} or not committed.chained:  # after a rebuild everything may be judged otherwise
             self.presence.prune()
             self.audit.forget(self.is_admitted)
             for told in tuple(self._members):  # before the heads: a session must know whom to take logs from

@@ -294,6 +294,8 @@ class Mesh:
         self._kick_all()
 
     def _on_committed(self, heads: Sequence[CoreHead]) -> None:
+        if any(not self._node.is_admitted(session.peer_key or b"") for session in self._hub.sessions):
+            self._on_members()  # a record that wins no register can end a membership, too
         for log in dict.fromkeys(LogId(head.author, head.epoch) for head in heads):
             self._hub.handle_heads(log, self._logs.heads_of(log))
         self._kick_all()

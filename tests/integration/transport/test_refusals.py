@@ -12,7 +12,7 @@ from net_rig import Net, address_of, are_level, peer, states
 from node_rig import BOUND_S, NodeRig, eventually, sync
 from tls_rig import contexts_of, place_of
 
-from fabrik_node._core import SigningKey
+from fabrik_node._core import Replica, SigningKey, next_key
 from fabrik_node.domain.schema import Kind, MemberField, Role
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.ids import show_key
@@ -105,6 +105,32 @@ async def test_revoked_between_handshake_and_gate(net: Net, monkeypatch: pytest.
     said = f"this key is no longer a member of the mesh; {TO_TYPE}"
     assert await refused(mesh) == f"revoked: {said}"
     assert await refusals(host) == [{"direction": "in", "key": show_key(key), "address": "127.0.0.1", "code": "revoked", "detail": said}]
+
+
+@pytest.mark.promise("F8")
+async def test_a_key_that_was_rotated_to_is_let_in_and_the_old_one_put_out(net: Net) -> None:
+    """The new key never wrote anything, and no record names it: that it follows an admitted one is enough."""
+    host, host_mesh, url = await net.listening(0)
+    old, new = net.rigs.keys[1], net.rigs.keys[7]
+    record = {1: int(Role.AGENT), 5: next_key(new.public)}
+    await host.node.write(("member", old.public), lambda: [(Kind.MEMBER, old.public, MemberField.RECORD, record, None)])
+    two, mesh = await net.up(1)
+    mesh.dial(url)
+    await are_level(host, two)
+    successor, later = await net.up(7)
+    later.dial(url)
+    assert (await refused(later)).startswith("unknown_key: ")
+    drafting = Replica(net.rigs.genesis)
+    async for batch in host.node.store.load():
+        drafting.load([row.data for row in batch])
+    (head,) = [each for each in drafting.heads() if each.author == old.public]
+    (rotation,) = drafting.draft(old, head.epoch).rotate(new, None, [], 1_700_000_000_000)
+    await host.node.ingest([rotation.data], old.public)
+    await eventually(lambda: host_mesh.connected == 0, "the old key's session is ended")
+    await eventually(lambda: peer(mesh).detail.startswith("revoked: "), f"{peer(mesh)}")
+    later._dials.handle_members()  # it would try again in some seconds
+    await eventually(lambda: host_mesh.connected == 1 and states(later) == ["connected"], f"{later.statuses()}")
+    await are_level(host, successor)
 
 
 @pytest.mark.promise("F4")
