@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from fabrik_node.cli import render_nodes
 from fabrik_node.cli.grammar import command, group
 from fabrik_node.cli.session import Session
+from fabrik_node.cli.table import Screen
 
 __all__ = ["nodes"]
 
@@ -21,3 +25,30 @@ def nodes() -> None:
 def list_(session: Session) -> None:
     """Every member, with what was last heard of it."""
     session.show(session.read("nodes.list"), render_nodes.nodes)
+
+
+@command("revoke", parent=nodes)
+@click.argument("key")
+@click.option("--keep-nothing", is_flag=True, help="Void all that it ever wrote. Default: what this node holds of it now stays.")
+@click.pass_obj
+def revoke(session: Session, key: str, keep_nothing: bool) -> None:
+    """Put a stolen key out for good, on every node.
+
+    What it writes from now on, and what this node does not hold of it yet, has no effect anywhere. KEY: its first hex digits, or the node's name.
+    """
+    session.show(session.write("nodes.revoke", key=key, keep_nothing=keep_nothing or None), _draw)
+
+
+@command("retire", parent=nodes)
+@click.argument("key")
+@click.pass_obj
+def retire(session: Session, key: str) -> None:
+    """Let a node connect no more; what it wrote stays.
+
+    For machines that are switched off. A key that may be stolen is revoked.
+    """
+    session.show(session.write("nodes.retire", key=key), _draw)
+
+
+def _draw(screen: Screen, data: Mapping[str, Any]) -> None:
+    screen.fields([(name, data.get(name)) for name in ("node", "name", "revoked", "kept", "note") if data.get(name) not in (None, "")])

@@ -79,10 +79,15 @@ class Board:
         return dict(self._replica.rows(Kind.MEMBER))
 
     def roles(self) -> dict[bytes, Role]:
-        """Roles by key, the genesis admin's included."""
-        found = {self._replica.admin: Role.ADMIN}
-        for key, row in self.members().items():
-            found[key] = Role(row[MemberField.RECORD].get(1, 0))
+        """Roles now by key, the genesis admin's included, and those of keys that members rotated to."""
+        found: dict[bytes, Role] = {}
+        work = [self._replica.admin, *self.members()]
+        while work:
+            key = work.pop(0)
+            if key not in found:
+                member = self._replica.member(key)
+                found[key] = Role(member.role)
+                work += [member.successor] if member.successor else []
         return found
 
     def tombstones(self) -> list[tuple[bytes, Mapping[str, Any]]]:

@@ -251,6 +251,14 @@ class Node:
         """A member, or the genesis admin."""
         return self.replica.is_admitted(key)
 
+    def is_named(self, key: bytes) -> bool:
+        """A member, or one that was."""
+        return self.replica.member(key).named
+
+    def names_others(self, key: bytes) -> bool:
+        """An admin, or one that was."""
+        return self.replica.member(key).names
+
     def admitted(self) -> Collection[bytes]:
         """All of them, whether they ever wrote or not."""
         return admitted(self.replica, Genesis.decode(self.genesis).recovery)
@@ -365,7 +373,7 @@ class Node:
         """See :class:`~fabrik_node.node.batches.WriterHooks`."""
         kinds = committed.changes.kinds
         self._count_commit(committed)
-        if kinds & {Kind.MEMBER, Kind.NODE}:
+        if kinds & {Kind.MEMBER, Kind.NODE, Kind.ROTATION}:
             self._names = self.board.names()
         self.stream.tell(happenings(committed.changes, self._names), committed.pos)
         now = self.clock.now()

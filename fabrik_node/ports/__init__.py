@@ -111,6 +111,14 @@ class Replication(Protocol):
 
     def is_admitted(self, key: bytes) -> bool: ...
 
+    def is_named(self, key: bytes) -> bool:
+        """Whether logs of this key are taken: a member, or one that ever was."""
+        ...
+
+    def names_others(self, key: bytes) -> bool:
+        """Whether it is or was an admin: its logs say who is a member."""
+        ...
+
     def admitted(self) -> Collection[bytes]:
         """Every key that is admitted now."""
         ...

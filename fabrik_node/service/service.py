@@ -15,6 +15,7 @@ from fabrik_node.node.node import Node
 from fabrik_node.ports import Arbiter, Invite
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.health import node_health, node_warnings
+from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.writing import ItemWriter
 from fabrik_node.transport.address import reachable
@@ -64,6 +65,7 @@ class Service:
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
             **self._writer.operations,
+            **MembershipWriter(node, reader).operations,
             "status": self.status,
             "invite": self.invite,
         }

@@ -76,9 +76,13 @@ class NodeLogs:
         """A member."""
         return self._node.is_admitted(key)
 
+    def takes(self, author: bytes) -> bool:
+        """A member, or one that was."""
+        return self._node.is_named(author)
+
     def priority(self, author: bytes) -> int:
-        """0 for the admin, 1 for all others."""
-        return 0 if author == self._admin else 1
+        """0 for the admin, 1 for other keys that are or were admins, 2 for all others."""
+        return 0 if author == self._admin else 1 if self._node.names_others(author) else 2
 
 
 def _head(head: CoreHead) -> Head:

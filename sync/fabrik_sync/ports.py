@@ -102,7 +102,11 @@ class Replica(Protocol):
         ...
 
     def admit(self, key: bytes) -> bool:
-        """True when this key is a member: it may connect, and its logs are accepted."""
+        """True when this key is a member now: it may connect."""
+        ...
+
+    def takes(self, author: bytes) -> bool:
+        """True when logs of this key are accepted: a member, or one that ever was. What it may not write any more has no effect, but all nodes hold it."""
         ...
 
     def priority(self, author: bytes) -> int:

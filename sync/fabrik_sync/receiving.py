@@ -84,7 +84,7 @@ class Receiver:
         row = self._book.rows.get(log)
         full = row is None and len(self._book.rows) >= self._limits.logs
         self._counters.hit("logs" if full else "")
-        if full or (row is not None and row.suspended) or not self._replica.admit(log.author):
+        if full or (row is not None and row.suspended) or not self._replica.takes(log.author):
             self._drop(log, row, size)
             return
         row = self._book.row(log)
@@ -140,7 +140,7 @@ class Receiver:
         missing = bool(row.lacking) or (row.fork is None and row.remote_seq > row.local_seq)
         if row.suspended or not missing:
             self._forget(log)
-        elif not self._replica.admit(log.author):
+        elif not self._replica.takes(log.author):
             self._forget(log)
             self._unadmitted.add(log)
         else:

@@ -98,7 +98,7 @@ class Replication:
                 for branch, seq in self.sender.cursors(log, row):
                     behind.append((log, branch, seq))
                     out += row.owed(((branch, seq),))
-            if (row.remote_seq > row.local_seq or row.lacking) and not row.suspended and self._replica.admit(log.author):
+            if (row.remote_seq > row.local_seq or row.lacking) and not row.suspended and self._replica.takes(log.author):
                 back += max(0, row.remote_seq - row.local_seq) if row.fork is None else sum(_behind(head, row.local_seq) for head in row.lacking)
         return Lag(out, back, behind)
 

@@ -54,6 +54,9 @@ class Logs:
     def admit(self, key: bytes) -> bool:
         return len(key) == 32
 
+    def takes(self, author: bytes) -> bool:
+        return self.admit(author)
+
     def priority(self, author: bytes) -> int:
         return author[0] & 1
 

@@ -161,6 +161,9 @@ class ToyStore:
     def admit(self, key: bytes) -> bool:
         return key in self.members
 
+    def takes(self, author: bytes) -> bool:
+        return author in self.members
+
     def priority(self, author: bytes) -> int:
         return 0 if author == self.admin else 1
 

@@ -417,6 +417,8 @@ OPS = {
     "runs.list": ["item", "node", "state", "limit"],
     "runs.show": ["id"],
     "invite": ["role", "ttl_s", "url"],
+    "nodes.revoke": ["key", "keep_nothing"],
+    "nodes.retire": ["key"],
 }
 
 

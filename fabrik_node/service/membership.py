@@ -1,0 +1,77 @@
+"""Admins' writes about members: ``nodes revoke`` and ``nodes retire``. What they mean is in docs/spec/merge.md, "Authority"."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fabrik_node.domain.schema import Kind, MemberField, Role
+from fabrik_node.errors import NotFound, Precondition, UsageError
+from fabrik_node.ids import show_key
+from fabrik_node.node.node import Node
+from fabrik_node.service.reading import Reader
+
+__all__ = ["PLACES_MAX", "MembershipWriter"]
+
+PLACES_MAX = 1_000
+"""Heads that one revocation names: more do not fit into an op."""
+_NOWHERE = [1, 1, bytes(32)]
+"""The place that contains nothing."""
+
+
+class MembershipWriter:
+    """Whether this node may write it, the core says: AuthError, and nothing is written."""
+
+    def __init__(self, node: Node, reader: Reader) -> None:
+        self._node = node
+        self._reader = reader
+
+    @property
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
+        """Writes by name."""
+        return {"nodes.revoke": self.revoke, "nodes.retire": self.retire}
+
+    async def revoke(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a key out for good: of what it wrote, what this node holds now stays, or nothing; the rest is void everywhere, whenever it arrives."""
+        key = self._other(args)
+        heads = [] if args.get("keep_nothing") else [head for head in self._node.heads() if head.author == key]
+        if len(heads) > PLACES_MAX:
+            raise Precondition(
+                f"{show_key(key)} has {len(heads)} heads, and a revocation has room for {PLACES_MAX}", "fabrik-node nodes revoke KEY --keep-nothing"
+            )
+        first, *more = [[head.epoch, head.seq, head.head] for head in heads] or [_NOWHERE]
+        record = {1: int(Role.NONE), 3: first} | ({4: more} if more else {})
+        await self._write(key, record)
+        return self._answer(key, kept=len(heads))
+
+    async def retire(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Let a key connect no more. All that it wrote stays."""
+        key = self._other(args)
+        if self._node.replica.member(key).role == Role.NONE:
+            raise Precondition(f"{show_key(key)} is no member any more", "fabrik-node nodes list")
+        await self._write(key, {1: int(Role.NONE)})
+        return self._answer(key)
+
+    def _other(self, args: Mapping[str, Any]) -> bytes:
+        text = str(args.get("key") or "")
+        known = self._node.board.roles()
+        found = [key for key in known if text and (show_key(key).startswith(text.lower()) or self._node.name_of(key) == text)]
+        if not found:
+            raise NotFound(f"no member {text!r}", "fabrik-node nodes list")
+        if len(found) > 1:
+            raise UsageError(f"{text!r} fits {len(found)} members", "use the whole key: fabrik-node nodes list")
+        if found[0] == self._node.public:
+            raise UsageError("that is this node's own key", "write it on the node of another admin")
+        return found[0]
+
+    async def _write(self, key: bytes, record: dict[int, Any]) -> None:
+        row = self._node.replica.row(Kind.MEMBER, key).get(MemberField.RECORD, {})
+        named = {2: row[2]} if row.get(2) else {}
+        await self._node.write(("member", key), lambda: [(Kind.MEMBER, key, MemberField.RECORD, record | named, None)])
+
+    def _answer(self, key: bytes, **more: Any) -> dict[str, Any]:
+        member = self._node.replica.member(key)
+        said = {"node": show_key(key), "name": self._node.name_of(key), "revoked": member.revoked, "note": ""}
+        if member.successor is not None:
+            said["note"] = f"it rotated to {show_key(member.successor)}, which is a key of its own: fabrik-node nodes list"
+        return self._reader.stamp(said | more)

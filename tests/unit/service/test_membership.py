@@ -1,0 +1,88 @@
+"""``nodes revoke`` and ``nodes retire``: what stays, what is void, and that every node ends with the same, whoever heard what first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from node_rig import NodeRig, Rigs, sync
+
+from fabrik_node.errors import AuthError, NotFound, Precondition, UsageError
+
+
+@pytest.fixture
+async def rigs() -> AsyncIterator[Rigs]:
+    made = Rigs()
+    yield made
+    await made.close()
+
+
+async def titles(rig: NodeRig) -> set[str]:
+    return {item["title"] for item in (await rig.call("items.list"))["items"]}
+
+
+@pytest.mark.promise("I14")
+async def test_what_was_held_when_a_key_was_revoked_stays_and_the_rest_is_void_everywhere(rigs: Rigs) -> None:
+    admin, thief, friend = await rigs.open(), await rigs.open(1), await rigs.open(2)
+    await thief.add("trusted")
+    await sync(admin, thief)
+    await thief.add("after the theft")
+    await sync(friend, thief)
+    assert await titles(friend) == {"trusted", "after the theft"}
+    key = thief.node.public
+    answer = await admin.call("nodes.revoke", key=key.hex()[:12])
+    assert (answer["node"], answer["revoked"], answer["kept"]) == (key.hex(), True, 1)
+    await sync(admin, friend)
+    late = await rigs.open(3)
+    await sync(admin, friend, late)
+    for rig in (admin, friend, late):
+        assert await titles(rig) == {"trusted"}
+        assert rig.node.replica.state_digest() == admin.node.replica.state_digest()
+        assert rig.node.frontier_digest() == admin.node.frontier_digest()
+        assert not rig.node.is_admitted(key)
+        assert key not in rig.node.admitted()
+    await sync(admin, thief)
+    with pytest.raises(AuthError):
+        await thief.add("told that nothing of it counts")
+    again = await admin.call("nodes.revoke", key=key.hex(), keep_nothing=True)
+    assert again["kept"] == 0
+    assert await titles(admin) == set()
+
+
+@pytest.mark.promise("I14")
+async def test_a_restart_finds_what_was_revoked(rigs: Rigs) -> None:
+    admin, thief = await rigs.open(), await rigs.open(1)
+    await thief.add("void")
+    await sync(admin, thief)
+    await admin.call("nodes.revoke", key=thief.node.public.hex(), keep_nothing=True)
+    digest = admin.node.replica.state_digest()
+    await admin.stop()
+    again = await rigs.open()
+    assert (again.node.replica.state_digest(), again.node.replica.stale, await titles(again)) == (digest, False, set())
+
+
+async def test_who_retires_leaves_all_that_it_wrote(rigs: Rigs) -> None:
+    admin, other = await rigs.open(), await rigs.open(1)
+    await other.add("kept")
+    await sync(admin, other)
+    answer = await admin.call("nodes.retire", key=other.node.public.hex())
+    assert (answer["revoked"], admin.node.is_admitted(other.node.public), await titles(admin)) == (False, False, {"kept"})
+    with pytest.raises(Precondition):
+        await admin.call("nodes.retire", key=other.node.public.hex())
+
+
+async def test_only_an_admin_and_only_about_others(rigs: Rigs) -> None:
+    admin, other = await rigs.open(), await rigs.open(1)
+    await sync(admin, other)
+    for op in ("nodes.revoke", "nodes.retire"):
+        before = other.facts()
+        with pytest.raises(AuthError):
+            await other.call(op, key=rigs.keys[2].public.hex())
+        with pytest.raises(AuthError):
+            await other.call(op, key=admin.node.public.hex())
+        assert other.facts() == before
+        with pytest.raises(UsageError, match="own key"):
+            await admin.call(op, key=admin.node.public.hex())
+        for key in ("", "no such node", "zz", 5):
+            with pytest.raises(NotFound):
+                await admin.call(op, key=key)
