@@ -140,3 +140,23 @@ def test_no_secret_of_the_transport_is_written_down(fleet: Fleet) -> None:
         said = "\n".join(node.stderr)
         for word in ("PRIVATE", seed, secret.hex(), token):
             assert word not in said
+
+
+@pytest.mark.promise("F5")
+def test_a_revoked_node_is_put_out_everywhere_while_all_run(fleet: Fleet) -> None:
+    """One command on the admin's node. Another node that the revoked one talks to hears of it, too; none of them is started again."""
+    host = fleet.host()
+    relay = fleet.new("relay")
+    relay.ask("join", fleet.token(host), "--name", "relay")
+    relay.start("serve", "--listen", "127.0.0.1:0")
+    stolen = fleet.new("stolen")
+    stolen.ask("join", fleet.token(host), "--name", "stolen")
+    stolen.start("serve", "--peer", relay.url)
+    fleet.await_equal([host, relay, stolen])
+    stolen.await_true(lambda: [peer["state"] for peer in stolen.ask("status")["peers"]] == ["connected"] * 2, "both connections")
+    host.ask("nodes", "revoke", "stolen")
+    stolen.await_true(lambda: {peer["state"] for peer in stolen.ask("status")["peers"]} == {"refused"}, "refused by both")
+    assert {peer["detail"].partition(":")[0] for peer in stolen.ask("status")["peers"]} <= {"revoked", "unknown_key"}
+    host.add("after the revocation")
+    fleet.await_equal([host, relay])
+    assert stolen.ask("items", "list")["items"] == []

@@ -21,6 +21,7 @@ FIELDS = {"run_id", "item", "title", "claim_id", "node", "node_name", "own", "ag
     "exit_code",
     "reason",
     "age_s",
+    "unreachable_since",
     "branch",
     "worktree",
     "log",
