@@ -200,7 +200,7 @@ class Schedule:
                 assert held[seq - 1] == op, f"{where}: {node.name} has another op {seq} of {log}"
         for node in self.nodes:
             assert node.counts["forks"] == 0, f"{where}: {node.counts}"
-        world.run(8.0)  # connections that were one too many go
+        world.run(15.0)  # connections that were one too many go, and one that its other end does not know any more is dialled again
         self._check_costs(where)
         self._check_quiet(where)
 
