@@ -19,6 +19,8 @@ from seeded.bugs import BUGS, Bug
 
 ROOT = Path(__file__).parents[2]
 COPY = ROOT / "target" / "seeded"
+BUILDS = ROOT / "target" / "seeded-build"
+"""Never ``target`` itself: Cargo takes a crate of the copy for the tree's own, and would link a planted bug into the product."""
 COPIED = ("Cargo.toml", "Cargo.lock", "clippy.toml", "pyproject.toml", "rust", "fabrik_node", "sync", "tests", "docs")
 BOUND_S = 600
 
@@ -88,7 +90,7 @@ def attempt(bug: Bug) -> subprocess.CompletedProcess[str]:
     if bug.is_rust:
         crate, file = bug.tests
         command = ["cargo", "test", "--release", "--locked", "--quiet", "-p", crate, "--test", file]
-        environment = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target"), "PROPTEST_FAILURE_PERSISTENCE": "off", "PROPTEST_MAX_SHRINK_ITERS": "0"}
+        environment = os.environ | {"CARGO_TARGET_DIR": str(BUILDS), "PROPTEST_FAILURE_PERSISTENCE": "off", "PROPTEST_MAX_SHRINK_ITERS": "0"}
     else:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-p", "no:cacheprovider", *bug.tests]
         environment = os.environ | {"PYTHONPATH": f"{COPY}{os.pathsep}{COPY / 'sync'}"}
