@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fabrik_node.clock import iso
 
-__all__ = ["JsonLines", "start_logging"]
+__all__ = ["JsonLines", "TextLines", "start_logging"]
 
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -33,9 +33,21 @@ class JsonLines(logging.Formatter):
         return json.dumps(said, ensure_ascii=False, default=str, separators=(",", ":"))
 
 
+class TextLines(logging.Formatter):
+    """One line for people. What is not printable in a message becomes a space: names are foreign text, and may not forge lines or steer a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(_TEXT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The line without a traceback."""
+        record.message = "".join(each if each.isprintable() else " " for each in record.message)
+        return super().formatMessage(record)
+
+
 def start_logging(level: str, form: Literal["text", "json"]) -> None:
     """Everything of this process to stderr from now on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(_TEXT))
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("websockets").setLevel(logging.WARNING)

@@ -59,7 +59,10 @@ def issue(public: bytes, sign: Callable[[bytes], bytes]) -> Leaf:
 
 @lru_cache(_ANCHORS_KEPT)
 def anchor(public: bytes) -> bytes:
-    """The trust anchor of an identity key, as DER: a certificate of an authority that may certify no other authority."""
+    """The trust anchor of an identity key, as DER: a certificate of an authority that may certify no other authority.
+
+    But for one of its own name, which OpenSSL does not count; :func:`issuer_of` stops that.
+    """
     key = Ed25519PublicKey.from_public_bytes(public)
     made = (
         _builder(_name_of(public), public, key)
@@ -79,7 +82,7 @@ def issuer_of(der: bytes) -> bytes:
         if named is None or len(named) != 32:
             raise ValueError("no key of 32 bytes is named as the issuer")
         verify(named, certificate.tbs_certificate_bytes, certificate.signature)
-    except (ValueError, x509.ExtensionNotFound, AuthError) as error:
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, AuthError) as error:
         raise AuthError(f"a certificate that no identity key issued: {error}") from error
     return named
 

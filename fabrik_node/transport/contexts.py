@@ -21,7 +21,7 @@ from typing import Any, Self
 from fabrik_node.clock import Clock
 from fabrik_node.transport.certificates import Leaf, anchor, issue
 
-__all__ = ["ALPN", "Armed", "Contexts", "Handshake", "handshake_of", "read_in_bulk"]
+__all__ = ["ALPN", "Armed", "Contexts", "Handshake", "allow", "handshake_of", "read_in_bulk"]
 
 ALPN = "fabrik/1"
 _RENEW_S = 86_400.0
@@ -29,6 +29,8 @@ _RENEW_S = 86_400.0
 _INLINE_KEYS = 64
 """Anchors that are made and loaded in the event loop (0.15 ms each); more are in a thread."""
 
+_UNKNOWN_BYTES = 16_384
+"""What is decrypted of a caller after the handshake and before it is known: a join frame has 104 bytes, and a WebSocket request may follow it at once."""
 _BULK_BYTES = 65_536
 sslproto.SSLProtocol.max_size = 4_096
 """Bytes of asyncio's read buffer for a TLS connection, until :func:`read_in_bulk`. Its own 256 KiB would be most of what a caller costs of whom we know nothing yet."""
@@ -39,6 +41,14 @@ def read_in_bulk(transport: asyncio.BaseTransport) -> None:
     protocol = getattr(transport, "_ssl_protocol", None)  # asyncio has no public way to it; without it, reading is only slower
     if isinstance(protocol, sslproto.SSLProtocol):
         protocol.max_size = _BULK_BYTES  # type: ignore[misc]  # this connection's alone
+    allow(transport, None)
+
+
+def allow(transport: asyncio.BaseTransport, wire_bytes: int | None) -> None:
+    """So much more may be decrypted on a connection; None: anything. Without effect on a plain one."""
+    tls = transport.get_extra_info("ssl_object")
+    if isinstance(tls, _WatchedObject):
+        tls.allowance = wire_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,8 @@ class Contexts:
         self._leaf: Leaf | None = None
         self._renew_at = 0.0
         self._keys: frozenset[bytes] = frozenset()
-        self._stale = True
+        self._changes = 1
+        self._known_changes = 0
         self._made: dict[tuple[str, bytes], Armed] = {}
         self._lock = asyncio.Lock()
         self.rebuilt = 0
@@ -68,7 +79,7 @@ class Contexts:
 
     def handle_members(self) -> None:
         """Somebody was admitted or removed."""
-        self._stale = True
+        self._changes += 1
 
     async def server(self) -> Armed:
         """For those who call us: a member shows its certificate, a joiner shows none, anybody else is refused by TLS."""
@@ -101,9 +112,9 @@ class Contexts:
         if self._leaf is not None and self._clock.now() >= self._renew_at:
             self._leaf = None
             self._drop()
-        if not self._stale:
+        changes = self._changes
+        if changes == self._known_changes:
             return
-        self._stale = False
         now = frozenset(self._admitted())
         new = now - self._keys
         if len(new) > _INLINE_KEYS:
@@ -114,7 +125,7 @@ class Contexts:
             added = b"".join(anchor(key) for key in new)
             for made in self._made.values():
                 made.context.load_verify_locations(cadata=added)
-        self._keys = now
+        self._keys, self._known_changes = now, changes  # at the end: a caller that gives up while a thread works leaves nothing half known
 
     def _drop(self) -> None:
         self._made.clear()
@@ -133,6 +144,7 @@ def _context(*, server: bool, leaf: Leaf | None, anchors: list[bytes]) -> ssl.SS
     context.check_hostname = False  # a node is known by its key; addresses change
     context.verify_mode = ssl.CERT_OPTIONAL if server else ssl.CERT_REQUIRED
     context.set_alpn_protocols([ALPN])
+    context.set_ecdh_curve("X25519")  # and no other group: one packet for a large finite field costs a hundred times more
     context.sslobject_class = _WatchedObject
     if server:
         context.num_tickets = 0
@@ -199,15 +211,31 @@ def handshake_of(sock: socket) -> Iterator[Handshake]:
 class _WatchedObject(ssl.SSLObject):
     """``asyncio`` makes it in the context of whoever began the handshake."""
 
+    allowance: int | None
+    """Bytes of the wire that may still be decrypted; None once the other side is known. Without it a caller could send key updates for as long as it may wait."""
+    _incoming: ssl.MemoryBIO
     _outgoing: ssl.MemoryBIO
     _watched: Handshake | None
 
     @classmethod
     def _create(cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> Self:
         made: Self = super()._create(incoming, outgoing, *args, **options)  # type: ignore[misc]
+        made._incoming = incoming
         made._outgoing = outgoing
+        made.allowance = _UNKNOWN_BYTES
         made._watched = _handshake.get()
         return made
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        """As :meth:`ssl.SSLObject.read`. Raises :class:`ssl.SSLError` when somebody who is not known has sent too much."""
+        before = self._incoming.pending
+        try:
+            return super().read(len, buffer)
+        finally:
+            if self.allowance is not None:
+                self.allowance -= before - self._incoming.pending
+                if self.allowance < 0:
+                    raise ssl.SSLError(f"more than {_UNKNOWN_BYTES} bytes from somebody who is not known yet")
 
     def do_handshake(self) -> None:
         try:

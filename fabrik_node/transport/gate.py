@@ -17,7 +17,7 @@ from typing import cast
 from fabrik_node.errors import AuthError
 from fabrik_node.ports import Replication
 from fabrik_node.transport.certificates import hash_of, issuer_of
-from fabrik_node.transport.contexts import ALPN, Armed, Contexts, Handshake, handshake_of
+from fabrik_node.transport.contexts import ALPN, Armed, Contexts, Handshake, allow, handshake_of
 from fabrik_node.transport.join_frame import JOIN_BYTES, BadFrame, Refusal, decode_join, encode_refusal, proves
 from fabrik_sync import Reason
 
@@ -200,6 +200,7 @@ class Gate:
         return caller, threshold
 
     async def _refuse(self, threshold: Threshold, shut: Shut) -> None:
+        allow(threshold.transport, 2 * _DISCARD_BYTES)
         threshold.transport.write(encode_refusal(shut.refusal))
         try:
             async with asyncio.timeout(_GO_AWAY_S):
@@ -234,7 +235,7 @@ class Gate:
         try:
             await self._node.check_invitation(frame.token_id, lambda secret: proves(frame, secret, armed.own_cert))
         except AuthError as error:
-            raise Shut("join_refused", f"{error.message}; {error.hint}", key=frame.key) from error
+            raise Shut("join_refused", f"{error.message}; {error.hint}") from error  # without its key: nobody has proven that
         return Caller(address, frame.key, frame.token_id, armed.own_cert, b"")
 
 

@@ -36,6 +36,8 @@ RETRY_S_MAX = 4.0
 """The longest wait between two dials of an address, so that a mesh heals within ten seconds however long it was apart."""
 _TELL_AGAIN_S = 600.0
 """A caller that is refused again and again for one reason is told of this often: events are kept for ever."""
+_TELL_MAX = 60
+"""Refused callers of any kind in that time: addresses and keys cost a stranger nothing."""
 _COMES_MAX = 20
 """Times in that while that the coming and going of one key is told; who flaps faster shows in ``status``."""
 _FLUSH_LOOK_S = 0.02
@@ -72,6 +74,7 @@ class Mesh:
         self._limits = limits or Limits()
         self._inbound_max = inbound_max
         self._refusals = Sparing(count=1, window_s=_TELL_AGAIN_S)
+        self._all_refusals = Sparing(count=_TELL_MAX, window_s=_TELL_AGAIN_S)
         self._comings = Sparing(count=_COMES_MAX, window_s=_TELL_AGAIN_S)
         self._announced: set[Session] = set()
         self._dials = Dials(clock, rng, retry_s_max, self._hub, call=self._call, tell=tell, moved=moved)
@@ -180,7 +183,10 @@ class Mesh:
 
     async def _call(self, dial: Dial) -> tuple[LinkEnd | None, str]:
         """One try. How it ended, or what went wrong before there was anybody to talk to."""
-        join = None if self._node.is_admitted(self._node.public) else dial.join
+        is_member = self._node.is_admitted(self._node.public)
+        if is_member and dial.key and not self._node.is_admitted(dial.key):
+            dial.key = b""  # it was put out of the mesh since: whoever answers there now has to be a member
+        join = None if is_member else dial.join
         url = parse_url(dial.url)
         try:
             opened = await knock(replace(url, plain=url.plain and not dial.needs_tls), self._contexts, self._node.public, expected=dial.key, join=join)
@@ -249,7 +255,8 @@ class Mesh:
     def _tell_refused_caller(self, address: str, key: bytes, code: str, detail: str) -> None:
         self.refused_inbound += 1
         shown = show_key(key) if key else ""
-        if self._refusals.may((shown or address, code), self._clock.now()):
+        now = self._clock.now()
+        if self._refusals.may((shown or address, code), now) and self._all_refusals.may("", now):
             self._tell("peer.refused", {"direction": "in", "key": shown, "address": address, "code": code, "detail": detail})
 
     # ---- what links tell --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fabrik_node.app.logs import JsonLines
+from fabrik_node.app.logs import JsonLines, TextLines
 
 
 def line(message: str = "said", *args: Any, **extra: Any) -> dict[str, Any]:
@@ -42,3 +42,10 @@ def test_an_error_brings_its_traceback() -> None:
         raise ValueError("broken")
     except ValueError:
         assert "ValueError: broken" in line(exc_info=sys.exc_info())["error"]
+
+
+def test_foreign_text_forges_no_line_and_steers_no_terminal() -> None:
+    record = logging.LogRecord("fabrik_node", logging.INFO, __file__, 1, "connected to %s", ("x\n2026-11-21 ERROR forged\x1b[2J\x9b",), None)
+    line = TextLines().format(record)
+    assert "\n" not in line
+    assert line.endswith("INFO connected to x 2026-11-21 ERROR forged [2J ")
