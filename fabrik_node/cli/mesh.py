@@ -33,7 +33,13 @@ def join(session: Session, token: str, name: str) -> None:
 
 
 @command("invite")
-@click.option("--role", metavar="ROLE", default="agent", show_default=True, help="What the new node may do: reader, agent or peer.")
+@click.option(
+    "--role",
+    metavar="ROLE",
+    default="agent",
+    show_default=True,
+    help="The role that is recorded for the new node: reader, agent or peer. It restricts no write yet.",
+)
 @click.option("--ttl", "ttl_s", metavar="DURATION", type=DURATION, default=3600.0, help="How long the token can be used. Default: 1h.")
 @click.option(
     "--url", metavar="URL", help="Where the new node reaches this one: wss://HOST:PORT. Default: where it listens; with 0.0.0.0 the only address of this host."
