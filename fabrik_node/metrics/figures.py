@@ -134,9 +134,9 @@ class Figures:
         yield _labelled(
             CounterMetricFamily,
             "fabrik_presence_ignored",
-            "Messages about nodes that were not taken, by why: forged or of nobody whom we know, or not news.",
+            "Messages about nodes that were not taken, by why: forged, of nobody who is a member (yet), or not news.",
             ("why",),
-            {("refused",): presence.refused, ("stale",): presence.stale},
+            {("refused",): presence.refused, ("early",): presence.early.kept, ("stale",): presence.stale},
         )
         yield _labelled(
             CounterMetricFamily,
@@ -156,6 +156,7 @@ class Figures:
             "events_of_a_batch": node.tally.bulk_batches,
             "events_waiting": node.stream.dropped,
             "leases_of_a_message": node.presence.leases_cut,
+            "early_presence": node.presence.early.dropped,
             "commit_times": node.commit_times.forgotten,
             "alarms_told": node.audit.told.left_out,
             "registers_named": sum(1 for each in node.audit.diverged.values() if each.more),

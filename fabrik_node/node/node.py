@@ -383,7 +383,7 @@ class Node:
             if change.new is not None:
                 self.leases.first_seen(change.new[1], now)
         if kinds & {Kind.MEMBER, Kind.ROTATION} or not committed.chained:  # after a rebuild everything may be judged otherwise
-            self.presence.prune()
+            self.presence.handle_members()
             self.audit.forget(self.is_admitted)
             for told in tuple(self._members):  # before the heads: a session must know whom to take logs from
                 told()

@@ -14,6 +14,7 @@ from fabrik_node._core import SigningKey, cbor_encode, ephemeral_verify
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.errors import FabrikError
+from fabrik_node.node.early import Early
 
 __all__ = ["LEASES_MAX", "MESSAGE_BYTES_MAX", "Heard", "Presence"]
 
@@ -77,8 +78,9 @@ class Presence:
         self._lock = threading.Lock()
         self._heard: dict[bytes, Heard] = {}
         self._listeners: list[Callable[[bytes, int, bytes], None]] = []
+        self.early = Early()
         self.refused = 0
-        """Messages that were forged, of another mesh or of nobody whom we know."""
+        """Messages that were forged, or of another mesh."""
         self.leases_cut = 0
         """Own messages that had no room for every lease."""
         self.stale = 0
@@ -120,7 +122,7 @@ class Presence:
             self.refused += 1
             return None
         if not self._is_admitted(author):
-            self.refused += 1
+            self.early.put(Heard(author, counter, message, payload, self._clock.now(), self._clock.wall_ms(), changed=False))
             return None
         if author == self._key.public:
             self._counter = max(self._counter, counter)  # a home that was restored, or runs twice: what we say next must be news to others
@@ -133,9 +135,13 @@ class Presence:
         self._take(Heard(author, counter, message, payload, self._clock.now(), self._clock.wall_ms(), changed=known is not None))
         return author, counter
 
-    def prune(self) -> None:
-        """Forget who is not admitted any more: what it said last is not passed on to new peers."""
+    def handle_members(self) -> None:
+        """Members changed. Forget who is not admitted any more: what it said last is not passed on to new peers. Take what was early."""
         self._heard = {author: heard for author, heard in self._heard.items() if author == self._key.public or self._is_admitted(author)}
+        for heard in self.early.take(self._is_admitted):
+            known = self._heard.get(heard.author)
+            if heard.author != self._key.public and (known is None or heard.counter > known.counter):
+                self._take(heard)
 
     def heard(self) -> Mapping[bytes, Heard]:
         """The newest message of each node, our own included."""

@@ -10,10 +10,11 @@ from fabrik_twin.op import Key
 from node_rig import FakeArbiter, NodeRig, Rigs, sync
 
 from fabrik_node._core import SigningKey, genesis_encode, mesh_id
-from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.errors import AuthError, StoreFailed
 from fabrik_node.ids import new_id, parse_id
+from fabrik_node.node.early import AUTHORS_MAX
 
 
 async def test_own_counters_rise_over_restarts(rigs: Rigs) -> None:
@@ -34,7 +35,7 @@ async def test_what_is_forged_foreign_unknown_or_old_is_ignored_and_counted(memo
     rig = await memory_rigs.open()
     heard: list[tuple[bytes, int, bytes]] = []
     rig.node.on_ephemeral(lambda *each: heard.append(each))
-    key, stranger = memory_rigs.keys[1], memory_rigs.keys[-1]
+    key = memory_rigs.keys[1]
     mesh = rig.node.mesh_id
     good = key.ephemeral(mesh, 5, {"name": "x"})
     assert rig.node.ephemeral_in(good) == (key.public, 5)
@@ -44,7 +45,6 @@ async def test_what_is_forged_foreign_unknown_or_old_is_ignored_and_counted(memo
         good[:-1] + bytes([good[-1] ^ 1]),
         good.replace(key.public, memory_rigs.keys[2].public),
         key.ephemeral(elsewhere, 6, {}),
-        stranger.ephemeral(mesh, 6, {}),
         b"",
         b"\xff" * 100,
     ]
@@ -57,6 +57,39 @@ async def test_what_is_forged_foreign_unknown_or_old_is_ignored_and_counted(memo
     assert rig.node.presence.stale == 3
     assert heard == []
     assert rig.node.presence.heard()[key.public].counter == 5
+
+
+async def test_a_message_that_overtook_its_authors_member_record_counts_when_that_is_there(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    heard: list[tuple[bytes, int]] = []
+    rig.node.on_ephemeral(lambda author, counter, _: heard.append((author, counter)))
+    mesh, clock = rig.node.mesh_id, memory_rigs.clock
+    new, other = memory_rigs.keys[-1], SigningKey.from_seed(b"\x66" * 32)
+    for counter in (7, 6, 8):
+        assert rig.node.ephemeral_in(new.ephemeral(mesh, counter, {"name": "early"})) is None
+    assert rig.node.ephemeral_in(other.ephemeral(mesh, 1, {})) is None
+    assert heard == []
+    came = clock.now()
+    clock.advance(3.0)
+    await rig.node.write("admit", lambda: [(Kind.MEMBER, new.public, MemberField.RECORD, {1: int(Role.AGENT)}, None)])
+    taken = rig.node.presence.heard()[new.public]
+    assert heard == [(new.public, 8)], "the newest, once, and nobody who is still a stranger"
+    assert (taken.counter, taken.at, taken.changed) == (8, came, True), "aged from when it came; an older one came before it"
+    assert rig.node.ephemeral_in(new.ephemeral(mesh, 8, {})) is None, "no news"
+    await rig.node.write("admit", lambda: [(Kind.MEMBER, other.public, MemberField.RECORD, {1: int(Role.AGENT)}, None)])
+    assert not rig.node.presence.heard()[other.public].changed, "one message alone shows no life"
+
+
+async def test_messages_of_made_up_authors_wait_in_a_bounded_room(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    mesh = rig.node.mesh_id
+    keys = [SigningKey.from_seed(number.to_bytes(32, "big")) for number in range(1, AUTHORS_MAX + 11)]
+    for key in keys:
+        rig.node.ephemeral_in(key.ephemeral(mesh, 1, {}))
+    early = rig.node.presence.early
+    assert (early.kept, early.dropped) == (AUTHORS_MAX + 10, 10)
+    await rig.node.write("admit", lambda: [(Kind.MEMBER, key.public, MemberField.RECORD, {1: int(Role.AGENT)}, None) for key in keys])
+    assert set(rig.node.presence.heard()) == {key.public for key in keys[10:]}, "the oldest gave way"
 
 
 async def test_nobody_renews_the_claim_of_another(rigs: Rigs) -> None:
