@@ -56,7 +56,7 @@ class NodeConfig(_Table, frozen=True):
     peers: list[str] = []
     """WebSocket URLs to dial besides those learned by joining."""
     stale_s: float = 300.0
-    """What was heard of a node longer ago is shown as stale."""
+    """What was heard of a node, a run or a claim longer ago is shown as stale."""
 
 
 class LeaseConfig(_Table, frozen=True):

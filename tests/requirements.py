@@ -66,9 +66,9 @@ B1  held              Runs of all nodes are listed with state, owner and the age
 B2  later:fleet       Showing one run asks its owner; a local copy never overrules the owner
 B3  later:fleet       When a copy and the owner disagree, both values and the winner are printed
 B4  later:fleet       A hung host delays a fleet-wide list by its own timeout and marks itself only
-B5  partial           An unreachable owner makes a run unreachable since a time, never plainly running | nodes are silent since a time; a run's owner is not asked
+B5  held              An unreachable owner makes a run unreachable since a time, never plainly running
 B6  later:fleet       Finished runs of hosts that are off are still there with their logs
-B7  partial           Each status has a date and an age, and turns stale at a set threshold | of nodes; what is shown of a run has an age and no threshold
+B7  held              Each status has a date and an age, and turns stale at a set threshold
 B8  later:fleet       Deleting any cache loses nothing
 B9  later:fleet       A stopped background sync is visible, and catches up after its start
 B10 later:fleet       A change on a worker is seen by the host within two seconds without asking

@@ -39,6 +39,7 @@ from fabrik_node.paths import HomePaths
 from fabrik_node.ports import PeerAddress
 from fabrik_node.process import boot_id
 from fabrik_node.service.reading import Reader
+from fabrik_node.service.run_views import AtWork
 from fabrik_node.service.service import Service
 from fabrik_node.store.event_file import EventFile
 from fabrik_node.store.owner import OwnerLock
@@ -165,6 +166,7 @@ class Running:
             stale_s=config.node.stale_s,
             names=lambda: self.node.names,
             set_aside=self.node.upkeep.recheck,
+            at_work=lambda: AtWork(() if self.loop is None else self.loop.runs, self._draining),
         )
         self.service = Service(
             node=self.node,

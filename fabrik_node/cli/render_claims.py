@@ -73,6 +73,9 @@ def _lease(held: Data) -> str:
     heard = held.get("lease_age_s")
     if heard is None:
         return "lease not known here"
+    stale = ", stale" if held.get("stale") else ""
+    if held.get("lease_heard") is False:
+        return f"{'' if held.get('lease') == LeaseState.FRESH.value else str(held.get('lease')) + ', '}no heartbeat here in {age(heard)}"
     if held.get("lease") == LeaseState.FRESH.value:
-        return f"heard {age(heard)} ago"
-    return f"{held.get('lease')}, last heard {age(heard)} ago"
+        return f"heard {age(heard)} ago{stale}"
+    return f"{held.get('lease')}, last heard {age(heard)} ago{stale}"

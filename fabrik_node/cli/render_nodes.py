@@ -78,6 +78,7 @@ def status(screen: Screen, data: Data) -> None:
             ("metrics", data.get("metrics") or ""),
             ("agent", working if agent.get("enabled") else "off: this node takes no work" if data.get("pid") else ""),
             ("items", "  ".join(f"{name} {count}" for name, count in (data.get("items") or {}).items())),
+            ("runs", "  ".join(f"{state} {count}" for state, count in sorted((data.get("runs") or {}).items()))),
             (
                 "log",
                 f"{data.get('ops')} ops, {data.get('voided')} void, lamport {data.get('lamport')}, epoch {data.get('epoch')}, {data.get('registers')} registers",

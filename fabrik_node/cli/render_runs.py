@@ -47,12 +47,18 @@ def run_table(screen: Screen, entries: Sequence[Data], *, at_least: int, with_it
 
 
 def run_state(entry: Data) -> str:
-    """A run that has ended: its state. Any other: the state and how old the news of it are."""
-    if entry["state"] in _FINAL:
+    """A run that has ended: its state. Any other: the state, since when if that is known, how old the news of it are, and whether they are stale."""
+    if entry.get("recorded_state", entry["state"]) in _FINAL:
         return str(entry["state"])
-    known = entry.get("age_s")
+    known, since = entry.get("age_s"), entry.get("unreachable_since")
     news = "age not known" if known is None else "seen now" if entry.get("own") else f"heard {age(known)} ago"
-    return ", ".join(str(part) for part in (entry["state"], news, entry.get("degraded")) if part)
+    state = f"{entry['state']} since {since}" if since else entry["state"]
+    return ", ".join(str(part) for part in (state, news, entry.get("degraded"), "stale" if entry.get("stale") else "") if part)
+
+
+def _expected(entry: Data) -> str:
+    within = entry.get("next_s")
+    return f"{entry.get('next') or ''}{f' (within {age(within)})' if within is not None else ''}"
 
 
 def run(screen: Screen, data: Data) -> None:
@@ -64,6 +70,8 @@ def run(screen: Screen, data: Data) -> None:
             ("item", f"{entry['item']}  {entry.get('title') or ''}"),
             ("state", run_state(entry)),
             ("evidence", entry.get("evidence")),
+            ("since", entry.get("since") if entry["recorded_state"] not in _FINAL else None),
+            ("next", _expected(entry)),
             ("recorded", entry["recorded_state"] if entry["recorded_state"] != entry["state"] else ""),
             ("node", f"{entry['node_name']}/{entry['agent']}" + (" (this node)" if entry.get("own") else "")),
             ("claim", entry["claim_id"]),

@@ -59,6 +59,11 @@ class Lease:
     progress_at: float
     run_id: bytes = b""
 
+    @property
+    def heard(self) -> bool:
+        """A renewal was heard. Before the first one ``seen_at`` is when the observer began to watch."""
+        return self.renew_n >= 0
+
 
 class LeaseTable:
     """The leases that one observer knows. Memory is bounded by the claims that it is told to keep (:meth:`keep`)."""

@@ -16,7 +16,7 @@ from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.errors import FabrikError
 from fabrik_node.node.early import Early
 
-__all__ = ["LEASES_MAX", "MESSAGE_BYTES_MAX", "Heard", "Presence"]
+__all__ = ["LEASES_MAX", "MESSAGE_BYTES_MAX", "Heard", "Presence", "leases_of"]
 
 LEASES_MAX = 128
 """Leases in one message: more claims than any node may hold, and it keeps a message below 16 KiB."""
@@ -154,15 +154,15 @@ class Presence:
 
     def _take(self, heard: Heard) -> None:
         self._heard[heard.author] = heard
-        for claim_id, item, renew_n, progress_n, run_id in _leases(heard.payload):
+        for claim_id, item, renew_n, progress_n, run_id in leases_of(heard.payload):
             if self._is_holder(heard.author, item, claim_id):
                 self._leases.observe(claim_id, renew_n, progress_n, run_id, heard.at)
         for listener in tuple(self._listeners):
             listener(heard.author, heard.counter, heard.message)
 
 
-def _leases(payload: Mapping[str, Any]) -> list[tuple[bytes, bytes, int, int, bytes]]:
-    """The well-formed leases of a message; another version's are left aside."""
+def leases_of(payload: Mapping[str, Any]) -> list[tuple[bytes, bytes, int, int, bytes]]:
+    """``(claim id, item, renewals, progress, run id)`` of each well-formed lease of a message; another version's are left aside."""
     found: list[tuple[bytes, bytes, int, int, bytes]] = []
     leases = payload.get("leases")
     for entry in leases if isinstance(leases, list) else ():

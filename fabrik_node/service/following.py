@@ -43,7 +43,8 @@ async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncI
         raise UsageError("offset is a number from 0", f"fabrik-node runs logs {run_id}")
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     while True:
-        state = (await reader.find_run(run_id)).state
+        row = await reader.find_run(run_id)
+        state = row.state
         while chunk := await asyncio.to_thread(_chunk, Path(row.log), offset):
             offset += len(chunk)
             text = decoder.decode(chunk)
@@ -52,7 +53,7 @@ async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncI
         if state in FINAL_STATES and (rest := decoder.decode(b"", final=True)):
             yield {"offset": offset, "text": rest}
         if state in FINAL_STATES or not follow:
-            yield {"end": True, "state": state.value}
+            yield {"end": True, "state": reader.verdict(row).state.value}
             return
         await asyncio.sleep(_LOOK_S)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fabrik_node.clock import Clock, iso
@@ -13,40 +14,62 @@ from fabrik_node.node.audit import Divergence
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import PeerStatus
 
-__all__ = ["CONNECTED", "STALE_S", "NodeLines", "clock_warnings", "divergence_lines", "divergence_warnings"]
+__all__ = ["CONNECTED", "Neighbour", "Neighbours", "NodeLines", "clock_warnings", "divergence_lines", "divergence_warnings"]
 
 CONNECTED = ("connected", "syncing", "behind")
 """States of a peer with which a proven session is open."""
-STALE_S = 300.0
-"""What was heard longer ago is marked as stale, unless the configuration says otherwise."""
 _TEXT_CHARS = 200
 
 
-class NodeLines:
-    """The lines of ``nodes list``. ``listens`` False: a store that no node serves, so nothing is known but the members."""
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One node as it is seen from here at one moment. Ages in seconds on our clock; None: nothing was heard."""
 
-    def __init__(
-        self,
-        *,
-        own: bytes,
-        clock: Clock,
-        beat_s: float,
-        stale_s: float,
-        listens: bool,
-        heard: Mapping[bytes, Heard],
-        peers: Sequence[PeerStatus],
-        diverged: Mapping[bytes, Divergence],
-        frontier: Callable[[], bytes],
-    ) -> None:
+    state: Nearness
+    age_s: float | None
+    silent_s: float
+    """Without a new message for so long it is silent."""
+    heard: Heard | None
+    link: PeerStatus | None
+
+
+class Neighbours:
+    """What is known of each key at one moment. ``listens`` False: a store that no node serves, so nothing is known."""
+
+    def __init__(self, *, own: bytes, now: float, beat_s: float, listens: bool, heard: Mapping[bytes, Heard], peers: Sequence[PeerStatus]) -> None:
+        self.listens = listens
         self._own = own
-        self._clock = clock
+        self._now = now
         self._beat_s = beat_s
-        self._stale_s = stale_s
-        self._listens = listens
         self._heard = heard
         self._links = {peer.key: peer for peer in peers if peer.key and peer.state in CONNECTED}
+
+    def judge(self, key: bytes) -> Neighbour:
+        """See :func:`~fabrik_node.domain.nearness.judge_node`."""
+        heard, link = self._heard.get(key), self._links.get(key)
+        age_s = None if heard is None else max(0.0, self._now - heard.at)
+        silent_s = silent_after_s(heard.payload.get("beat_ms") if heard else None, self._beat_s)
+        if not self.listens:
+            state = Nearness.UNKNOWN
+        elif key == self._own:
+            state = Nearness.SELF
+        else:
+            state = judge_node(age_s=age_s, changed=heard is not None and heard.changed, connected=link is not None, silent_s=silent_s)
+        return Neighbour(state, age_s, silent_s, heard, link)
+
+
+class NodeLines:
+    """The lines of ``nodes list``."""
+
+    def __init__(
+        self, *, own: bytes, near: Neighbours, clock: Clock, stale_s: float, diverged: Mapping[bytes, Divergence], frontier: Callable[[], bytes]
+    ) -> None:
+        self._own = own
+        self._near = near
+        self._clock = clock
+        self._stale_s = stale_s
         self._diverged = diverged
-        self._frontier = frontier() if listens else b""
+        self._frontier = frontier() if near.listens else b""
 
     def all(self, roles: Mapping[bytes, Role], name_of: Callable[[bytes], str]) -> list[dict[str, Any]]:
         """Us first, then the others in order of their keys."""
@@ -54,10 +77,8 @@ class NodeLines:
         return [self._line(key, role, name_of(key)) for key, role in ordered]
 
     def _line(self, key: bytes, role: Role, name: str) -> dict[str, Any]:
-        heard, link = self._heard.get(key), self._links.get(key)
-        age_s = None if heard is None else max(0.0, self._clock.now() - heard.at)
-        silent_s = silent_after_s(heard.payload.get("beat_ms") if heard else None, self._beat_s)
-        state = self._judge(key, heard, age_s, silent_s)
+        seen = self._near.judge(key)
+        heard, link, age_s, state = seen.heard, seen.link, seen.age_s, seen.state
         skew = None if heard is None or not heard.changed or key == self._own else skew_ms(heard.payload.get("wall_ms"), heard.wall_ms)
         since = None if age_s is None or state is not Nearness.SILENT else iso(self._clock.wall_ms() - round(age_s * 1000))
         return {
@@ -69,8 +90,8 @@ class NodeLines:
             "state": state.value,
             "alive": None if state in (Nearness.UNKNOWN, Nearness.UNCONFIRMED) else state in (Nearness.ALIVE, Nearness.SELF),
             "silent_since": since,
-            "silent_after_s": silent_s,
-            "stale": None if not self._listens else (age_s is None or age_s > self._stale_s),
+            "silent_after_s": seen.silent_s,
+            "stale": None if not self._near.listens else (age_s is None or age_s > self._stale_s),
             "connected": link is not None,
             "last_contact_s": age_s,
             **self._lag(key, heard, link),
@@ -80,13 +101,6 @@ class NodeLines:
             "clock_warning": skew is not None and abs(skew) > SKEW_MS_MAX,
             "diverged": key in self._diverged,
         }
-
-    def _judge(self, key: bytes, heard: Heard | None, age_s: float | None, silent_s: float) -> Nearness:
-        if not self._listens:
-            return Nearness.UNKNOWN
-        if key == self._own:
-            return Nearness.SELF
-        return judge_node(age_s=age_s, changed=heard is not None and heard.changed, connected=key in self._links, silent_s=silent_s)
 
     def _lag(self, key: bytes, heard: Heard | None, link: PeerStatus | None) -> dict[str, Any]:
         """``lag_out``: ops of ours that it lacks; ``lag_in``: ops of its that we lack; ``lag_s``: how long ago we committed the oldest that it lacks.

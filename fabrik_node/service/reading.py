@@ -6,13 +6,15 @@ Works on a running node and, with fewer signals, on a store that no node serves.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fabrik_node._core import Genesis, Replica, digests, history
 from fabrik_node.clock import Clock, iso
 from fabrik_node.domain.leases import LeaseTable
-from fabrik_node.domain.runs import RunRow
+from fabrik_node.domain.run_state import STALE_S, RunVerdict
+from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.schema import ItemField, Kind, RunField
 from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
 from fabrik_node.errors import InvalidOp, NotFound, UsageError
@@ -24,9 +26,10 @@ from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
 from fabrik_node.service.checking import Checking, SetAside
 from fabrik_node.service.health import log_health
-from fabrik_node.service.nodes import CONNECTED, STALE_S, NodeLines
+from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines
 from fabrik_node.service.proving import Proving
-from fabrik_node.service.views import Views, claim_json, run_from_summary
+from fabrik_node.service.run_views import AtWork, RunViews, run_from_summary
+from fabrik_node.service.views import Views, claim_json
 
 __all__ = ["Reader"]
 
@@ -56,6 +59,7 @@ class Reader:
         as_of_ms: int | None = None,
         names: Callable[[], Mapping[bytes, str]] | None = None,
         set_aside: SetAside | None = None,
+        at_work: Callable[[], AtWork] = AtWork,
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
@@ -73,6 +77,7 @@ class Reader:
         self._stale_s = stale_s
         self._as_of_ms = as_of_ms
         self._current_names = self.board.names if names is None else names
+        self._at_work = at_work
         self._names: Mapping[bytes, str] = {}
         self._proving = Proving(store, genesis.mesh_id, self.stamp, self._name_now)
         self.checking = Checking(replica, store, self.stamp, self._name_now, set_aside)
@@ -131,14 +136,36 @@ class Reader:
     def views(self) -> Views:
         """For one answer."""
         self._names = self._current_names()
-        return Views(
+        return Views(name_of=self.name_of, leases=self._leases, now=self._clock.now(), wall_ms=self._clock.wall_ms(), stale_s=self._stale_s)
+
+    def run_views(self) -> RunViews:
+        """For one answer: the only way to what is shown of a run."""
+        self._names = self._current_names()
+        return RunViews(
             own=self._own,
             name_of=self.name_of,
             leases=self._leases,
             now=self._clock.now(),
             wall_ms=self._clock.wall_ms(),
+            near=self._near(),
             alive=lambda row: None if row.process is None else is_alive(row.process),
+            at_work=None if self._leases is None else self._at_work(),
             is_heard=self._connected() > 0 or not self._peers(),
+            stale_s=self._stale_s,
+        )
+
+    def verdict(self, row: RunRow) -> RunVerdict:
+        """Of one run, now."""
+        return self.run_views().verdict(row, self.board.claim(row.item))
+
+    def _near(self, peers: Sequence[PeerStatus] | None = None) -> Neighbours:
+        return Neighbours(
+            own=self._own,
+            now=self._clock.now(),
+            beat_s=self._beat_s,
+            listens=self._leases is not None,
+            heard=self._heard(),
+            peers=self._peers() if peers is None else peers,
         )
 
     def name_of(self, key: bytes) -> str:
@@ -181,6 +208,7 @@ class Reader:
                 "voided": self.replica.voided,
                 "registers": self.replica.registers,
                 "items": {cls.name: stages[cls] for cls in STAGE_TYPES},
+                "runs": await self._open_runs(),
                 "state_digest": show_key(state),
                 "frontier_digest": show_key(frontier),
                 **log_health(self.replica, self._own, lambda key: names.get(key) or show_key(key)[:8]),
@@ -207,8 +235,8 @@ class Reader:
     async def items_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """One item and its runs."""
         view = self.must_item(_text(args, "id"))
-        views = self.views()
-        runs = [views.run(row, claim=self.board.claim(row.item), title=view.title) for row in await self.runs() if row.item == view.id]
+        views, run_views = self.views(), self.run_views()
+        runs = [run_views.run(row, claim=self.board.claim(row.item), title=view.title) for row in await self.runs() if row.item == view.id]
         return self.stamp({"item": views.item(view), "runs": runs})
 
     async def items_history(self, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,22 +314,14 @@ class Reader:
         """See :class:`~fabrik_node.service.nodes.NodeLines`. ``peers``: when they were looked at just now."""
         self.views()
         lines = NodeLines(
-            own=self._own,
-            clock=self._clock,
-            beat_s=self._beat_s,
-            stale_s=self._stale_s,
-            listens=self._leases is not None,
-            heard=self._heard(),
-            peers=self._peers() if peers is None else peers,
-            diverged=self._diverged(),
-            frontier=self.replica.frontier_digest,
+            own=self._own, near=self._near(peers), clock=self._clock, stale_s=self._stale_s, diverged=self._diverged(), frontier=self.replica.frontier_digest
         )
         return lines.all(self.board.roles(), self.name_of)
 
     async def runs_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Runs of all hosts, newest first. Filters: ``item``, ``node`` (name or key prefix), ``state``."""
         item = self.find_item(_text(args, "item")) if args.get("item") else None
-        views = self.views()
+        views = self.run_views()
         titles = {view.id: view.title for view in self.board.items()}
         shown = [
             views.run(row, claim=self.board.claim(row.item), title=titles.get(row.item, "")) for row in await self.runs() if item is None or row.item == item
@@ -314,9 +334,14 @@ class Reader:
         """One run."""
         row = await self.find_run(_text(args, "id"))
         view = self.board.item(row.item)
-        return self.stamp({"run": self.views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)})
+        return self.stamp({"run": self.run_views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)})
 
     # ---- inside ---------------------------------------------------------------------------------
+
+    async def _open_runs(self) -> dict[str, int]:
+        """How many of the runs that have no end yet are in which state."""
+        views = self.run_views()
+        return dict(Counter(views.verdict(row, self.board.claim(row.item)).state.value for row in await self.runs() if row.state not in FINAL_STATES))
 
     def _connected(self) -> int:
         """Asked for every answer, so without the lag of each peer where the node can say."""

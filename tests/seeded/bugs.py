@@ -322,4 +322,11 @@ BUGS = (
         "for (key, sheet) in verdicts.into_iter().take(1) {",
         ("fabrik-merge", "authority"),
     ),
+    Bug(
+        "a run is running as long as its lease is, whatever its node says",
+        "fabrik_node/domain/run_state.py",
+        "    if not signals.lease_heard or not owner_is_here:\n",
+        "    if signals.owner is Nearness.NEVER:\n",
+        ("tests/unit/domain/test_runs.py", "tests/integration/node/test_runs_shown.py"),
+    ),
 )

@@ -9,7 +9,8 @@ from agent_rig import DAEMON, AgentRig, has_ended
 from store_doubles import HandClock
 
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
-from fabrik_node.domain.runs import RunSignals, RunState, judge_run
+from fabrik_node.domain.run_state import RunSignals, judge_run
+from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Backlog
 from fabrik_node.ids import show_id
 from fabrik_node.process import is_alive
@@ -80,7 +81,7 @@ async def test_a_lost_heartbeat_alone_does_not_make_a_run_dead(rig: AgentRig) ->
         await run.keeper.stop()
         clock.advance(100.0)
         lease = observed.state(row.claim_id, 90.0, clock.now())
-        signals = RunSignals(own=True, process_alive=is_alive(row.process), lease=lease, lease_age_s=100.0, progress_age_s=0.0, claim_wins=True)
+        signals = RunSignals(own=True, in_hand=True, process_alive=is_alive(row.process), lease=lease, lease_age_s=100.0, progress_age_s=0.0, claim_wins=True)
         verdict = judge_run(row, signals)
         assert (verdict.state, verdict.degraded) == (RunState.RUNNING, "heartbeat lost")
         assert verdict.evidence == f"process {row.process.pid} is alive"

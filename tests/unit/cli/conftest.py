@@ -31,7 +31,7 @@ STAMP = {"as_of": "2026-11-20T10:00:00.000Z", "source": "node", "node": "alpha",
 def claim(**changes: Any) -> dict[str, Any]:
     return {
         "item": ITEM, "title": "Mend the roof", "claim_id": CLAIM, "epoch": 3, "receipt": 3, "state": "confirmed", "label": "fenced", "node": NODE,
-        "node_name": "beta", "agent": "agent", "ttl_s": 90.0, "lease": "fresh", "lease_age_s": 3.2, "reason": "", "follows": None,
+        "node_name": "beta", "agent": "agent", "ttl_s": 90.0, "lease": "fresh", "lease_age_s": 3.2, "lease_heard": True, "stale": False, "reason": "", "follows": None,
     } | changes  # fmt: skip
 
 
@@ -46,7 +46,8 @@ def run_row(**changes: Any) -> dict[str, Any]:
     return {
         "run_id": RUN, "item": ITEM, "title": "Mend the roof", "claim_id": CLAIM, "node": NODE, "node_name": "beta", "own": False, "agent": "agent", "state": "running",
         "recorded_state": "running", "evidence": "last heard of 3.2 s ago", "degraded": "", "phase": "coding", "started_at": "2026-11-20T09:58:00.000Z", "ended_at": None,
-        "exit_code": None, "reason": "", "age_s": 3.2, "branch": f"fabrik/{ITEM}/{CLAIM}", "worktree": "", "log": "", "engine": "",
+        "exit_code": None, "reason": "", "as_of": "2026-11-20T09:59:56.800Z", "age_s": 3.2, "stale": False, "since": None, "unreachable_since": None,
+        "next": "a heartbeat of its node, else it is unreachable", "next_s": 26.8, "branch": f"fabrik/{ITEM}/{CLAIM}", "worktree": "", "log": "", "engine": "",
     } | changes  # fmt: skip
 
 

@@ -42,8 +42,20 @@ def test_a_run_elsewhere_is_never_shown_without_the_age_of_the_news(state: RunSt
     assert shown == f"{state.value}, {news}"
 
 
+def test_an_unreachable_run_says_since_when_and_that_it_is_stale() -> None:
+    entry = {"state": "unreachable", "recorded_state": "running", "age_s": 400.0, "own": False, "degraded": "", "unreachable_since": "T", "stale": True}
+    assert run_state(entry) == "unreachable since T, heard 6m ago, stale"
+
+
 def test_a_degraded_run_says_what_is_lost() -> None:
     assert run_state({"state": "running", "age_s": 0.0, "own": True, "degraded": "heartbeat lost"}) == "running, seen now, heartbeat lost"
+
+
+def test_a_holder_that_was_never_heard_is_not_shown_as_heard() -> None:
+    held = {"node_name": "b", "agent": "a", "label": "confirmed", "lease": "fresh", "lease_age_s": 3.0, "lease_heard": False, "stale": True}
+    assert holder(held) == "b/a confirmed, no heartbeat here in 3s"
+    assert holder({**held, "lease": "lost", "lease_age_s": 700.0}) == "b/a confirmed, lost, no heartbeat here in 11m"
+    assert holder({**held, "lease": "lost", "lease_age_s": 700.0, "lease_heard": True}) == "b/a confirmed, lost, last heard 11m ago, stale"
 
 
 @pytest.mark.parametrize(

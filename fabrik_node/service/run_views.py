@@ -1,0 +1,171 @@
+"""Runs as they are shown: the signals of :func:`~fabrik_node.domain.run_state.judge_run`, its verdict, and the dates of both. Pure reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fabrik_node.clock import iso
+from fabrik_node.domain.claims import Claim, ClaimState
+from fabrik_node.domain.leases import LeaseState, LeaseTable, LeaseTiming
+from fabrik_node.domain.run_state import RunSignals, RunVerdict, judge_run
+from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
+from fabrik_node.ids import show_id, show_key
+from fabrik_node.node.presence import leases_of
+from fabrik_node.service.nodes import Neighbours
+
+__all__ = ["AtWork", "RunViews", "run_from_summary"]
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """What the agent of the running node has in hand: its runs by id, and whether it takes no more."""
+
+    runs: Collection[bytes] = field(default=frozenset())
+    draining: bool = False
+
+
+class RunViews:
+    """For one answer, so for one moment. ``leases`` and ``at_work`` None: no node runs here. ``is_heard``: some peer hears us, or there is none."""
+
+    def __init__(
+        self,
+        *,
+        own: bytes,
+        name_of: Callable[[bytes], str],
+        leases: LeaseTable | None,
+        now: float,
+        wall_ms: int,
+        near: Neighbours,
+        alive: Callable[[RunRow], bool | None],
+        at_work: AtWork | None,
+        is_heard: bool,
+        stale_s: float,
+    ) -> None:
+        self._own = own
+        self._name_of = name_of
+        self._leases = leases
+        self._timing = LeaseTiming() if leases is None else leases.timing
+        self._now = now
+        self._wall_ms = wall_ms
+        self._near = near
+        self._alive = alive
+        self._at_work = at_work
+        self._is_heard = is_heard
+        self._stale_s = stale_s
+
+    def verdict(self, row: RunRow, claim: Claim | None) -> RunVerdict:
+        """``claim``: the winning one of its item."""
+        return judge_run(row, self._signals(row, claim))
+
+    def run(self, row: RunRow, *, claim: Claim | None, title: str = "") -> dict[str, Any]:
+        """A run with its verdict and what that rests on. ``claim``: the winning one of its item."""
+        verdict = self.verdict(row, claim)
+        ended = row.state in FINAL_STATES
+        lost = verdict.state in (RunState.UNREACHABLE, RunState.LOST)
+        since_ms = self._ago_ms(verdict.since_s)
+        return {
+            "run_id": show_id(row.run_id),
+            "item": show_id(row.item),
+            "title": title,
+            "claim_id": show_id(row.claim_id),
+            "node": show_key(row.node),
+            "node_name": self._name_of(row.node),
+            "own": row.node == self._own,
+            "agent": row.agent,
+            "state": verdict.state.value,
+            "recorded_state": row.state.value,
+            "evidence": verdict.evidence,
+            "degraded": verdict.degraded,
+            "as_of": iso(row.ended_ms) if ended else _date(self._ago_ms(verdict.age_s)),
+            "age_s": None if ended else verdict.age_s,
+            "stale": verdict.stale,
+            "since": iso(row.ended_ms) if ended else _date(since_ms),
+            "unreachable_since": _date(since_ms) if lost else None,
+            "next": verdict.next,
+            "next_s": verdict.next_s,
+            "phase": row.phase,
+            "started_at": iso(row.started_ms),
+            "ended_at": iso(row.ended_ms) if row.ended_ms else None,
+            "exit_code": row.exit_code,
+            "reason": row.reason,
+            "branch": row.branch,
+            "worktree": row.worktree,
+            "log": row.log,
+            "engine": row.engine,
+        }
+
+    def _ago_ms(self, age_s: float | None) -> int | None:
+        """Our wall clock then: for people."""
+        return None if age_s is None else self._wall_ms - round(age_s * 1000)
+
+    def _signals(self, row: RunRow, claim: Claim | None) -> RunSignals:
+        own = row.node == self._own
+        wins = None if claim is None else claim.claim_id == row.claim_id
+        ttl_s = claim.ttl_ms / 1000 if claim is not None and wins else self._timing.ttl_s
+        lease = None if self._leases is None else self._leases.get(row.claim_id)
+        owner = self._near.judge(row.node)
+        work = self._at_work
+        return RunSignals(
+            own=own,
+            claim_wins=wins,
+            claim_released=bool(wins) and claim is not None and claim.state is ClaimState.RELEASED,
+            lease=self._lease_state(row, ttl_s, own=own),
+            lease_age_s=None if lease is None else max(0.0, self._now - lease.seen_at),
+            lease_heard=lease is not None and lease.heard,
+            progress_age_s=None if lease is None or not lease.heard else max(0.0, self._now - lease.progress_at),
+            in_hand=None if work is None else row.run_id in work.runs,
+            process_alive=self._alive(row) if own else None,
+            draining=own and work is not None and work.draining,
+            owner=owner.state,
+            owner_age_s=owner.age_s,
+            renews=owner.heard is not None and any(each[0] == row.claim_id for each in leases_of(owner.heard.payload)),
+            silent_after_s=owner.silent_s,
+            ttl_s=ttl_s,
+            takeover_after_s=self._timing.takeover_after_s(ttl_s),
+            stale_after_s=self._stale_s,
+        )
+
+    def _lease_state(self, row: RunRow, ttl_s: float, *, own: bool) -> LeaseState | None:
+        if self._leases is None or self._leases.get(row.claim_id) is None:
+            return None
+        if own and not self._is_heard:
+            return LeaseState.UNREACHABLE
+        return self._leases.state(row.claim_id, ttl_s, self._now)
+
+
+def _date(wall_ms: int | None) -> str | None:
+    return None if wall_ms is None else iso(wall_ms)
+
+
+def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None:
+    """A foreign run as its owner summed it up; None for a summary that this version can not read."""
+    match summary:
+        case {"state": str(state), "item": bytes(item), "claim": bytes(claim_id), "node": bytes(node), "started_ms": int(started_ms)}:
+            pass
+        case _:
+            return None
+    ended_ms, exit_code = summary.get("ended_ms"), summary.get("exit_code")
+
+    def text(name: str) -> str:
+        found = summary.get(name)
+        return found if isinstance(found, str) else ""
+
+    if state not in {known.value for known in RunState} or len(item) != 16 or len(claim_id) != 16:
+        return None
+    return RunRow(
+        run_id=run_id,
+        item=item,
+        claim_id=claim_id,
+        node=node,
+        state=RunState(state),
+        started_ms=started_ms,
+        ended_ms=ended_ms if isinstance(ended_ms, int) else 0,
+        exit_code=exit_code if isinstance(exit_code, int) else None,
+        agent=text("agent"),
+        phase=text("phase"),
+        reason=text("reason"),
+        branch=text("branch"),
+        engine=text("engine"),
+    )

@@ -1,0 +1,144 @@
+"""What another node shows of a run, in virtual time: its node's words and their age, and never more than that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from node_rig import NodeRig, Rigs, sync
+
+from fabrik_node.clock import iso
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.runs import RunRow, RunState
+from fabrik_node.ids import new_id, parse_id
+from fabrik_node.service.run_views import AtWork
+
+
+class Worker:
+    """Node 1 with a run, and node 0 that looks at it."""
+
+    def __init__(self, owner: NodeRig, observer: NodeRig, claim: Claim, row: RunRow) -> None:
+        self.owner, self.observer, self.claim, self.row = owner, observer, claim, row
+        self.beats = 0
+
+    def beat(self, *, progress: bool = True) -> None:
+        """One heartbeat of the run, heard by the observer at once."""
+        self.beats += 1
+        self.owner.pipeline.renew(self.row.item, self.claim, self.row.run_id, self.beats if progress else 0)
+        self.say()
+
+    def say(self) -> None:
+        """A message of the owner's node with whatever it holds."""
+        self.owner.node.presence.publish({"beat_ms": 10_000})
+        message = self.owner.node.presence.heard()[self.owner.node.public].message
+        assert self.observer.node.ephemeral_in(message) is not None
+
+    async def shown(self) -> dict[str, Any]:
+        [run] = (await self.observer.call("runs.list"))["runs"]
+        assert (await self.observer.call("runs.show", id=run["run_id"]))["run"] == run, "one function for both"
+        [beside] = (await self.observer.call("items.show", id=run["item"]))["runs"]
+        assert beside == run
+        assert (await self.observer.call("status"))["runs"] == {run["state"]: 1}
+        return dict(run)
+
+
+@pytest.fixture
+async def worker(memory_rigs: Rigs) -> Worker:
+    observer, owner = await memory_rigs.open(0), await memory_rigs.open(1)
+    item = parse_id(await observer.add()) or b""
+    await sync(observer, owner)
+    claim = await owner.pipeline.claim(item, "agent")
+    assert isinstance(claim, Claim)
+    row = RunRow(new_id(1), item, claim.claim_id, owner.node.public, "agent", RunState.RUNNING, "coding", 1_700_000_000_000)
+    await owner.pipeline.put_run(row)
+    await sync(observer, owner)
+    return Worker(owner, observer, claim, row)
+
+
+@pytest.mark.promise("B5")
+async def test_a_run_is_running_only_while_its_node_says_so_and_unreachable_since_it_was_last_heard(memory_rigs: Rigs, worker: Worker) -> None:
+    clock = memory_rigs.clock
+    run = await worker.shown()
+    assert (run["state"], run["age_s"], run["stale"], run["as_of"]) == ("unknown", None, True, None), "nothing was heard of it"
+    worker.beat()
+    assert (await worker.shown())["state"] == "unknown", "one message may be an old one"
+    worker.beat()
+    heard = iso(clock.wall_ms())
+    run = await worker.shown()
+    assert (run["state"], run["age_s"], run["stale"], run["as_of"], run["next_s"]) == ("running", 0.0, False, heard, 30.0)
+    clock.advance(30)
+    assert (await worker.shown())["state"] == "running", "three beats are not over"
+    clock.advance(1)
+    run = await worker.shown()
+    assert (run["state"], run["unreachable_since"], run["age_s"], run["as_of"]) == ("unreachable", heard, 31.0, heard)
+    assert run["recorded_state"] == "running"
+    clock.advance(105)
+    run = await worker.shown()
+    assert (run["state"], run["unreachable_since"], run["stale"]) == ("lost", heard, False)
+    worker.beat()
+    assert (await worker.shown())["state"] == "running", "it is heard again"
+
+
+@pytest.mark.promise("B7")
+async def test_the_news_of_a_run_are_stale_at_the_threshold(memory_rigs: Rigs, worker: Worker) -> None:
+    worker.beat()
+    worker.beat()
+    for seconds, stale in ((299, False), (1, False), (1, True)):
+        memory_rigs.clock.advance(seconds)
+        run = await worker.shown()
+        [claim] = (await worker.observer.call("claims.list"))["claims"]
+        assert (run["stale"], claim["stale"]) == (stale, stale)
+        assert run["as_of"] == iso(memory_rigs.clock.wall_ms() - round(run["age_s"] * 1000))
+    worker.observer.reader._stale_s = 1_000.0
+    assert (await worker.shown())["stale"] is False, "the threshold is a setting"
+
+
+async def test_a_run_that_its_node_does_not_name_any_more_is_not_running(worker: Worker) -> None:
+    worker.beat()
+    worker.beat()
+    worker.owner.pipeline.stop_renewing(worker.claim.claim_id)
+    worker.say()
+    assert (await worker.shown())["state"] == "orphaned"
+    await worker.owner.pipeline.put_run(replace(worker.row, state=RunState.COMPLETED, ended_ms=1_700_000_001_000, exit_code=0))
+    await sync(worker.owner, worker.observer)
+    [run] = (await worker.observer.call("runs.list"))["runs"]
+    assert (run["state"], run["as_of"], run["since"], run["stale"]) == ("completed", iso(1_700_000_001_000), iso(1_700_000_001_000), False)
+
+
+async def test_an_observer_that_started_anew_does_not_take_the_claim_for_a_heartbeat(memory_rigs: Rigs, worker: Worker) -> None:
+    worker.beat()
+    worker.beat()
+    await worker.observer.stop()
+    worker.observer = await memory_rigs.open(0)
+    run = await worker.shown()
+    assert (run["state"], run["age_s"]) == ("unknown", None)
+    [claim] = (await worker.observer.call("claims.list"))["claims"]
+    assert (claim["lease_heard"], claim["stale"]) == (False, True)
+    worker.beat()
+    worker.beat()
+    assert (await worker.shown())["state"] == "running"
+
+
+async def test_no_progress_is_not_a_lost_heartbeat(memory_rigs: Rigs, worker: Worker) -> None:
+    worker.beat()
+    for _ in range(7):
+        memory_rigs.clock.advance(10)
+        worker.beat(progress=False)
+    run = await worker.shown()
+    assert (run["state"], run["age_s"], run["degraded"]) == ("quiet", 0.0, "")
+
+
+async def test_on_its_own_node_a_run_is_running_only_in_the_hands_of_the_agent(worker: Worker) -> None:
+    reader = worker.owner.reader
+
+    async def own() -> dict[str, Any]:
+        [run] = (await worker.owner.call("runs.list"))["runs"]
+        return dict(run)
+
+    assert (await own())["state"] == "interrupted", "no agent has it in hand"
+    reader._at_work = lambda: AtWork({worker.row.run_id})
+    run = await own()
+    assert (run["state"], run["own"], run["age_s"], run["stale"]) == ("running", True, 0.0, False)
+    reader._at_work = lambda: AtWork({worker.row.run_id}, draining=True)
+    assert (await own())["state"] == "draining"
