@@ -41,6 +41,16 @@ class HomePaths:
         return self.identity / "ed25519.key"
 
     @property
+    def next_key(self) -> Path:
+        """The seed of the key that will follow it, 0600; gone when the operator keeps it elsewhere."""
+        return self.identity / "next.key"
+
+    @property
+    def recovery_key(self) -> Path:
+        """Where ``init`` puts the mesh's recovery key, unless it is told another place. It does not belong here for long."""
+        return self.identity / "recovery.key"
+
+    @property
     def store(self) -> Path:
         """The SQLite file; ``-wal`` and ``-shm`` lie beside it."""
         return self.home / "store" / "fabrik.db"

@@ -24,11 +24,11 @@ class Hooks:
 
         return serve(home, options)
 
-    def init(self, home: Path, *, name: str, mesh: str) -> dict[str, Any]:
+    def init(self, home: Path, *, name: str, mesh: str, recovery: Path | None = None) -> dict[str, Any]:
         """Make a mesh and its first node."""
         from fabrik_node.app.setup import init
 
-        return init(home, name=name, mesh=mesh)
+        return init(home, name=name, mesh=mesh, recovery=recovery)
 
     def join(self, home: Path, token: str, *, name: str) -> dict[str, Any]:
         """Enter a mesh; returns when the first sync is done."""
@@ -41,6 +41,18 @@ class Hooks:
         from fabrik_node.app.offline import OfflineReader
 
         return OfflineReader(home)
+
+    def key_files(self, home: Path) -> dict[str, Any]:
+        """Which key files lie in the home."""
+        from fabrik_node.app.keyfiles import key_files
+
+        return key_files(home)
+
+    def keep_next(self, home: Path, target: Path, *, move: bool) -> dict[str, Any]:
+        """Put the next key elsewhere."""
+        from fabrik_node.app.keyfiles import keep_next
+
+        return keep_next(home, target, move=move)
 
     def lock_show(self, home: Path) -> dict[str, Any]:
         """Who owns this home."""

@@ -7,14 +7,14 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from fabrik_node._core import Genesis, Replica, SigningKey, genesis_encode, mesh_id
+from fabrik_node._core import Genesis, Replica, SigningKey, genesis_encode, mesh_id, next_key
 from fabrik_node.app.home_mark import differs, home_mark, older_than
 from fabrik_node.clock import Clock
 from fabrik_node.config import NAME_BYTES_MAX
 from fabrik_node.domain.schema import Kind, NodeField
 from fabrik_node.errors import BadGenesis, BrokenStore, Conflict, ForeignStore, InvalidOp, NotInitialised, Precondition, UsageError
 from fabrik_node.ids import show_key
-from fabrik_node.node.identity import create_key, load_key
+from fabrik_node.node.identity import commitment_of, create_key, load_key, write_seed
 from fabrik_node.paths import HomePaths, private_folder
 from fabrik_node.store.sqlite import SqliteStore
 
@@ -34,6 +34,8 @@ class Mesh:
 
     key: SigningKey
     genesis: bytes
+    next_commitment: bytes = b""
+    """To the key that will follow ``key``, when its file is here; empty when it is kept elsewhere, or there is none."""
 
     @property
     def record(self) -> Genesis:
@@ -56,11 +58,13 @@ def load_mesh(paths: HomePaths) -> Mesh:
         Genesis.decode(genesis)
     except InvalidOp as error:
         raise BadGenesis(f"{_genesis_file(paths)} is damaged: {error}", "restore it from another node of the mesh: it is the same everywhere") from error
-    return Mesh(load_key(paths.identity_key), genesis)
+    return Mesh(load_key(paths.identity_key), genesis, commitment_of(paths.next_key))
 
 
-async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str = "", genesis: bytes = b"") -> Mesh:
-    """Make a node: of a mesh of its own (``mesh_name``), or of the mesh of ``genesis``.
+async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str = "", genesis: bytes = b"", recovery: Path | None = None) -> Mesh:
+    """Make a node: of a mesh of its own (``mesh_name``, its recovery key put into the file ``recovery``), or of the mesh of ``genesis``.
+
+    With its key it gets the next one: who steals the first can not rotate without the second.
 
     The genesis file is put in place last, so a home that a crash left half made is finished by the next call.
     Raises :class:`Conflict` when there is a node already.
@@ -74,9 +78,12 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
             raise UsageError(f"the {what}'s name is longer than {NAME_BYTES_MAX} bytes", f"--{'name' if what == 'node' else 'mesh'} NAME")
     paths.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_folder(paths.identity)
-    key = create_key(paths.identity_key)
+    key, commitment = create_key(paths.identity_key), next_key(create_key(paths.next_key).public)
     started = paths.identity / "genesis.new"
-    chosen = genesis or (started.read_bytes() if started.exists() else b"") or genesis_encode(key.public, mesh_name, secrets.token_bytes(16), clock.wall_ms())
+    chosen = genesis or (started.read_bytes() if started.exists() else b"")
+    if not chosen:
+        recoverer = None if recovery is None else _recovery_key(paths, recovery)
+        chosen = genesis_encode(key.public, mesh_name, secrets.token_bytes(16), clock.wall_ms(), recoverer, commitment)
     if paths.store.exists() and started.exists() and started.read_bytes() != chosen:
         raise ForeignStore(f"{paths.home} was being made for another mesh", f"remove {paths.home} if nothing in it is needed, then try again")
     _write_durably(started, chosen)
@@ -87,7 +94,16 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
         await store.set_meta(_MARK, home_mark(paths.store).encode())
     started.rename(final)
     _sync_folder(paths.identity)
-    return Mesh(key, chosen)
+    return Mesh(key, chosen, commitment)
+
+
+def _recovery_key(paths: HomePaths, file: Path) -> bytes:
+    """The public part of a fresh recovery key in ``file``. In the home it is one that a crash left, or a new one; elsewhere nothing may be there."""
+    if file == paths.recovery_key:
+        return create_key(file).public
+    seed = secrets.token_bytes(32)
+    write_seed(file, seed)
+    return SigningKey.from_seed(seed).public
 
 
 async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, *, witnessed: int, new_store: bool) -> tuple[SqliteStore, str]:

@@ -139,6 +139,7 @@ class Running:
             sink=self.export,
             boot_id=boot_id(),
         )
+        self.node.next_commitment = self.identity.next_commitment
         await note_home(self.paths, self.store, self.identity)
         self.findings += look(self.node, self.export, self.lock)
         self.node.describe_self = self._describe

@@ -22,10 +22,11 @@ def default_name() -> str:
     return socket.gethostname()[:64] or "node"
 
 
-def init(home: Path, *, name: str, mesh: str) -> dict[str, Any]:
-    """A new mesh with this node as its admin."""
+def init(home: Path, *, name: str, mesh: str, recovery: Path | None = None) -> dict[str, Any]:
+    """A new mesh with this node as its admin. Its recovery key is put into the file ``recovery``, without it into the home's identity folder."""
     paths = HomePaths(home)
-    made = asyncio.run(make_home(paths, SystemClock(), name=name or default_name(), mesh_name=mesh or "fabrik"))
+    file = recovery or paths.recovery_key
+    made = asyncio.run(make_home(paths, SystemClock(), name=name or default_name(), mesh_name=mesh or "fabrik", recovery=file))
     return {
         "home": str(home),
         "node": name or default_name(),
@@ -33,6 +34,7 @@ def init(home: Path, *, name: str, mesh: str) -> dict[str, Any]:
         "fingerprint": fingerprint(made.key.public),
         "mesh": made.record.name,
         "mesh_id": show_key(made.record.mesh_id),
+        "recovery_key": str(file),
     }
 
 

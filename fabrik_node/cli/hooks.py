@@ -57,8 +57,11 @@ class Hooks(Protocol):
         """Run the node in the foreground until a signal; the exit status."""
         ...
 
-    def init(self, home: Path, *, name: str, mesh: str) -> dict[str, Any]:
-        """Make a node and its own mesh. ``name`` empty: the host's name. Answers node, node_id, mesh, mesh_id, home."""
+    def init(self, home: Path, *, name: str, mesh: str, recovery: Path | None = None) -> dict[str, Any]:
+        """Make a node and its own mesh. ``name`` empty: the host's name. ``recovery``: the file for the mesh's recovery key; None: one in the home.
+
+        Answers node, node_id, mesh, mesh_id, home, recovery_key.
+        """
         ...
 
     def join(self, home: Path, token: str, *, name: str) -> dict[str, Any]:
@@ -66,6 +69,14 @@ class Hooks(Protocol):
         ...
 
     def offline(self, home: Path) -> OfflineReader: ...
+
+    def key_files(self, home: Path) -> dict[str, Any]:
+        """Which key files lie in the home: next_file, next_commitment, recovery_file; each may be None."""
+        ...
+
+    def keep_next(self, home: Path, target: Path, *, move: bool) -> dict[str, Any]:
+        """Put the next key into the file ``target``, which must not be there, and with ``move`` take it out of the home. Answers file, moved, fingerprint, commitment."""
+        ...
 
     def lock_show(self, home: Path) -> dict[str, Any]:
         """Who owns the home."""

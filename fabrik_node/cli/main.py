@@ -45,6 +45,7 @@ class _Terminated(BaseException):
         "claims": "fabrik_node.cli.claims:claims",
         "runs": "fabrik_node.cli.runs:runs",
         "nodes": "fabrik_node.cli.nodes:nodes",
+        "keys": "fabrik_node.cli.keys:keys",
         "events": "fabrik_node.cli.events:events",
         "ops": "fabrik_node.cli.ops:ops",
         "tombstone": "fabrik_node.cli.tombstones:tombstone",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,10 +18,21 @@ __all__ = ["init", "invite", "join"]
 @command("init")
 @click.option("--name", metavar="NAME", default="", help="This node's name. Default: the host's.")
 @click.option("--mesh", metavar="NAME", default="fabrik", show_default=True, help="The new mesh's name.")
+@click.option(
+    "--recovery-key", "recovery", metavar="FILE", help="Where to put the mesh's recovery key; nothing may be there. Default: in the home, to be moved."
+)
 @click.pass_obj
-def init(session: Session, name: str, mesh: str) -> None:
-    """Make a node in this home and a mesh with it as admin."""
-    session.show(session.hooks.init(session.home, name=name, mesh=mesh), _draw_node)
+def init(session: Session, name: str, mesh: str, recovery: str | None) -> None:
+    """Make a node in this home and a mesh with it as admin.
+
+    The recovery key makes a new admin when this machine is lost or stolen. Keep it on another medium: who has it, has the mesh.
+    """
+    data = session.hooks.init(session.home, name=name, mesh=mesh, recovery=None if recovery is None else Path(recovery).absolute())
+    session.show(data, _draw_node)
+    session.note(
+        "the recovery key makes a new admin when this machine is lost: keep it on another medium, not here",
+        "" if recovery is not None else f"mv {data['recovery_key']} /media/STICK/",
+    )
 
 
 @command("join")
@@ -55,7 +67,7 @@ def invite(session: Session, role: str, ttl_s: float, url: str | None) -> None:
 
 
 def _draw_node(screen: Screen, data: Mapping[str, Any]) -> None:
-    names = ("node", "node_id", "mesh", "mesh_id", "home", "ops", "note")
+    names = ("node", "node_id", "mesh", "mesh_id", "home", "recovery_key", "ops", "note")
     screen.fields([(name.replace("_", " "), data.get(name)) for name in names])
 
 

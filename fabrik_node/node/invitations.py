@@ -29,10 +29,11 @@ async def check_invitation(node: Node, token_id: bytes, check: Callable[[bytes],
     return invite
 
 
-async def redeem(node: Node, token_id: bytes, key: bytes, check: Callable[[bytes], bool]) -> None:
+async def redeem(node: Node, token_id: bytes, key: bytes, check: Callable[[bytes], bool], next_commitment: bytes) -> None:
     """Admit ``key`` durably; ``check(secret)`` tells whether its proof fits. Raises AuthError, and what keeps the node from writing."""
     invite = await check_invitation(node, token_id, check)
     node.check_writable()
     if not await node.store.use_invite(token_id):
         raise AuthError("the invitation was used already", _AGAIN)
-    await node.write(("member", key), lambda: [] if node.is_admitted(key) else [(Kind.MEMBER, key, MemberField.RECORD, {1: int(Role(invite.role))}, None)])
+    record = {1: int(Role(invite.role))} | ({5: next_commitment} if next_commitment else {})
+    await node.write(("member", key), lambda: [] if node.is_admitted(key) else [(Kind.MEMBER, key, MemberField.RECORD, record, None)])

@@ -73,6 +73,7 @@ class Node:
         self.timing = timing
         self.boot_id = boot_id
         self.key = key
+        self.next_commitment = b""
         self.board = Board(replica)
         self.leases = LeaseTable(timing)
         self.commit_times = CommitTimes(clock.now())
@@ -344,9 +345,9 @@ class Node:
         """See :meth:`fabrik_node.ports.Replication.check_invitation`."""
         await check_invitation(self, token_id, check)
 
-    async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool]) -> None:
+    async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool], next_commitment: bytes = b"") -> None:
         """See :meth:`fabrik_node.ports.Replication.redeem`."""
-        await redeem(self, token_id, key, check)
+        await redeem(self, token_id, key, check, next_commitment)
 
     def committed_s(self, behind: Iterable[tuple[bytes, int, int, int]]) -> float:
         """See :meth:`fabrik_node.ports.Replication.committed_s`."""

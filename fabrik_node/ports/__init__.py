@@ -107,6 +107,11 @@ class Replication(Protocol):
     @property
     def public(self) -> bytes: ...
 
+    @property
+    def next_commitment(self) -> bytes:
+        """To the key that will follow ours, for the issuer of our invitation; empty without one."""
+        ...
+
     def sign(self, message: bytes) -> bytes: ...
 
     def is_admitted(self, key: bytes) -> bool: ...
@@ -177,8 +182,11 @@ class Replication(Protocol):
         """Nothing, when the token is open and ``check(secret)`` says that its secret is known; it stays open. Raises AuthError."""
         ...
 
-    async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool]) -> None:
-        """A joiner shows a token: ``check(secret)`` tells whether its proof fits. Admits the key durably, or raises AuthError."""
+    async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool], next_commitment: bytes = b"") -> None:
+        """A joiner shows a token: ``check(secret)`` tells whether its proof fits. Admits the key durably, or raises AuthError.
+
+        ``next_commitment``: to the key that will follow ``key``; empty when it named none.
+        """
         ...
 
     def committed_s(self, behind: Iterable[tuple[bytes, int, int, int]]) -> float:

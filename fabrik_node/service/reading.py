@@ -26,6 +26,7 @@ from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
 from fabrik_node.service.checking import Checking, SetAside
 from fabrik_node.service.health import log_health
+from fabrik_node.service.keys import KeyLines
 from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.run_views import AtWork, RunViews, run_from_summary
@@ -98,6 +99,7 @@ class Reader:
             "runs.show": self.runs_show,
             **self._proving.operations,
             "ops.check": self.checking.ops_check,
+            **KeyLines(self.replica, self._genesis, self._own, self._name_now, self.stamp).operations,
         }
 
     # ---- finding --------------------------------------------------------------------------------

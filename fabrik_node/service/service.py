@@ -12,6 +12,7 @@ from fabrik_node.domain.schema import Role
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.errors import AuthError, InvalidOp, Precondition, UsageError
 from fabrik_node.node.node import Node
+from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter, Invite
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.health import node_health, node_warnings
@@ -96,6 +97,8 @@ class Service:
         """The replica's figures and the process's own."""
         said = {**await self._reader.status(args), **node_health(self._node)}
         warnings = node_warnings(self._node, said)
+        if (left := HomePaths(self._home).recovery_key).exists():
+            warnings.append(f"the mesh's recovery key still lies on this machine, and who has it has the mesh: move it to another medium: {left}")
         agent = dict(self._agent.describe())
         if agent.get("problem"):
             warnings.append(f"this agent can not claim work: {agent['problem']}")

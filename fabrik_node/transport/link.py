@@ -234,7 +234,7 @@ class Link:
             return True
 
         try:
-            await self._node.redeem(event.token_id, event.key, proves)
+            await self._node.redeem(event.token_id, event.key, proves, event.next)
         except AuthError as error:
             self.session.join_refused("join_refused", f"{error.message}; {error.hint}")
         except StoreFailed as error:

@@ -105,7 +105,7 @@ class Mesh:
 
         ``invitation``: token id and secret, used while we are not a member.
         """
-        self._dials.add(url, key, None if invitation is None else Join(*invitation))
+        self._dials.add(url, key, None if invitation is None else Join(*invitation, next=self._node.next_commitment))
 
     @property
     def dials(self) -> int:

@@ -21,6 +21,8 @@ class JoinRequested:
     token_id: bytes
     transcript: bytes
     proof: bytes
+    next: bytes = b""
+    """The commitment to the key that will follow ``key``; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)

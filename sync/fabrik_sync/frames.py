@@ -61,10 +61,13 @@ class Hello:
     nonce: bytes
     window: int
     token_id: bytes = b""
+    next: bytes = b""
+    """Of a joiner: the commitment to its next key, 32 bytes, or nothing."""
 
     def encode(self) -> bytes:
         """The frame's bytes."""
-        return encode([self.TYPE, list(self.versions), self.mesh, self.key, self.nonce, self.window, self.token_id])
+        more = [self.next] if self.next else []
+        return encode([self.TYPE, list(self.versions), self.mesh, self.key, self.nonce, self.window, self.token_id, *more])
 
 
 @dataclass(frozen=True, slots=True)

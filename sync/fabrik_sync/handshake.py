@@ -49,14 +49,15 @@ class BadProof(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """What a joiner got with its invitation: the public id of the token and its secret."""
+    """What a joiner got with its invitation: the public id of the token and its secret. ``next``: its commitment to its next key, empty for none."""
 
     token_id: bytes
     secret: bytes
+    next: bytes = b""
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.token_id) <= 64 or len(self.secret) < 16:
-            raise ValueError("a token id has 1..64 bytes and a secret at least 16")
+        if not 1 <= len(self.token_id) <= 64 or len(self.secret) < 16 or len(self.next) not in (0, 32):
+            raise ValueError("a token id has 1..64 bytes, a secret at least 16, a commitment 32")
 
     def __repr__(self) -> str:
         return f"Join(token_id={self.token_id!r}, secret=...)"
@@ -107,7 +108,7 @@ class Initiator:
         self._join = join
         self.joins = join is not None
         self._certs = certs
-        self._hello = Hello(VERSIONS, mesh, identity.public, identity.random(32), window, join.token_id if join else b"").encode()
+        self._hello = Hello(VERSIONS, mesh, identity.public, identity.random(32), window, *((join.token_id, join.next) if join else ())).encode()
 
     def hello(self) -> bytes:
         """The first frame."""

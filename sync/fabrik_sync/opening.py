@@ -65,7 +65,7 @@ class Opening:
                 if not side.admit(frame):
                     return Step(Input.AUTH_MEMBER, Ready().encode())
                 self.deadline, self.joins = now + self._limits.join_s, True
-                return Step(Input.AUTH_JOIN, event=JoinRequested(self.peer_key, side.hello.token_id, side.transcript, frame.proof))
+                return Step(Input.AUTH_JOIN, event=JoinRequested(self.peer_key, side.hello.token_id, side.transcript, frame.proof, side.hello.next))
         elif isinstance(frame, Answer):
             side.verify(frame)
             self.peer_key, self.peer_window, self.version = frame.key, frame.window, frame.version

@@ -88,6 +88,11 @@ class _Fields:
             raise self._fail(f"not a byte string of {low}..{high} bytes", limit if isinstance(item, bytes) and len(item) > high else "")
         return item
 
+    def later_blob(self, size: int) -> bytes:
+        """A field that came later: of another type or length it is as if it was not there."""
+        item = self._next() if self.more() else b""
+        return item if isinstance(item, bytes) and len(item) == size else b""
+
     def text(self, high: int) -> str:
         item = self._next()
         if not isinstance(item, str) or len(item.encode()) > high:
@@ -123,7 +128,7 @@ class _Fields:
 
 
 def _hello(f: _Fields) -> Hello:
-    return Hello(f.uints(16, 65_535), f.blob(32, 32), f.blob(32, 32), f.blob(32, 32), f.uint(SEGMENT_BYTES_MAX), f.blob(0, 64))
+    return Hello(f.uints(16, 65_535), f.blob(32, 32), f.blob(32, 32), f.blob(32, 32), f.uint(SEGMENT_BYTES_MAX), f.blob(0, 64), f.later_blob(32))
 
 
 def _answer(f: _Fields) -> Answer:

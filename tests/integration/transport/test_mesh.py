@@ -245,3 +245,18 @@ async def test_the_end_of_a_node_is_told_to_its_peers(net: Net) -> None:
     await mesh.close()
     lost: Any = (await host.events_until("peer.lost"))[0]
     assert lost.data["key"] == connected.data["key"]
+
+
+@pytest.mark.promise("F8")
+@pytest.mark.parametrize("commitment", [bytes([9]) * 32, b""])
+async def test_a_joiner_tells_the_commitment_to_its_next_key(net: Net, commitment: bytes) -> None:
+    host, _, url = await net.listening(0)
+    host.listen_url = url
+    guest, mesh = await net.up(7)
+    guest.node.next_commitment = commitment
+    token = JoinToken.decode((await host.call("invite", role="peer"))["token"])
+    mesh.dial(url, token.issuer, (token.token_id, token.secret))
+    await asyncio.wait_for(mesh.first_sync(url), BOUND_S)
+    assert guest.node.is_admitted(guest.node.public)
+    assert host.node.replica.row(Kind.MEMBER, guest.node.public)[1].get(5, b"") == commitment
+    assert (await guest.call("keys.list"))["next_commitments"] == ([commitment.hex()] if commitment else [])

@@ -83,6 +83,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "tombstones.list": {**STAMP, "tombstones": [{"id": ITEM, "at": "2026-11-20T10:00:00.000Z", "by": "alpha", "reason": "double"}], "total": 1},
     "nodes.revoke": {**STAMP, "node": NODE, "name": "beta", "revoked": True, "kept": 1, "note": ""},
     "nodes.retire": {**STAMP, "node": NODE, "name": "beta", "revoked": False, "note": ""},
+    "keys.list": {
+        **STAMP,
+        "keys": [{"node": NODE, "fingerprint": "abab-abab-abab-abab", "name": "alpha", "state": "current", "role": "admin", "successor": None}],
+        "next_commitments": ["ef" * 32], "recovery": "cd" * 32,
+    },
     "nodes.list": {
         **STAMP,
         "nodes": [
@@ -176,9 +181,10 @@ class RecordingHooks:
             raise self.fail
         return self.serve_status
 
-    def init(self, home: Path, *, name: str, mesh: str) -> dict[str, Any]:
+    def init(self, home: Path, *, name: str, mesh: str, recovery: Path | None = None) -> dict[str, Any]:
         self.called.append(("init", (home, name, mesh)))
-        return {"node": name or "host", "node_id": NODE, "mesh": mesh, "mesh_id": "cd" * 32, "home": str(home)}
+        file = str(recovery or home / "identity" / "recovery.key")
+        return {"node": name or "host", "node_id": NODE, "mesh": mesh, "mesh_id": "cd" * 32, "home": str(home), "recovery_key": file}
 
     def join(self, home: Path, token: str, *, name: str) -> dict[str, Any]:
         self.called.append(("join", (home, token, name)))
@@ -187,6 +193,13 @@ class RecordingHooks:
     def offline(self, home: Path) -> OfflineFake:
         self.called.append(("offline", home))
         return OfflineFake(home)
+
+    def key_files(self, home: Path) -> dict[str, Any]:
+        return {"next_file": str(home / "identity" / "next.key"), "next_commitment": "ef" * 32, "recovery_file": None}
+
+    def keep_next(self, home: Path, target: Path, *, move: bool) -> dict[str, Any]:
+        self.called.append(("keep_next", (home, target, move)))
+        return {"file": str(target), "moved": move, "fingerprint": "abab-abab-abab-abab", "commitment": "ef" * 32}
 
     def lock_show(self, home: Path) -> dict[str, Any]:
         return {"owned": True, "alive": True, "pid": 4242, "host": "here", "started": "2026-11-20T09:00:00.000Z"}

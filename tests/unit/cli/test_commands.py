@@ -57,6 +57,8 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["nodes", "revoke", "beta"], "nodes.revoke", {"key": "beta"}),
     (["nodes", "revoke", "9f9f", "--keep-nothing"], "nodes.revoke", {"key": "9f9f", "keep_nothing": True}),
     (["nodes", "retire", "beta"], "nodes.retire", {"key": "beta"}),
+    (["keys", "list"], "keys.list", {}),
+    (["keys", "next", "--move", "/media/stick/next.key"], None, {}),
     (["runs", "list"], "runs.list", {}),
     (
         ["runs", "list", "--item", ITEM, "--node", "beta", "--state", "running", "--limit", "5"],
