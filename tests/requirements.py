@@ -203,7 +203,7 @@ F12 held              A dead holder's claim is taken after its time to live and 
 F13 later:fleet       A worker whose claim is lost is told, and what it still writes is refused
 F14 later:conflicts   Double work is an event that says who kept
 F15 later:http        The local interface needs a key and checks the origin
-F16 partial           Tunnels are off unless asked for, and visible | there is no tunnel to ask for yet
+F16 partial           Tunnels are off unless asked for, and visible | nothing is open by default, and status shows what is; there is no tunnel to ask for
 
 G1  later:chat        Matrix
 G2  later:chat        Slack
@@ -280,7 +280,7 @@ I21 later:http        Every mutating local call needs a token
 I22 partial           Secrets are apart from data, and show nowhere | the key file and the outputs of commands are looked at; logs of agents are their own affair
 I23 held              Unknown op kinds and fields are kept and relayed bit for bit and take effect after an upgrade, from the same stored ops; unknown frames are ignored
 I24 held              SIGTERM ends a node in bounded time with no lost acknowledgement and no orphan process
-I25 partial           Every list carries its date and source | not every surface of the design exists yet
+I25 partial           Every list carries its date and source | every read that exists does, and says how far it is behind; HTTP, MCP and the dashboard do not exist
 
 J1  held              The git remote itself refuses the merge of a superseded claim, in one atomic push
 J2  later:unproven    Each claim is labelled tentative, confirmed or fenced

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabrik_node.cli.table import Screen, clean
+from fabrik_node.cli.table import Screen, age, clean
 
 __all__ = ["FILTERED_ID_CHARS", "Data", "cut_short", "event", "footer", "lag", "pairs", "value"]
 
@@ -18,12 +18,16 @@ _EVENT_DETAILS_OMITTED = frozenset({"seq", "at", "type", "op"})
 
 
 def footer(screen: Screen, data: Data) -> None:
-    """What the page rests on: time, source, peers. Every list and every single answer ends with it."""
+    """What the page rests on: time, source, peers, how far it is behind. Every list and every single answer ends with it."""
     where = f"node {data.get('node')}" if data.get("source") == "node" else f"the store of {data.get('node')}, which is not running"
     parts = [f"as of {data.get('as_of', 'an unknown time')}", f"from {where}"]
     connected = data.get("peers_connected")
     if connected is not None and data.get("source") == "node":
         parts.append("1 peer connected" if connected == 1 else f"{connected} peers connected")
+        if data.get("behind_ops"):
+            parts.append(f"{data['behind_ops']} ops behind")
+        if connected == 0 and data.get("last_news_s") is not None:
+            parts.append(f"last news of another node {age(data['last_news_s'])} ago")
     screen.line(clean(", ".join(parts)), "dim")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from fabrik_node._core import Genesis, Replica, digests, history
 from fabrik_node.clock import Clock, iso
@@ -34,6 +34,7 @@ from fabrik_node.service.views import Views, claim_json
 
 __all__ = ["Reader"]
 
+Read: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 _LIST_MAX = 10_000
 """Rows in one answer: keeps it below the line limit of the local API."""
 
@@ -84,8 +85,12 @@ class Reader:
         self.checking = Checking(replica, store, self.stamp, self._name_now, set_aside)
 
     @property
-    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
-        """Reads by name."""
+    def operations(self) -> Mapping[str, Read]:
+        """Reads by name. Each answer says, besides :meth:`stamp`, how far the view is behind."""
+        return {name: self._measured(read) for name, read in self._reads.items()}
+
+    @property
+    def _reads(self) -> Mapping[str, Read]:
         return {
             "status": self.status,
             "items.list": self.items_list,
@@ -339,6 +344,18 @@ class Reader:
         return self.stamp({"run": self.run_views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)})
 
     # ---- inside ---------------------------------------------------------------------------------
+
+    def _measured(self, read: Read) -> Read:
+        async def measured(args: Mapping[str, Any]) -> dict[str, Any]:
+            return {**await read(args), **self._behind()}
+
+        return measured
+
+    def _behind(self) -> dict[str, Any]:
+        """How old a view is: the ops that a connected peer is known to have and we lack (None: no peer is connected), and the age of the newest word of any other node."""
+        known = [peer.lag_in for peer in self._peers() if peer.state in CONNECTED and peer.lag_in is not None]
+        news = [heard.at for key, heard in self._heard().items() if key != self._own]
+        return {"behind_ops": max(known, default=None), "last_news_s": max(0.0, self._clock.now() - max(news)) if news else None}
 
     async def _open_runs(self) -> dict[str, int]:
         """How many of the runs that have no end yet are in which state."""

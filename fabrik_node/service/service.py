@@ -95,7 +95,7 @@ class Service:
 
     async def status(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The replica's figures and the process's own."""
-        said = {**await self._reader.status(args), **node_health(self._node)}
+        said = {**await self._reader.operations["status"](args), **node_health(self._node)}
         warnings = node_warnings(self._node, said)
         if (left := HomePaths(self._home).recovery_key).exists():
             warnings.append(f"the mesh's recovery key still lies on this machine, and who has it has the mesh: move it to another medium: {left}")

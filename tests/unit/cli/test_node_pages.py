@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from fabrik_node.cli.render_nodes import _lag, _marks, _presence
+from fabrik_node.cli.render_page import footer
+from fabrik_node.cli.table import Screen
 from fabrik_node.domain.nearness import Nearness
 
 
@@ -52,3 +54,19 @@ def test_marks_are_for_people() -> None:
     entry = {"diverged": True, "stale": True, "last_contact_s": 400.0, "clock_warning": True, "clock_skew_s": 75.0}
     assert _marks(entry) == "STATE DIFFERS, stale, its clock is 75 s ahead"
     assert _marks({"stale": True, "last_contact_s": None}) == ""
+
+
+@pytest.mark.promise("I25")
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [
+        ({"peers_connected": 2, "behind_ops": 0, "last_news_s": 3.0}, "2 peers connected"),
+        ({"peers_connected": 1, "behind_ops": 12, "last_news_s": 3.0}, "1 peer connected, 12 ops behind"),
+        ({"peers_connected": 0, "behind_ops": None, "last_news_s": 400.0}, "0 peers connected, last news of another node 6m ago"),
+        ({"peers_connected": 0, "behind_ops": None, "last_news_s": None}, "0 peers connected"),
+    ],
+)
+def test_every_page_ends_with_what_it_rests_on(known: dict[str, Any], shown: str) -> None:
+    screen = Screen(color=False, tty=False)
+    footer(screen, {"as_of": "T", "source": "node", "node": "alpha", **known})
+    assert screen.text() == f"as of T, from node alpha, {shown}"

@@ -17,7 +17,7 @@ from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.errors import AuthError, Conflict, FabrikError, IllegalMove, NoCommits, NotFound, Precondition, Unreachable, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id
-from fabrik_node.ports import ArbiterTaken
+from fabrik_node.ports import ArbiterTaken, PeerStatus
 
 OID = "ab" * 20
 
@@ -326,12 +326,29 @@ async def test_every_answer_says_when_and_from_where(rigs: Rigs) -> None:
         "items.add": {"title": "x"},
         "tombstone": {"id": item},
     }
+    assert rig.reader.operations.keys() <= asked.keys(), "a new read has to be asked here, too"
     for op, args in asked.items():
         answer = await rig.call(op, **args)
+        if op in rig.reader.operations:
+            assert (answer["behind_ops"], answer["last_news_s"]) == (None, None), op
         assert answer["source"] == "node", op
         assert answer["node"] == "node0", op
         assert answer["as_of"] == "2023-11-14T22:13:20.000Z", op
         json.dumps(answer, allow_nan=False)
+
+
+@pytest.mark.promise("I25")
+async def test_every_view_says_how_far_it_is_behind(rigs: Rigs) -> None:
+    rig, other = await rigs.open(), await rigs.open(1)
+    await sync(rig, other)
+    peer = PeerStatus("", other.node.public, "", "connected", "in", 0, 0.1, 7, lag_out=3, lag_in=4, lag_s=2.5)
+    rig.node.peers = lambda: [peer, replace(peer, key=bytes(32), lag_in=2), replace(peer, state="waiting", lag_in=900)]
+    other.node.presence.publish({})
+    assert rig.node.ephemeral_in(other.node.presence.heard()[other.node.public].message)
+    rigs.clock.advance(7)
+    for op in ("items.list", "runs.list", "nodes.list", "claims.list", "status"):
+        answer = await rig.call(op)
+        assert (answer["peers_connected"], answer["behind_ops"], answer["last_news_s"]) == (2, 4, 7.0), op
 
 
 async def test_status_counts_what_there_is(rigs: Rigs) -> None:
