@@ -321,6 +321,7 @@ async def test_every_answer_says_when_and_from_where(rigs: Rigs) -> None:
         "claims.show": {"item": item},
         "tombstones.list": {},
         "nodes.list": {},
+        "keys.list": {},
         "runs.list": {"item": item},
         "runs.show": {"id": show_id(row.run_id)},
         "items.add": {"title": "x"},
