@@ -186,7 +186,7 @@ E24 partial           A dump for debugging shows everything but secrets | status
 E25 later:history     Tombstones and logs are compacted with consent
 E26 held              Bad, foreign, huge and repeated ops are refused and counted, and later good ones still apply
 E27 held              Integers stay exact beyond 2^53
-E28 partial           Nobody writes what their role does not allow | the merge holds every author to a role that binds; invitations write records that do not bind yet
+E28 held              Nobody writes what their role does not allow
 
 F1  held              A node has one Ed25519 key, made once, readable by its user only; its id survives restarts
 F2  held              Every op is signed and verifies with its author's public key

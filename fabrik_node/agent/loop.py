@@ -22,7 +22,7 @@ from fabrik_node.agent.run import AgentRun, RunReport
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop
 from fabrik_node.domain.claims import Claim
-from fabrik_node.errors import BadConfig, Conflict, FabrikError, GitFailed, NotFound, Precondition, Unreachable
+from fabrik_node.errors import AuthError, BadConfig, Conflict, FabrikError, GitFailed, NotFound, Precondition, Unreachable
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView
 
@@ -187,7 +187,7 @@ class ClaimLoop:
         except (Conflict, NotFound):  # somebody else's, or gone
             self._backoff.refused(item, setup.clock.now())
             return
-        except (Unreachable, GitFailed, Precondition) as error:  # nobody to ask: that may be different at the next look
+        except (Unreachable, GitFailed, Precondition, AuthError) as error:  # nobody to ask, or not allowed: that may be different at the next look
             self._backoff.refused(item, setup.clock.now())
             self._is_prevented(error)
             return

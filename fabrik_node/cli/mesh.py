@@ -50,7 +50,7 @@ def join(session: Session, token: str, name: str) -> None:
     metavar="ROLE",
     default="agent",
     show_default=True,
-    help="The role that is recorded for the new node: reader, agent or peer. It restricts no write yet.",
+    help="What the new node may write. agent: claims, runs and stages; peer: items too, for a node where people work; reader: nothing but its name.",
 )
 @click.option("--ttl", "ttl_s", metavar="DURATION", type=DURATION, default=3600.0, help="How long the token can be used. Default: 1h.")
 @click.option(

@@ -27,6 +27,18 @@ def list_(session: Session) -> None:
     session.show(session.read("nodes.list"), render_nodes.nodes)
 
 
+@command("role", parent=nodes)
+@click.argument("key")
+@click.argument("role")
+@click.pass_obj
+def role_(session: Session, key: str, role: str) -> None:
+    """Give a member another role: reader, agent, peer or admin.
+
+    It holds for what it writes from now on. An agent claims and works; a peer also adds and edits items; an admin also lets nodes in and puts them out; a reader writes its own name alone.
+    """
+    session.show(session.write("nodes.role", key=key, role=role), _draw)
+
+
 @command("revoke", parent=nodes)
 @click.argument("key")
 @click.option("--keep-nothing", is_flag=True, help="Void all that it ever wrote. Default: what this node holds of it now stays.")
@@ -51,4 +63,4 @@ def retire(session: Session, key: str) -> None:
 
 
 def _draw(screen: Screen, data: Mapping[str, Any]) -> None:
-    screen.fields([(name, data.get(name)) for name in ("node", "name", "revoked", "kept", "note") if data.get(name) not in (None, "")])
+    screen.fields([(name, data.get(name)) for name in ("node", "name", "role", "revoked", "kept", "note") if data.get(name) not in (None, "")])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["ClaimField", "ItemField", "Kind", "MemberField", "NodeField", "Role", "RotationField", "RunField", "TombstoneField"]
+__all__ = ["NOWHERE", "ClaimField", "ItemField", "Kind", "MemberField", "NodeField", "Role", "RotationField", "RunField", "TombstoneField", "needed_role"]
+
+NOWHERE = [1, 1, bytes(32)]
+"""The place that contains nothing (docs/spec/merge.md, "Authority"): a member record that names it binds its subject from the first op on."""
 
 
 class Kind(IntEnum):
@@ -79,3 +82,18 @@ class Role(IntEnum):
     AGENT = 2
     PEER = 3
     ADMIN = 4
+
+
+def needed_role(kind: int, field: int) -> Role:
+    """The least role whose author may write this register (docs/spec/merge.md, "What an op without member records may write")."""
+    match kind:
+        case Kind.MEMBER:
+            return Role.ADMIN
+        case Kind.NODE | Kind.ROTATION:
+            return Role.READER
+        case Kind.CLAIM | Kind.RUN:
+            return Role.AGENT
+        case Kind.ITEM if field in (ItemField.STAGE, ItemField.OUTCOME, ItemField.ATTEMPTS, ItemField.HOLD):
+            return Role.AGENT
+        case _:
+            return Role.PEER

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fabrik_node.domain.schema import Kind, MemberField, Role
+from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
 from fabrik_node.errors import AuthError
 from fabrik_node.ports import Invite
 
@@ -35,5 +35,5 @@ async def redeem(node: Node, token_id: bytes, key: bytes, check: Callable[[bytes
     node.check_writable()
     if not await node.store.use_invite(token_id):
         raise AuthError("the invitation was used already", _AGAIN)
-    record = {1: int(Role(invite.role))} | ({5: next_commitment} if next_commitment else {})
+    record = {1: int(Role(invite.role)), 3: NOWHERE} | ({5: next_commitment} if next_commitment else {})
     await node.write(("member", key), lambda: [] if node.is_admitted(key) else [(Kind.MEMBER, key, MemberField.RECORD, record, None)])

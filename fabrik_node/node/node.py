@@ -14,7 +14,7 @@ from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind
 from fabrik_node.domain.sparing import Sparing
-from fabrik_node.errors import BrokenStore, FabrikError, StoreFull
+from fabrik_node.errors import AuthError, BrokenStore, FabrikError, StoreFull
 from fabrik_node.ids import show_key
 from fabrik_node.node.admission import admitted
 from fabrik_node.node.audit import Audit
@@ -29,6 +29,7 @@ from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
 from fabrik_node.node.presence import Presence
 from fabrik_node.node.relay import read_sound
 from fabrik_node.node.repair import Repair
+from fabrik_node.node.rights import check_allowed, explain
 from fabrik_node.node.stream import EventSink, EventStream
 from fabrik_node.node.tally import Tally
 from fabrik_node.node.upkeep import Upkeep
@@ -192,8 +193,21 @@ class Node:
     # ---- local writes ---------------------------------------------------------------------------
 
     async def write(self, key: object, build: Callable[[], Sequence[Write]]) -> list[Chained]:
-        """One local op; see :meth:`Writer.submit`."""
-        return await self.writer.submit(key, build)
+        """One local op; see :meth:`Writer.submit`. Raises AuthError, and writes nothing, when it would be void for lack of role."""
+        writes: list[Write] = []
+
+        def built() -> Sequence[Write]:
+            writes[:] = build()
+            return writes
+
+        try:
+            return await self.writer.submit(key, built)
+        except AuthError as error:
+            raise (explain(self, error, writes) if writes else error) from error
+
+    def check_allowed(self, writes: Sequence[Write]) -> None:
+        """Returns when an op of these writes would have effect, else raises AuthError. Before anything is done outside that the op has to follow."""
+        check_allowed(self, writes)
 
     def check_writable(self) -> None:
         """Returns when local writes are taken, else raises why not. Before anything is done outside that a write has to follow."""

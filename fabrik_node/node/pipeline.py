@@ -93,6 +93,7 @@ class NodePipeline:
         ttl_ms = round(self._node.timing.ttl_s * 1000)
         claim_id = new_id(self._node.clock.wall_ms())
         wanted = successor(view.claim, claim_id=claim_id, node=self._node.public, agent=agent, ttl_ms=ttl_ms, incarnation=self._incarnation)
+        self._node.check_allowed([claim_write(view.id, wanted)])  # before the arbiter grants what this node may not write down
         if self._arbiter is None:
             return await self._claim_by_settling(view, wanted)
         return await self._claim_by_arbiter(self._arbiter, view, wanted)

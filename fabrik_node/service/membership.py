@@ -1,22 +1,21 @@
-"""Admins' writes about members: ``nodes revoke`` and ``nodes retire``. What they mean is in docs/spec/merge.md, "Authority"."""
+"""Admins' writes about members: ``nodes role``, ``nodes revoke`` and ``nodes retire``. What they mean is in docs/spec/merge.md, "Authority"."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from fabrik_node.domain.schema import Kind, MemberField, Role
+from fabrik_node._core import Head
+from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
 from fabrik_node.errors import NotFound, Precondition, UsageError
 from fabrik_node.ids import show_key
 from fabrik_node.node.node import Node
 from fabrik_node.service.reading import Reader
 
-__all__ = ["PLACES_MAX", "MembershipWriter"]
+__all__ = ["PLACES_MAX", "MembershipWriter", "parse_role"]
 
 PLACES_MAX = 1_000
-"""Heads that one revocation names: more do not fit into an op."""
-_NOWHERE = [1, 1, bytes(32)]
-"""The place that contains nothing."""
+"""Heads that one record names: more do not fit into an op."""
 
 
 class MembershipWriter:
@@ -29,19 +28,25 @@ class MembershipWriter:
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
         """Writes by name."""
-        return {"nodes.revoke": self.revoke, "nodes.retire": self.retire}
+        return {"nodes.role": self.role, "nodes.revoke": self.revoke, "nodes.retire": self.retire}
+
+    async def role(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a member another role. It binds what this node does not hold of it yet; what it holds is judged as before."""
+        key = self._other(args)
+        role = parse_role(args.get("role"), Role.READER, Role.AGENT, Role.PEER, Role.ADMIN)
+        if self._node.replica.member(key).revoked or not self._node.is_admitted(key):
+            raise Precondition(
+                f"{show_key(key)} is no member any more, and a role does not bring it back", "a new home there, with a token: fabrik-node invite"
+            )
+        heads = self._heads(key, "fabrik-node nodes revoke KEY, and a token for a new home there")
+        await self._write(key, {1: int(role)} | _places(heads))
+        return self._answer(key, role=role.name.lower())
 
     async def revoke(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Put a key out for good: of what it wrote, what this node holds now stays, or nothing; the rest is void everywhere, whenever it arrives."""
         key = self._other(args)
-        heads = [] if args.get("keep_nothing") else [head for head in self._node.heads() if head.author == key]
-        if len(heads) > PLACES_MAX:
-            raise Precondition(
-                f"{show_key(key)} has {len(heads)} heads, and a revocation has room for {PLACES_MAX}", "fabrik-node nodes revoke KEY --keep-nothing"
-            )
-        first, *more = [[head.epoch, head.seq, head.head] for head in heads] or [_NOWHERE]
-        record = {1: int(Role.NONE), 3: first} | ({4: more} if more else {})
-        await self._write(key, record)
+        heads = [] if args.get("keep_nothing") else self._heads(key, "fabrik-node nodes revoke KEY --keep-nothing")
+        await self._write(key, {1: int(Role.NONE)} | _places(heads))
         return self._answer(key, kept=len(heads))
 
     async def retire(self, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,6 +56,12 @@ class MembershipWriter:
             raise Precondition(f"{show_key(key)} is no member any more", "fabrik-node nodes list")
         await self._write(key, {1: int(Role.NONE)})
         return self._answer(key)
+
+    def _heads(self, key: bytes, else_: str) -> list[Head]:
+        heads = [head for head in self._node.heads() if head.author == key]
+        if len(heads) > PLACES_MAX:
+            raise Precondition(f"{show_key(key)} has {len(heads)} heads, and a member record has room for {PLACES_MAX}", else_)
+        return heads
 
     def _other(self, args: Mapping[str, Any]) -> bytes:
         text = str(args.get("key") or "")
@@ -75,3 +86,19 @@ class MembershipWriter:
         if member.successor is not None:
             said["note"] = f"it rotated to {show_key(member.successor)}, which is a key of its own: fabrik-node nodes list"
         return self._reader.stamp(said | more)
+
+
+def parse_role(value: Any, *allowed: Role) -> Role:
+    """One of ``allowed`` by its name. Raises UsageError."""
+    text = str(value)
+    names = ", ".join(role.name.lower() for role in allowed)
+    role = next((role for role in allowed if role.name == text.upper()), None)
+    if role is None:
+        raise UsageError(f"a role here is one of {names}, not {text[:40]!r}", f"roles: {names}")
+    return role
+
+
+def _places(heads: Sequence[Head]) -> dict[int, Any]:
+    """Keys 3 and 4 of a member record: it binds whatever is not at or before one of these heads."""
+    first, *more = [[head.epoch, head.seq, head.head] for head in heads] or [NOWHERE]
+    return {3: first} | ({4: more} if more else {})

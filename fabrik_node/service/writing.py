@@ -162,6 +162,7 @@ class ItemWriter:
         holder = f"{self._node.name_of(held.node)} ({held.agent})"
         claim_id = new_id(self._node.clock.wall_ms())
         ending = override(held, claim_id=claim_id, node=self._node.public, incarnation=self._incarnation, reason=reason)
+        self._node.check_allowed([claim_write(item, ending)])
         if held.receipt == 0:
             return ending, f"{holder} is stopped when it hears of this"
         still = f"{holder} can still merge until it hears of this"

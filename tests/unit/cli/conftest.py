@@ -81,6 +81,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "claims.release": {**STAMP, "claim": claim(state="released", label="released"), "was": claim(), "note": "beta (agent) is stopped when it hears of this"},
     "tombstone": {**STAMP, "id": ITEM, "at": "2026-11-20T10:00:00.000Z"},
     "tombstones.list": {**STAMP, "tombstones": [{"id": ITEM, "at": "2026-11-20T10:00:00.000Z", "by": "alpha", "reason": "double"}], "total": 1},
+    "nodes.role": {**STAMP, "node": NODE, "name": "beta", "revoked": False, "note": "", "role": "peer"},
     "nodes.revoke": {**STAMP, "node": NODE, "name": "beta", "revoked": True, "kept": 1, "note": ""},
     "nodes.retire": {**STAMP, "node": NODE, "name": "beta", "revoked": False, "note": ""},
     "keys.list": {

@@ -54,6 +54,7 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["tombstone", ITEM, "--reason", "double"], "tombstone", {"id": ITEM, "reason": "double"}),
     (["tombstones", "list"], "tombstones.list", {}),
     (["nodes", "list"], "nodes.list", {}),
+    (["nodes", "role", "beta", "peer"], "nodes.role", {"key": "beta", "role": "peer"}),
     (["nodes", "revoke", "beta"], "nodes.revoke", {"key": "beta"}),
     (["nodes", "revoke", "9f9f", "--keep-nothing"], "nodes.revoke", {"key": "9f9f", "keep_nothing": True}),
     (["nodes", "retire", "beta"], "nodes.retire", {"key": "beta"}),

@@ -435,6 +435,7 @@ OPS = {
     "runs.list": ["item", "node", "state", "limit"],
     "runs.show": ["id"],
     "invite": ["role", "ttl_s", "url"],
+    "nodes.role": ["key", "role"],
     "nodes.revoke": ["key", "keep_nothing"],
     "nodes.retire": ["key"],
 }

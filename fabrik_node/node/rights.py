@@ -1,0 +1,41 @@
+"""What this node may write, asked before anything is done; and a refusal in the words of its operator.
+
+The core decides: a draft refuses an op that would be void. Here it is only said which role the write takes, and who can give it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fabrik_node.domain.schema import Role, needed_role
+from fabrik_node.errors import AuthError
+from fabrik_node.ids import show_key
+
+if TYPE_CHECKING:
+    from fabrik_node._core import Write
+    from fabrik_node.node.node import Node
+
+__all__ = ["check_allowed", "explain"]
+
+
+def check_allowed(node: Node, writes: Sequence[Write]) -> None:
+    """Raises the AuthError that writing this would raise now. Nothing is written."""
+    try:
+        node.replica.draft(node.key, node.epoch).append(writes, node.clock.wall_ms())
+    except AuthError as error:
+        raise explain(node, error, writes) from error
+
+
+def explain(node: Node, error: AuthError, writes: Sequence[Write]) -> AuthError:
+    """The core's refusal of ``writes``, with the role that they take and who can give it."""
+    member = node.replica.member(node.public)
+    admins = [key for key, role in node.board.roles().items() if role is Role.ADMIN and key != node.public]
+    ask = f"an admin of the mesh ({', '.join(node.name_of(key) for key in admins[:4])})" if admins else "an admin of the mesh"
+    if member.revoked or member.successor is not None or not node.is_admitted(node.public):
+        return AuthError(error.message, f"ask {ask} for a token, and join with a new home: fabrik-node --home DIR join TOKEN")
+    needed = max((needed_role(write[0], write[2]) for write in writes), default=Role.READER)
+    if needed is Role.ADMIN:
+        return AuthError(error.message, f"ask {ask} to do it there")
+    said = f"this node has the role {Role(member.role).name.lower()}, and this write takes the role {needed.name.lower()}"
+    return AuthError(said, f"ask {ask}: fabrik-node nodes role {show_key(node.public)[:16]} {needed.name.lower()}; or do it on a node that has that role")
