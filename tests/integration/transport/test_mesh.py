@@ -149,7 +149,7 @@ async def test_a_joiner_is_admitted_while_others_are_connected(net: Net) -> None
     two, mesh_two = await net.up(1)
     mesh_two.dial(url)
     await are_level(host, two)
-    token = JoinToken.decode((await host.call("invite", role="agent"))["token"])
+    token = JoinToken.decode((await host.call("invite", role="peer"))["token"])
     stranger, mesh = await net.up(7)  # the last key is no member
     assert not host.node.is_admitted(stranger.node.public)
     mesh.dial(url, token.issuer, (token.token_id, token.secret))
