@@ -9,8 +9,11 @@ import ipaddress
 import os
 import re
 import tomllib
+from collections.abc import Mapping
+from enum import Enum, auto
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -31,6 +34,7 @@ __all__ = [
     "home_path",
     "load_config",
     "no_color",
+    "shown_config",
     "user_paths",
 ]
 
@@ -43,6 +47,17 @@ _SECONDS_MAX = 30 * 86_400.0
 """No wait is longer: TOML also has ``inf`` and ``nan``, with which a lease would never end."""
 
 
+class _Shown(Enum):
+    PLAIN = auto()
+    URL = auto()
+
+
+Plain = Annotated[str, _Shown.PLAIN]
+"""Text that may be shown to anybody who may read this node's figures. Text of any other type is hidden by :func:`shown_config`."""
+Url = Annotated[str, _Shown.URL]
+"""May carry a password or a token: shown without user, query and fragment."""
+
+
 class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     pass
 
@@ -50,10 +65,10 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
 class NodeConfig(_Table, frozen=True):
     """``[node]``: where to listen and whom to dial."""
 
-    name: str = ""
-    listen: str = ""
+    name: Plain = ""
+    listen: Plain = ""
     """``HOST:PORT``, with TLS; ``ws://127.0.0.1:PORT`` without, on loopback only. Empty: do not listen."""
-    peers: list[str] = []
+    peers: list[Url] = []
     """WebSocket URLs to dial besides those learned by joining."""
     stale_s: float = 300.0
     """What was heard of a node, a run or a claim longer ago is shown as stale."""
@@ -86,10 +101,10 @@ class LeaseConfig(_Table, frozen=True):
 class GitConfig(_Table, frozen=True):
     """``[git]``: the remote that work is merged into. Without one there is no arbiter and no merge."""
 
-    remote: str = ""
-    base: str = "main"
-    author_name: str = "fabrik-node"
-    author_email: str = "fabrik-node@localhost"
+    remote: Url = ""
+    base: Plain = "main"
+    author_name: Plain = "fabrik-node"
+    author_email: Plain = "fabrik-node@localhost"
 
 
 class AgentConfig(_Table, frozen=True):
@@ -99,9 +114,9 @@ class AgentConfig(_Table, frozen=True):
     """Changes the program and commits. Empty: this node takes no work."""
     qa: list[str] | str = ""
     """Runs the program's tests; empty: no tests are run in Qa."""
-    name: str = "agent"
+    name: Plain = "agent"
     slots: int = 1
-    labels: list[str] = []
+    labels: list[Plain] = []
     timeout_s: float = 3600.0
     """For each command."""
     max_attempts: int = 3
@@ -124,7 +139,7 @@ class EventsConfig(_Table, frozen=True):
 class MetricsConfig(_Table, frozen=True):
     """``[metrics]``: figures for Prometheus. Off unless ``listen`` is set."""
 
-    listen: str = ""
+    listen: Plain = ""
     """``HOST:PORT``, the host an address. Empty: there is no endpoint."""
     public: bool = False
     """Allow an address that is not loopback: the figures name nodes, and nobody has to show a key for them."""
@@ -215,6 +230,41 @@ def check_config(config: Config, where: str) -> Config:
     if wrong:
         raise BadConfig(f"{where}: [agent]: {'; '.join(wrong)}", "every setting is in docs/howto/configure.md")
     return config
+
+
+def shown_config(config: Config) -> dict[str, dict[str, Any]]:
+    """Every setting for a report that others may read. By type: numbers, choices and :data:`Plain` text as they are, :data:`Url` without its secrets, all else hidden."""
+    return {name: {key: _shown(kind, getattr(table, key)) for key, kind in _types(type(table)).items()} for name, table in _tables(config)}
+
+
+def _tables(config: Config) -> list[tuple[str, _Table]]:
+    return [(name, getattr(config, name)) for name in _types(Config)]
+
+
+def _types(table: type[_Table]) -> Mapping[str, Any]:
+    hints = get_type_hints(table, include_extras=True)
+    return {name: hints[name] for name in table.__struct_fields__}
+
+
+def _shown(kind: Any, value: Any) -> Any:
+    if get_origin(kind) is list:
+        return [_shown(get_args(kind)[0], part) for part in value]
+    if kind in (bool, int, float) or get_origin(kind) is Literal or kind == Plain:
+        return value
+    if not value:
+        return value
+    return _bare_url(value) if kind == Url else f"hidden: {len(str(value))} characters"
+
+
+def _bare_url(text: str) -> str:
+    """Scheme, host and path; what is no URL (a path, or ``user@host:path`` of ssh) as it is, up to a question mark."""
+    if "://" not in text:
+        return text.partition("?")[0]
+    try:
+        parts = urlsplit(text)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:
+        return f"hidden: {len(text)} characters"
 
 
 def home_path(flag: str | None) -> Path:

@@ -182,7 +182,7 @@ E20 later:fleet       Nothing reads an export back
 E21 held              Drift is looked for at start
 E22 partial           A deleted item is gone on all replicas for good, and its id is never used again | there is no MCP surface to delete from
 E23 later:history     A full delete leaves only its tombstone
-E24 partial           A dump for debugging shows everything but secrets | status and the lists show clock, pending, nodes and tombstones; there is no dump command
+E24 held              A dump for debugging shows everything but secrets
 E25 later:history     Tombstones and logs are compacted with consent
 E26 held              Bad, foreign, huge and repeated ops are refused and counted, and later good ones still apply
 E27 held              Integers stay exact beyond 2^53
@@ -277,7 +277,7 @@ I18 partial           Every queue, map and file has a limit and a counter | a me
 I19 held              Unauthenticated bytes cost a bounded little
 I20 partial           No peer holds the event loop | ops flow within two seconds during every flood; a hundred milliseconds at the 99th percentile are not measured
 I21 later:http        Every mutating local call needs a token
-I22 partial           Secrets are apart from data, and show nowhere | the key file and the outputs of commands are looked at; logs of agents are their own affair
+I22 partial           Secrets are apart from data, and show nowhere | the secret of an open invitation lies in the store, and a password in the URL of the git remote in the process list while git runs; logs of agents are their own affair
 I23 held              Unknown op kinds and fields are kept and relayed bit for bit and take effect after an upgrade, from the same stored ops; unknown frames are ignored
 I24 held              SIGTERM ends a node in bounded time with no lost acknowledgement and no orphan process
 I25 partial           Every list carries its date and source | every read that exists does, and says how far it is behind; HTTP, MCP and the dashboard do not exist

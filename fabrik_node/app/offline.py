@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from fabrik_node import __version__
 from fabrik_node._core import Replica
 from fabrik_node.app.opening import Mesh, load_mesh
 from fabrik_node.clock import SystemClock
-from fabrik_node.errors import NoNode
+from fabrik_node.config import load_config, shown_config
+from fabrik_node.errors import BadConfig, NoNode
 from fabrik_node.node.loading import load
 from fabrik_node.paths import HomePaths
 from fabrik_node.service.checking import check_unserved
+from fabrik_node.service.dumping import Dump
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.reading import Reader
 from fabrik_node.store.readonly import ReadonlyStore, open_readonly
@@ -38,22 +41,36 @@ class OfflineReader:
         return asyncio.run(self._call(op, args))
 
     def stream(self, op: str, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """What is there now, then the end."""
-        yield from asyncio.run(self._stream(op, args))
+        """What is there now, then the end; read while it is taken."""
+        with asyncio.Runner() as runner, closing(_Taken(runner, self._stream(op, args))) as parts:
+            yield from parts
 
-    async def _stream(self, op: str, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+    async def _stream(self, op: str, args: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         mesh = load_mesh(self._paths)
         async with await open_readonly(self._paths.store, mesh_id=mesh.record.mesh_id) as store:
             match op:
                 case "events":
                     last, _ = await store.events_upto()
                     after, limit = int(args.get("after") or 0), int(args.get("limit") or 0)
-                    return [event_json(event) for event in await store.events(after, limit or max(1, last - after))]
+                    for event in await store.events(after, limit or max(1, last - after)):
+                        yield event_json(event)
                 case "runs.logs":
                     reader = await self._reader(mesh, store)
-                    return [part async for part in run_log(reader, mesh.key.public, {**args, "follow": False})]
+                    async for part in run_log(reader, mesh.key.public, {**args, "follow": False}):
+                        yield part
+                case "db.dump":
+                    reader = await self._reader(mesh, store)
+                    dump = Dump(reader, store, self._config, reader.operations["status"], None)
+                    async for record in dump.stream(args):
+                        yield record
                 case _:
                     raise NoNode(f"no node is running on {self._paths.home}", _START)
+
+    def _config(self) -> Mapping[str, Any]:
+        try:
+            return shown_config(load_config(self._paths.config))
+        except BadConfig as error:
+            return {"refused": str(error)}
 
     async def _call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
         mesh = load_mesh(self._paths)
@@ -82,3 +99,24 @@ class OfflineReader:
             source="store",
             as_of_ms=await store.last_op_ms(),
         )
+
+
+class _Taken:
+    """An asynchronous stream for callers that know no event loop."""
+
+    def __init__(self, runner: asyncio.Runner, parts: AsyncGenerator[dict[str, Any]]) -> None:
+        self._runner = runner
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        part = self._runner.run(anext(self._parts, None))
+        if part is None:
+            raise StopIteration
+        return part
+
+    def close(self) -> None:
+        """Leave the stream, and let it close what it opened."""
+        self._runner.run(self._parts.aclose())

@@ -27,7 +27,7 @@ from fabrik_node.app.telling import tell_peers
 from fabrik_node.app.watching import serve_metrics
 from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
-from fabrik_node.config import check_config, child_environment, load_config
+from fabrik_node.config import check_config, child_environment, load_config, shown_config
 from fabrik_node.domain.schema import Kind, NodeField
 from fabrik_node.errors import AuthError, BadConfig, Conflict, Internal, NotInitialised, Precondition
 from fabrik_node.git.origin import Origin
@@ -180,6 +180,7 @@ class Running:
             boot_id=boot_id(),
             listen_url=lambda: self._url,
             agent=self,
+            config=lambda: shown_config(self.config),
         )
         self.api = LocalApi(self.service, self.paths.socket, self.clock)
         await self._start(listen, urls)

@@ -48,6 +48,7 @@ class _Terminated(BaseException):
         "keys": "fabrik_node.cli.keys:keys",
         "events": "fabrik_node.cli.events:events",
         "ops": "fabrik_node.cli.ops:ops",
+        "db": "fabrik_node.cli.db:db",
         "tombstone": "fabrik_node.cli.tombstones:tombstone",
         "tombstones": "fabrik_node.cli.tombstones:tombstones",
         "lock": "fabrik_node.cli.lock:lock",

@@ -78,11 +78,12 @@ _CONCURRENT_MAX = 32
 _NOISE = ("warning:", "hint:", "remote:", "from ", "to ")
 _CAUSE_CHARS_MAX = 300
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+_QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*")
 
 
 def redacted(text: str) -> str:
-    """``text`` without the user and password of any URL in it."""
-    return _CREDENTIALS.sub("", text)
+    """``text`` without the user, password and query of any URL in it."""
+    return _QUERY.sub(r"\1", _CREDENTIALS.sub("", text))
 
 
 @dataclass(frozen=True, slots=True)

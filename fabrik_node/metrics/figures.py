@@ -13,6 +13,7 @@ from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.stages import STAGE_TYPES
 from fabrik_node.node.node import Node
 from fabrik_node.ports import PeerStatus
+from fabrik_node.service.health import limit_hits
 from fabrik_node.service.nodes import CONNECTED
 from fabrik_node.service.reading import Reader
 
@@ -104,6 +105,7 @@ class Figures:
         traffic = self._node.traffic()
         counts, presence = traffic.counts, self._node.presence
         both = (("in",), ("out",))
+        limits = {**limit_hits(self._node, traffic), "api_connections": int(self._api().get("connections_refused", 0))}
         for name, doc in (("bytes", "Bytes of frames"), ("frames", "Frames"), ("segments", "Segments"), ("segment_bytes", "Bytes of segments")):
             yield _labelled(
                 CounterMetricFamily,
@@ -143,25 +145,8 @@ class Figures:
             "fabrik_limit_hits",
             "How often each limit was hit.",
             ("limit",),
-            {(name,): count for name, count in self._limits(traffic.limits).items()},
+            {(name,): count for name, count in limits.items()},
         )
-
-    def _limits(self, of_sync: Mapping[str, int]) -> dict[str, int]:
-        node, api = self._node, self._api()
-        return {
-            **of_sync,
-            "pending": node.writer.pending.dropped,
-            "heads_of_a_log": node.tally.suspended,
-            "batch_commands": node.writer.full_batches,
-            "events_of_a_batch": node.tally.bulk_batches,
-            "events_waiting": node.stream.dropped,
-            "leases_of_a_message": node.presence.leases_cut,
-            "early_presence": node.presence.early.dropped,
-            "commit_times": node.commit_times.forgotten,
-            "alarms_told": node.audit.told.left_out,
-            "registers_named": sum(1 for each in node.audit.diverged.values() if each.more),
-            "api_connections": int(api.get("connections_refused", 0)),
-        }
 
     def _nodes(self, peers: Sequence[PeerStatus]) -> Iterator[Metric]:
         lines = self._reader.node_lines(peers)

@@ -49,6 +49,10 @@ class Pending:
         while self.count > self._count_max or self.bytes > self._bytes_max:
             self._drop_one()
 
+    def places(self) -> list[tuple[bytes, int, int, int, int]]:
+        """``(author, epoch, first_seq, last_seq, bytes)`` of each segment that waits."""
+        return [(*log, name[0], name[1], len(kept.data)) for log, rows in self._kept.items() for name, kept in rows.items()]
+
     def take(self, log: Log, first_seq: int, last_seq: int) -> list[tuple[Verified, bytes]]:
         """Those of a log that may stand on its ops ``first_seq`` to ``last_seq``, in order, with their bytes. They wait no more: what still does not fit is put anew."""
         rows = self._kept.get(log) or OrderedDict()

@@ -9,9 +9,10 @@ from typing import Any
 from fabrik_node._core import Replica
 from fabrik_node.ids import show_key
 from fabrik_node.node.node import Node
+from fabrik_node.ports import Traffic
 from fabrik_node.service.nodes import clock_warnings, divergence_lines, divergence_warnings
 
-__all__ = ["log_health", "node_health", "node_warnings"]
+__all__ = ["limit_hits", "log_health", "node_health", "node_warnings"]
 
 _SHOWN_MAX = 100
 """Logs or ranges in one answer; the figures count all."""
@@ -52,6 +53,23 @@ def node_health(node: Node) -> dict[str, Any]:
         "diverged": divergence_lines(node.audit.diverged, node.name_of, node.clock.now()),
         "failed": None if node.writer.failed is None else node.writer.failed.message,
         "disk_full": None if node.upkeep.full is None else node.upkeep.full.message,
+    }
+
+
+def limit_hits(node: Node, traffic: Traffic) -> dict[str, int]:
+    """How often each limit of a node and of its connections was hit; every limit is there. Those of the local API are its own."""
+    return {
+        **traffic.limits,
+        "pending": node.writer.pending.dropped,
+        "heads_of_a_log": node.tally.suspended,
+        "batch_commands": node.writer.full_batches,
+        "events_of_a_batch": node.tally.bulk_batches,
+        "events_waiting": node.stream.dropped,
+        "leases_of_a_message": node.presence.leases_cut,
+        "early_presence": node.presence.early.dropped,
+        "commit_times": node.commit_times.forgotten,
+        "alarms_told": node.audit.told.left_out,
+        "registers_named": sum(1 for each in node.audit.diverged.values() if each.more),
     }
 
 

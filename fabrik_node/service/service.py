@@ -14,6 +14,7 @@ from fabrik_node.errors import AuthError, InvalidOp, Precondition, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter, Invite
+from fabrik_node.service.dumping import Dump
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.health import node_health, node_warnings
 from fabrik_node.service.membership import MembershipWriter
@@ -35,7 +36,7 @@ class AgentView(Protocol):
 
 
 class Service:
-    """``genesis`` is the mesh's record; ``listen_url`` where peers can reach us (empty: they can not)."""
+    """``genesis`` is the mesh's record; ``listen_url`` where peers can reach us (empty: they can not); ``config`` the settings without secrets."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Service:
         boot_id: str,
         listen_url: Callable[[], str],
         agent: AgentView,
+        config: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._node = node
         self._reader = reader
@@ -59,6 +61,7 @@ class Service:
         self._boot_id = boot_id
         self._listen_url = listen_url
         self._agent = agent
+        self._config = config
         self._started = node.clock.now()
         self.metrics_url = ""
         """Where the figures are served; empty while they are not."""
@@ -88,6 +91,8 @@ class Service:
         match op:
             case "events":
                 return self._events(args)
+            case "db.dump":
+                return Dump(self._reader, self._node.store, self._config, self.status, self._node).stream(args)
             case "runs.logs":
                 return run_log(self._reader, self._node.public, args)
             case _:

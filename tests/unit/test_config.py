@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from fabrik_node.config import Config, child_environment, home_path, load_config, no_color
+from fabrik_node.config import Config, child_environment, home_path, load_config, no_color, shown_config
 from fabrik_node.errors import BadConfig
 
 
@@ -152,3 +153,41 @@ def test_a_metrics_address_that_is_public_or_none_is_refused(tmp_path: Path, lis
     with pytest.raises(BadConfig, match="metrics") as refused:
         load_config(written(tmp_path, f'[metrics]\nlisten = "{listen}"'))
     assert "config.toml" in str(refused.value.hint)
+
+
+@pytest.mark.promise("E24", "I22")
+def test_a_shown_configuration_has_every_setting_and_no_secret(tmp_path: Path) -> None:
+    secret = "s3cret"
+    config = load_config(
+        written(
+            tmp_path,
+            f"""
+            [node]
+            name = "one"
+            peers = ["wss://user:{secret}@198.51.100.1:7420/crdt-sync?{secret}"]
+            [git]
+            remote = "https://user:{secret}@example.org/x.git?token={secret}#{secret}"
+            [agent]
+            command = "TOKEN={secret} ./agent.sh"
+            qa = ["./qa.sh", "--key", "{secret}"]
+            labels = ["linux"]
+            """,
+        )
+    )
+    shown = shown_config(config)
+    assert {name: set(table) for name, table in shown.items()} == {name: set(table) for name, table in msgspec.to_builtins(config).items()}
+    assert secret not in repr(shown)
+    assert shown["git"]["remote"] == "https://example.org/x.git"
+    assert shown["node"] == {"name": "one", "listen": "", "peers": ["wss://198.51.100.1:7420/crdt-sync"], "stale_s": 300.0}
+    assert (shown["agent"]["command"], shown["agent"]["labels"], shown["agent"]["slots"]) == ("hidden: 23 characters", ["linux"], 1)
+    assert shown["agent"]["qa"].startswith("hidden: ")
+
+
+@pytest.mark.parametrize("remote", ["/srv/git/x.git", "git@example.org:x.git", "ssh://example.org/x"])
+def test_a_remote_without_a_secret_is_shown_as_it_is(tmp_path: Path, remote: str) -> None:
+    assert shown_config(load_config(written(tmp_path, f'[git]\nremote = "{remote}"')))["git"]["remote"] == remote
+
+
+def test_text_is_hidden_unless_its_type_says_otherwise() -> None:
+    plain = {(name, key) for name, table in shown_config(Config()).items() for key, value in table.items() if isinstance(value, str) and value}
+    assert plain == {("git", "base"), ("git", "author_name"), ("git", "author_email"), ("agent", "name"), ("agent", "keep_worktrees")}

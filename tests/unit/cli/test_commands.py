@@ -72,6 +72,8 @@ STREAMS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["events"], "events", {"after": 0, "follow": False}),
     (["events", "--after", "7", "--limit", "2"], "events", {"after": 7, "limit": 2, "follow": False}),
     (["runs", "logs", RUN, "--offset", "5"], "runs.logs", {"id": RUN, "offset": 5, "follow": False}),
+    (["db", "dump"], "db.dump", {"follow": False}),
+    (["db", "dump", "--only", "op", "--only", "head"], "db.dump", {"follow": False, "only": ["op", "head"]}),
     (["runs", "logs", RUN, "--follow"], "runs.logs", {"id": RUN, "follow": True}),
 ]
 ELSEWHERE = {"serve", "lock clear", "ops verify"}

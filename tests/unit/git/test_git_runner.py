@@ -146,3 +146,4 @@ def test_the_cause_is_the_telling_line(stderr: str, cause: str) -> None:
 
 def test_credentials_are_cut_out_of_urls() -> None:
     assert redacted("git push https://user:pw@example.org/x ssh://git@host/y") == "git push https://example.org/x ssh://host/y"
+    assert redacted("unable to access 'https://example.org/x?private_token=pw': why?") == "unable to access 'https://example.org/x': why?"
