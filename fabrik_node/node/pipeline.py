@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fabrik_node._core import Change, Changes
+from fabrik_node.domain.claiming import RemoteVerdict, closing, is_free, judge_remote, may_settle, may_state
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, successor
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.runs import RunRow
@@ -99,7 +100,7 @@ class NodePipeline:
         return await self._claim_by_arbiter(self._arbiter, view, wanted)
 
     async def _claim_by_settling(self, view: ItemView, wanted: Claim) -> Claim | ClaimRefused:
-        if view.claim is not None and view.claim.receipt > 0:
+        if not may_settle(view.claim):
             return ClaimRefused("its last claim was granted by a git remote, and this node has none: set [git] remote")
         if not await self._write_claim(view, wanted):
             return ClaimRefused("somebody else was faster")
@@ -141,7 +142,7 @@ class NodePipeline:
 
         Nothing is asked of the arbiter: its chain is over, and nothing more can be merged under it. Of several that do this, one wins.
         """
-        return await self._granted(view, wanted.confirmed(known.number + 1, known.oid))
+        return await self._granted(view, closing(wanted, known))
 
     async def _granted(self, view: ItemView, claim: Claim) -> Claim | ClaimRefused:
         if not await self._write_claim(view, claim):
@@ -151,13 +152,15 @@ class NodePipeline:
 
     def _still_held(self, view: ItemView, known: ArbiterTaken) -> str:
         """Why the arbiter's present claim must be respected; empty when it may be followed."""
-        if known.state != "held":
-            return ""
-        # The second: an operator ended it on a node without a remote. Following is safe: the remote then refuses the old holder.
-        if view.claim is not None and known.claim_id in {show_id(view.claim.claim_id), show_id(view.claim.follows)}:
-            return "" if self._is_free(view) else "its claim is held"
-        if view.claim is not None and view.claim.receipt > known.number:
-            return ""
+        match judge_remote(view.claim, known, free=self._is_free(view)):
+            case RemoteVerdict.FREE | RemoteVerdict.MERGED:
+                return ""
+            case RemoteVerdict.HELD:
+                return "its claim is held"
+            case RemoteVerdict.STRANGER:
+                return self._stranger(known)
+
+    def _stranger(self, known: ArbiterTaken) -> str:
         # Granted, but its op has not reached us (or its holder died in between): give it a lease's time from now.
         now = self._node.clock.now()
         first = self._stray.setdefault(known.claim_id, now)
@@ -170,11 +173,7 @@ class NodePipeline:
         """Write a first statement of ``claim``, if the item's claim is still the one that it follows; True when it wins."""
 
         def build() -> Sequence[Write]:
-            now = self._node.board.claim(view.id)
-            moved = (now is None) != (view.claim is None) or (now is not None and view.claim is not None and now.claim_id != view.claim.claim_id)
-            if moved and claim.receipt == 0:
-                return []
-            return [claim_write(view.id, claim)]
+            return [claim_write(view.id, claim)] if may_state(self._node.board.claim(view.id), view.claim, claim) else []
 
         await self._node.write(view.id, build)
         return self.is_winning(view.id, claim.claim_id)
@@ -265,12 +264,9 @@ class NodePipeline:
     # ---- inside ---------------------------------------------------------------------------------
 
     def _is_free(self, view: ItemView) -> bool:
-        if isinstance(view.stage, Done | Archived):
-            return False
         claim = view.claim
-        if claim is None or not claim.held:
-            return True
-        return self._node.leases.state(claim.claim_id, claim.ttl_ms / 1000, self._node.clock.now()) is LeaseState.LOST
+        lease = LeaseState.FRESH if claim is None else self._node.leases.state(claim.claim_id, claim.ttl_ms / 1000, self._node.clock.now())
+        return is_free(view.stage, claim, lease)
 
     def _not_before(self, view: ItemView) -> float:
         failed = self._failed_at.get(view.id)

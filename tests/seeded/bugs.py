@@ -329,4 +329,18 @@ BUGS = (
         "    if signals.owner is Nearness.NEVER:\n",
         ("tests/unit/domain/test_runs.py", "tests/integration/node/test_runs_shown.py"),
     ),
+    Bug(
+        "a claim counts no higher than the one that it follows",
+        "fabrik_node/domain/claims.py",
+        "epoch=1 if current is None else current.epoch + 1",
+        "epoch=1 if current is None else current.epoch",
+        ("tests/model",),
+    ),
+    Bug(
+        "an operator's end of a claim has no receipt",
+        "fabrik_node/domain/claims.py",
+        "current.epoch + 1, current.receipt, ClaimState",
+        "current.epoch + 1, 0, ClaimState",
+        ("tests/model",),
+    ),
 )
