@@ -181,6 +181,7 @@ class Running:
             listen_url=lambda: self._url,
             agent=self,
             config=lambda: shown_config(self.config),
+            socket=str(self.paths.socket),
         )
         self.api = LocalApi(self.service, self.paths.socket, self.clock)
         await self._start(listen, urls)

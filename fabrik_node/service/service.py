@@ -36,7 +36,7 @@ class AgentView(Protocol):
 
 
 class Service:
-    """``genesis`` is the mesh's record; ``listen_url`` where peers can reach us (empty: they can not); ``config`` the settings without secrets."""
+    """``genesis`` is the mesh's record; ``listen_url`` where peers can reach us (empty: they can not); ``config`` the settings without secrets; ``socket`` the path of the local API."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Service:
         listen_url: Callable[[], str],
         agent: AgentView,
         config: Callable[[], Mapping[str, Any]] = dict,
+        socket: str = "",
     ) -> None:
         self._node = node
         self._reader = reader
@@ -62,6 +63,7 @@ class Service:
         self._listen_url = listen_url
         self._agent = agent
         self._config = config
+        self._socket = socket
         self._started = node.clock.now()
         self.metrics_url = ""
         """Where the figures are served; empty while they are not."""
@@ -115,6 +117,10 @@ class Service:
             "version": __version__,
             "listen": self._listen_url() or None,
             "metrics": self.metrics_url or None,
+            "socket": self._socket or None,
+            "open": [
+                {"what": what, "address": at} for what, at in (("local API", self._socket), ("peers", self._listen_url()), ("metrics", self.metrics_url)) if at
+            ],
             "events": self._node.stream.last,
             "agent": agent,
             "warnings": warnings,

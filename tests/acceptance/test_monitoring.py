@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
@@ -24,6 +25,14 @@ def listening(node: NodeProcess) -> list[str]:
     return sorted(f"{each.laddr.ip}:{each.laddr.port}" for each in found if each.status == psutil.CONN_LISTEN)
 
 
+def everything_open(node: NodeProcess) -> set[str]:
+    """Whatever of its process another one could talk to: listening ports of TCP, ports of UDP, named sockets of this host."""
+    assert node.process is not None
+    process = psutil.Process(node.process.pid)
+    udp = {f"udp {each.laddr.ip}:{each.laddr.port}" for each in process.net_connections(kind="udp")}
+    return {*listening(node), *udp, *(str(each.laddr) for each in process.net_connections(kind="unix") if each.laddr)}
+
+
 def scrape(node: NodeProcess) -> str:
     """What it answers to a GET."""
     with urllib.request.urlopen(node.ask("status")["metrics"], timeout=30) as answer:
@@ -39,11 +48,19 @@ def test_nothing_listens_unless_it_is_asked_for_and_then_status_shows_it(fleet: 
     status = node.ask("status")
     assert listening(node) == []
     assert (status["listen"], status["metrics"]) == (None, None)
+    assert [each["what"] for each in status["open"]] == ["local API"]
+    assert everything_open(node) == {status["socket"]} == {status["open"][0]["address"]}, "nothing but the local API, for this user"
+    assert Path(status["socket"]).stat().st_mode & 0o077 == 0
     node.stop()
     (node.home / "config.toml").write_text(METRICS)
-    node.start()
-    url = node.ask("status")["metrics"]
-    assert listening(node) == [re.fullmatch(r"http://(127\.0\.0\.1:\d+)/metrics", url)[1]]  # type: ignore[index]
+    node.start("serve", "--listen", "127.0.0.1:0")
+    status = node.ask("status")
+    url = status["metrics"]
+    assert {each["what"]: each["address"] for each in status["open"]} == {"local API": status["socket"], "peers": status["listen"], "metrics": url}
+    ports = [each["address"].partition("://")[2].partition("/")[0] for each in status["open"] if "://" in each["address"]]
+    assert everything_open(node) == {*ports, status["socket"]}
+    assert status["socket"] in node.run("status").stdout
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url)
     assert url in node.run("status").stdout
     node.stop()
 
