@@ -177,7 +177,6 @@ class Running:
             incarnation=incarnation,
             home=self.paths.home,
             pid=os.getpid(),
-            boot_id=boot_id(),
             listen_url=lambda: self._url,
             agent=self,
             config=lambda: shown_config(self.config),

@@ -14,6 +14,7 @@ import click
 
 from fabrik_node.cli.grammar import EXIT_CODES, group
 from fabrik_node.cli.hooks import Hooks
+from fabrik_node.cli.secret_text import secret_text
 from fabrik_node.cli.serve import AGENT_FLAGS, serve_flags, serve_options
 from fabrik_node.cli.session import Session
 from fabrik_node.cli.table import clean
@@ -38,7 +39,8 @@ class _Terminated(BaseException):
     lazy={
         "init": "fabrik_node.cli.mesh:init",
         "serve": "fabrik_node.cli.serve:serve",
-        "invite": "fabrik_node.cli.mesh:invite",
+        "invite": "fabrik_node.cli.invitations:invite",
+        "invitations": "fabrik_node.cli.invitations:invitations",
         "join": "fabrik_node.cli.mesh:join",
         "status": "fabrik_node.cli.status:status",
         "items": "fabrik_node.cli.items:items",
@@ -56,7 +58,9 @@ class _Terminated(BaseException):
     },
 )
 @click.option(
-    "--rendezvous", metavar="TOKEN|URL", help="Run a build agent: join with a token (or dial a peer of this mesh by its URL), then serve until a signal."
+    "--rendezvous",
+    metavar="TOKEN|URL",
+    help="Run a build agent: join with a token (- reads it from stdin, @FILE from a file) or dial a peer of this mesh by its URL; then serve until a signal.",
 )
 @serve_flags(section="Build agent, with --rendezvous")
 @click.pass_context
@@ -66,7 +70,7 @@ def root(ctx: click.Context, /, rendezvous: str | None, **flags: Any) -> int | N
     if ctx.invoked_subcommand is None:
         if rendezvous:
             session: Session = ctx.obj
-            return session.hooks.serve(session.home, serve_options(rendezvous=rendezvous, **flags))
+            return session.hooks.serve(session.home, serve_options(rendezvous=secret_text(rendezvous), **flags))
         if rendezvous is not None:
             raise click.UsageError("--rendezvous is empty: give the token or the URL", ctx)
         if loose:

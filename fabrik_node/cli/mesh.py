@@ -1,4 +1,4 @@
-"""Making a mesh and letting others in: ``init``, ``invite``, ``join``."""
+"""Making a mesh and entering one: ``init`` and ``join``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from fabrik_node.cli.grammar import DURATION, command
+from fabrik_node.cli.grammar import command
+from fabrik_node.cli.secret_text import secret_text
 from fabrik_node.cli.session import Session
-from fabrik_node.cli.table import Screen, age, clean
+from fabrik_node.cli.table import Screen
 
-__all__ = ["init", "invite", "join"]
+__all__ = ["init", "join"]
 
 
 @command("init")
@@ -40,36 +41,13 @@ def init(session: Session, name: str, mesh: str, recovery: str | None) -> None:
 @click.option("--name", metavar="NAME", default="", help="This node's name. Default: the host's.")
 @click.pass_obj
 def join(session: Session, token: str, name: str) -> None:
-    """Join a mesh with an invitation. Makes a node in this home and fetches the mesh's state once."""
-    session.show(session.hooks.join(session.home, token, name=name), _draw_node)
+    """Join a mesh with an invitation. Makes a node in this home and fetches the mesh's state once.
 
-
-@command("invite")
-@click.option(
-    "--role",
-    metavar="ROLE",
-    default="agent",
-    show_default=True,
-    help="What the new node may write. agent: claims, runs and stages; peer: items too, for a node where people work; reader: nothing but its name.",
-)
-@click.option("--ttl", "ttl_s", metavar="DURATION", type=DURATION, default=3600.0, help="How long the token can be used. Default: 1h.")
-@click.option(
-    "--url", metavar="URL", help="Where the new node reaches this one: wss://HOST:PORT. Default: where it listens; with 0.0.0.0 the only address of this host."
-)
-@click.pass_obj
-def invite(session: Session, role: str, ttl_s: float, url: str | None) -> None:
-    """Print a token that lets one new node into the mesh."""
-    data = session.write("invite", role=role, ttl_s=ttl_s, url=url)
-    session.show(data, _draw_token)
-    session.note(
-        f"role {clean(data['role'])}, valid once within {age(data['expires_in_s'])}, at {clean(data['url'])}: fabrik-node join TOKEN, or fabrik-node --rendezvous TOKEN"
-    )
+    TOKEN may be - for stdin or @FILE: other users of this host can read the arguments of a command.
+    """
+    session.show(session.hooks.join(session.home, secret_text(token), name=name), _draw_node)
 
 
 def _draw_node(screen: Screen, data: Mapping[str, Any]) -> None:
     names = ("node", "node_id", "mesh", "mesh_id", "home", "recovery_key", "ops", "note")
     screen.fields([(name.replace("_", " "), data.get(name)) for name in names])
-
-
-def _draw_token(screen: Screen, data: Mapping[str, Any]) -> None:
-    screen.line(clean(data["token"]))

@@ -1,39 +1,104 @@
-"""Redeeming an invitation: one secret, one machine, once."""
+"""Invitations: issued, redeemed, withdrawn, expired. A secret lives in the database no longer than it opens a door."""
 
 from __future__ import annotations
 
+import math
+import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
-from fabrik_node.errors import AuthError
+from fabrik_node.errors import AuthError, StoreFull
+from fabrik_node.ids import show_key
 from fabrik_node.ports import Invite
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
     from fabrik_node.node.node import Node
 
-__all__ = ["check_invitation", "redeem"]
+__all__ = ["Invitations", "admission"]
 
 _AGAIN = "ask its operator for a new one: fabrik-node invite"
+_OVER = {
+    "used": "this node did not issue that invitation, or it was used",
+    "expired": "the invitation has expired",
+    "withdrawn": "the invitation was withdrawn",
+}
 
 
-async def check_invitation(node: Node, token_id: bytes, check: Callable[[bytes], bool]) -> Invite:
-    """The invitation, when it is open and ``check(secret)`` says that a proof fits. Raises AuthError."""
-    invite = await node.store.invite(token_id)
-    if invite is None:
-        raise AuthError("this node did not issue that invitation, or it was used", _AGAIN)
-    if invite.boot_id != node.boot_id or node.clock.now() >= invite.expires_at:
-        raise AuthError("the invitation has expired", _AGAIN)
-    if not check(invite.secret):
-        raise AuthError("the joiner could not prove that it holds the invitation", _AGAIN)
-    return invite
+def admission(key: bytes, role: Role, *, name: str = "", next_commitment: bytes = b"") -> Write:
+    """The member record of a new node: its role binds from its first op on."""
+    more: dict[int, Any] = ({2: name} if name else {}) | ({5: next_commitment} if next_commitment else {})
+    return (Kind.MEMBER, key, MemberField.RECORD, {1: int(role), 3: NOWHERE} | more, None)
 
 
-async def redeem(node: Node, token_id: bytes, key: bytes, check: Callable[[bytes], bool], next_commitment: bytes) -> None:
-    """Admit ``key`` durably; ``check(secret)`` tells whether its proof fits. Raises AuthError, and what keeps the node from writing."""
-    invite = await check_invitation(node, token_id, check)
-    node.check_writable()
-    if not await node.store.use_invite(token_id):
-        raise AuthError("the invitation was used already", _AGAIN)
-    record = {1: int(Role(invite.role)), 3: NOWHERE} | ({5: next_commitment} if next_commitment else {})
-    await node.write(("member", key), lambda: [] if node.is_admitted(key) else [(Kind.MEMBER, key, MemberField.RECORD, record, None)])
+class Invitations:
+    """Of one node. Times are seconds of the node's clock; an invitation ends with the boot in which it was issued."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._due = -math.inf
+        """When the next one expires."""
+        self._traces = False
+        """A secret was erased that may still stand in the store's log."""
+
+    async def issue(self, role: Role, ttl_s: float, uses_max: int) -> Invite:
+        """A new one, for ``uses_max`` nodes (0: any number until it expires)."""
+        node = self._node
+        expires_at = node.clock.now() + ttl_s
+        invite = Invite(secrets.token_bytes(16), secrets.token_bytes(32), int(role), expires_at, node.boot_id, uses_max, 0, node.clock.wall_ms())
+        await node.store.put_invite(invite)
+        self._due = min(self._due, expires_at)
+        return invite
+
+    async def check(self, token_id: bytes, check: Callable[[bytes], bool]) -> Invite:
+        """The invitation, when it is open and ``check(secret)`` says that a proof fits. Raises AuthError."""
+        invite = await self._node.store.invite(token_id)
+        if invite is None or invite.ended:
+            raise AuthError(_OVER["used" if invite is None else invite.ended], _AGAIN)
+        if self.is_late(invite):
+            raise AuthError(_OVER["expired"], _AGAIN)
+        if not check(invite.secret):
+            raise AuthError("the joiner could not prove that it holds the invitation", _AGAIN)
+        return invite
+
+    async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool], next_commitment: bytes) -> None:
+        """Admit ``key``, and its commitment to its next key, durably; ``check(secret)`` tells whether its proof fits. Raises AuthError, and what keeps the node from writing."""
+        node = self._node
+        invite = await self.check(token_id, check)
+        role = Role(invite.role)
+        record = admission(key, role, next_commitment=next_commitment)
+        node.check_writable()
+        if not node.is_admitted(key):
+            node.check_allowed([record])
+        if not await node.store.use_invite(token_id, key, node.clock.wall_ms()):
+            raise AuthError("the invitation was used already", _AGAIN)
+        self._traces = True
+        await node.write(("member", key), lambda: [] if node.is_admitted(key) else [record])
+        node.tell("node.joined", {"key": show_key(key), "role": role.name.lower(), "invitation": token_id.hex()})
+
+    async def withdraw(self, token_id: bytes) -> bool:
+        """Close it and erase its secret; False when it was over already."""
+        ended = await self._node.store.end_invites([token_id], "withdrawn")
+        self._traces = True
+        return ended > 0
+
+    def is_late(self, invite: Invite) -> bool:
+        """Its time is over."""
+        return invite.boot_id != self._node.boot_id or self._node.clock.now() >= invite.expires_at
+
+    async def tidy(self) -> None:
+        """Now and then: erase the secrets of those that have expired, and what the store's log still has of erased ones."""
+        store = self._node.store
+        try:
+            if self._node.clock.now() >= self._due:
+                alive = [invite for invite in await store.invites() if not invite.ended]
+                late = [invite.token_id for invite in alive if self.is_late(invite)]
+                if late:
+                    await store.end_invites(late, "expired")
+                    self._traces = True
+                self._due = min((invite.expires_at for invite in alive if invite.token_id not in late), default=math.inf)
+            if self._traces:
+                self._traces = not await store.scrub()
+        except StoreFull as full:
+            self._node.disk_full(full)  # and again at the next beat

@@ -24,7 +24,7 @@ from fabrik_node.node.clones import Clones
 from fabrik_node.node.commit_times import CommitTimes
 from fabrik_node.node.epochs import DOUBT_KEY, Epochs
 from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
-from fabrik_node.node.invitations import check_invitation, redeem
+from fabrik_node.node.invitations import Invitations
 from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
 from fabrik_node.node.presence import Presence
 from fabrik_node.node.relay import read_sound
@@ -88,6 +88,7 @@ class Node:
         self.clones = Clones(replica, store, self.epochs, key.public, clock, self.tell, self.name_of, self.repair)
         self.writer = Writer(replica, store, key, self.epochs, clock, self)
         self.upkeep = Upkeep(self, snapshots)
+        self.invitations = Invitations(self)
         self.stream.on_full = self.upkeep.disk_full
         self.refused_segments = 0
         self._bad_told = Sparing(count=5, window_s=600.0)
@@ -357,11 +358,11 @@ class Node:
 
     async def check_invitation(self, token_id: bytes, check: Callable[[bytes], bool]) -> None:
         """See :meth:`fabrik_node.ports.Replication.check_invitation`."""
-        await check_invitation(self, token_id, check)
+        await self.invitations.check(token_id, check)
 
     async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool], next_commitment: bytes = b"") -> None:
         """See :meth:`fabrik_node.ports.Replication.redeem`."""
-        await redeem(self, token_id, key, check, next_commitment)
+        await self.invitations.redeem(token_id, key, check, next_commitment)
 
     def committed_s(self, behind: Iterable[tuple[bytes, int, int, int]]) -> float:
         """See :meth:`fabrik_node.ports.Replication.committed_s`."""
@@ -447,6 +448,7 @@ class Node:
             held = {claim.claim_id for _, claim in self.board.claims() if claim.held}
             self.leases.keep(held)
             self.presence.publish(await self._said())
+            await self.invitations.tidy()
             try:
                 async with asyncio.timeout(self.timing.beat_s):
                     await self._beat.wait()

@@ -14,7 +14,7 @@ from fabrik_node._core import Chained, Head
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Stage
-from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, OpReads, OpStore, PeerAddress, RowCheck, Snapshots, StoredSegment
+from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, JoinRow, OpReads, OpStore, PeerAddress, RowCheck, Snapshots, StoredSegment
 
 __all__ = [
     "Arbiter",
@@ -28,6 +28,7 @@ __all__ = [
     "IngestReport",
     "Invite",
     "ItemView",
+    "JoinRow",
     "MergeOutcome",
     "OpReads",
     "OpStore",

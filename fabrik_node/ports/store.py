@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 from fabrik_node._core import Chained, Head
 from fabrik_node.domain.runs import RunRow
 
-__all__ = ["DamagedRow", "Event", "ForkRow", "Invite", "OpReads", "OpStore", "PeerAddress", "RowCheck", "Snapshots", "StoredSegment"]
+__all__ = ["DamagedRow", "Event", "ForkRow", "Invite", "JoinRow", "OpReads", "OpStore", "PeerAddress", "RowCheck", "Snapshots", "StoredSegment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,28 @@ class PeerAddress:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """A one-time secret. It expires at ``expires_at`` seconds on the boot clock of boot ``boot_id``, and with that boot."""
+    """A secret that lets nodes in. It expires at ``expires_at`` seconds on the boot clock of boot ``boot_id``, and with that boot."""
 
     token_id: bytes
     secret: bytes
     role: int
     expires_at: float
     boot_id: str
+    uses_max: int = 1
+    """How many nodes may use it; 0: any number until it expires."""
+    uses: int = 0
+    created_ms: int = 0
+    ended: str = ""
+    """Empty while it is open, else ``used``, ``expired`` or ``withdrawn``; the secret is erased then."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRow:
+    """A node that came in with an invitation, or by an approval (``token_id`` is empty then)."""
+
+    token_id: bytes
+    key: bytes
+    at_ms: int
 
 
 RowCheck: TypeAlias = Callable[[Sequence[StoredSegment]], Sequence[str]]
@@ -135,7 +150,17 @@ class OpReads(Protocol):
 
     async def peers(self) -> list[PeerAddress]: ...
 
-    async def invite(self, token_id: bytes) -> Invite | None: ...
+    async def invite(self, token_id: bytes) -> Invite | None:
+        """One that was issued here, open or not."""
+        ...
+
+    async def invites(self) -> list[Invite]:
+        """All that were issued here, the newest first."""
+        ...
+
+    async def joins(self) -> list[JoinRow]:
+        """Who came in through this node, in order of time."""
+        ...
 
     async def runs(self) -> list[RunRow]:
         """This node's own runs, newest first."""
@@ -203,8 +228,20 @@ class OpStore(OpReads, Protocol):
 
     async def put_invite(self, invite: Invite) -> None: ...
 
-    async def use_invite(self, token_id: bytes) -> bool:
-        """Redeem: True exactly once per invitation."""
+    async def use_invite(self, token_id: bytes, key: bytes, wall_ms: int) -> bool:
+        """Redeem for ``key``, and note that it joined: True as often as the invitation allows. With the last use its secret is erased."""
+        ...
+
+    async def end_invites(self, token_ids: Sequence[bytes], why: str) -> int:
+        """Close those of them that are open and erase their secrets; how many that were."""
+        ...
+
+    async def note_join(self, join: JoinRow) -> None:
+        """Somebody came in without an invitation."""
+        ...
+
+    async def scrub(self) -> bool:
+        """Empty the write-ahead log, in which erased secrets still stand. False when a reader is in the way: try again later."""
         ...
 
     async def put_run(self, row: RunRow) -> None:

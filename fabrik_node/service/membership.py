@@ -10,9 +10,10 @@ from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
 from fabrik_node.errors import NotFound, Precondition, UsageError
 from fabrik_node.ids import show_key
 from fabrik_node.node.node import Node
+from fabrik_node.service.inviting import parse_role
 from fabrik_node.service.reading import Reader
 
-__all__ = ["PLACES_MAX", "MembershipWriter", "parse_role"]
+__all__ = ["PLACES_MAX", "MembershipWriter"]
 
 PLACES_MAX = 1_000
 """Heads that one record names: more do not fit into an op."""
@@ -86,16 +87,6 @@ class MembershipWriter:
         if member.successor is not None:
             said["note"] = f"it rotated to {show_key(member.successor)}, which is a key of its own: fabrik-node nodes list"
         return self._reader.stamp(said | more)
-
-
-def parse_role(value: Any, *allowed: Role) -> Role:
-    """One of ``allowed`` by its name. Raises UsageError."""
-    text = str(value)
-    names = ", ".join(role.name.lower() for role in allowed)
-    role = next((role for role in allowed if role.name == text.upper()), None)
-    if role is None:
-        raise UsageError(f"a role here is one of {names}, not {text[:40]!r}", f"roles: {names}")
-    return role
 
 
 def _places(heads: Sequence[Head]) -> dict[int, Any]:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from fabrik_node import __version__
-from fabrik_node.domain.schema import Role
-from fabrik_node.domain.token import JoinToken
-from fabrik_node.errors import AuthError, InvalidOp, Precondition, UsageError
+from fabrik_node.errors import InvalidOp, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
-from fabrik_node.ports import Arbiter, Invite
+from fabrik_node.ports import Arbiter
 from fabrik_node.service.dumping import Dump
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.health import node_health, node_warnings
+from fabrik_node.service.inviting import Inviter
 from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.writing import ItemWriter
-from fabrik_node.transport.address import reachable
 
 __all__ = ["AgentView", "Service"]
-
-_TTL_S_MAX = 30 * 86_400
 
 
 class AgentView(Protocol):
@@ -48,7 +43,6 @@ class Service:
         incarnation: str,
         home: Path,
         pid: int,
-        boot_id: str,
         listen_url: Callable[[], str],
         agent: AgentView,
         config: Callable[[], Mapping[str, Any]] = dict,
@@ -56,10 +50,8 @@ class Service:
     ) -> None:
         self._node = node
         self._reader = reader
-        self._genesis = genesis
         self._home = home
         self._pid = pid
-        self._boot_id = boot_id
         self._listen_url = listen_url
         self._agent = agent
         self._config = config
@@ -73,7 +65,7 @@ class Service:
             **self._writer.operations,
             **MembershipWriter(node, reader).operations,
             "status": self.status,
-            "invite": self.invite,
+            **Inviter(node, reader, genesis=genesis, listen_url=listen_url).operations,
         }
 
     async def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,21 +118,6 @@ class Service:
             "warnings": warnings,
         }
 
-    async def invite(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """A one-time token for a new machine. Only the mesh's admin may issue one, and only it can redeem it."""
-        if self._node.public != self._node.replica.admin:
-            raise AuthError("only the mesh's admin can invite, and this node is not it", "run fabrik-node invite on the node that made the mesh")
-        if not (args.get("url") or self._listen_url()):
-            raise Precondition("this node does not listen, so nobody could join through it", "fabrik-node serve --listen 0.0.0.0:7420")
-        url = reachable(str(args.get("url") or self._listen_url()))
-        role = _role(str(args.get("role") or "agent"))
-        ttl_s = args.get("ttl_s", 3600)
-        if not isinstance(ttl_s, int | float) or not 0 < ttl_s <= _TTL_S_MAX:
-            raise UsageError(f"an invitation lives for 1 second to 30 days, not {ttl_s!r}", "--ttl 1h")
-        token = JoinToken(self._genesis, self._node.public, url, secrets.token_bytes(16), secrets.token_bytes(32), int(role))
-        await self._node.store.put_invite(Invite(token.token_id, token.secret, int(role), self._node.clock.now() + ttl_s, self._boot_id))
-        return self._reader.stamp({"token": token.encode(), "expires_in_s": ttl_s, "role": role.name.lower(), "url": url})
-
     async def _events(self, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         after = args.get("after") or 0
         limit = args.get("limit") or 0
@@ -150,13 +127,3 @@ class Service:
             raise UsageError(f"there is no event {after} yet: the newest is {self._node.stream.last}", f"fabrik-node events --after {self._node.stream.last}")
         async for event in self._node.stream.follow(after, follow=bool(args.get("follow")), limit=limit):
             yield event_json(event)
-
-
-def _role(text: str) -> Role:
-    try:
-        role = Role[text.upper()]
-    except KeyError:
-        raise UsageError(f"no role {text!r}", "roles: reader, agent, peer") from None
-    if role in (Role.NONE, Role.ADMIN):
-        raise UsageError(f"nobody can be invited as {text}", "roles: reader, agent, peer")
-    return role

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fabrik_node.domain.runs import RunRow
-from fabrik_node.ports import DamagedRow, Event, ForkRow, Invite, PeerAddress, StoredSegment
+from fabrik_node.ports import DamagedRow, Event, ForkRow, Invite, JoinRow, PeerAddress, StoredSegment
 from fabrik_node.store.connection import Connection
 from fabrik_node.store.failures import translate
 from fabrik_node.store.queries import queries
@@ -120,9 +120,17 @@ class StoreReads:
         return [PeerAddress(url, key) for url, key in await self._rows("peers")]
 
     async def invite(self, token_id: bytes) -> Invite | None:
-        """An invitation that was not redeemed; its end is for the caller to judge."""
+        """An invitation that was issued here, open or not; whether it has expired is for the caller to judge."""
         row = await self._row("invite", {"token_id": token_id})
         return None if row is None else Invite(*row)
+
+    async def invites(self) -> list[Invite]:
+        """All that were issued here, the newest first."""
+        return [Invite(*row) for row in await self._rows("invites")]
+
+    async def joins(self) -> list[JoinRow]:
+        """Who came in through this node, in order of time."""
+        return [JoinRow(*row) for row in await self._rows("joins")]
 
     async def runs(self) -> list[RunRow]:
         """This node's own runs, newest first."""

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.errors import Internal, StoreFailed, StoreFull
-from fabrik_node.ports import Event, Invite, PeerAddress, RowCheck
+from fabrik_node.ports import Event, Invite, JoinRow, PeerAddress, RowCheck
 from fabrik_node.store.connection import Connection, connect
 from fabrik_node.store.failures import translate
 from fabrik_node.store.identity import MESH_ID_KEY, create, look
+from fabrik_node.store.invites import empty_log, end_invites, put_invite, use_invite
 from fabrik_node.store.migrations import Migration, apply, known_migrations
 from fabrik_node.store.queries import queries
 from fabrik_node.store.reads import StoreReads
@@ -185,12 +186,24 @@ class SqliteStore(StoreReads):
 
     async def put_invite(self, invite: Invite) -> None:
         """Store a new invitation. Raises :class:`StoreFailed` when the id was given before, redeemed or not."""
-        params = {"token_id": invite.token_id, "secret": invite.secret, "role": invite.role, "expires_at": invite.expires_at, "boot_id": invite.boot_id}
-        await self._execute("invite", "put_invite", params)
+        params = {name: getattr(invite, name) for name in ("token_id", "secret", "role", "expires_at", "boot_id", "uses_max", "created_ms")}
+        await self._write("invite", "storing an invitation", lambda connection: put_invite(connection, params))
 
-    async def use_invite(self, token_id: bytes) -> bool:
-        """Redeem: True exactly once per invitation. Its secret is erased."""
-        return await self._execute("redeem", "use_invite", {"token_id": token_id}) == 1
+    async def use_invite(self, token_id: bytes, key: bytes, wall_ms: int) -> bool:
+        """Redeem: True as often as the invitation allows. With the last use its secret is erased."""
+        return await self._write("redeem", "redeeming an invitation", lambda connection: use_invite(connection, token_id, key, wall_ms))
+
+    async def end_invites(self, token_ids: Sequence[bytes], why: str) -> int:
+        """Close those of them that are open and erase their secrets; how many that were."""
+        return await self._write("end_invites", "ending invitations", lambda connection: end_invites(connection, token_ids, why))
+
+    async def note_join(self, join: JoinRow) -> None:
+        """Somebody came in without an invitation."""
+        await self._execute("join", "add_join", {"token_id": join.token_id, "key": join.key, "at_ms": join.at_ms})
+
+    async def scrub(self) -> bool:
+        """Empty the write-ahead log: what was erased in the database may still stand there. False when that is not possible now, for a reader or a full disk."""
+        return await self._writer.run(empty_log)
 
     async def put_run(self, row: RunRow) -> None:
         """Insert or replace by run id."""

@@ -29,6 +29,8 @@ WRITES = (
     "peer",
     "invite",
     "redeem",
+    "end_invites",
+    "join",
     "run",
     "set_aside",
     "forget_damaged",

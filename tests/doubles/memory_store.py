@@ -13,7 +13,7 @@ from fabrik_node._core import coalesce, cut, segment_span
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.errors import StoreFailed, StoreFull
-from fabrik_node.ports import DamagedRow, Event, ForkRow, Invite, PeerAddress, RowCheck, StoredSegment
+from fabrik_node.ports import DamagedRow, Event, ForkRow, Invite, JoinRow, PeerAddress, RowCheck, StoredSegment
 
 if TYPE_CHECKING:
     from fabrik_node._core import Chained, Head
@@ -54,7 +54,8 @@ class MemoryStore:
         self._meta: dict[str, bytes] = {}
         self._starts = 0
         self._peers: dict[str, PeerAddress] = {}
-        self._invites: dict[bytes, Invite | None] = {}
+        self._invites: dict[bytes, Invite] = {}
+        self._joins: dict[tuple[bytes, bytes], JoinRow] = {}
         self._runs: dict[bytes, RunRow] = {}
 
     async def append(self, chained: Sequence[Chained]) -> int:
@@ -247,11 +248,37 @@ class MemoryStore:
         self._check()
         return self._invites.get(token_id)
 
-    async def use_invite(self, token_id: bytes) -> bool:
+    async def invites(self) -> list[Invite]:
+        self._check()
+        return sorted(self._invites.values(), key=lambda invite: (-invite.created_ms, invite.token_id))
+
+    async def joins(self) -> list[JoinRow]:
+        self._check()
+        return sorted(self._joins.values(), key=lambda join: (join.at_ms, join.key))
+
+    async def use_invite(self, token_id: bytes, key: bytes, wall_ms: int) -> bool:
         self._check(writing=True)
-        if self._invites.get(token_id) is None:
+        found = self._invites.get(token_id)
+        if found is None or found.ended:
             return False
-        self._invites[token_id] = None
+        uses = found.uses + 1
+        counted = replace(found, uses=uses)
+        self._invites[token_id] = replace(counted, ended="used", secret=b"") if 0 < found.uses_max <= uses else counted
+        await self.note_join(JoinRow(token_id, key, wall_ms))
+        return True
+
+    async def end_invites(self, token_ids: Sequence[bytes], why: str) -> int:
+        self._check(writing=True)
+        ended = [found for token_id in token_ids if (found := self._invites.get(token_id)) is not None and not found.ended]
+        self._invites |= {found.token_id: replace(found, ended=why, secret=b"") for found in ended}
+        return len(ended)
+
+    async def note_join(self, join: JoinRow) -> None:
+        self._check(writing=True)
+        self._joins[join.token_id, join.key] = join
+
+    async def scrub(self) -> bool:
+        self._check()
         return True
 
     async def put_run(self, row: RunRow) -> None:

@@ -99,7 +99,6 @@ class NodeRig:
             incarnation="boot:1:1",
             home=Path("/home/of/the/node"),
             pid=4711,
-            boot_id=node.boot_id,
             listen_url=lambda: self.listen_url,
             agent=NoAgent(),
         )

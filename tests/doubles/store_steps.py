@@ -11,7 +11,7 @@ from fabrik_node import _core
 from fabrik_node._core import Replica, SigningKey
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.errors import StoreFull
-from fabrik_node.ports import Event, Invite, PeerAddress
+from fabrik_node.ports import Event, Invite, JoinRow, PeerAddress
 from fabrik_node.store.transactions import WRITES
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Steps:
         pos = await store.append(ops[:-1])
         await store.append_events([Event("before", 1)], pos)
         await store.put_invite(Invite(b"old" + bytes(13), b"s" * 32, 2, 1.0, "boot"))
+        await store.put_invite(Invite(b"late" + bytes(12), b"s" * 32, 2, 1.0, "boot"))
         await store.set_aside([(HOLE, "damaged: bits"), (HOLE - 2, "damaged: more")])
         await store.refill(KEY.public, 1, 0, [ops[HOLE - 3].data])
 
@@ -83,7 +84,11 @@ class Steps:
             case "invite":
                 await store.put_invite(Invite(b"new" + bytes(13), b"s" * 32, 2, 1.0, "boot"))
             case "redeem":
-                await store.use_invite(b"old" + bytes(13))
+                await store.use_invite(b"old" + bytes(13), KEY.public, 1)
+            case "end_invites":
+                await store.end_invites([b"late" + bytes(12)], "withdrawn")
+            case "join":
+                await store.note_join(JoinRow(b"", KEY.public, 1))
             case "run":
                 await store.put_run(RunRow(b"r" * 16, b"i" * 16, b"c" * 16, b"n" * 32, "agent", RunState.RUNNING, "coding", 1))
             case "set_aside":
@@ -114,7 +119,9 @@ async def done(store: SqliteStore) -> dict[str, bool]:
         "start": (await store._read("test", lambda connection: connection.execute("SELECT value FROM counters WHERE name = 'starts'").fetchone()))[0] == 1,
         "peer": len(await store.peers()) == 1,
         "invite": await store.invite(b"new" + bytes(13)) is not None,
-        "redeem": await store.invite(b"old" + bytes(13)) is None,
+        "redeem": await _ended(store, b"old" + bytes(13)) == "used",
+        "end_invites": await _ended(store, b"late" + bytes(12)) == "withdrawn",
+        "join": any(join.token_id == b"" for join in await store.joins()),
         "run": len(await store.runs()) == 1,
         "set_aside": aside,
         "forget_damaged": aside and 380 not in damaged,
@@ -123,3 +130,10 @@ async def done(store: SqliteStore) -> dict[str, bool]:
         "fork": len(await store.forks()) == 1,
         "suspend": len(await store.suspended()) == 1,
     }
+
+
+async def _ended(store: SqliteStore, token_id: bytes) -> str:
+    found = await store.invite(token_id)
+    assert found is not None
+    assert bool(found.secret) == (not found.ended)
+    return found.ended

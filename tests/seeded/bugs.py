@@ -28,6 +28,27 @@ class Bug:
 
 BUGS = (
     Bug(
+        "an invitation does not bind its role",
+        "fabrik_node/node/invitations.py",
+        "{1: int(role), 3: NOWHERE}",
+        "{1: int(role)}",
+        ("tests/unit/service/test_roles.py",),
+    ),
+    Bug(
+        "the secret of a used invitation is kept",
+        "fabrik_node/store/queries/node.sql",
+        "secret = CASE WHEN uses_max > 0 AND uses + 1 >= uses_max THEN x'' ELSE secret END,\n",
+        "",
+        ("tests/integration/store/test_erased_secrets.py",),
+    ),
+    Bug(
+        "what is erased is not zeroed",
+        "fabrik_node/store/invites.py",
+        'connection.execute("PRAGMA secure_delete = ON")',
+        'connection.execute("PRAGMA secure_delete = OFF")',
+        ("tests/integration/store/test_erased_secrets.py",),
+    ),
+    Bug(
         "a segment is taken without looking at its signature",
         "rust/fabrik-op/src/segment.rs",
         "verify_strict(&contents.author, &message, &contents.sig)\n",

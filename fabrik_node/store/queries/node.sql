@@ -14,13 +14,31 @@ SELECT url, key FROM peers ORDER BY url;
 INSERT INTO peers (url, key) VALUES (:url, :key) ON CONFLICT (url) DO UPDATE SET key = excluded.key;
 
 -- name: put_invite
-INSERT INTO invites (token_id, secret, role, expires_at, boot_id) VALUES (:token_id, :secret, :role, :expires_at, :boot_id);
+INSERT INTO invites (token_id, secret, role, expires_at, boot_id, uses_max, created_ms)
+VALUES (:token_id, :secret, :role, :expires_at, :boot_id, :uses_max, :created_ms);
 
 -- name: invite
-SELECT token_id, secret, role, expires_at, boot_id FROM invites WHERE token_id = :token_id AND used = 0;
+SELECT token_id, secret, role, expires_at, boot_id, uses_max, uses, created_ms, ended FROM invites WHERE token_id = :token_id;
+
+-- name: invites
+SELECT token_id, secret, role, expires_at, boot_id, uses_max, uses, created_ms, ended FROM invites ORDER BY created_ms DESC, token_id;
 
 -- name: use_invite
-UPDATE invites SET used = 1, secret = x'' WHERE token_id = :token_id AND used = 0;
+UPDATE invites SET
+    uses = uses + 1,
+    used = uses_max > 0 AND uses + 1 >= uses_max,
+    secret = CASE WHEN uses_max > 0 AND uses + 1 >= uses_max THEN x'' ELSE secret END,
+    ended = CASE WHEN uses_max > 0 AND uses + 1 >= uses_max THEN 'used' ELSE '' END
+WHERE token_id = :token_id AND used = 0;
+
+-- name: add_join
+INSERT OR REPLACE INTO joins (token_id, key, at_ms) VALUES (:token_id, :key, :at_ms);
+
+-- name: joins
+SELECT token_id, key, at_ms FROM joins ORDER BY at_ms, key;
+
+-- name: end_invite
+UPDATE invites SET used = 1, secret = x'', ended = :ended WHERE token_id = :token_id AND used = 0;
 
 -- name: put_run
 INSERT INTO runs (

@@ -10,7 +10,7 @@ from store_doubles import HandClock, fake_chained
 
 from fabrik_node.domain.runs import ProcessId, RunRow, RunState
 from fabrik_node.errors import StoreFailed
-from fabrik_node.ports import Event, Invite, OpStore, PeerAddress, StoredSegment
+from fabrik_node.ports import Event, Invite, JoinRow, OpStore, PeerAddress, StoredSegment
 
 RUN = RunRow(b"r" * 16, b"i" * 16, b"c" * 16, b"n" * 32, "agent", RunState.STARTING, "coding", 1000)
 
@@ -117,17 +117,30 @@ async def test_peers_are_kept_by_url(store: OpStore) -> None:
     assert await store.peers() == [PeerAddress("ws://a", b"k" * 32), PeerAddress("ws://b", b"q" * 32)]
 
 
-async def test_an_invitation_is_redeemed_once(store: OpStore) -> None:
-    invite = Invite(b"t" * 16, b"s" * 32, 3, 1234.5, "boot")
-    await store.put_invite(invite)
-    assert await store.invite(b"t" * 16) == invite
-    assert await store.invite(b"u" * 16) is None
-    assert [await store.use_invite(b"t" * 16) for _ in range(2)] == [True, False]
-    assert await store.invite(b"t" * 16) is None
-    assert await store.use_invite(b"u" * 16) is False
-    with pytest.raises(StoreFailed):
+async def test_an_invitation_is_redeemed_as_often_as_it_says(store: OpStore) -> None:
+    once, twice, many = (Invite(bytes([n]) * 16, b"s" * 32, 3, 1234.5, "boot", uses_max, created_ms=n) for n, uses_max in ((1, 1), (2, 2), (3, 0)))
+    for invite in (once, twice, many):
         await store.put_invite(invite)
-    assert await store.use_invite(b"t" * 16) is False, "a second invitation with the id of a used one does not revive it"
+        assert await store.invite(invite.token_id) == invite
+    assert [invite.token_id for invite in await store.invites()] == [many.token_id, twice.token_id, once.token_id]
+    assert await store.invite(b"u" * 16) is None
+    assert [await store.use_invite(once.token_id, b"k" * 32, 5) for _ in range(2)] == [True, False]
+    assert [await store.use_invite(twice.token_id, bytes([n]) * 32, 6) for n in range(3)] == [True, True, False]
+    assert [await store.use_invite(many.token_id, bytes([n]) * 32, 7) for n in range(5)] == [True] * 5
+    assert await store.invite(once.token_id) == replace(once, secret=b"", uses=1, ended="used")
+    assert await store.invite(twice.token_id) == replace(twice, secret=b"", uses=2, ended="used")
+    assert await store.invite(many.token_id) == replace(many, uses=5)
+    assert await store.use_invite(b"u" * 16, b"k" * 32, 1) is False
+    for invite in (once, many):
+        with pytest.raises(StoreFailed):
+            await store.put_invite(invite)
+    assert await store.use_invite(once.token_id, b"k" * 32, 8) is False, "a second invitation with the id of a used one does not revive it"
+    assert await store.end_invites([many.token_id, once.token_id, b"u" * 16], "withdrawn") == 1
+    assert await store.use_invite(many.token_id, b"k" * 32, 8) is False
+    assert await store.invite(many.token_id) == replace(many, secret=b"", uses=5, ended="withdrawn")
+    await store.note_join(JoinRow(b"", b"q" * 32, 9))
+    joins = await store.joins()
+    assert [(join.token_id, join.at_ms) for join in joins] == [(once.token_id, 5), *[(twice.token_id, 6)] * 2, *[(many.token_id, 7)] * 5, (b"", 9)]
 
 
 async def test_runs_are_replaced_by_id_and_newest_first(store: OpStore) -> None:

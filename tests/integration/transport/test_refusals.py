@@ -197,7 +197,7 @@ async def test_a_token_that_is_of_no_use(net: Net, why: str) -> None:
     token = await token_of(host, url)
     match why:
         case "used":
-            await host.node.store.use_invite(token.token_id)
+            await host.node.store.use_invite(token.token_id, bytes(32), 1)
             said = f"this node did not issue that invitation, or it was used; {ASK_AGAIN}"
         case "expired":
             net.rigs.clock.advance(3_601)

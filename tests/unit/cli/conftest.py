@@ -115,7 +115,17 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
     "ops.check": {**STAMP, "sound": True, "rows": 3, "ops": 38, "bytes": 7000, "damaged": [], "aside": [], "next": ""},
     "ops.proof": {**STAMP, "proof": {"type": "fabrik op proof", "version": 1}, "also": []},
-    "invite": {**STAMP, "token": "fabrik1qtoken", "expires_in_s": 3600.0, "role": "agent", "url": "ws://127.0.0.1:7001"},
+    "invite": {**STAMP, "token": "fabrik1qtoken", "expires_in_s": 3600.0, "role": "agent", "url": "ws://127.0.0.1:7001", "id": "ab" * 16, "uses_max": 1},
+    "invitations.list": {
+        **STAMP,
+        "invitations": [
+            {
+                "id": "ab" * 16, "role": "agent", "uses": 1, "uses_max": 0, "created": "2026-11-20T09:00:00.000Z", "state": "open", "expires_in_s": 60.0,
+                "joined": [{"node": NODE, "name": "beta", "at": "2026-11-20T09:00:00.000Z"}],
+            }
+        ],
+    },
+    "invitations.withdraw": {**STAMP, "id": "ab" * 16, "role": "agent", "uses": 1, "uses_max": 0, "created": "2026-11-20T09:00:00.000Z", "state": "withdrawn"},
 }  # fmt: skip
 STREAMED: dict[str, list[dict[str, Any]]] = {
     "events": [

@@ -24,6 +24,11 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["lock", "show"], None, {}),
     (["invite"], "invite", {"role": "agent", "ttl_s": 3600.0}),
     (["invite", "--role", "peer", "--ttl", "15m", "--url", "ws://127.0.0.1:1"], "invite", {"role": "peer", "ttl_s": 900.0, "url": "ws://127.0.0.1:1"}),
+    (["invite", "--reusable"], "invite", {"role": "agent", "ttl_s": 3600.0, "reusable": True}),
+    (["invite", "--max-uses", "7"], "invite", {"role": "agent", "ttl_s": 3600.0, "max_uses": 7}),
+    (["invitations", "list"], "invitations.list", {}),
+    (["invitations", "list", "--all"], "invitations.list", {"all": True}),
+    (["invitations", "withdraw", "abcd"], "invitations.withdraw", {"id": "abcd"}),
     (["items", "add", "T"], "items.add", {"title": "T"}),
     (
         ["items", "add", "T", "--body", "B", "--label", "a", "--label", "b", "--priority", "-3", "--depends-on", "01k8"],
