@@ -248,5 +248,11 @@ async def test_an_interrupted_migration_is_run_again_at_the_next_start(db: Path,
     assert third.migrated == ()
     raw = sqlite3.connect(db)
     assert raw.execute("SELECT x FROM more").fetchall() == [(1,), (2,)]
-    assert raw.execute("SELECT number, name FROM migrations").fetchall() == [(1, "first"), (2, "branches"), (KNOWN + 1, "more"), (KNOWN + 2, "most")]
+    assert raw.execute("SELECT number, name FROM migrations").fetchall() == [
+        (1, "first"),
+        (2, "branches"),
+        (3, "invitations"),
+        (KNOWN + 1, "more"),
+        (KNOWN + 2, "most"),
+    ]
     raw.close()
