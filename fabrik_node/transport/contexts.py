@@ -18,7 +18,7 @@ from functools import partial
 from socket import socket
 from typing import Any, Self
 
-from fabrik_node.clock import Clock
+from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.transport.certificates import Leaf, anchor, issue
 
 __all__ = ["ALPN", "Armed", "Contexts", "Handshake", "allow", "handshake_of", "read_in_bulk"]
@@ -32,6 +32,7 @@ _INLINE_KEYS = 64
 _UNKNOWN_BYTES = 16_384
 """What is decrypted of a caller after the handshake and before it is known: a join frame has 104 bytes, and a WebSocket request may follow it at once."""
 _BULK_BYTES = 65_536
+_CLOCK = SystemClock()
 sslproto.SSLProtocol.max_size = 4_096
 """Bytes of asyncio's read buffer for a TLS connection, until :func:`read_in_bulk`. Its own 256 KiB would be most of what a caller costs of whom we know nothing yet."""
 
@@ -41,6 +42,7 @@ def read_in_bulk(transport: asyncio.BaseTransport) -> None:
     protocol = getattr(transport, "_ssl_protocol", None)  # asyncio has no public way to it; without it, reading is only slower
     if isinstance(protocol, sslproto.SSLProtocol):
         protocol.max_size = _BULK_BYTES  # type: ignore[misc]  # this connection's alone
+        protocol._set_read_buffer_limits(high=_BULK_BYTES)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public one. What is decrypted at once when reading goes on after a pause: asyncio's own is eight times more
     allow(transport, None)
 
 
@@ -187,6 +189,8 @@ class Handshake:
         self._sock = sock
         self.alert = b""
         self.kept: socket | None = None
+        self.worked_s = 0.0
+        """What it kept us busy."""
 
     def handle_failed(self, alert: bytes) -> None:
         """The handshake failed now; asyncio closes the connection in its next turn."""
@@ -238,6 +242,14 @@ class _WatchedObject(ssl.SSLObject):
                     raise ssl.SSLError(f"more than {_UNKNOWN_BYTES} bytes from somebody who is not known yet")
 
     def do_handshake(self) -> None:
+        began = _CLOCK.now()
+        try:
+            self._shake()
+        finally:
+            if self._watched is not None:
+                self._watched.worked_s += _CLOCK.now() - began
+
+    def _shake(self) -> None:
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):

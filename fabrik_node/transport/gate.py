@@ -26,6 +26,7 @@ __all__ = ["STRANGER_HINT", "Caller", "Gate", "GateCounters", "Shut", "Threshold
 STRANGER_HINT = "ask the mesh's admin for a token (fabrik-node invite), then: fabrik-node join TOKEN"
 _GO_AWAY_S = 1.0
 """Seconds that a refused caller has to read why and to close."""
+_CALLER_S = 0.001  # seconds that a caller costs besides its TLS handshake
 _DISCARD_BYTES = 65_536
 """What is read and thrown away of it meanwhile: a connection that is closed with unread bytes takes back what was sent."""
 _TLS_FIRST = 0x16
@@ -140,6 +141,7 @@ class Gate:
         self._has_room = has_room
         self._handshake_s = handshake_s
         self.counters = GateCounters()
+        self.cost_s = _CALLER_S  # seconds that a caller keeps the event loop busy, as the last ones did
 
     async def let_in(self, sock: socket, address: str) -> tuple[Caller, Threshold] | Shut | None:
         """Take over the connection: who came through, with a transport whose reading is paused; or why not, when that was told to the caller; None
@@ -181,6 +183,7 @@ class Gate:
             except ssl.SSLError as error:
                 return await _after_alert(handshake, error)
             finally:
+                self.cost_s += (_CALLER_S + handshake.worked_s - self.cost_s) / 8
                 if handshake.kept is not None and handshake.kept.fileno() >= 0:
                     handshake.kept.close()
         return await self._judge(threshold, lambda: self._identify(threshold, armed, address))

@@ -14,6 +14,7 @@ from fabrik_node.clock import Clock
 from fabrik_node.errors import AuthError, FabrikError, StoreFailed, StoreFull
 from fabrik_node.ports import Replication
 from fabrik_node.transport.heard import HeardClient, HeardServer
+from fabrik_node.transport.turns import Pace, Turn
 from fabrik_sync import (
     BadProof,
     CaughtUp,
@@ -39,8 +40,6 @@ _FRAGMENT_BYTES = 65_536
 """A larger frame goes to the socket in parts of this size: TLS keeps as much memory for a connection as it was ever given at once."""
 _FLUSH_S = 2.0
 """Seconds that the last frames may take to leave; then the socket is cut."""
-_TURN_S = 0.005
-"""Seconds of a peer's frames after which others have their turn."""
 
 
 class Link:
@@ -57,8 +56,12 @@ class Link:
         on_caught_up: Callable[[Link], None],
         on_ephemeral: Callable[[EphemeralReceived], None],
         on_duplicate: Callable[[Link], None],
+        pace: Pace,
     ) -> None:
         self.session = session
+        self._pace = pace
+        self.rests = 0
+        """Times that the peer had to wait because its frames kept the event loop busy."""
         self._socket = socket
         self._node = node
         self._clock = clock
@@ -139,15 +142,16 @@ class Link:
     async def _receive(self) -> None:
         """Frames of the peer. A text message is none."""
         with suppress(ConnectionClosed):  # an unclean end is told like a clean one: the session names the reason
-            turn = self._clock.now()
+            turn = Turn(self._pace)
             async for message in self._socket:
                 self.heard_at = self._clock.now()
                 self.session.receive_frame(message if isinstance(message, bytes) else b"", self.heard_at)
                 self._take_events()
                 self.kick()
-                if self._clock.now() - turn > _TURN_S:  # frames that wait already come without any pause in between
-                    await asyncio.sleep(0)
-                    turn = self._clock.now()
+                now = self._clock.now()
+                if (rest_s := turn.rest_s(now - self.heard_at, now)) > 0:
+                    self.rests += 1
+                    await asyncio.sleep(rest_s)
         self.session.handle_disconnected()
         self.kick()
 

@@ -14,11 +14,13 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.errors import PortInUse
 from fabrik_node.transport.address import SYNC_PATH, ListenAddress
 from fabrik_node.transport.contexts import read_in_bulk
 from fabrik_node.transport.gate import Caller, Gate, Shut, Threshold
 from fabrik_node.transport.heard import HeardServer
+from fabrik_node.transport.turns import Pace
 from fabrik_sync import FRAME_BYTES_MAX
 
 __all__ = ["QUEUE_FRAMES", "Listener"]
@@ -37,7 +39,18 @@ _socket_log = logging.getLogger("websockets")
 class Listener:
     """``enter`` gets each caller whose WebSocket is open, and ends with its connection; ``shut`` those who were told why not."""
 
-    def __init__(self, gate: Gate, *, enter: Callable[[HeardServer, Caller], Awaitable[None]], shut: Callable[[str, Shut], None], handshake_s: float) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        enter: Callable[[HeardServer, Caller], Awaitable[None]],
+        shut: Callable[[str, Shut], None],
+        handshake_s: float,
+        pace: Pace | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._pace = pace or Pace()
+        self._clock = clock or SystemClock()
         self._gate = gate
         self._enter = enter
         self._shut = shut
@@ -113,6 +126,8 @@ class Listener:
             self._unknown[task] = None
             task.add_done_callback(self._forget)
             await asyncio.sleep(0)  # it has its socket in hand now, and closes it when it is cancelled
+            self._pace.add(self._gate.cost_s, self._clock.now())
+            await asyncio.sleep(self._pace.rest_s())
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._unknown.pop(task, None)

@@ -26,6 +26,7 @@ from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.link import Link, LinkEnd
 from fabrik_node.transport.listening import Listener
 from fabrik_node.transport.tally import Tally
+from fabrik_node.transport.turns import Pace
 from fabrik_sync import Closed, EphemeralReceived, Hub, Join, Limits, LogId, Reason, Refused, Session, State, Status
 
 __all__ = ["DialEnd", "Mesh"]
@@ -71,6 +72,7 @@ class Mesh:
         self._contexts = Contexts(node.public, node.sign, node.admitted, clock)
         self._listener: Listener | None = None
         self.gate: Gate | None = None
+        self._pace = Pace()
         self._limits = limits or Limits()
         self._inbound_max = inbound_max
         self._refusals = Sparing(count=1, window_s=_TELL_AGAIN_S)
@@ -97,7 +99,7 @@ class Mesh:
             self._node, None if address.plain else self._contexts, has_room=lambda: self.inbound < self._inbound_max, handshake_s=handshake_s
         )
         self._gate = gate.counters
-        self._listener = Listener(gate, enter=self._accept, shut=self._tell_shut, handshake_s=handshake_s)
+        self._listener = Listener(gate, enter=self._accept, shut=self._tell_shut, handshake_s=handshake_s, pace=self._pace, clock=self._clock)
         return address.url(await self._listener.open(address))
 
     def dial(self, url: str, key: bytes = b"", invitation: tuple[bytes, bytes] | None = None) -> None:
@@ -224,6 +226,7 @@ class Mesh:
             on_caught_up=self._on_caught_up,
             on_ephemeral=self._on_foreign_ephemeral,
             on_duplicate=self._on_duplicate,
+            pace=self._pace,
         )
         self._links[session] = (link, url, direction)
         return link

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 __all__ = [
+    "CONTROL_FRAME_BYTES_MAX",
     "EPHEMERAL_BYTES_MAX",
     "FRAME_BYTES_MAX",
     "HANDSHAKE_FRAME_BYTES_MAX",
@@ -27,6 +28,9 @@ HEADER_BYTES_MAX: Final = 1_024
 
 FRAME_BYTES_MAX: Final = SEGMENT_BYTES_MAX + HEADER_BYTES_MAX
 """Bytes of one frame: what a transport has to allow (its ``max_size``)."""
+
+CONTROL_FRAME_BYTES_MAX: Final = 65_536 + HEADER_BYTES_MAX
+"""Bytes of one frame that is no SEGMENT: the others cost their reader time with each byte."""
 
 HANDSHAKE_FRAME_BYTES_MAX: Final = 8_192
 """Bytes of one frame before READY: a stranger may not make us hold or parse more."""
@@ -105,6 +109,8 @@ class Limits:
             raise ValueError(f"outbox_bytes {self.outbox_bytes} is less than one frame ({FRAME_BYTES_MAX})")
         if self.window_bytes < SEGMENT_BYTES_MAX:
             raise ValueError(f"window_bytes {self.window_bytes} is less than one segment ({SEGMENT_BYTES_MAX})")
+        if self.chunk_bytes > CONTROL_FRAME_BYTES_MAX - HEADER_BYTES_MAX:
+            raise ValueError(f"chunk_bytes {self.chunk_bytes} is more than a peer takes ({CONTROL_FRAME_BYTES_MAX - HEADER_BYTES_MAX})")
         if not 0 < self.ping_s < self.silent_s:
             raise ValueError("ping_s has to be above 0 and below silent_s")
 
@@ -113,6 +119,7 @@ LIMIT_NAMES: Final = (
     *(field.name for field in fields(Limits)),
     "frame_bytes",
     "frame_items",
+    "control_frame_bytes",
     "handshake_frame_bytes",
     "segment_bytes",
     "ephemeral_bytes",

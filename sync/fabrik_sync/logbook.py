@@ -195,6 +195,8 @@ class LogBook:
 
     def __init__(self, heads: Iterable[tuple[LogId, Heads]]) -> None:
         self.rows: dict[LogId, LogRow] = {}
+        self.touched: set[LogId] = set()
+        """Logs whose row may have changed since somebody emptied this."""
         self._base: dict[LogId, Heads] = {}
         self._ends: dict[LogId, dict[int, int]] = {}  # of crowded logs: what their digest stands for
         for log, tips in heads:
@@ -210,9 +212,17 @@ class LogBook:
 
     def row(self, log: LogId) -> LogRow:
         """The row of a log, made when there is none."""
+        self.touched.add(log)
         row = self.rows.get(log)
         if row is None:
             row = self.rows[log] = LogRow()
+        return row
+
+    def known(self, log: LogId) -> LogRow | None:
+        """The row of a log, if there is one."""
+        row = self.rows.get(log)
+        if row is not None:
+            self.touched.add(log)
         return row
 
     def compare(self, theirs: FrontierFrame) -> bool:
@@ -236,6 +246,7 @@ class LogBook:
                     row.fork.cursors, row.fork.asked, row.wanted = self._ends[log], shown, True  # and so it is on the other side
         self._base.clear()
         self._ends.clear()
+        self.touched.update(self.rows)
         return equal
 
 

@@ -29,7 +29,15 @@ from fabrik_sync.frames import (
     Want,
     Wanted,
 )
-from fabrik_sync.limits import EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEADS_PER_LOG_MAX, PLACES_MAX, SEGMENT_BYTES_MAX, WELCOME_BYTES_MAX
+from fabrik_sync.limits import (
+    CONTROL_FRAME_BYTES_MAX,
+    EPHEMERAL_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    HEADS_PER_LOG_MAX,
+    PLACES_MAX,
+    SEGMENT_BYTES_MAX,
+    WELCOME_BYTES_MAX,
+)
 from fabrik_sync.ports import MARK_BYTES, Head, Heads, LogId, Place, is_marker
 from fabrik_sync.wire import Item, Malformed, decode
 
@@ -38,6 +46,8 @@ __all__ = ["decode_frame"]
 _SEQ_MAX: Final = 1 << 53
 _EPOCH_MAX: Final = (1 << 53) - 1
 _U64: Final = (1 << 64) - 1
+_SEGMENT_BEGINS: Final = bytes((0x86, FrameType.SEGMENT))
+"""An array of six, the first of which is the type."""
 
 
 def decode_frame(data: bytes, bytes_max: int = FRAME_BYTES_MAX) -> Frame:
@@ -45,6 +55,8 @@ def decode_frame(data: bytes, bytes_max: int = FRAME_BYTES_MAX) -> Frame:
     if len(data) > bytes_max:
         limit = "frame_bytes" if bytes_max >= FRAME_BYTES_MAX else "handshake_frame_bytes"
         raise Malformed(f"a frame of {len(data)} bytes, {bytes_max} are allowed", limit)
+    if len(data) > CONTROL_FRAME_BYTES_MAX and not data.startswith(_SEGMENT_BEGINS):
+        raise Malformed(f"a frame of {len(data)} bytes that is no segment, {CONTROL_FRAME_BYTES_MAX} are allowed", "control_frame_bytes")
     match decode(data):
         case [int(kind), *fields] if not isinstance(kind, bool):
             parse = _PARSERS.get(kind)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
-from fabrik_sync.asking import want_frame
+from fabrik_sync.asking import Asks, want_frame
 from fabrik_sync.counters import Counters
 from fabrik_sync.events import Event, SegmentsReceived
 from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop
 from fabrik_sync.limits import SEGMENT_BYTES_MAX, Limits
 from fabrik_sync.logbook import Fork, LogBook, LogRow
+from fabrik_sync.logsets import ByAuthor
 from fabrik_sync.ports import MARKER, Head, LogId, Replica, is_crowded, is_marker
 from fabrik_sync.wants import Wants
 from fabrik_sync.window import Window
 
-__all__ = ["Receiver"]
+__all__ = ["DEFERRED_PER_STEP", "Receiver"]
+
+DEFERRED_PER_STEP = 512
+"""Logs that were left to other peers and are looked at again at once."""
 
 
 class Receiver:
@@ -43,10 +48,11 @@ class Receiver:
         self._events = events
         self._learned = learned
         self._forked = forked
-        self._missing: set[LogId] = set()
-        self._unadmitted: set[LogId] = set()
-        self._deferred: set[LogId] = set()
-        self._ask: dict[LogId, int | None] = {}  # a number: what is behind it, though we had it
+        self._missing = ByAuthor()
+        self._unadmitted = ByAuthor()
+        self._deferred: dict[LogId, None] = {}
+        self._ask = Asks(replica.priority)
+        self._round: deque[LogId] = deque()
         self._stop: dict[LogId, None] = {}
         self.window = Window(limits.window_bytes)
         self.deferred_until: float | None = None
@@ -81,7 +87,7 @@ class Receiver:
         self.window.receive(size)
         self._counters.segments_in += 1
         self._counters.segment_bytes_in += size
-        row = self._book.rows.get(log)
+        row = self._book.known(log)
         full = row is None and len(self._book.rows) >= self._limits.logs
         self._counters.hit("logs" if full else "")
         if full or (row is not None and row.suspended) or not self._replica.takes(log.author):
@@ -92,7 +98,7 @@ class Receiver:
         if row.fetch_bytes:
             row.fetch_bytes = max(0, row.fetch_bytes - size)
             if not row.fetch_bytes:
-                self._ask[log] = None
+                self._ask.put(log)
         self._wants.note(log, self, up_to=frame.last, now=now)
         self._note(log, row, frame.last, now)
         last = self._events[-1] if self._events else None
@@ -120,7 +126,7 @@ class Receiver:
         """The log is known to be forked: sequence numbers, and what we made of them, say nothing more."""
         if row.fork is None:
             row.fork = Fork()
-            self._ask.pop(log, None)
+            self._ask.discard(log)
             self._forked(log, row)
         return row.fork
 
@@ -170,9 +176,9 @@ class Receiver:
         if not self._wants.take(log, self, have_seq=row.local_seq, up_to=row.remote_seq, now=now, defer_s=self._limits.defer_s):
             self._defer(log, now)
             return
-        self._deferred.discard(log)
+        self._deferred.pop(log, None)
         row.wanted = True
-        self._ask[log] = None
+        self._ask.put(log)
 
     def _ask_for_heads(self, log: LogId, row: LogRow, fork: Fork, now: float) -> None:
         """Once for what the peer has announced. A head that may be on its way, from here or from another peer, is waited for a while."""
@@ -192,12 +198,12 @@ class Receiver:
     def _ask_with_places(self, log: LogId, row: LogRow, fork: Fork, now: float) -> None:
         if self._spent(row, fork):
             return
-        self._deferred.discard(log)
+        self._deferred.pop(log, None)
         fork.asked, fork.asked_at, fork.asks = row.remote, now, fork.asks + 1
         self._counters.hit("fork_asks" if fork.asks == self._limits.fork_asks else "")
         fork.since.clear()
         row.wanted = True
-        self._ask[log] = None
+        self._ask.put(log)
 
     def _spent(self, row: LogRow, fork: Fork) -> bool:
         """It announces what it does not bring: perhaps in its next session, or after we got something from elsewhere."""
@@ -208,38 +214,46 @@ class Receiver:
     def _defer(self, log: LogId, now: float) -> None:
         if log not in self._deferred:
             self._counters.wants_deferred += 1
-        self._deferred.add(log)
+        self._deferred[log] = None
         if self.deferred_until is None:
             self.deferred_until = now + self._limits.defer_s
 
     def _forget(self, log: LogId) -> None:
         self._missing.discard(log)
         self._unadmitted.discard(log)
-        self._deferred.discard(log)
+        self._deferred.pop(log, None)
         self._wants.done(log, self)
 
     def fetch(self, log: LogId, have_seq: int) -> bool:
         """Our bytes behind ``have_seq`` are lost: ask for them, once for each place. What is lost is one stored row at a time, so four largest
         segments contain it; then the peer is sent back to what is new. True when it may have it.
         """
-        row = self._book.rows.get(log)
+        row = self._book.known(log)
         if row is None or row.missing_at == have_seq or have_seq >= max(row.remote_seq, row.cursor(0) or 0) or row.suspended:
             return False
         row.missing_at = have_seq
         row.fetch_bytes = 4 * SEGMENT_BYTES_MAX
         row.wanted = True
-        self._ask[log] = have_seq
+        self._ask.put(log, have_seq)
         return True
 
-    def retry_deferred(self, now: float) -> None:
-        """Look again at the logs that were left to another peer."""
-        self.deferred_until = None
-        for log in list(self._deferred):
-            self.consider(log, now)
+    def retry_deferred(self, now: float, *, anew: bool = False) -> None:
+        """Look again at the logs that were left to another peer: so many now, and at the rest at :attr:`deferred_until`, which is at once then.
+
+        ``anew``: another session has ended, so also at those that were looked at just now.
+        """
+        if anew or not self._round:
+            self._round = deque(self._deferred)
+        for _ in range(min(len(self._round), DEFERRED_PER_STEP)):
+            self.consider(self._round.popleft(), now)
+        self.deferred_until = now if self._round else now + self._limits.defer_s if self._deferred else None
 
     def reconsider(self, now: float) -> None:
-        """Admission changed: look again at every log of which the peer has more."""
-        for log in [*self._unadmitted, *self._missing]:
+        """Admission changed: look again at the logs of which the peer has more, and whose authors we take now and did not before, or the other way round."""
+        changed = [author for author in self._unadmitted.authors() if self._replica.takes(author)]
+        logs = [log for author in changed for log in self._unadmitted.of(author)]
+        changed = [author for author in self._missing.authors() if not self._replica.takes(author)]
+        for log in [*logs, *(log for author in changed for log in self._missing.of(author))]:
             self.consider(log, now)
 
     def gap(self, log: LogId, have_seq: int, now: float, *, unrooted: bool) -> None:
@@ -256,7 +270,7 @@ class Receiver:
         elif row.gap_at != have_seq:
             row.gap_at = have_seq
             row.wanted = True
-            self._ask[log] = None
+            self._ask.put(log)
 
     # ---- to the peer
 

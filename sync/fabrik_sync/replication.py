@@ -9,7 +9,7 @@ from fabrik_sync.counters import Counters
 from fabrik_sync.events import EphemeralReceived, Event
 from fabrik_sync.frames import Ack, Ephemeral, Frame, FrontierFrame, HeadsFrame, Segment, Stop, Want
 from fabrik_sync.limits import Limits
-from fabrik_sync.logbook import LogBook
+from fabrik_sync.logbook import LogBook, LogRow
 from fabrik_sync.ports import Head, Heads, LogId, Replica, is_marker
 from fabrik_sync.reading import ReadRequest
 from fabrik_sync.receiving import Receiver
@@ -36,6 +36,9 @@ class Replication:
         self.flows = False
         """The peer's frontier is known: data may be sent."""
         self.book = LogBook(replica.heads())
+        self._lags: dict[LogId, tuple[int, int]] = {}
+        self._behind: dict[LogId, Sequence[tuple[int, int]]] = {}
+        self._out = self._back = 0
         self.sender = Sender(self.book, replica, limits, counters, peer_window=peer_window)
         self.receiver = Receiver(self.book, replica, limits, wants, counters, events, self.sender.learned, self.sender.forked)
 
@@ -91,16 +94,35 @@ class Replication:
         return self.flows and (self.receiver.has_frames() or self.sender.has_frames() or self.sender.outbox.unacked_bytes > 0)
 
     def lag(self) -> Lag:
-        """Both directions, over admitted authors. One look at each log: most are level, and cost next to nothing."""
-        out, back, behind = 0, 0, list(self.sender.outbox.flight.behind())
-        for log, row in self.book.rows.items() if self.flows else ():
-            if row.fork is not None or row.remote_seq < row.local_seq:
-                for branch, seq in self.sender.cursors(log, row):
-                    behind.append((log, branch, seq))
-                    out += row.owed(((branch, seq),))
-            if (row.remote_seq > row.local_seq or row.lacking) and not row.suspended and self._replica.takes(log.author):
-                back += max(0, row.remote_seq - row.local_seq) if row.fork is None else sum(_behind(head, row.local_seq) for head in row.lacking)
-        return Lag(out, back, behind)
+        """Both directions, over admitted authors. Only logs that were touched since the last call are looked at."""
+        flight = list(self.sender.outbox.flight.behind())
+        if not self.flows:
+            return Lag(0, 0, flight)
+        for log in self.book.touched:
+            self._look(log, self.book.rows.get(log))
+        self.book.touched.clear()
+        return Lag(self._out, self._back, [*flight, *((log, *at) for log, cursors in self._behind.items() for at in cursors)])
+
+    def _look(self, log: LogId, row: LogRow | None) -> None:
+        """Put what one log adds to the lag in place of what it added before."""
+        out, back = self._lags.pop(log, (0, 0))
+        self._out -= out
+        self._back -= back
+        self._behind.pop(log, None)
+        if row is None:
+            return
+        out = back = 0
+        if row.fork is not None or row.remote_seq < row.local_seq:
+            cursors = self.sender.cursors(log, row)
+            if cursors:
+                self._behind[log] = cursors
+                out = row.owed(cursors)
+        if (row.remote_seq > row.local_seq or row.lacking) and not row.suspended and self._replica.takes(log.author):
+            back = max(0, row.remote_seq - row.local_seq) if row.fork is None else sum(_behind(head, row.local_seq) for head in row.lacking)
+        if out or back:
+            self._lags[log] = (out, back)
+            self._out += out
+            self._back += back
 
 
 def _behind(head: Head, local_seq: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from itertools import islice
 
 from fabrik_sync.counters import Counters
 from fabrik_sync.ephemerals import Ephemerals
@@ -151,7 +152,7 @@ class Sender:
     def on_want(self, frame: Want) -> None:
         """The peer takes logs from us from now on. What we do not hold is ignored. Raises :class:`FlowViolation` when it goes back too often."""
         for log, after, places in frame.logs:
-            row = self._book.rows.get(log)
+            row = self._book.known(log)
             self._counters.wants_in += 1
             if row is None or not row.local:
                 continue
@@ -176,7 +177,7 @@ class Sender:
 
     def on_stop(self, frame: Stop) -> None:
         """The peer does not take this log."""
-        row = self._book.rows.get(frame.log)
+        row = self._book.known(frame.log)
         if row is not None:
             row.stopped, row.sent = True, None
             if row.fork is not None:
@@ -218,7 +219,7 @@ class Sender:
             raise ValueError("this read was not requested, or answered before")
         request.check(segments)
         self._reading = None
-        row = self._book.rows[request.log]
+        row = self._book.row(request.log)
         upto = row.cursor(request.branch)
         if upto is None or row.stopped:
             return
@@ -253,7 +254,7 @@ class Sender:
     def _heads_frame(self) -> bytes:
         entries: list[tuple[LogId, Heads]] = []
         room = self._limits.chunk_bytes
-        for log in list(self._announce):
+        for log in list(islice(self._announce, room // _HEADS_ENTRY_BYTES + 1)):
             row = self._book.rows[log]
             room -= _HEADS_ENTRY_BYTES + _HEAD_BYTES * len(row.shown)
             if room < 0 and entries:

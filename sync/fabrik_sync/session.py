@@ -90,7 +90,7 @@ class Session(Connection):
     # ---- what it is
 
     def status(self) -> Status:
-        """Everything that there is to show. Takes time with the number of logs."""
+        """Everything that there is to show. Takes time with the number of logs of which something changed since the last call."""
         link = self._replication
         lag = link.lag() if link else Lag(0, 0, ())
         return Status(
@@ -176,7 +176,7 @@ class Session(Connection):
     def handle_peers_changed(self) -> None:
         """Another session of this node ended: what it was fetching may be fetched here."""
         if link := self._flowing():
-            link.receiver.retry_deferred(self._now)
+            link.receiver.retry_deferred(self._now, anew=True)
 
     def handle_rival(self, now: float, *, is_older: bool) -> None:
         """Another connection with the peer's key is ready: say so to the peer. The older one has a few seconds to show that it lives, else it ends."""

@@ -21,20 +21,21 @@ class Wants:
 
     def __init__(self) -> None:
         self._takes: dict[LogId, _Take] = {}
+        self._of: dict[object, set[LogId]] = {}
 
     def take(self, log: LogId, owner: object, *, have_seq: int, up_to: int, now: float, defer_s: float) -> bool:
         """True when ``owner`` shall fetch ``log``; False while another one does."""
         held = self._takes.get(log)
         if held is not None and held.owner is not owner and held.up_to > have_seq and now - held.at < defer_s:
             return False
-        self._takes[log] = _Take(owner, up_to, now)
+        self._put(log, owner, up_to, now)
         return True
 
     def note(self, log: LogId, owner: object, *, up_to: int, now: float) -> None:
         """A segment of ``log`` came from ``owner``, asked for or not."""
         held = self._takes.get(log)
         if held is None:
-            self._takes[log] = _Take(owner, up_to, now)
+            self._put(log, owner, up_to, now)
         elif held.owner is owner:
             held.up_to, held.at = max(held.up_to, up_to), now
 
@@ -43,8 +44,16 @@ class Wants:
         held = self._takes.get(log)
         if held is not None and held.owner is owner:
             del self._takes[log]
+            self._of[owner].discard(log)
 
     def release(self, owner: object) -> None:
         """``owner`` is gone: everything that it fetched is free."""
-        for log in [log for log, held in self._takes.items() if held.owner is owner]:
+        for log in self._of.pop(owner, ()):
             del self._takes[log]
+
+    def _put(self, log: LogId, owner: object, up_to: int, now: float) -> None:
+        held = self._takes.get(log)
+        if held is not None:
+            self._of[held.owner].discard(log)
+        self._takes[log] = _Take(owner, up_to, now)
+        self._of.setdefault(owner, set()).add(log)

@@ -15,8 +15,8 @@ Item: TypeAlias = "int | bytes | str | bool | Sequence[Item]"
 DEPTH_MAX: Final = 5
 """Arrays inside arrays. A WANT with places needs them all."""
 
-ITEMS_MAX: Final = 65_536
-"""Items in all arrays together. The fullest frame that there is has 40,000; one byte each, they would keep a reader busy for a tenth of a second."""
+ITEMS_MAX: Final = 16_384
+"""Items in all arrays together. The fullest frame that a session sends has 10,000; each costs its reader a microsecond."""
 
 _UINT, _BYTES, _TEXT, _ARRAY = 0, 2, 3, 4
 _FALSE, _TRUE = 0xF4, 0xF5

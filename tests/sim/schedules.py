@@ -6,13 +6,14 @@ A write counts as acknowledged when the node that took it says so. Nothing is as
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from sim.weather import Weather
 from sim.world import Node
 
 from fabrik_node.transport.mesh import RETRY_S_MAX
-from fabrik_sync import Limits, LogId, State
+from fabrik_sync import Limits, LogId, Session, State, Status
 
 HEAL_S = 10.0
 MISSING_OPS_MAX = 10_000
@@ -185,6 +186,7 @@ class Schedule:
         for node in self.nodes:
             for end in node.ends:
                 status = end.session.status()
+                assert sorted_behind(status) == sorted_behind(all_looked_at(end.session)), f"{self.name}: a log was not looked at anew although it changed"
                 assert status.outbox_bytes <= node.limits.outbox_bytes, self.name
                 assert status.unprocessed_bytes <= node.limits.window_bytes, self.name
 
@@ -225,6 +227,22 @@ class Schedule:
         assert self.world.converged(), where
         loud = [session.counters.bytes_out - was for session, was in before.items() if session.counters.bytes_out - was > 200]
         assert not loud, f"{where}: something goes round: {loud}"
+
+
+def sorted_behind(status: Status) -> Status:
+    """In which order logs are named is of no account."""
+    return replace(status, lag_behind=sorted(status.lag_behind))
+
+
+def all_looked_at(session: Session) -> Status:
+    """Its status when no log is spared."""
+    link = session._replication
+    if link is not None:
+        link.book.touched.update(link.book.rows)
+        link._behind.clear()
+        link._lags.clear()
+        link._out = link._back = 0
+    return session.status()
 
 
 _WEIGHTED: list[Callable[[Schedule], None]] = [

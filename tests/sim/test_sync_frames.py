@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fabrik_sync import FRAME_BYTES_MAX, MARKER, SEGMENT_BYTES_MAX, Head, LogId, Malformed
 from fabrik_sync.frames import Ack, Answer, Auth, Close, Ephemeral, FrontierFrame, HeadsFrame, Hello, Ping, Pong, Ready, Segment, Stop, Unknown, Want, Wanted
+from fabrik_sync.limits import CONTROL_FRAME_BYTES_MAX
 from fabrik_sync.parsing import decode_frame
 from fabrik_sync.wire import ITEMS_MAX, decode, encode
 
@@ -202,3 +203,14 @@ def test_the_items_of_a_frame_are_bounded() -> None:
     assert decode_frame(frame(ITEMS_MAX - 2)) == Unknown(99)
     with pytest.raises(Malformed, match="items"):
         decode_frame(frame(ITEMS_MAX - 1))
+
+
+def test_only_a_segment_is_large() -> None:
+    """What a session sends fits: the fullest WANT and HEADS are cut to 64 KiB by the sender."""
+    large = Segment(LOG, 1, 1, bytes(SEGMENT_BYTES_MAX)).encode()
+    assert decode_frame(large) == Segment(LOG, 1, 1, bytes(SEGMENT_BYTES_MAX))
+    fits = encode([99, bytes(CONTROL_FRAME_BYTES_MAX - 8)])
+    assert len(fits) == CONTROL_FRAME_BYTES_MAX
+    assert decode_frame(fits) == Unknown(99)
+    with pytest.raises(Malformed, match="no segment"):
+        decode_frame(encode([99, bytes(CONTROL_FRAME_BYTES_MAX - 7)]))

@@ -13,6 +13,8 @@ from sim.world import World
 
 from fabrik_sync import FRAME_BYTES_MAX, HUB_LIMIT_NAMES, LIMIT_NAMES, SEGMENT_BYTES_MAX, Head, Hub, Join, Limits, LogId, SegmentsReceived, Session, Wants
 from fabrik_sync.frames import Ephemeral, HeadsFrame, Ready, Segment, Want, Wanted
+from fabrik_sync.parsing import decode_frame
+from fabrik_sync.receiving import DEFERRED_PER_STEP
 from fabrik_sync.wire import encode
 
 
@@ -202,7 +204,8 @@ WAYS: dict[str, Callable[[], Session]] = {
     "fork_asks": deaf,
     "fork_again_s": unrooted,
     "rewinds": rewound,
-    "frame_items": lambda: told(encode([7, False, [0] * 65_536])),
+    "frame_items": lambda: told(encode([7, False, [0] * 16_384])),
+    "control_frame_bytes": lambda: told(encode([7, False, [bytes(65_536 + 1_024)]])),
     "frame_bytes": lambda: told(bytes(FRAME_BYTES_MAX + 1)),
     "handshake_frame_bytes": early,
     "segment_bytes": lambda: told(encode([10, bytes(32), 1, 1, 1, bytes(SEGMENT_BYTES_MAX + 1)])),
@@ -263,3 +266,28 @@ def test_limits_of_all_sessions_together_are_counted() -> None:
         hub.handle_ephemeral(number.to_bytes(32, "big"), 1, b"x")
     assert hub.limits["hub_ephemeral_authors"] == 4
     assert set(hub.limits) == set(HUB_LIMIT_NAMES)
+
+
+@pytest.mark.promise("I20")
+def test_logs_that_were_left_to_another_peer_are_looked_at_in_steps() -> None:
+    """A member that says from two places that it has thousands of logs keeps nobody busy with them for long."""
+    left, right = members("left", "right")
+    wants, count = Wants(), 3 * DEFERRED_PER_STEP
+    a, b = left.connect(wants=wants), right.accept()
+    shuttle(a, b)
+    logs = [LogId(right.signer.public, epoch) for epoch in range(2, 2 + count)]
+    for log in logs:
+        wants.take(log, "another", have_seq=0, up_to=9, now=0.0, defer_s=2.0)
+    feed(a, [HeadsFrame(False, tuple((log, (Head(9, bytes(32)),)) for log in logs[start : start + 500])).encode() for start in range(0, count, 500)])
+    assert sum(len(frame.logs) for frame in sent_wants(a)) == 0
+    steps: list[int] = []
+    now = Limits().defer_s
+    while a.next_timeout() == now or not steps:
+        a.handle_timeout(now)
+        steps.append(sum(len(frame.logs) for frame in sent_wants(a)))
+    assert sum(steps) == count, "all are asked for here now"
+    assert max(steps) <= DEFERRED_PER_STEP
+
+
+def sent_wants(session: Session) -> list[Want]:
+    return [frame for frame in map(decode_frame, frames(session)) if isinstance(frame, Want)]
