@@ -157,7 +157,7 @@ D48 later:database    db memories
 D49 later:database    db stats
 D50 later:database    db current
 D51 later:database    db recovery
-D52 later:doctor      why names the cause of every blocked kind and the next command
+D52 partial           why names the cause of every blocked kind and the next command | items and runs; executions and approvals do not exist yet
 
 E1  held              Stages are typed; no interface makes a move that the one table does not have
 E2  held              A merge needs at least one commit ahead, and says so
@@ -287,7 +287,7 @@ J2  later:unproven    Each claim is labelled tentative, confirmed or fenced
 J3  later:conflicts   Conflicts are objects
 J4  held              Every change of an item names its author, claim and op; an exported proof of one op verifies offline with the key alone
 J5  later:conflicts   The cost of duplicate work is counted
-J6  later:doctor      why shows one screen
+J6  held              why shows one screen
 J7  later:history     Text is edited together
 J8  later:history     The board as it was at any time
 J9  later:history     Endless overwrites keep the store flat

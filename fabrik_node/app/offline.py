@@ -18,6 +18,7 @@ from fabrik_node.node.loading import load
 from fabrik_node.paths import HomePaths
 from fabrik_node.service.checking import check_unserved
 from fabrik_node.service.dumping import Dump
+from fabrik_node.service.explaining import Explaining
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.reading import Reader
 from fabrik_node.store.readonly import ReadonlyStore, open_readonly
@@ -78,7 +79,8 @@ class OfflineReader:
             if op == "ops.check":  # it is about what the others refuse to read
                 replica, seen = await check_unserved(mesh.genesis, store)
                 return await (await self._around(mesh, store, replica)).checking.report(seen)
-            operation = (await self._reader(mesh, store)).operations.get(op)
+            reader = await self._reader(mesh, store)
+            operation = {**reader.operations, **Explaining(reader).operations}.get(op)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)
             answer = await operation(args)

@@ -378,4 +378,10 @@ class Running:
             "version": __version__,
             "accepting": self.loop is not None and self.loop.accepting and not self._draining,
             "url": self._told_url,
+            **({"agent": self._describe_agent()} if self.loop is not None else {}),
         }
+
+    def _describe_agent(self) -> Mapping[str, Any]:
+        """What others need to say why an item waits."""
+        said = self.describe()
+        return {"labels": list(self.config.agent.labels), "slots": said["slots"], "busy": len(said["running"]), "problem": (said["problem"] or "")[:200]}

@@ -43,6 +43,7 @@ class _Terminated(BaseException):
         "invitations": "fabrik_node.cli.invitations:invitations",
         "join": "fabrik_node.cli.mesh:join",
         "status": "fabrik_node.cli.status:status",
+        "why": "fabrik_node.cli.why:why",
         "items": "fabrik_node.cli.items:items",
         "claims": "fabrik_node.cli.claims:claims",
         "runs": "fabrik_node.cli.runs:runs",

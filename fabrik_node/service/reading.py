@@ -32,7 +32,7 @@ from fabrik_node.service.proving import Proving
 from fabrik_node.service.run_views import AtWork, RunViews, run_from_summary
 from fabrik_node.service.views import Views, claim_json
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "stage_json"]
 
 Read: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 _LIST_MAX = 10_000
@@ -87,7 +87,7 @@ class Reader:
     @property
     def operations(self) -> Mapping[str, Read]:
         """Reads by name. Each answer says, besides :meth:`stamp`, how far the view is behind."""
-        return {name: self._measured(read) for name, read in self._reads.items()}
+        return {name: self.measured(read) for name, read in self._reads.items()}
 
     @property
     def _reads(self) -> Mapping[str, Read]:
@@ -154,18 +154,32 @@ class Reader:
             leases=self._leases,
             now=self._clock.now(),
             wall_ms=self._clock.wall_ms(),
-            near=self._near(),
+            near=self.near(),
             alive=lambda row: None if row.process is None else is_alive(row.process),
             at_work=None if self._leases is None else self._at_work(),
             is_heard=self._connected() > 0 or not self._peers(),
             stale_s=self._stale_s,
         )
 
+    @property
+    def leases(self) -> LeaseTable | None:
+        """As this node times them; None when no node runs here."""
+        return self._leases
+
+    def heard(self) -> Mapping[bytes, Heard]:
+        """The newest message of each node."""
+        return self._heard()
+
+    def now(self) -> float:
+        """On the clock by which ages are measured."""
+        return self._clock.now()
+
     def verdict(self, row: RunRow) -> RunVerdict:
         """Of one run, now."""
         return self.run_views().verdict(row, self.board.claim(row.item))
 
-    def _near(self, peers: Sequence[PeerStatus] | None = None) -> Neighbours:
+    def near(self, peers: Sequence[PeerStatus] | None = None) -> Neighbours:
+        """What is known of each node, for one answer."""
         return Neighbours(
             own=self._own,
             now=self._clock.now(),
@@ -266,7 +280,7 @@ class Reader:
         match touch.kind:
             case Kind.ITEM:
                 name = ItemField(touch.field).name.lower() if touch.field in list(ItemField) else f"field {touch.field}"
-                shown = _stage_json(value) if touch.field == ItemField.STAGE else show_value(value)
+                shown = stage_json(value) if touch.field == ItemField.STAGE else show_value(value)
             case Kind.CLAIM:
                 name = "claim"
                 named = value.get(1) if isinstance(value, dict) else None
@@ -321,7 +335,7 @@ class Reader:
         """See :class:`~fabrik_node.service.nodes.NodeLines`. ``peers``: when they were looked at just now."""
         self.views()
         lines = NodeLines(
-            own=self._own, near=self._near(peers), clock=self._clock, stale_s=self._stale_s, diverged=self._diverged(), frontier=self.replica.frontier_digest
+            own=self._own, near=self.near(peers), clock=self._clock, stale_s=self._stale_s, diverged=self._diverged(), frontier=self.replica.frontier_digest
         )
         return lines.all(self.board.roles(), self.name_of)
 
@@ -345,7 +359,9 @@ class Reader:
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _measured(self, read: Read) -> Read:
+    def measured(self, read: Read) -> Read:
+        """The same read, with what is said of every view."""
+
         async def measured(args: Mapping[str, Any]) -> dict[str, Any]:
             return {**await read(args), **self._behind()}
 
@@ -386,7 +402,8 @@ class Reader:
         }
 
 
-def _stage_json(value: Any) -> Any:
+def stage_json(value: Any) -> Any:
+    """A stage register's value by its name; of a newer version or a void op, as :func:`show_value` gives it."""
     try:
         stage = decode_stage(value)
         fields = stage_fields(stage)

@@ -12,6 +12,7 @@ from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter
 from fabrik_node.service.dumping import Dump
+from fabrik_node.service.explaining import Explaining
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.health import node_health, node_warnings
 from fabrik_node.service.inviting import Inviter
@@ -62,6 +63,7 @@ class Service:
         self._writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
+            **Explaining(reader).operations,
             **self._writer.operations,
             **MembershipWriter(node, reader).operations,
             "status": self.status,

@@ -104,6 +104,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
             },
         ],
     },
+    "why": {
+        **STAMP, "kind": "item", "id": ITEM, "state": "claimed", "causes": [{"code": "claimed", "text": "beta/agent has it in hand", "next": f"fabrik-node runs show {RUN}"}],
+        "item": item(), "runs": [run_row()], "changes": [{"at": "2026-11-20T09:58:00.000Z", "by": "beta", "field": "claim", "value": {"state": "confirmed"}, "op": "9f" * 32}],
+    },
     "runs.list": {**STAMP, "runs": [run_row()], "total": 1},
     "runs.show": {**STAMP, "run": run_row()},
     "ops.forks": {

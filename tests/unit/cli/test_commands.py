@@ -65,6 +65,7 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["nodes", "retire", "beta"], "nodes.retire", {"key": "beta"}),
     (["keys", "list"], "keys.list", {}),
     (["keys", "next", "--move", "/media/stick/next.key"], None, {}),
+    (["why", ITEM], "why", {"id": ITEM}),
     (["runs", "list"], "runs.list", {}),
     (
         ["runs", "list", "--item", ITEM, "--node", "beta", "--state", "running", "--limit", "5"],
@@ -134,6 +135,7 @@ def test_people_get_short_lines_without_colour_when_there_is_no_terminal(cli: An
         "nodes.list",
         "runs.list",
         "runs.show",
+        "why",
         "ops.forks",
         "ops.check",
     }:

@@ -1,0 +1,178 @@
+"""``why ID``: one answer for an item or a run, of what is known here and how old that is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fabrik_node.clock import iso
+from fabrik_node.domain.runs import FINAL_STATES, RunRow
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind
+from fabrik_node.domain.stages import Archived, Done
+from fabrik_node.domain.why import AgentFacts, Cause, ClaimFacts, ItemFacts, Needed, why_item, why_run
+from fabrik_node.errors import Conflict, NotFound
+from fabrik_node.ids import show_id, show_key, show_value
+from fabrik_node.node.presence import Heard
+from fabrik_node.ports import ItemView
+from fabrik_node.service.reading import Reader, stage_json
+from fabrik_node.service.views import claim_json
+
+__all__ = ["Explaining"]
+
+_CHANGES = 5
+_RUNS = 3
+_TEXT_CHARS = 200
+
+
+class Explaining:
+    """Reads through ``reader`` alone, so it works on a store that no node serves, too."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    @property
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
+        """By name."""
+        return {"why": self._reader.measured(self.why)}
+
+    async def why(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """``id``: of an item or a run. Raises :class:`NotFound`, and :class:`Conflict` when it could be either."""
+        text = str(args.get("id") or "")
+        view, row = await self._find(text)
+        return self._of_item(view, await self._runs_of(view.id)) if row is None and view is not None else self._of_run(row, view)
+
+    async def _find(self, text: str) -> tuple[ItemView | None, RunRow | None]:
+        try:
+            view: ItemView | None = self._reader.must_item(text)
+            missing: NotFound | None = None
+        except NotFound as error:
+            view, missing = None, error
+        try:
+            row = await self._reader.find_run(text)
+        except NotFound:
+            if missing is not None:
+                deleted = "deleted" in missing.message
+                raise (missing if deleted else NotFound(f"no item and no run {text!r}", "fabrik-node items list, fabrik-node runs list")) from None
+            return view, None
+        if view is not None:
+            raise Conflict(f"{text!r} is ambiguous: item {show_id(view.id)}, run {show_id(row.run_id)}", "give more characters of the id")
+        return self._reader.board.item(row.item), row
+
+    async def _runs_of(self, item: bytes) -> list[RunRow]:
+        return [row for row in await self._reader.runs() if row.item == item]
+
+    # ---- items ------------------------------------------------------------------------------------
+
+    def _of_item(self, view: ItemView, rows: list[RunRow]) -> dict[str, Any]:
+        views, run_views = self._reader.views(), self._reader.run_views()
+        causes = why_item(self._facts(view, rows))
+        runs = [run_views.run(row, claim=view.claim, title=view.title) for row in rows[:_RUNS]]
+        return self._answer("item", show_id(view.id), causes, {"item": views.item(view), "runs": runs, "changes": self._changes(view.id)})
+
+    def _facts(self, view: ItemView, rows: list[RunRow]) -> ItemFacts:
+        open_run = next((row for row in rows if view.claim is not None and row.claim_id == view.claim.claim_id), None)
+        return ItemFacts(
+            item=show_id(view.id),
+            stage=view.stage,
+            hold=None if view.hold is None else str(view.hold.get("reason", "")),
+            claim=self._claim(view, "" if open_run is None else show_id(open_run.run_id)),
+            labels=frozenset(view.labels),
+            needs=[self._needed(needed) for needed in view.depends_on],
+            attempts=view.attempts,
+            ahead=self._ahead(view),
+            agents=self._agents(),
+            listens=self._reader.leases is not None,
+        )
+
+    def _claim(self, view: ItemView, run: str) -> ClaimFacts | None:
+        claim, leases = view.claim, self._reader.leases
+        if claim is None or not claim.held:
+            return None
+        holder, ttl_s = f"{self._reader.name_of(claim.node)}/{claim.agent}", claim.ttl_ms / 1000
+        if leases is None:
+            return ClaimFacts(holder, run, None, None, heard=False, takeover_s=0.0)
+        now, lease = self._reader.now(), leases.get(claim.claim_id)
+        heard, age_s = lease is not None and lease.heard, leases.age_s(claim.claim_id, now)
+        return ClaimFacts(holder, run, leases.state(claim.claim_id, ttl_s, now), age_s, heard=heard, takeover_s=leases.timing.takeover_after_s(ttl_s))
+
+    def _needed(self, item: bytes) -> Needed:
+        board, found = self._reader.board, self._reader.board.item(item)
+        if found is None:
+            return Needed(show_id(item), "", None, deleted=self._reader.replica.tombstoned(item))
+        return Needed(show_id(item), found.title, found.stage, done=board.is_done(item))
+
+    def _ahead(self, view: ItemView) -> int:
+        """Items that are open, neither held nor claimed, and come before it in the order in which agents look."""
+        board = self._reader.board
+        place = (-view.priority, *board.added(view.id))
+        return sum(
+            1
+            for other in board.items()
+            if not isinstance(other.stage, Done | Archived)
+            and other.hold is None
+            and (other.claim is None or not other.claim.held)
+            and (-other.priority, *board.added(other.id)) < place
+        )
+
+    def _agents(self) -> list[AgentFacts]:
+        """Every node that said that it takes work."""
+        near = self._reader.near()
+        heard = self._reader.heard()
+        return [_agent(self._reader.name_of(key), near.judge(key).state, each) for key, each in sorted(heard.items()) if each.payload.get("accepting") is True]
+
+    def _changes(self, item: bytes) -> list[dict[str, Any]]:
+        """The last writes that count: what each register of the item and its claim was set to, by whom and when, newest first."""
+        replica, found = self._reader.replica, []
+        fields = [(Kind.ITEM, field) for field in ItemField if field is not ItemField.BODY]
+        for kind, field in (*fields, (Kind.CLAIM, ClaimField.CLAIM)):
+            register = replica.get(kind, item, field)
+            if register is None:
+                continue
+            value = (
+                claim_json(register.value, self._reader.name_of)
+                if kind is Kind.CLAIM
+                else stage_json(register.value)
+                if field is ItemField.STAGE
+                else show_value(register.value)
+            )
+            said = {"at": iso(register.wall_ms), "by": self._reader.name_of(register.author), "field": field.name.lower(), "value": value}
+            found.append((register.lamport, register.digest, {**said, "op": show_key(register.digest)}))
+        return [said for *_, said in sorted(found, key=lambda entry: entry[:2], reverse=True)[:_CHANGES]]
+
+    # ---- runs ---------------------------------------------------------------------------------------
+
+    def _of_run(self, row: RunRow | None, view: ItemView | None) -> dict[str, Any]:
+        if row is None:
+            raise NotFound("no such run", "fabrik-node runs list")
+        views = self._reader.run_views()
+        claim = self._reader.board.claim(row.item)
+        shown, verdict = views.run(row, claim=claim, title="" if view is None else view.title), views.verdict(row, claim)
+        causes = [why_run(shown["run_id"], shown["item"], verdict, own=shown["own"])]
+        if view is None:
+            causes.append(Cause("deleted", f"its item {shown['item']} was deleted, or is not known here", "fabrik-node tombstones list"))
+        elif row.state in FINAL_STATES:
+            causes += why_item(self._facts(view, [row]))
+        return self._answer("run", shown["run_id"], causes, {"run": shown, "changes": [] if view is None else self._changes(view.id)})
+
+    def _answer(self, kind: str, name: str, causes: list[Cause], more: Mapping[str, Any]) -> dict[str, Any]:
+        return self._reader.stamp({"kind": kind, "id": name, "state": causes[0].code, "causes": [asdict(cause) for cause in causes], **more})
+
+
+def _agent(name: str, near: Any, heard: Heard) -> AgentFacts:
+    """What a node said of its agent; another version may say anything, or nothing."""
+    said = heard.payload.get("agent")
+    said = said if isinstance(said, Mapping) else {}
+    labels, problem = said.get("labels"), said.get("problem")
+    return AgentFacts(
+        name=name,
+        near=near,
+        labels=frozenset(label for label in labels if isinstance(label, str)) if isinstance(labels, list) else None,
+        slots=_count(said.get("slots"), 1),
+        busy=_count(said.get("busy"), 0),
+        problem=problem[:_TEXT_CHARS] if isinstance(problem, str) else "",
+    )
+
+
+def _count(value: object, otherwise: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
