@@ -133,9 +133,9 @@ class Threshold(asyncio.Protocol):
 
 
 class Gate:
-    """``contexts`` None: a plain gate, which only tells TLS apart. ``has_room`` is asked when a caller is known."""
+    """``contexts`` None: a plain gate, which only tells TLS apart. ``has_room(key)`` is asked when a caller is known."""
 
-    def __init__(self, node: Replication, contexts: Contexts | None, *, has_room: Callable[[], bool], handshake_s: float) -> None:
+    def __init__(self, node: Replication, contexts: Contexts | None, *, has_room: Callable[[bytes], bool], handshake_s: float) -> None:
         self._node = node
         self._contexts = contexts
         self._has_room = has_room
@@ -192,7 +192,7 @@ class Gate:
         """Refusals of a caller with whom we can talk already."""
         try:
             caller = await identify()
-            if not self._has_room():
+            if not self._has_room(caller.key):
                 raise Shut(Reason.TOO_MANY, "this node takes no more connections now; it is tried again by itself", key=caller.key)
         except Shut as shut:
             await self._refuse(threshold, shut)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -20,13 +21,14 @@ from fabrik_node.transport.address import SYNC_PATH, ListenAddress
 from fabrik_node.transport.contexts import read_in_bulk
 from fabrik_node.transport.gate import Caller, Gate, Shut, Threshold
 from fabrik_node.transport.heard import HeardServer
+from fabrik_node.transport.places import Places
 from fabrik_node.transport.turns import Pace
 from fabrik_sync import FRAME_BYTES_MAX
 
 __all__ = ["QUEUE_FRAMES", "Listener"]
 
 HANDSHAKES_MAX = 32
-"""Callers that are not known yet; for a further one the oldest gives way. An honest one needs milliseconds."""
+"""Callers that are not known yet; for a further one the oldest of the address that has most gives way. An honest one needs milliseconds."""
 QUEUE_FRAMES = 4
 """Frames that wait in a socket's buffer before reading from it stops."""
 _BACKLOG = 128
@@ -57,7 +59,8 @@ class Listener:
         self._handshake_s = handshake_s
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
-        self._unknown: dict[asyncio.Task[None], None] = {}
+        self._unknown: Places[asyncio.Task[None]] = Places(HANDSHAKES_MAX)
+        self._of_key: Counter[bytes] = Counter()
         self.handler_tasks: set[asyncio.Task[None]] = set()
         """Name and use are those of ``websockets``' own server, whose part this object plays for a :class:`ServerConnection`."""
 
@@ -65,6 +68,10 @@ class Listener:
     def unknown(self) -> int:
         """Callers of whom we know nothing yet."""
         return len(self._unknown)
+
+    def connected(self, key: bytes) -> int:
+        """Connections that came through the gate with this key behind their certificate or invitation."""
+        return self._of_key[key]
 
     async def open(self, address: ListenAddress) -> int:
         """Listen; the port. Raises :class:`PortInUse`."""
@@ -116,21 +123,24 @@ class Listener:
                 _log.warning("can not accept a connection: %s", error)
                 await asyncio.sleep(_NO_DESCRIPTORS_S)
                 continue
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if len(self._unknown) >= HANDSHAKES_MAX:
-                oldest = next(iter(self._unknown))
-                oldest.cancel()
-                del self._unknown[oldest]
-                self._gate.counters.evicted += 1
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:  # some systems say so of a caller that is gone already
+                _log.debug("a caller was gone at once: %s", error)
+                sock.close()
+                continue
             task = asyncio.create_task(self._meet(sock, str(place[0])), name="gate")
-            self._unknown[task] = None
             task.add_done_callback(self._forget)
+            gave_way = self._unknown.take(task, str(place[0]))
+            if gave_way is not None:
+                gave_way.cancel()
+                self._gate.counters.evicted += 1
             await asyncio.sleep(0)  # it has its socket in hand now, and closes it when it is cancelled
             self._pace.add(self._gate.cost_s, self._clock.now())
             await asyncio.sleep(self._pace.rest_s())
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        self._unknown.pop(task, None)
+        self._unknown.leave(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("a caller broke the gate", exc_info=task.exception())
 
@@ -146,6 +156,7 @@ class Listener:
         if threshold.lost:  # nobody would tell the WebSocket
             threshold.transport.abort()
             return
+        self._of_key[caller.key] += 1
         protocol = ServerProtocol(max_size=FRAME_BYTES_MAX, logger=_socket_log)
         connection = _Caller(protocol, cast("Any", self), caller)
         read_in_bulk(threshold.transport)
@@ -176,6 +187,9 @@ class Listener:
             _log.error("a caller's connection broke on this side", exc_info=error)
         finally:
             connection.transport.abort()
+            self._of_key[connection.caller.key] -= 1
+            if not self._of_key[connection.caller.key]:
+                del self._of_key[connection.caller.key]
             if task is not None:
                 self.handler_tasks.discard(task)
 

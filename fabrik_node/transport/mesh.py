@@ -25,6 +25,7 @@ from fabrik_node.transport.heard import HeardServer
 from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.link import Link, LinkEnd
 from fabrik_node.transport.listening import Listener
+from fabrik_node.transport.places import neighbourhood
 from fabrik_node.transport.tally import Tally
 from fabrik_node.transport.turns import Pace
 from fabrik_sync import Closed, EphemeralReceived, Hub, Join, Limits, LogId, Reason, Refused, Session, State, Status
@@ -33,10 +34,14 @@ __all__ = ["DialEnd", "Mesh"]
 
 INBOUND_MAX = 128
 """Connections that others opened; further ones are refused until one ends."""
+INBOUND_PER_KEY_MAX = 16
+"""Of them, those with one key behind their certificate, proven in HELLO or not yet: of a node that lost its way there are a few for some seconds."""
 RETRY_S_MAX = 4.0
 """The longest wait between two dials of an address, so that a mesh heals within ten seconds however long it was apart."""
 _TELL_AGAIN_S = 600.0
 """A caller that is refused again and again for one reason is told of this often: events are kept for ever."""
+_TELL_HOME_MAX = 12
+"""Refused callers of one address in that time, whatever keys and certificates they show, so that it does not silence what is to be said of others."""
 _TELL_MAX = 60
 """Refused callers of any kind in that time: addresses and keys cost a stranger nothing."""
 _COMES_MAX = 20
@@ -76,6 +81,7 @@ class Mesh:
         self._limits = limits or Limits()
         self._inbound_max = inbound_max
         self._refusals = Sparing(count=1, window_s=_TELL_AGAIN_S)
+        self._home_refusals = Sparing(count=_TELL_HOME_MAX, window_s=_TELL_AGAIN_S)
         self._all_refusals = Sparing(count=_TELL_MAX, window_s=_TELL_AGAIN_S)
         self._comings = Sparing(count=_COMES_MAX, window_s=_TELL_AGAIN_S)
         self._announced: set[Session] = set()
@@ -95,9 +101,7 @@ class Mesh:
     async def listen(self, address: ListenAddress) -> str:
         """Accept peers; the URL that they dial. Raises :class:`PortInUse`."""
         handshake_s = self._limits.handshake_s
-        self.gate = gate = Gate(
-            self._node, None if address.plain else self._contexts, has_room=lambda: self.inbound < self._inbound_max, handshake_s=handshake_s
-        )
+        self.gate = gate = Gate(self._node, None if address.plain else self._contexts, has_room=self._has_room, handshake_s=handshake_s)
         self._gate = gate.counters
         self._listener = Listener(gate, enter=self._accept, shut=self._tell_shut, handshake_s=handshake_s, pace=self._pace, clock=self._clock)
         return address.url(await self._listener.open(address))
@@ -162,6 +166,12 @@ class Mesh:
     def traffic(self) -> Traffic:
         """What all connections counted since the start."""
         return self.tally.traffic((session.counters for session in self._links), self._hub.limits, self._gate)
+
+    def _has_room(self, key: bytes) -> bool:
+        """For one more that calls with this key; empty on a plain link, which is of this host."""
+        of_key = self._listener.connected(key) if self._listener is not None and key else 0
+        self.tally.full("inbound_per_key" if of_key >= INBOUND_PER_KEY_MAX else "inbound" if self.inbound >= self._inbound_max else "")
+        return of_key < INBOUND_PER_KEY_MAX and self.inbound < self._inbound_max
 
     # ---- connections ----------------------------------------------------------------------------
 
@@ -258,8 +268,8 @@ class Mesh:
     def _tell_refused_caller(self, address: str, key: bytes, code: str, detail: str) -> None:
         self.refused_inbound += 1
         shown = show_key(key) if key else ""
-        now = self._clock.now()
-        if self._refusals.may((shown or address, code), now) and self._all_refusals.may("", now):
+        now, home = self._clock.now(), neighbourhood(address)
+        if self._refusals.may((shown or home, code), now) and self._home_refusals.may(home, now) and self._all_refusals.may("", now):
             self._tell("peer.refused", {"direction": "in", "key": shown, "address": address, "code": code, "detail": detail})
 
     # ---- what links tell --------------------------------------------------------------------------

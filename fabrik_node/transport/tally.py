@@ -13,7 +13,7 @@ from fabrik_sync import Closed as ClosedEnd
 
 __all__ = ["MESH_LIMIT_NAMES", "Tally"]
 
-MESH_LIMIT_NAMES = ("inbound", "gate_handshakes", "gate_s")
+MESH_LIMIT_NAMES = ("inbound", "inbound_per_key", "gate_handshakes", "gate_s")
 """Limits of the transport itself: connections of others, callers of whom nothing is known yet, and the time that they have."""
 _SUMS = tuple(field.name for field in fields(Counters) if field.name != "limits")
 _SHELL_CODES = frozenset({"bad_segment", "internal", "join_refused"})
@@ -31,7 +31,11 @@ class Tally:
     def shut(self, code: str, direction: str) -> None:
         """Somebody was refused before there was a session. ``direction``: who called, ``in`` or ``out``."""
         self._ended["refused", _known(code), direction] += 1
-        self._limits["inbound"] += code == Reason.TOO_MANY and direction == "in"
+
+    def full(self, limit: str) -> None:
+        """A limit of the transport was hit; an empty name is none."""
+        if limit:
+            self._limits[limit] += 1
 
     def ended(self, counters: Counters, end: ClosedEnd | Refused, direction: str) -> None:
         """A session is over."""

@@ -90,7 +90,7 @@ async def _reconnect() -> int:
         await wire.wait_closed()
 
     members: Any = _Members(keys)
-    gate = Gate(members, contexts_of(host, keys), has_room=lambda: True, handshake_s=5.0)
+    gate = Gate(members, contexts_of(host, keys), has_room=lambda _: True, handshake_s=5.0)
     listener = Listener(gate, enter=enter, shut=lambda *_: None, handshake_s=5.0)
     port = await listener.open(parse_listen("127.0.0.1:0"))
     async with _counting(port) as (between, carried):

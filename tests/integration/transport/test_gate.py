@@ -20,8 +20,9 @@ from fabrik_node.transport.address import parse_url
 from fabrik_node.transport.certificates import hash_of
 from fabrik_node.transport.gate import Threshold
 from fabrik_node.transport.join_frame import JOIN_BYTES, Refusal, encode_join
-from fabrik_node.transport.knocking import knock
+from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.listening import HANDSHAKES_MAX
+from fabrik_node.transport.mesh import INBOUND_PER_KEY_MAX
 from fabrik_sync import Join, Limits, Session
 
 NOBODY = Refusal(
@@ -306,3 +307,36 @@ async def test_a_read_buffer_is_small_until_the_caller_is_known(net: Net, monkey
         ((link, _, _),) = known._links.values()
         transport: Any = link._socket.transport
         assert len(transport._ssl_protocol._ssl_buffer) == 65_536
+
+
+@pytest.mark.promise("I18", "I19")
+async def test_one_key_does_not_take_the_places_of_all_members(net: Net) -> None:
+    """A member that opens connections and proves nothing more in them; another member still comes in."""
+    host, mesh, url = await net.listening(0, limits=Limits(handshake_s=BOUND_S))
+    member = net.rigs.keys[1]
+    contexts = contexts_of(member, [host.node.public])
+    opened = [await knock(parse_url(url), contexts, member.public, expected=host.node.public, join=None) for _ in range(INBOUND_PER_KEY_MAX)]
+    with pytest.raises(KnockRefused) as refused:
+        await knock(parse_url(url), contexts, member.public, expected=host.node.public, join=None)
+    assert refused.value.code == "too_many_connections"
+    assert mesh.traffic().limits["inbound_per_key"] == 1
+    two, calls = await net.up(2)
+    calls.dial(url)
+    await are_level(host, two)
+    for each in opened:
+        await each.socket.close()
+    await eventually(lambda: mesh.inbound == 1)
+    again = await knock(parse_url(url), contexts, member.public, expected=host.node.public, join=None)
+    await again.socket.close()
+
+
+@pytest.mark.promise("I19")
+async def test_who_is_refused_with_ever_new_certificates_fills_no_disk(net: Net) -> None:
+    """Refusals of one address, whatever is wrong with what it shows, are told a few times."""
+    host, mesh, _ = await net.listening(0)
+    for number in range(200):
+        mesh._tell_refused_caller(f"2001:db8::{number:x}", number.to_bytes(32, "big"), "bad_certificate", "")
+    mesh._tell_refused_caller("192.0.2.1", bytes(32), "revoked", "")
+    told = await host.events_until("peer.refused", 13)
+    assert [event.data["code"] for event in told] == ["bad_certificate"] * 12 + ["revoked"]
+    assert mesh.refused_inbound == 201
