@@ -35,7 +35,7 @@ async def keep_work(workspace: Workspace, claim: Claim, verdict: Verdict, *, hur
 
 
 async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdict, attempts: int, facts: dict[str, Any]) -> Verdict:
-    """Write the outcome and release the claim; out of the stages that say that somebody works on it, unless it is Done.
+    """Write the outcome and release the claim; out of the stages that say that somebody works on it, unless it is Done or waits to be merged.
 
     ``attempts`` is the number before this run; ``facts`` go into the outcome. A superseded run writes nothing: it would not count.
     """
@@ -48,7 +48,7 @@ async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdi
     outcome = {"result": str(verdict.result), "reason": verdict.reason} | {name: value for name, value in facts.items() if value not in {None, "", b""}}
     try:
         if verdict.result is not Result.OK:
-            await walk_back(setup.pipeline, item, claim)
+            await walk_back(setup.pipeline, item, claim, anew=charges)
         await setup.pipeline.finish(item, claim, verdict.line, outcome, charge_attempt=charges, hold=hold)
     except ClaimLost as error:
         return replace(verdict, result=Result.SUPERSEDED, reason=f"{verdict.line}; then {error}")

@@ -101,6 +101,8 @@ class Verdict:
     exit_code: int | None = None
     hold: str = ""
     merge_commit: bytes = b""
+    resolve: str = ""
+    """Of a merge conflict: the commands that solve it by hand, one in a line."""
 
     def __post_init__(self) -> None:
         """Reasons quote git and other programs: they are cut, because they become part of ops."""

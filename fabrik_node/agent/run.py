@@ -20,7 +20,7 @@ from fabrik_node.agent.results import RESULT_RULES, Result, Verdict
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop, Stopped, StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
-from fabrik_node.agent.walk import held_item, walk_to_coding, walk_to_done
+from fabrik_node.agent.walk import held_item, walk_to_coding, walk_to_done, walk_to_merge
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Coding, Done, Merge, Qa
@@ -150,11 +150,25 @@ class AgentRun:
         if merged is not None:
             await walk_to_done(pipeline, self.item, self.claim, self._done(merged))
             return Verdict(Result.OK, f"was merged already as {merged.hex()}", merge_commit=merged)
-        await walk_to_coding(pipeline, self.item, self.claim)
+        finished = view.stage.feature_branch if isinstance(view.stage, Merge) else ""
+        if not finished:
+            await walk_to_coding(pipeline, self.item, self.claim)
         self.switch.check()
-        workspace = self._workspace = await self.setup.workspaces.create(show_id(self.item), show_id(self.claim.claim_id))
+        workspace = self._workspace = await self.setup.workspaces.create(show_id(self.item), show_id(self.claim.claim_id), finished)
         self.row = replace(self.row, branch=workspace.branch, worktree=str(workspace.path))
 
+        verdict = await self._take_up(finished, workspace) if finished else await self._code(view, workspace)
+        if verdict.result is not Result.OK:
+            return verdict
+        if config.qa:
+            verdict = await self._command(Phase.QA, config.qa, Qa.name, view, workspace)
+            if verdict.result is not Result.OK:
+                return verdict
+            await self._note(phase=Phase.MERGING, process=None)
+        return await self._merge(view, workspace)
+
+    async def _code(self, view: ItemView, workspace: Workspace) -> Verdict:
+        config = self.setup.config
         verdict = await self._command(Phase.CODING, config.command, Coding.name, view, workspace)
         if verdict.result is not Result.OK:
             return verdict
@@ -163,14 +177,18 @@ class AgentRun:
             return Verdict(
                 Result.AGENT_FAILED, f"zero commits ahead: the command ended with exit code 0 but committed nothing on {workspace.branch}", verdict.exit_code
             )
+        await self.setup.pipeline.move(self.item, Qa(), self.claim)
+        return verdict
 
-        await pipeline.move(self.item, Qa(), self.claim)
-        if config.qa:
-            verdict = await self._command(Phase.QA, config.qa, Qa.name, view, workspace)
-            if verdict.result is not Result.OK:
-                return verdict
-            await self._note(phase=Phase.MERGING, process=None)
-        return await self._merge(view, workspace)
+    async def _take_up(self, finished: str, workspace: Workspace) -> Verdict:
+        """An earlier claim did the work, or a person mended it: what remains is to test and to merge. The item stays in Merge until then."""
+        if await workspace.commits_ahead() < 1:
+            nothing = f"nothing to merge: the remote has no branch {finished}, or it has no commits ahead of {self.setup.git.base}"
+            return Verdict(Result.CONFLICT, nothing, hold=nothing, resolve=self._to_resolve(""))
+        if self._folder is not None:
+            self._folder.say(f"goes on with the finished work on branch {finished}: tests and merge")
+        await self._note(phase=Phase.QA if self.setup.config.qa else Phase.MERGING, state=RunState.RUNNING)
+        return Verdict(Result.OK, "")
 
     async def _command(self, phase: Phase, command: list[str] | str, stage: str, view: ItemView, workspace: Workspace) -> Verdict:
         if self._folder is None:
@@ -191,7 +209,7 @@ class AgentRun:
         if ahead < 1:
             return Verdict(Result.AGENT_FAILED, f"zero commits ahead: the tests left nothing to merge on {workspace.branch}")
         await workspace.push()
-        await pipeline.move(self.item, Merge(workspace.branch, ahead), self.claim)
+        await walk_to_merge(pipeline, self.item, self.claim, Merge(workspace.branch, ahead))
         self.keeper.check()
         self.switch.check()
         held_item(pipeline, self.item, self.claim)
@@ -203,9 +221,13 @@ class AgentRun:
             case "superseded":
                 return Verdict(Result.SUPERSEDED, outcome.detail or "the remote refused the merge: another claim holds the item")
             case "conflicts":
-                return _conflict(outcome.detail)
+                return replace(_conflict(outcome.detail), resolve=self._to_resolve(outcome.resolve))
             case _:
                 raise Internal(f"a merge ended as {outcome.kind!r}")
+
+    def _to_resolve(self, commands: str) -> str:
+        """The commands of git, if there are any, and the one that lets agents merge what came of them."""
+        return "\n".join(line for line in (commands, f"fabrik-node items resolve {show_id(self.item)}") if line)
 
     async def _merged(self, commit: bytes, how: str) -> Verdict:
         """From here on the work is on the base branch, whatever else happens: the verdict says so."""
@@ -233,6 +255,7 @@ class AgentRun:
             "merge_commit": verdict.merge_commit,
             "exit_code": verdict.exit_code,
             "duration_ms": self._duration_ms(),
+            "resolve": verdict.resolve,
         }
         verdict = await give_back(self.setup, self.item, self.claim, verdict, self._attempts, facts)
         if workspace is not None:

@@ -10,7 +10,7 @@ from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Pipeline
 
-__all__ = ["held_item", "walk_back", "walk_to_coding", "walk_to_done"]
+__all__ = ["held_item", "walk_back", "walk_to_coding", "walk_to_done", "walk_to_merge"]
 
 
 def held_item(pipeline: Pipeline, item: bytes, claim: Claim) -> ItemView:
@@ -35,16 +35,42 @@ async def walk_to_coding(pipeline: Pipeline, item: bytes, claim: Claim) -> None:
             assert_never(stage)
 
 
-async def walk_back(pipeline: Pipeline, item: bytes, claim: Claim) -> None:
-    """To Backlog, so that no stage says that somebody works on it. Done, Archived and Backlog stay."""
+async def walk_back(pipeline: Pipeline, item: bytes, claim: Claim, *, anew: bool = False) -> None:
+    """To Backlog, so that no stage says that somebody works on it. Done, Archived and Backlog stay.
+
+    Merge stays, too, unless the work itself was found wanting (``anew``): it is finished and on its branch, and who claims the item next merges that.
+    """
     stage = held_item(pipeline, item, claim).stage
     match stage:
+        case Merge() if not anew:
+            return
         case Coding() | Qa() | Merge():
             await pipeline.move(item, Backlog(), claim)
         case Backlog() | Done() | Archived():
             return
         case _:
             assert_never(stage)
+
+
+async def walk_to_merge(pipeline: Pipeline, item: bytes, claim: Claim, merge: Merge) -> None:
+    """To ``merge``, which names the branch of this claim: from Qa, or from a Merge that names the branch of an earlier one. Raises IllegalMove from Done and Archived."""
+    while True:
+        stage = held_item(pipeline, item, claim).stage
+        following: Stage
+        match stage:
+            case Backlog():
+                following = Coding()
+            case Coding():
+                following = Qa()
+            case Merge() if stage == merge:
+                return
+            case Merge():
+                following = Coding()
+            case Qa() | Done() | Archived():
+                following = merge
+            case _:
+                assert_never(stage)
+        await pipeline.move(item, following, claim)
 
 
 async def walk_to_done(pipeline: Pipeline, item: bytes, claim: Claim, done: Done) -> None:

@@ -139,5 +139,17 @@ def history(session: Session, id: str) -> None:
 @click.argument("id")
 @click.pass_obj
 def requeue(session: Session, id: str) -> None:
-    """Let agents try a held item again, with fresh attempts."""
+    """Let agents try a held item again, with fresh attempts.
+
+    The work of an item in Merge is done anew; to have what is there merged: items resolve.
+    """
     session.show(session.write("items.requeue", id=id), render_items.one_line)
+
+
+@command("resolve", parent=items)
+@click.argument("id")
+@click.option("--branch", metavar="NAME", help="Merge this branch of the remote instead of the one that the item names.")
+@click.pass_obj
+def resolve(session: Session, id: str, branch: str | None) -> None:
+    """Have the finished work of a held item tested and merged."""
+    session.show(session.write("items.resolve", id=id, branch=branch), render_items.one_line)

@@ -69,7 +69,7 @@ def item(screen: Screen, data: Data) -> None:
             ("stage", stage(entry)),
             *[_stage_field(name, content) for name, content in own.items() if name not in ("reason", "commits_ahead")],
             ("holder", holder(entry["claim"]) if entry.get("claim") else ""),
-            ("held", f"{entry['hold'].get('reason', '')} (fabrik-node items requeue {entry['id']})" if entry.get("hold") is not None else ""),
+            ("held", _held(entry) if entry.get("hold") is not None else ""),
             ("attempts", entry.get("attempts")),
             ("priority", entry.get("priority")),
             ("labels", ", ".join(entry.get("labels") or [])),
@@ -78,6 +78,11 @@ def item(screen: Screen, data: Data) -> None:
             ("outcome", _outcome(entry["outcome"]) if entry.get("outcome") else ""),
         ]
     )
+    to_solve = (entry.get("outcome") or {}).get("resolve")
+    if entry.get("hold") is not None and isinstance(to_solve, str):
+        screen.line()
+        screen.line("to solve it, in a clone of the program:", "bold")
+        screen.block(to_solve)
     if entry.get("body"):
         screen.line()
         screen.block(entry["body"])
@@ -85,6 +90,13 @@ def item(screen: Screen, data: Data) -> None:
         screen.line()
         run_table(screen, data["runs"], at_least=FILTERED_ID_CHARS, with_item=False)
     footer(screen, data)
+
+
+def _held(entry: Data) -> str:
+    """Why, and the ways out: finished work can be merged as it is on its branch then, or all is done anew."""
+    finished = "feature_branch" in (entry.get("stage_data") or {})
+    resolve = f"to merge its branch: fabrik-node items resolve {entry['id']}; to do the work anew: " if finished else ""
+    return f"{entry['hold'].get('reason', '')} ({resolve}fabrik-node items requeue {entry['id']})"
 
 
 def _outcome(said: Data) -> str:

@@ -7,7 +7,7 @@ import re
 
 from fabrik_node.errors import UsageError
 
-__all__ = ["CLAIMS_PREFIX", "check_base", "check_id", "check_remote", "repository_name", "work_branch"]
+__all__ = ["CLAIMS_PREFIX", "check_base", "check_id", "check_remote", "is_branch", "repository_name", "work_branch"]
 
 CLAIMS_PREFIX = "refs/fabrik/claims/"
 
@@ -26,9 +26,14 @@ def check_id(text: str, noun: str) -> str:
 
 def check_base(text: str) -> str:
     """``text`` when it is a branch name; raises :class:`UsageError`."""
-    if len(text) > 200 or text.startswith(("-", "/", ".")) or not _BRANCH.fullmatch(text):
+    if not is_branch(text):
         raise UsageError(f"{text[:60]!r} is not the name of a branch", "set base in [git] of config.toml")
     return text
+
+
+def is_branch(text: str) -> bool:
+    """Is this the name of a branch, and nothing that git could take for an option, a pattern or a refspec?"""
+    return len(text) <= 200 and not text.startswith(("-", "/", ".")) and _BRANCH.fullmatch(text) is not None
 
 
 def check_remote(text: str) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shlex
 from pathlib import Path
 from typing import assert_never
 
-from fabrik_node.errors import NoCommits
 from fabrik_node.git.claim_ref import ClaimRef
 from fabrik_node.git.fenced_merge import AlreadyMerged, ClaimSuperseded, FencedMerge, Merged, MergeRequest, fenced_merge
 from fabrik_node.git.jitter import pause_from
 from fabrik_node.git.merge_message import find_merge
 from fabrik_node.git.merge_tree import Conflicts
-from fabrik_node.git.names import CLAIMS_PREFIX, check_base, check_remote, work_branch
+from fabrik_node.git.names import CLAIMS_PREFIX, check_base, check_remote, is_branch, work_branch
 from fabrik_node.git.probe import RemoteProbe, probe_remote
 from fabrik_node.git.repository import Repository
 from fabrik_node.git.runner import GitRunner
@@ -60,10 +60,12 @@ class Origin:
         """See :meth:`fabrik_node.ports.Arbiter.cas` and :meth:`ClaimRef.cas`."""
         return await (await self.claims()).cas(expected, intent)
 
-    async def create(self, item: str, claim_id: str) -> ClaimWorkspace:
-        """A worktree for this claim, from the base as it is on the remote now. Raises :class:`Conflict` when this claim has one."""
+    async def create(self, item: str, claim_id: str, finished: str = "") -> ClaimWorkspace:
+        """See :meth:`fabrik_node.ports.Workspaces.create`. Raises :class:`Conflict` when this claim has a worktree."""
         claims = await self.claims()
         start = await claims.repository.fetch()
+        if is_branch(finished):
+            start = await claims.repository.fetch_ref(f"refs/heads/{finished}") or start
         worktree = await Worktree.create(claims.repository, self._worktrees_dir / claim_id, item, claim_id, start)
         return ClaimWorkspace(self, claims, worktree)
 
@@ -79,22 +81,11 @@ class Origin:
         found = await find_merge(repository, item, await repository.fetch())
         return None if found is None else bytes.fromhex(found)
 
-    async def merge_branch(self, item: str, work_claim_id: str, claim_id: str, claim_oid: bytes, message: str) -> MergeOutcome:
-        """Merge, under claim ``claim_id``, the branch that another claim on the item has pushed: to finish what a lost holder began.
-
-        Raises :class:`NoCommits` when that branch is not on the remote.
-        """
-        claims = await self.claims()
-        branch = work_branch(item, work_claim_id)
-        work_oid = await claims.repository.fetch_ref(f"refs/heads/{branch}")
-        if work_oid is None:
-            raise NoCommits(f"branch {branch} is not on {claims.repository.shown_remote}: nothing to merge", "claim the item anew")
-        return await self.merge(MergeRequest(item, claim_id, claim_oid.hex(), work_oid, message))
-
     async def merge(self, request: MergeRequest) -> MergeOutcome:
         """The fenced merge. Raises also :class:`NoCommits`."""
         claims = await self.claims()
-        return _outcome(await fenced_merge(claims.repository, claims, request, self._pause))
+        done = await fenced_merge(claims.repository, claims, request, self._pause)
+        return _outcome(done, _to_resolve(claims.repository, work_branch(request.item, request.claim_id)))
 
     async def probe(self) -> RemoteProbe:
         """What the remote is able to do. Changes nothing that stays."""
@@ -143,7 +134,20 @@ class ClaimWorkspace:
         await self.worktree.remove()
 
 
-def _outcome(done: FencedMerge) -> MergeOutcome:
+def _to_resolve(repository: Repository, branch: str) -> str:
+    """What to type in a clone of the program to solve the conflicts of ``branch`` with the base, one command in a line."""
+    remote = shlex.quote(repository.shown_remote)
+    commands = (
+        f"git fetch {remote} {branch}",
+        "git switch --detach FETCH_HEAD",
+        f"git pull --no-rebase --no-edit {remote} {repository.base}  # stops at the conflicts: mend the files",
+        "git commit --all --no-edit",
+        f"git push {remote} HEAD:refs/heads/{branch}",
+    )
+    return "\n".join(commands)
+
+
+def _outcome(done: FencedMerge, to_resolve: str) -> MergeOutcome:
     match done:
         case Merged(merge_commit, claim_oid):
             return MergeOutcome("merged", bytes.fromhex(merge_commit), bytes.fromhex(claim_oid))
@@ -157,6 +161,6 @@ def _outcome(done: FencedMerge) -> MergeOutcome:
             )
             return MergeOutcome("superseded", detail=detail)
         case Conflicts(files):
-            return MergeOutcome("conflicts", detail=", ".join(files))
+            return MergeOutcome("conflicts", detail=", ".join(files), resolve=to_resolve)
         case _:
             assert_never(done)

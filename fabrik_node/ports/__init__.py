@@ -258,12 +258,13 @@ class Arbiter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MergeOutcome:
-    """``kind``: merged, already_merged, superseded, conflicts."""
+    """``kind``: merged, already_merged, superseded, conflicts. ``resolve``, of conflicts: the commands that solve them by hand, one in a line."""
 
     kind: str
     merge_commit: bytes = b""
     claim_oid: bytes = b""
     detail: str = ""
+    resolve: str = ""
 
 
 class Workspace(Protocol):
@@ -293,7 +294,12 @@ class Workspace(Protocol):
 class Workspaces(Protocol):
     """Makes worktrees."""
 
-    async def create(self, item: str, claim_id: str) -> Workspace: ...
+    async def create(self, item: str, claim_id: str, finished: str = "") -> Workspace:
+        """A worktree for this claim, from the base as it is now; from the branch ``finished``, if the remote has it.
+
+        Work that an earlier claim finished goes on under the name of the new one: what the old branch becomes later does not matter.
+        """
+        ...
 
     async def merged_commit(self, item: str) -> bytes | None:
         """The commit on the base branch that merged this item, if there is one."""

@@ -5,7 +5,7 @@ The registers' own limits are those of docs/spec/merge.md; the core refuses what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabrik_node.errors import UsageError
@@ -23,6 +23,7 @@ __all__ = [
     "check_count",
     "check_number",
     "check_text",
+    "item_id",
 ]
 
 TITLE_BYTES_MAX = 200
@@ -65,4 +66,12 @@ def check_number(name: str, value: Any, least: int, most: int) -> int:
         raise UsageError(f"{name} must be a number", "fabrik-node items --help")
     if not least <= value <= most:
         raise UsageError(f"{name} {value} is not within {least} and {most}", "give a number within these")
+    return value
+
+
+def item_id(args: Mapping[str, Any]) -> str:
+    """The id, or the part of one, of the item that a call is about. Raises UsageError when it is missing."""
+    value = args.get("id")
+    if not isinstance(value, str) or not value:
+        raise UsageError("id is missing", "fabrik-node items list")
     return value

@@ -18,6 +18,7 @@ from fabrik_node.service.health import node_health, node_warnings
 from fabrik_node.service.inviting import Inviter
 from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.reading import Reader
+from fabrik_node.service.requeueing import HoldEnder
 from fabrik_node.service.writing import ItemWriter
 
 __all__ = ["AgentView", "Service"]
@@ -60,11 +61,11 @@ class Service:
         self._started = node.clock.now()
         self.metrics_url = ""
         """Where the figures are served; empty while they are not."""
-        self._writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
+        self._item_writes = {**ItemWriter(node, reader, arbiter, incarnation=incarnation).operations, **HoldEnder(node, reader).operations}
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
             **Explaining(reader).operations,
-            **self._writer.operations,
+            **self._item_writes,
             **MembershipWriter(node, reader).operations,
             "status": self.status,
             **Inviter(node, reader, genesis=genesis, listen_url=listen_url).operations,
@@ -78,7 +79,7 @@ class Service:
         try:
             return await operation(args)
         except InvalidOp as error:
-            if op in self._writer.operations:
+            if op in self._item_writes:
                 raise UsageError(f"this can not be written: {error}", "shorten it, or leave it out") from error
             raise
 

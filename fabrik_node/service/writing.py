@@ -27,6 +27,7 @@ from fabrik_node.service.bounds import (
     check_count,
     check_number,
     check_text,
+    item_id,
 )
 from fabrik_node.service.reading import Reader
 
@@ -52,7 +53,6 @@ class ItemWriter:
             "items.add": self.add,
             "items.edit": self.edit,
             "items.move": self.move,
-            "items.requeue": self.requeue,
             "claims.release": self.release,
             "tombstone": self.tombstone,
         }
@@ -71,7 +71,7 @@ class ItemWriter:
 
     async def edit(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Change fields that no holder owns."""
-        item = self._reader.must_item(_id(args)).id
+        item = self._reader.must_item(item_id(args)).id
         writes = _field_writes(item, args)
         depends = args.get("depends_on") is not None
         if not writes and not depends:
@@ -87,7 +87,7 @@ class ItemWriter:
 
     async def move(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """An operator's stage move. A claim in its way is superseded first, and the answer says whose work that stops."""
-        view = self._reader.must_item(_id(args))
+        view = self._reader.must_item(item_id(args))
         check_move(view.stage, stage_type(str(args.get("to", ""))))  # before it is asked what such a stage would need
         stage = _parse_stage(args, self._node.clock.wall_ms())
         check_move(view.stage, stage)
@@ -106,22 +106,6 @@ class ItemWriter:
 
         await self._node.write(view.id, build)
         return {**self._shown(view.id), "superseded": None if held is None else self._claim(view.id, held), "note": note}
-
-    async def requeue(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Take an item out of its hold and forget its failed attempts."""
-        view = self._reader.must_item(_id(args))
-        if view.hold is None:
-            raise Precondition(f"item {show_id(view.id)} is not held", f"fabrik-node items show {show_id(view.id)}")
-
-        def build() -> Sequence[Write]:
-            self._must_exist(view.id)
-            return [
-                (Kind.ITEM, view.id, ItemField.HOLD, None, None),
-                (Kind.ITEM, view.id, ItemField.ATTEMPTS, 0, self._node.replica.winning_fence(view.id)),
-            ]
-
-        await self._node.write(view.id, build)
-        return self._shown(view.id)
 
     async def release(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """End a claim now, whoever holds it. Its holder stops when it hears of it, and can not overwrite what follows."""
@@ -144,7 +128,7 @@ class ItemWriter:
 
     async def tombstone(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Delete an item for ever, on every replica."""
-        text = _id(args)
+        text = item_id(args)
         whole = parse_id(text)
         if whole is not None and self._node.replica.tombstoned(whole):
             raise Precondition(f"item {text} is deleted already", "fabrik-node tombstones list")
@@ -215,13 +199,6 @@ class ItemWriter:
 
     def _claim(self, item: bytes, claim: Claim) -> dict[str, Any]:
         return self._reader.views().claim(item, claim)
-
-
-def _id(args: Mapping[str, Any]) -> str:
-    value = args.get("id")
-    if not isinstance(value, str) or not value:
-        raise UsageError("id is missing", "fabrik-node items list")
-    return value
 
 
 def _field_writes(item: bytes, args: Mapping[str, Any]) -> list[Write]:

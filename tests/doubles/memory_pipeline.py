@@ -93,6 +93,11 @@ class MemoryWorld:
         """An operator ends the claim."""
         self.set_claim(item, override(self.claim_of(item), claim_id=new_id(0), node=b"o" * 32, incarnation="", reason="by hand"))
 
+    def requeue(self, item: bytes) -> None:
+        """An operator ends the hold; the stage stays."""
+        self.items[item] = replace(self.items[item], hold=None, attempts=0)
+        self.touch()
+
     def finish_of(self, item: bytes) -> Finish:
         """The one finish of an item."""
         [found] = [finish for finish in self.finishes if finish.item == item]

@@ -20,7 +20,8 @@ class MemoryRemote:
 
     merges: list[tuple[str, str]] = field(default_factory=list)
     """``(item, claim id)`` of each merge that landed."""
-    branches: set[str] = field(default_factory=set)
+    branches: dict[str, int] = field(default_factory=dict)
+    """What was pushed, with its number of commits."""
     messages: list[str] = field(default_factory=list)
     claim_oids: list[bytes] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -59,7 +60,7 @@ class MemoryWorkspace:
         if self.hang is not None:
             await self.hang()
         self.remote.check()
-        self.remote.branches.add(self.branch)
+        self.remote.branches[self.branch] = await self.commits_ahead()
 
     async def merge(self, claim_oid: bytes, message: str) -> MergeOutcome:
         self.remote.check()
@@ -85,9 +86,11 @@ class MemoryWorkspaces:
         self.made: list[MemoryWorkspace] = []
         self.on_made: Callable[[MemoryWorkspace], None] = lambda _: None
 
-    async def create(self, item: str, claim_id: str) -> MemoryWorkspace:
+    async def create(self, item: str, claim_id: str, finished: str = "") -> MemoryWorkspace:
         self.remote.check()
         workspace = MemoryWorkspace(self.remote, self.folder, item, claim_id)
+        for number in range(self.remote.branches.get(finished, 0)):
+            (workspace.path / f"commit-{number}").touch()
         self.on_made(workspace)
         self.made.append(workspace)
         return workspace

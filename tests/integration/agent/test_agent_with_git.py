@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 from pathlib import Path
@@ -136,3 +137,21 @@ async def test_a_conflict_holds_the_item_and_keeps_the_branch(rig: AgentRig, rem
     assert rig.world.finish_of(item).hold == "merge conflict: readme.txt"
     [row] = rig.pipeline.last_rows()
     assert git(remote, "show", f"{row.branch}:readme.txt") == "ours"
+
+    *commands, resolve = rig.world.finish_of(item).outcome["resolve"].splitlines()
+    assert resolve == f"fabrik-node items resolve {show_id(item)}"
+    identity = {f"GIT_{who}_{what}": "p" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    for command in commands:  # as a person types them
+        status = subprocess.run(command, shell=True, cwd=seed, env=os.environ | identity, capture_output=True, check=False).returncode
+        if "git pull" in command:
+            assert status != 0, "it stops at the conflict"
+            (seed / "readme.txt").write_text("ours and theirs\n")
+        else:
+            assert status == 0, command
+    rig.world.requeue(item)
+    await rig.work(item, 2, command="echo must not run; exit 1", qa="grep -q 'ours and theirs' readme.txt")
+    assert git(remote, "show", "main:readme.txt") == "ours and theirs"
+    [merge] = git(
+        remote, "log", "--merges", "--format=%(trailers:key=Fabrik-Claim,valueonly,separator=)", f"--grep=Fabrik-Item: {show_id(item)}", "main"
+    ).split()
+    assert merge == show_id(rig.world.claim_of(item).claim_id)

@@ -29,7 +29,7 @@ async def test_an_item_goes_all_the_way_to_done(rig: AgentRig) -> None:
     assert (row.state, row.exit_code, row.process) == (RunState.COMPLETED, 0, None)
     assert row.ended_ms >= row.started_ms
     assert row.engine.startswith("fabrik-node ")
-    assert rig.remote.branches == {branch}
+    assert rig.remote.branches == {branch: 2}
     assert rig.remote.claim_oids == [b"o" * 20]
     assert rig.remote.messages[0].startswith("Make it fast\n\n")
     log = rig.log(row)
@@ -162,12 +162,13 @@ async def test_a_remote_that_goes_away_after_the_work_leaves_it_in_the_worktree(
 
 async def test_a_merge_conflict_holds_the_item(rig: AgentRig) -> None:
     item = rig.world.add()
-    rig.remote.merge_fails[show_id(item)] = MergeOutcome("conflicts", detail="src/a.py, src/b.py")
+    rig.remote.merge_fails[show_id(item)] = MergeOutcome("conflicts", detail="src/a.py, src/b.py", resolve="git fetch")
     row = await rig.work(item)
     finish = rig.world.finish_of(item)
     assert (finish.hold, finish.charged) == ("merge conflict: src/a.py, src/b.py", False)
+    assert finish.outcome["resolve"] == f"git fetch\nfabrik-node items resolve {show_id(item)}"
     assert row.state is RunState.FAILED
-    assert rig.world.stages[item][-1] == Backlog()
+    assert rig.world.stages[item][-1] == Merge(row.branch, 1)
     assert rig.remote.kept == [row.branch]
 
 
@@ -193,12 +194,56 @@ async def test_what_is_merged_already_is_not_done_again(rig: AgentRig) -> None:
     assert len(rig.remote.merges) == 1
 
 
-@pytest.mark.parametrize("stage", [Coding(), Qa(), Merge("fabrik/x/y", 1)])
-async def test_a_takeover_starts_again_in_coding(rig: AgentRig, stage: Coding | Qa | Merge) -> None:
+@pytest.mark.parametrize("stage", [Coding(), Qa()])
+async def test_a_takeover_starts_again_in_coding(rig: AgentRig, stage: Coding | Qa) -> None:
     item = rig.world.add(stage=stage)
     await rig.work(item)
     start: list[type] = [] if isinstance(stage, Coding) else [type(stage)]
     assert [type(stage) for stage in rig.world.stages[item]] == [*start, Coding, Qa, Merge, Done]
+
+
+async def test_a_takeover_in_merge_tests_and_merges_the_finished_work(rig: AgentRig) -> None:
+    item = rig.world.add(stage=Merge("fabrik/x/y", 2))
+    rig.remote.branches["fabrik/x/y"] = 2
+    row = await rig.work(item, command="echo must not run", qa="echo tested again")
+    own = f"fabrik/{show_id(item)}/{show_id(row.claim_id)}"
+    assert rig.world.stages[item][:-1] == [Merge("fabrik/x/y", 2), Coding(), Qa(), Merge(own, 2)]
+    assert isinstance(rig.world.stages[item][-1], Done)
+    assert rig.remote.merges == [(show_id(item), show_id(row.claim_id))]
+    log = rig.log(row)
+    assert "goes on with the finished work on branch fabrik/x/y" in log
+    assert "tested again" in log
+    assert "must not run" not in log
+
+
+async def test_finished_work_that_fails_its_tests_is_done_anew(rig: AgentRig) -> None:
+    item = rig.world.add(stage=Merge("fabrik/x/y", 1))
+    rig.remote.branches["fabrik/x/y"] = 1
+    await rig.work(item, 2, command="touch commit-new", qa="test -e commit-new")
+    assert [type(stage) for stage in rig.world.stages[item]] == [Merge, Backlog, Coding, Qa, Merge, Done]
+    assert [finish.charged for finish in rig.world.finishes] == [True, False]
+
+
+async def test_finished_work_waits_in_merge_while_the_remote_is_away(rig: AgentRig) -> None:
+    item = rig.world.add(stage=Merge("fabrik/x/y", 1))
+    rig.remote.branches["fabrik/x/y"] = 1
+
+    async def away() -> None:
+        rig.remote.down = Unreachable("the remote went away")
+
+    rig.workspaces.on_made = lambda made: setattr(made, "hang", away)
+    row = await rig.work(item, backoff_s=600.0)
+    assert row.reason.startswith("infra_lost: the remote went away")
+    assert rig.world.stages[item] == [Merge("fabrik/x/y", 1)]
+
+
+async def test_finished_work_that_is_nowhere_holds_the_item_where_it_is(rig: AgentRig) -> None:
+    item = rig.world.add(stage=Merge("fabrik/x/y", 1))
+    await rig.work(item, command="echo must not run")
+    finish = rig.world.finish_of(item)
+    assert finish.hold == "nothing to merge: the remote has no branch fabrik/x/y, or it has no commits ahead of main"
+    assert not finish.charged
+    assert rig.world.stages[item] == [Merge("fabrik/x/y", 1)]
 
 
 async def test_a_takeover_after_the_merge_only_finishes(rig: AgentRig) -> None:

@@ -64,7 +64,10 @@ async def test_superseded_work_is_kept_and_conflicts_are_named(git: GitRunner, r
     (rival.path / "shared.txt").write_text("bob\n")
     commit(rival.path, "rival")
     assert (await rival.merge(b"", "rival")).kind == "merged"
-    assert await bob.merge_branch(item, first, second, taken.oid, "") == MergeOutcome("conflicts", detail="shared.txt")
+    taken_up = await bob.create(item, second, space.branch)
+    outcome = await taken_up.merge(taken.oid, "")
+    assert (outcome.kind, outcome.detail) == ("conflicts", "shared.txt")
+    assert outcome.resolve.splitlines()[0] == f"git fetch {remote.path} {taken_up.branch}"
 
 
 async def test_another_node_finishes_the_merge_of_a_lost_holder(git: GitRunner, remote: Remote, tmp_path: Path) -> None:
@@ -73,15 +76,27 @@ async def test_another_node_finishes_the_merge_of_a_lost_holder(git: GitRunner, 
     held = await alice.cas(b"", intent(item, first))
     space = await alice.create(item, first)
     (space.path / "new.txt").write_text("alice\n")
-    with pytest.raises(NoCommits, match="is not on"):
-        await bob.merge_branch(item, first, second, b"", "too early")
+    early = await bob.create(item, fresh(), space.branch)
+    assert await early.commits_ahead() == 0, "it is not on the remote yet"
     await space.keep_work("done")
     taken = await bob.cas(held.oid, intent(item, second))
-    done = await bob.merge_branch(item, first, second, taken.oid, "Finish it")
+    taken_up = await bob.create(item, second, space.branch)
+    (space.path / "new.txt").write_text("too late\n")
+    await space.keep_work("what the old branch becomes later is not merged")
+    done = await taken_up.merge(taken.oid, "Finish it")
     assert done.kind == "merged"
     assert remote.file("new.txt") == "alice"
+    assert remote.git("log", "-1", "--format=%(trailers:key=Fabrik-Claim,valueonly)", "main") == second
     assert await space.merge(held.oid, "late") == MergeOutcome("already_merged", done.merge_commit)
     assert len(remote.merges(item)) == 1
+
+
+@pytest.mark.parametrize("name", ["--upload-pack=x", "a:refs/heads/main", "*", "no/such/branch"])
+async def test_a_branch_that_is_none_is_not_asked_for(git: GitRunner, remote: Remote, tmp_path: Path, name: str) -> None:
+    before = remote.refs()
+    space = await make(git, remote, tmp_path / "home").create(fresh(), fresh(), name)
+    assert await space.commits_ahead() == 0
+    assert remote.refs() == before
 
 
 async def test_a_restarted_node_finds_its_workspace_and_makes_no_second(git: GitRunner, remote: Remote, tmp_path: Path) -> None:

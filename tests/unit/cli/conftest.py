@@ -66,6 +66,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "items.move": {**STAMP, "item": item(stage="Qa"), "superseded": claim(), "note": "beta (agent) is stopped when it hears of this"},
     "items.edit": {**STAMP, "item": item()},
     "items.requeue": {**STAMP, "item": item()},
+    "items.resolve": {**STAMP, "item": item(stage="Merge")},
     "items.history": {
         **STAMP,
         "id": ITEM,

@@ -67,8 +67,8 @@ def test_the_help_lists_every_exit_status(cli: Any) -> None:
     ("argv", "cause"),
     [
         ([], "Usage: fabrik-node"),
-        (["items"], "fabrik-node: which command? There are: add, list, show, move, edit, history, requeue"),
-        (["items", "lsit"], "fabrik-node: no command 'lsit'; there are: add, list, show, move, edit, history, requeue"),
+        (["items"], "fabrik-node: which command? There are: add, list, show, move, edit, history, requeue, resolve"),
+        (["items", "lsit"], "fabrik-node: no command 'lsit'; there are: add, list, show, move, edit, history, requeue, resolve"),
         (["nonsense"], "fabrik-node: no command 'nonsense'"),
         (["items", "add"], "fabrik-node: missing argument 'TITLE'"),
         (["items", "list", "--sage", "qa"], "fabrik-node: no such option '--sage'"),

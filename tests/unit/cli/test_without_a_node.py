@@ -37,6 +37,7 @@ def test_reads_come_from_the_store_with_its_date(cli: Any, hooks: Any, home: Any
         ["items", "move", ITEM, "qa"],
         ["items", "edit", ITEM, "--title", "x"],
         ["items", "requeue", ITEM],
+        ["items", "resolve", ITEM],
         ["claims", "release", ITEM],
         ["tombstone", ITEM],
         ["invite"],

@@ -425,6 +425,7 @@ OPS = {
     "items.edit": ["id", "title", "labels", "priority", "depends_on"],
     "items.move": ["id", "to", "branch", "commits_ahead", "merge_commit", "reason"],
     "items.requeue": ["id"],
+    "items.resolve": ["id", "branch"],
     "items.history": ["id"],
     "ops.proof": ["id"],
     "claims.list": ["all", "limit"],

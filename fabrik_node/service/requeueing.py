@@ -1,0 +1,84 @@
+"""The two ways out of a hold: begin anew, or merge the work that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.domain.stages import Backlog, Merge, Stage
+from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
+from fabrik_node.ids import show_id
+from fabrik_node.node.node import Node
+from fabrik_node.node.pipeline import stage_write
+from fabrik_node.ports import ItemView
+from fabrik_node.service.bounds import BRANCH_BYTES_MAX, check_text, item_id
+from fabrik_node.service.reading import Reader
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
+
+__all__ = ["HoldEnder"]
+
+
+class HoldEnder:
+    """Takes items out of their holds. Both ways forget the failed attempts, and both are one op."""
+
+    def __init__(self, node: Node, reader: Reader) -> None:
+        self._node = node
+        self._reader = reader
+
+    @property
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
+        """Writes by name."""
+        return {"items.requeue": self.requeue, "items.resolve": self.resolve}
+
+    async def requeue(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Let agents do the work of a held item again. Finished work that waits to be merged stays on its branch and is not merged."""
+        view = self._held(args)
+        return await self._end(view, lambda now: Backlog() if isinstance(now, Merge) else None)
+
+    async def resolve(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Let an agent test and merge the branch of a held item in Merge, as it is on the remote now; ``branch``: another one."""
+        view = self._held(args)
+        shown = show_id(view.id)
+        branch = "" if args.get("branch") is None else check_text("the branch", args["branch"], BRANCH_BYTES_MAX)
+        if args.get("branch") is not None and not branch:
+            raise UsageError("a branch needs a name", "--branch NAME, or leave it out")
+
+        def chosen(now: Stage) -> Stage | None:
+            if not isinstance(now, Merge):
+                raise Precondition(f"item {shown} is in {now.name}: it has no finished work to merge", f"fabrik-node items requeue {shown}")
+            return Merge(branch, now.commits_ahead) if branch else None
+
+        chosen(view.stage)
+        return await self._end(view, chosen)
+
+    def _held(self, args: Mapping[str, Any]) -> ItemView:
+        view = self._reader.must_item(item_id(args))
+        if view.hold is None:
+            raise Precondition(f"item {show_id(view.id)} is not held", f"fabrik-node items show {show_id(view.id)}")
+        return view
+
+    async def _end(self, view: ItemView, following: Callable[[Stage], Stage | None]) -> dict[str, Any]:
+        """Write the end of the hold and the stage that ``following`` gives for the present one, if it gives any."""
+        item = view.id
+
+        def build() -> Sequence[Write]:
+            now = self._node.board.item(item)
+            if now is None:
+                raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
+            fence = self._node.replica.winning_fence(item)
+            writes: list[Write] = [(Kind.ITEM, item, ItemField.HOLD, None, None), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
+            stage = following(now.stage)
+            if stage is not None:
+                if now.claim is not None and now.claim.held:
+                    raise Conflict(f"{self._node.name_of(now.claim.node)} holds item {show_id(item)}", f"fabrik-node claims release {show_id(item)}")
+                writes.append(stage_write(item, stage, fence))
+            return writes
+
+        await self._node.write(item, build)
+        shown = self._node.board.item(item)
+        if shown is None:
+            raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
+        return self._reader.stamp({"item": self._reader.views().item(shown)})

@@ -1,0 +1,76 @@
+"""The two ways out of a hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from node_rig import FakeArbiter, NodeRig, Rigs
+
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.stages import Backlog, Coding, Merge, Qa, Stage
+from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
+from fabrik_node.ids import parse_id
+
+FINISHED = Merge("fabrik/x/y", 3)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[NodeRig]:
+    made = Rigs()
+    yield await made.open(arbiter=FakeArbiter())
+    await made.close()
+
+
+async def held(rig: NodeRig, *stages: Stage) -> str:
+    """An item that was brought to a stage, given back with a charged attempt, and held."""
+    item = await rig.add()
+    whole = parse_id(item) or b""
+    claim = await rig.pipeline.claim(whole, "agent")
+    assert isinstance(claim, Claim)
+    for stage in stages:
+        await rig.pipeline.move(whole, stage, claim)
+    await rig.pipeline.finish(whole, claim, "over", {"result": "conflict"}, charge_attempt=True, hold="merge conflict: a.txt")
+    return item
+
+
+async def test_resolving_keeps_the_finished_work_and_requeueing_begins_anew(rig: NodeRig) -> None:
+    for op, stage in (("items.resolve", FINISHED), ("items.requeue", Backlog())):
+        item = await held(rig, Coding(), Qa(), FINISHED)
+        shown = (await rig.call(op, id=item))["item"]
+        assert (shown["stage"], shown["hold"], shown["attempts"]) == (stage.name, None, 0)
+        view = rig.node.board.item(parse_id(item) or b"")
+        assert view is not None
+        assert view.stage == stage
+        assert [found.id for found in rig.pipeline.candidates([])] == [view.id]
+        with pytest.raises(Precondition, match="is not held"):
+            await rig.call(op, id=item)
+        await rig.call("tombstone", id=item)
+
+
+async def test_another_branch_can_be_named(rig: NodeRig) -> None:
+    item = await held(rig, Coding(), Qa(), FINISHED)
+    with pytest.raises(UsageError):
+        await rig.call("items.resolve", id=item, branch="")
+    await rig.call("items.resolve", id=item, branch="mended")
+    view = rig.node.board.item(parse_id(item) or b"")
+    assert view is not None
+    assert view.stage == Merge("mended", 3)
+
+
+async def test_an_item_without_finished_work_has_nothing_to_resolve(rig: NodeRig) -> None:
+    item = await held(rig, Coding())
+    with pytest.raises(Precondition, match="is in Coding: it has no finished work to merge") as refused:
+        await rig.call("items.resolve", id=item)
+    assert refused.value.hint == f"fabrik-node items requeue {item}"
+    with pytest.raises(NotFound):
+        await rig.call("items.resolve", id="zzzzz")
+
+
+async def test_the_stage_of_an_item_that_somebody_holds_is_left_alone(rig: NodeRig) -> None:
+    item = await held(rig, Coding(), Qa(), FINISHED)
+    assert isinstance(await rig.pipeline.claim(parse_id(item) or b"", "agent"), Claim)
+    for call in ({"op": "items.requeue"}, {"op": "items.resolve", "branch": "mended"}):
+        with pytest.raises(Conflict, match="holds item"):
+            await rig.call(id=item, **call)
+    await rig.call("items.resolve", id=item)
