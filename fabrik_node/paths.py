@@ -46,6 +46,16 @@ class HomePaths:
         return self.identity / "next.key"
 
     @property
+    def after_key(self) -> Path:
+        """The seed of the key after the next one, 0600, while a rotation is under way."""
+        return self.identity / "after.key"
+
+    @property
+    def former_keys(self) -> Path:
+        """Seeds of keys that were rotated away, by their first hex digits: peers that have not heard of it still know this node by them."""
+        return self.identity / "former"
+
+    @property
     def recovery_key(self) -> Path:
         """Where ``init`` puts the mesh's recovery key, unless it is told another place. It does not belong here for long."""
         return self.identity / "recovery.key"

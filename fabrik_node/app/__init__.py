@@ -48,6 +48,12 @@ class Hooks:
 
         return key_files(home)
 
+    def seed_in(self, path: Path) -> str:
+        """The seed in a key file."""
+        from fabrik_node.app.keyfiles import seed_in
+
+        return seed_in(path)
+
     def keep_next(self, home: Path, target: Path, *, move: bool) -> dict[str, Any]:
         """Put the next key elsewhere."""
         from fabrik_node.app.keyfiles import keep_next

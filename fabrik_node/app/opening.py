@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from fabrik_node._core import Genesis, Replica, SigningKey, genesis_encode, mesh_id, next_key
 from fabrik_node.app.home_mark import differs, home_mark, older_than
@@ -18,13 +20,14 @@ from fabrik_node.node.identity import commitment_of, create_key, load_key, write
 from fabrik_node.paths import HomePaths, private_folder
 from fabrik_node.store.sqlite import SqliteStore
 
-__all__ = ["Mesh", "first_epoch", "load_mesh", "make_home", "note_home", "open_store"]
+__all__ = ["NODE_KEY", "Mesh", "first_epoch", "load_mesh", "make_home", "note_home", "open_store"]
 
 _INIT_HINT = "fabrik-node init, or fabrik-node join TOKEN"
-_KEY = "node_key"
+NODE_KEY = "node_key"
 """Where the store keeps whose it is: the public key."""
 _MARK = "home_mark"
 """Where the store keeps from which place it was served last (:mod:`fabrik_node.app.home_mark`)."""
+Settle: TypeAlias = Callable[[HomePaths, SqliteStore, Clock, "Mesh"], Awaitable["Mesh"]]
 _NEW_STORE = "the database of this node was lost, and an empty one made for its key"
 
 
@@ -90,7 +93,7 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
     private_folder(paths.store.parent)
     async with await SqliteStore.open(paths.store, clock, mesh_id=mesh_id(chosen), create_missing=True) as store:
         await _first_ops(store, clock, key, chosen, name)
-        await store.set_meta(_KEY, key.public)
+        await store.set_meta(NODE_KEY, key.public)
         await store.set_meta(_MARK, home_mark(paths.store).encode())
     started.rename(final)
     _sync_folder(paths.identity)
@@ -106,10 +109,10 @@ def _recovery_key(paths: HomePaths, file: Path) -> bytes:
     return SigningKey.from_seed(seed).public
 
 
-async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, *, witnessed: int, new_store: bool) -> tuple[SqliteStore, str]:
-    """The store of a home, and why the node's own log is doubtful by what the home shows; empty when it is not.
+async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, settle: Settle, *, witnessed: int, new_store: bool) -> tuple[SqliteStore, Mesh, str]:
+    """The store of a home, who it is now, and why the node's own log is doubtful by what the home shows; empty when it is not.
 
-    ``witnessed``: the last event that the exported files hold. ``new_store``: the database is gone, and an empty one is wanted. Raises :class:`BrokenStore`, :class:`ForeignStore`, :class:`Precondition`: nothing was changed.
+    ``settle`` finishes a rotation (:func:`fabrik_node.app.rotation.settle`). ``witnessed``: the last event that the exported files hold. ``new_store``: the database is gone, and an empty one is wanted. Raises :class:`BrokenStore`, :class:`ForeignStore`, :class:`Precondition`: nothing was changed.
     """
     there = paths.store.exists()
     if not there and not new_store:
@@ -119,10 +122,11 @@ async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, *, witnessed: i
         )
     store = await SqliteStore.open(paths.store, clock, mesh_id=mesh.record.mesh_id, create_missing=new_store)
     try:
+        mesh = await settle(paths, store, clock, mesh)
         await _check_owner(paths, store, mesh)
         if there and new_store and await store.last_op_ms():  # an empty one is of a start that was cut off
             raise Precondition(f"{paths.store} is there: --new-store is for a home whose database is gone", "fabrik-node serve")
-        return store, await _doubt(paths, store, witnessed=witnessed, new_store=new_store)
+        return store, mesh, await _doubt(paths, store, witnessed=witnessed, new_store=new_store)
     except BaseException:
         await store.close()
         raise
@@ -130,7 +134,7 @@ async def open_store(paths: HomePaths, clock: Clock, mesh: Mesh, *, witnessed: i
 
 async def _check_owner(paths: HomePaths, store: SqliteStore, mesh: Mesh) -> None:
     """The database is of this key, as far as it says."""
-    owner = await store.get_meta(_KEY)
+    owner = await store.get_meta(NODE_KEY)
     if owner is not None and owner != mesh.key.public:
         raise ForeignStore(
             f"{paths.store} is the database of node {show_key(owner)[:8]}, and the key of this home is of node {show_key(mesh.key.public)[:8]}: nothing was changed",
@@ -152,8 +156,8 @@ async def _doubt(paths: HomePaths, store: SqliteStore, *, witnessed: int, new_st
 async def note_home(paths: HomePaths, store: SqliteStore, mesh: Mesh) -> None:
     """Write down whose database this is and from where it is served. Call it when the doubt that a difference raised is durable."""
     mark = home_mark(paths.store).encode()
-    if await store.get_meta(_KEY) is None:
-        await store.set_meta(_KEY, mesh.key.public)
+    if await store.get_meta(NODE_KEY) is None:
+        await store.set_meta(NODE_KEY, mesh.key.public)
     if await store.get_meta(_MARK) != mark:
         await store.set_meta(_MARK, mark)
 

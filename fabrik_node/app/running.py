@@ -10,6 +10,7 @@ import secrets
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +23,7 @@ from fabrik_node.app.flags import Entry, merge_options
 from fabrik_node.app.opening import Mesh as MeshIdentity
 from fabrik_node.app.opening import load_mesh, make_home, note_home, open_store
 from fabrik_node.app.reconcile import look, remove_unfinished, tell_findings
+from fabrik_node.app.rotation import former_keys, settle
 from fabrik_node.app.setup import default_name
 from fabrik_node.app.telling import tell_peers
 from fabrik_node.app.watching import serve_metrics
@@ -44,7 +46,7 @@ from fabrik_node.service.service import Service
 from fabrik_node.store.event_file import EventFile
 from fabrik_node.store.owner import OwnerLock
 from fabrik_node.store.snapshot_file import SnapshotFile
-from fabrik_node.transport.address import check_url, parse_listen, reachable
+from fabrik_node.transport.address import SYNC_PATH, check_url, parse_listen, reachable
 from fabrik_node.transport.mesh import DialEnd, Mesh
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def refusal(end: DialEnd) -> AuthError:
 class Running:
     """Everything of one node between its start and its stop. An async context manager."""
 
-    def __init__(self, home: Path, options: ServeOptions, entry: Entry) -> None:
+    def __init__(self, home: Path, options: ServeOptions, entry: Entry, stop: asyncio.Queue[signal.Signals | None] | None = None) -> None:
         self.paths = HomePaths(home)
         self.options = options
         self.entry = entry
@@ -83,7 +85,10 @@ class Running:
         self._url = ""
         self._told_url = ""
         """Where others reach us; empty when we do not listen, or can not know it."""
-        self._stop: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self._stop: asyncio.Queue[signal.Signals | None] = asyncio.Queue() if stop is None else stop
+        """Signals; None ends this start, and another one follows (:meth:`again`)."""
+        self.switching = False
+        """:meth:`work` ended because this node has another key now."""
         self._tasks = asyncio.TaskGroup()
         self._draining = False
 
@@ -98,7 +103,7 @@ class Running:
             events = self.config.events
             self.export = EventFile(self.paths.events, events.rotate_bytes, events.keep_files)
             witnessed, new = self.export.witnessed(), self.options.new_store
-            self.store, doubt = await open_store(self.paths, self.clock, self.identity, witnessed=witnessed, new_store=new)
+            self.store, self.identity, doubt = await open_store(self.paths, self.clock, self.identity, settle, witnessed=witnessed, new_store=new)
         except BaseException:
             self.lock.release()
             raise
@@ -143,7 +148,15 @@ class Running:
         await note_home(self.paths, self.store, self.identity)
         self.findings += look(self.node, self.export, self.lock)
         self.node.describe_self = self._describe
-        self.mesh = Mesh(self.node, self.identity.record.admin, self.clock, rng, tell=self._tell_of_peer, moved=self.node.tell_peers_moved)
+        self.mesh = Mesh(
+            self.node,
+            self.identity.record.admin,
+            self.clock,
+            rng,
+            tell=self._tell_of_peer,
+            moved=self.node.tell_peers_moved,
+            former=former_keys(self.paths, self.node.replica, key.public),
+        )
         self.node.peers = self.mesh.statuses
         self.node.traffic = self.mesh.traffic
         self.node.connected = lambda: self.mesh.connected
@@ -179,6 +192,7 @@ class Running:
             pid=os.getpid(),
             listen_url=lambda: self._url,
             agent=self,
+            switch=lambda: self._stop.put_nowait(None),
             config=lambda: shown_config(self.config),
             socket=str(self.paths.socket),
         )
@@ -262,16 +276,22 @@ class Running:
         recovered = self._tasks.create_task(self._recover(), name="recover")
         agent = self._tasks.create_task(self._agent(recovered), name="agent") if self.config.agent.command else None
         first = await self._stop.get()
+        self.switching = first is None
         _log.info(
             "%s: stopping%s",
-            first.name,
+            "another key" if first is None else first.name,
             f", running work may take {self.options.drain_s:g} s" if self.loop is not None and self.loop.runs and first is signal.SIGTERM else "",
         )
         for guard in (*guards, recovered):
             guard.cancel()
         if agent is not None:
             await self._stop_agent(agent, drain=first is signal.SIGTERM)
-        return 128 + first
+        return 0 if first is None else 128 + first
+
+    def again(self) -> Running:
+        """The same node, to be started anew: on the address that it listened on, and as a member of its mesh."""
+        listen = self._url.removesuffix(SYNC_PATH) if self._url else self.options.listen
+        return Running(self.paths.home, replace(self.options, listen=listen, new_store=False), Entry(), self._stop)
 
     async def check_agent(self) -> None:
         """Before anything is opened: a node that is to work must be able to. Raises :class:`BadConfig`, and :class:`GitFailed` without a usable git."""

@@ -90,13 +90,18 @@ async def _serve(home: Path, options: ServeOptions) -> int:
     entry = parse_entry(options.rendezvous)
     node = Running(home, options, entry)
     await node.check_agent()
-    async with node as running:
-        _spare_the_loop()
-        return await running.work()
+    while True:
+        async with node as running:
+            _spare_the_loop()
+            status = await running.work()
+        if not node.switching:
+            return status
+        node = node.again()
 
 
 def _spare_the_loop() -> None:
     """Python looks for cycles while everything else waits. What is loaded stays, so it need not be looked at again; and what a large frame is made of is gone before the look."""
     gc.set_threshold(_GARBAGE_MIN, 20, 20)
+    gc.unfreeze()  # a start before this one is gone
     gc.collect()
     gc.freeze()

@@ -74,6 +74,10 @@ class Hooks(Protocol):
         """Which key files lie in the home: next_file, next_commitment, recovery_file; each may be None."""
         ...
 
+    def seed_in(self, path: Path) -> str:
+        """The seed in a key file that the operator keeps, as hex digits."""
+        ...
+
     def keep_next(self, home: Path, target: Path, *, move: bool) -> dict[str, Any]:
         """Put the next key into the file ``target``, which must not be there, and with ``move`` take it out of the home. Answers file, moved, fingerprint, commitment."""
         ...

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import click
 
+from fabrik_node.cli.client import Client
 from fabrik_node.cli.grammar import command, group
 from fabrik_node.cli.session import Session
 from fabrik_node.cli.table import Screen
+from fabrik_node.errors import FabrikError
 
 __all__ = ["keys"]
+
+_LOOK_S = 0.1
+_LOOKS = 300
 
 
 @group("keys")
@@ -42,6 +49,40 @@ def next_(session: Session, move: str | None, copy: str | None) -> None:
     session.show(done, _draw_next)
 
 
+@command("rotate", parent=keys)
+@click.option("--next", "file", metavar="FILE", help="Where the next key is. Default: in the home.")
+@click.pass_obj
+def rotate(session: Session, file: str | None) -> None:
+    """Replace this node's key by its next one.
+
+    The node goes on under the new key, with its name, role and all that it wrote. Nothing that the old key writes from now on has effect anywhere.
+    """
+    done = session.write("keys.rotate", next=None if file is None else session.hooks.seed_in(Path(file).absolute()))
+    back = _await_key(session, str(done["new"]))
+    session.show(done, _draw_rotated)
+    if not back:
+        session.note("the key is rotated, and the node has not come back with it yet: look at what it says on its terminal", "fabrik-node status")
+    elif file is not None:
+        session.note(f"that file is this node's key now, and {done['next_file']} the next one", "fabrik-node keys next --move FILE")
+
+
+def _await_key(session: Session, key: str) -> bool:
+    """Whether the node answers under its new key, within half a minute."""
+    for _ in range(_LOOKS):
+        with suppress(FabrikError):  # it is about to stop, or to start
+            client = Client.connect(session.paths)
+            if client is not None:
+                with client:
+                    if client.call("keys.list", {})["keys"][-1]["node"] == key:
+                        return True
+        Event().wait(_LOOK_S)
+    return False
+
+
+def _draw_rotated(screen: Screen, data: Mapping[str, Any]) -> None:
+    screen.fields([("rotated", data["old"][:16]), ("to", f"{data['new'][:16]}  {data['fingerprint']}"), ("next key", data["next_file"])])
+
+
 def _draw_next(screen: Screen, data: Mapping[str, Any]) -> None:
     screen.fields([("next key", data["fingerprint"]), ("moved to" if data["moved"] else "copied to", data["file"])])
 
@@ -57,7 +98,7 @@ def _next(data: Mapping[str, Any]) -> str:
     if not committed:
         return "none: the mesh knows of no next key of this node, so it can not rotate"
     if data["next_file"] is None:
-        return "kept elsewhere"
+        return "kept elsewhere: fabrik-node keys rotate --next FILE"
     if data["next_commitment"] in committed:
         return f"in this home, {data['next_file']}: better on another medium (fabrik-node keys next --move FILE)"
     return f"kept elsewhere: {data['next_file']} is not the one that was committed to"

@@ -13,7 +13,15 @@ __all__ = ["nodes", "status"]
 def nodes(screen: Screen, data: Data) -> None:
     """``nodes list``."""
     rows = [
-        (entry["name"], entry["role"], entry["fingerprint"], _presence(entry), _lag(entry), entry.get("version") or "", _marks(entry))
+        (
+            entry["name"],
+            "rotated" if entry.get("successor") else entry["role"],
+            entry["fingerprint"],
+            _presence(entry),
+            _lag(entry),
+            entry.get("version") or "",
+            _marks(entry),
+        )
         for entry in data["nodes"]
     ]
     screen.table(("NAME", "ROLE", "FINGERPRINT", "PRESENCE", "LAG", "VERSION", "NOTE"), rows, empty="no nodes", flexible="NOTE")
@@ -24,6 +32,8 @@ def _presence(entry: Data) -> str:
     """The words for :class:`fabrik_node.domain.nearness.Nearness`."""
     if entry.get("me"):
         return "this node"
+    if entry.get("successor"):
+        return f"its key is {entry['successor'][:16]} now"
     known = age(entry.get("last_contact_s"))
     match entry.get("state"):
         case "alive" if entry.get("last_contact_s") is None:

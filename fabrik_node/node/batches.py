@@ -1,15 +1,16 @@
-"""What a batch of the writer gave, and what the node does with it."""
+"""What a batch of the writer gave, what the node does with it, and how it ends for those who wait for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from fabrik_node._core import Chained, ChainResult, Changes
-from fabrik_node.errors import StoreFull
+from fabrik_node.errors import FabrikError, Internal, StoreFull
 
-__all__ = ["Committed", "WriterHooks"]
+__all__ = ["Committed", "WriterHooks", "heard", "told", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,30 @@ class WriterHooks(Protocol):
     def disk_full(self, error: StoreFull) -> None:
         """A batch was refused because there is no space."""
         ...
+
+
+def heard(done: asyncio.Future[ChainResult]) -> None:
+    """Nobody waits for a retry: what it raised was raised to the writer, too, or is the fault of a segment that is gone with it."""
+    if not done.cancelled():
+        done.exception()
+
+
+async def whole(batch: Coroutine[Any, Any, None]) -> None:
+    """Await a batch to its end, also when cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(batch)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error from None
+        raise
+
+
+def told(error: BaseException) -> FabrikError:
+    """What a caller is told of the error that broke its batch."""
+    if isinstance(error, FabrikError):
+        return error
+    told = Internal(f"a write broke: {error!r}", "report this with the node's log")
+    told.__cause__ = error
+    return told

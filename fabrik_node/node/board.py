@@ -67,11 +67,16 @@ class Board:
         return view is not None and _finished(view.stage)
 
     def names(self) -> dict[bytes, str]:
-        """Node names by key: what a node calls itself, else what its inviter called it."""
+        """Node names by key: what a node calls itself, else what its inviter called it, else what it was called under the key that it rotated from."""
         named = {key: str(row[MemberField.RECORD].get(2)) for key, row in self.members().items() if row.get(MemberField.RECORD, {}).get(2)}
         for key, row in self._replica.rows(Kind.NODE):
             if row.get(NodeField.NAME):
                 named[key] = str(row[NodeField.NAME])
+        for old, _ in self._replica.rows(Kind.ROTATION):
+            new = self._replica.member(old).successor
+            while old in named and new is not None and new not in named:
+                named[new] = named[old]
+                new = self._replica.member(new).successor
         return named
 
     def members(self) -> dict[bytes, Mapping[int, Any]]:

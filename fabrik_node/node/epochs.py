@@ -16,11 +16,12 @@ from fabrik_node._core import ChainResult, Head, Replica
 from fabrik_node.errors import Internal
 from fabrik_node.ports import OpStore
 
-__all__ = ["DOUBT_KEY", "EPOCH_MAX", "Epochs", "doubt_about", "next_epoch"]
+__all__ = ["DOUBT_KEY", "EPOCH_KEY", "EPOCH_MAX", "Epochs", "doubt_about", "next_epoch"]
 
 EPOCH_MAX = 2**53 - 1
 """Of the op format."""
-_EPOCH = "own_epoch"
+EPOCH_KEY = "own_epoch"
+"""Where the store keeps the epoch in which we write."""
 DOUBT_KEY = "doubt"
 """Where the store keeps why our log is doubtful; empty while it is not."""
 
@@ -62,7 +63,7 @@ class Epochs:
 
     async def start(self, damaged: Iterable[int] = ()) -> None:
         """Read what an earlier start left behind. Without it: the newest epoch that the store holds of us, rows of ``damaged`` epochs included."""
-        saved = await self._store.get_meta(_EPOCH)
+        saved = await self._store.get_meta(EPOCH_KEY)
         self.current = max((*(head.epoch for head in self.own_heads()), *damaged), default=0) if saved is None else int.from_bytes(saved, "big")
         self.doubt = (await self._store.get_meta(DOUBT_KEY) or b"").decode("utf-8", "replace")
         self._stored = (self.current, self.doubt)
@@ -99,7 +100,7 @@ class Epochs:
         async with self._saving:
             epoch, doubt = self.current, self.doubt
             if self._stored[0] != epoch:
-                await self._store.set_meta(_EPOCH, epoch.to_bytes(8, "big"))
+                await self._store.set_meta(EPOCH_KEY, epoch.to_bytes(8, "big"))
                 self._stored = (epoch, self._stored[1])
             if self._stored[1] != doubt:
                 await self._store.set_meta(DOUBT_KEY, doubt.encode())

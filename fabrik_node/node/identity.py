@@ -14,7 +14,7 @@ from pathlib import Path
 from fabrik_node._core import SigningKey, next_key
 from fabrik_node.errors import BrokenStore, Conflict, NotFound, NotInitialised, Precondition, UsageError
 
-__all__ = ["commitment_of", "create_key", "load_key", "read_seed", "sync_folder", "write_seed"]
+__all__ = ["commitment_of", "create_key", "load_key", "read_seed", "replace_key", "sync_folder", "write_seed"]
 
 _SEED_BYTES = 32
 
@@ -87,6 +87,15 @@ def write_seed(path: Path, seed: bytes) -> None:
         raise Precondition(
             f"the key file {path} can not be written: {error.strerror or error}", "name a file in a folder that is there and can be written"
         ) from error
+
+
+def replace_key(path: Path, seed: bytes) -> None:
+    """A key file of the home with this seed, whatever was there. The old file or the new one is there, whole."""
+    started = path.with_name(path.name + ".new")
+    started.unlink(missing_ok=True)
+    _write(started, seed)
+    started.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -267,6 +267,10 @@ class Node:
         """A member, or the genesis admin."""
         return self.replica.is_admitted(key)
 
+    def successor(self, key: bytes) -> bytes | None:
+        """See :meth:`fabrik_node.ports.Replication.successor`."""
+        return self.replica.member(key).successor
+
     def is_named(self, key: bytes) -> bool:
         """A member, or one that was."""
         return self.replica.member(key).named

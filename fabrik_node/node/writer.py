@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import Chained, ChainResult, Replica, SigningKey, Verified
+from fabrik_node._core import Chained, ChainResult, Draft, Replica, SigningKey, Verified
 from fabrik_node.clock import Clock
-from fabrik_node.errors import FabrikError, Internal, StoreFailed, StoreFull
-from fabrik_node.node.batches import Committed, WriterHooks
+from fabrik_node.errors import FabrikError, StoreFailed, StoreFull
+from fabrik_node.node.batches import Committed, WriterHooks, heard, told, whole
 from fabrik_node.node.epochs import Epochs, doubt_about
 from fabrik_node.node.pending import Pending
 from fabrik_node.ports import OpStore
@@ -36,8 +36,10 @@ _THREAD_OPS_MIN = 2_000
 @dataclass(slots=True)
 class _Local:
     key: Hashable
-    build: Callable[[], Sequence[Write]]
+    make: Callable[[Draft], list[Chained]]
     done: asyncio.Future[list[Chained]]
+    last: bool = False
+    """What comes after it has to see that it is merged."""
 
 
 @dataclass(slots=True)
@@ -83,11 +85,16 @@ class Writer:
 
         Returns when the op is durable and merged. No writes: no op, an empty list.
         """
-        self._check_open()
-        done: asyncio.Future[list[Chained]] = asyncio.get_running_loop().create_future()
-        self._waiting.local.append(_Local(key, build, done))
-        self._wake.set()
-        return await done
+
+        def make(draft: Draft) -> list[Chained]:
+            writes = build()
+            return draft.append(writes, self._clock.wall_ms()) if writes else []
+
+        return await self._queue(key, make)
+
+    async def rotate(self, make: Callable[[Draft], list[Chained]]) -> list[Chained]:
+        """The op by which our key names the next one; ``make`` drafts it in the writer, on the newest state, or raises. What follows is judged as the merge judges it then."""
+        return await self._queue(make, make, last=True)
 
     async def ingest(self, verified: Sequence[Verified], data: Sequence[bytes], peer: bytes) -> ChainResult:
         """Segments of a peer, verified already, and their bytes. Returns when what is new of them is durable and merged; the rest may wait in :attr:`pending`."""
@@ -116,15 +123,22 @@ class Writer:
                     await self._wake.wait()
                     continue
                 if self._waiting.remote:
-                    await _whole(self._remote_batch())
+                    await whole(self._remote_batch())
                 if self._waiting.local:
-                    await _whole(self._local_batch())
+                    await whole(self._local_batch())
         except FabrikError as error:
             self._fail(error)
             raise
         except BaseException as error:
             self._fail(StoreFailed(f"the writer ended: {error!r}", "look at the node's log, then start it again"))
             raise
+
+    async def _queue(self, key: Hashable, make: Callable[[Draft], list[Chained]], *, last: bool = False) -> list[Chained]:
+        self._check_open()
+        done: asyncio.Future[list[Chained]] = asyncio.get_running_loop().create_future()
+        self._waiting.local.append(_Local(key, make, done, last))
+        self._wake.set()
+        return await done
 
     def _check_open(self) -> None:
         if self.failed is not None:
@@ -164,13 +178,14 @@ class Writer:
                 deferred.append(command)
                 continue
             try:
-                writes = command.build()
-                chained = draft.append(writes, self._clock.wall_ms()) if writes else []
+                chained = command.make(draft)
             except Exception as error:  # noqa: BLE001 - a broken command must not stop the node's writer
-                command.done.set_exception(_told(error))
+                command.done.set_exception(told(error))
                 continue
             keys.add(command.key)
             accepted.append((command, chained))
+            if command.last:
+                break
         self.full_batches += len(accepted) >= BATCH_COMMANDS_MAX and bool(self._waiting.local)
         self._waiting.local.extendleft(reversed(deferred))
         everything = [each for _, chained in accepted for each in chained]
@@ -180,7 +195,7 @@ class Writer:
                 if epoch != self._epochs.current:
                     await self._opened(epoch)
         except BaseException as error:
-            refused = _told(error)
+            refused = told(error)
             for command, _ in accepted:
                 if not command.done.done():
                     command.done.set_exception(refused)
@@ -224,7 +239,7 @@ class Writer:
             await self._note(result, remote.peer)
         except BaseException as error:
             if not remote.done.done():
-                remote.done.set_exception(_told(error))
+                remote.done.set_exception(told(error))
             if not self._is_full(error):
                 raise
             return
@@ -245,7 +260,7 @@ class Writer:
             again = self.pending.take(log, first, last)
             if again:
                 done: asyncio.Future[ChainResult] = asyncio.get_running_loop().create_future()
-                done.add_done_callback(_heard)
+                done.add_done_callback(heard)
                 self._waiting.remote.appendleft(_Remote([each for each, _ in again], [data for _, data in again], b"", done))
 
     async def _commit(self, chained: Sequence[Chained], peer: bytes | None, suspended: Sequence[tuple[bytes, int]] = ()) -> None:
@@ -271,30 +286,3 @@ class Writer:
             self._hooks.disk_full(error)
             return True
         return False
-
-
-def _heard(done: asyncio.Future[ChainResult]) -> None:
-    """Nobody waits for a retry: what it raised was raised to the writer, too, or is the fault of a segment that is gone with it."""
-    if not done.cancelled():
-        done.exception()
-
-
-async def _whole(batch: Coroutine[Any, Any, None]) -> None:
-    """Await a batch to its end, also when cancelled meanwhile; then be cancelled."""
-    task = asyncio.ensure_future(batch)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error from None
-        raise
-
-
-def _told(error: BaseException) -> FabrikError:
-    """What a caller is told of the error that broke its batch."""
-    if isinstance(error, FabrikError):
-        return error
-    told = Internal(f"a write broke: {error!r}", "report this with the node's log")
-    told.__cause__ = error
-    return told

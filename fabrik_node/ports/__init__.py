@@ -117,6 +117,10 @@ class Replication(Protocol):
 
     def is_admitted(self, key: bytes) -> bool: ...
 
+    def successor(self, key: bytes) -> bytes | None:
+        """The key that it was rotated to."""
+        ...
+
     def is_named(self, key: bytes) -> bool:
         """Whether logs of this key are taken: a member, or one that ever was."""
         ...

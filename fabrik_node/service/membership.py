@@ -67,7 +67,8 @@ class MembershipWriter:
     def _other(self, args: Mapping[str, Any]) -> bytes:
         text = str(args.get("key") or "")
         known = self._node.board.roles()
-        found = [key for key in known if text and (show_key(key).startswith(text.lower()) or self._node.name_of(key) == text)]
+        named = [key for key in known if text and self._node.name_of(key) == text and self._node.replica.member(key).successor is None]
+        found = named or [key for key in known if text and show_key(key).startswith(text.lower())]
         if not found:
             raise NotFound(f"no member {text!r}", "fabrik-node nodes list")
         if len(found) > 1:
@@ -78,8 +79,8 @@ class MembershipWriter:
 
     async def _write(self, key: bytes, record: dict[int, Any]) -> None:
         row = self._node.replica.row(Kind.MEMBER, key).get(MemberField.RECORD, {})
-        named = {2: row[2]} if row.get(2) else {}
-        await self._node.write(("member", key), lambda: [(Kind.MEMBER, key, MemberField.RECORD, record | named, None)])
+        kept = {number: row[number] for number in (2, 5) if row.get(number)}  # its name, and the commitment to its next key
+        await self._node.write(("member", key), lambda: [(Kind.MEMBER, key, MemberField.RECORD, record | kept, None)])
 
     def _answer(self, key: bytes, **more: Any) -> dict[str, Any]:
         member = self._node.replica.member(key)

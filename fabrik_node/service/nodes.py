@@ -71,10 +71,10 @@ class NodeLines:
         self._diverged = diverged
         self._frontier = frontier() if near.listens else b""
 
-    def all(self, roles: Mapping[bytes, Role], name_of: Callable[[bytes], str]) -> list[dict[str, Any]]:
-        """Us first, then the others in order of their keys."""
-        ordered = sorted(roles.items(), key=lambda entry: (entry[0] != self._own, entry[0]))
-        return [self._line(key, role, name_of(key)) for key, role in ordered]
+    def all(self, roles: Mapping[bytes, Role], name_of: Callable[[bytes], str], successor_of: Callable[[bytes], bytes | None]) -> list[dict[str, Any]]:
+        """Us first, then the others in order of their keys; keys that were rotated away last, each with the key that follows it."""
+        lines = [{**self._line(key, role, name_of(key)), "successor": _shown(successor_of(key))} for key, role in roles.items()]
+        return sorted(lines, key=lambda line: (not line["me"], line["successor"] is not None, line["node"]))
 
     def _line(self, key: bytes, role: Role, name: str) -> dict[str, Any]:
         seen = self._near.judge(key)
@@ -112,6 +112,10 @@ class NodeLines:
         if key == self._own or (heard is not None and self._frontier and heard.payload.get("frontier") == self._frontier):
             return {"lag_ops": 0, "lag_out": 0, "lag_in": 0, "lag_s": 0.0, "lag_source": "self" if key == self._own else "frontier"}
         return {"lag_ops": None, "lag_out": None, "lag_in": None, "lag_s": None, "lag_source": None}
+
+
+def _shown(key: bytes | None) -> str | None:
+    return None if key is None else show_key(key)
 
 
 def said_text(heard: Heard | None, name: str) -> str:

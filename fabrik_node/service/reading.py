@@ -337,7 +337,7 @@ class Reader:
         lines = NodeLines(
             own=self._own, near=self.near(peers), clock=self._clock, stale_s=self._stale_s, diverged=self._diverged(), frontier=self.replica.frontier_digest
         )
-        return lines.all(self.board.roles(), self.name_of)
+        return lines.all(self.board.roles(), self.name_of, lambda key: self.replica.member(key).successor)
 
     async def runs_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Runs of all hosts, newest first. Filters: ``item``, ``node`` (name or key prefix), ``state``."""

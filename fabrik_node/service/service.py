@@ -19,6 +19,7 @@ from fabrik_node.service.inviting import Inviter
 from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.requeueing import HoldEnder
+from fabrik_node.service.rotating import KeyRotator
 from fabrik_node.service.writing import ItemWriter
 
 __all__ = ["AgentView", "Service"]
@@ -47,6 +48,7 @@ class Service:
         pid: int,
         listen_url: Callable[[], str],
         agent: AgentView,
+        switch: Callable[[], None],
         config: Callable[[], Mapping[str, Any]] = dict,
         socket: str = "",
     ) -> None:
@@ -67,6 +69,7 @@ class Service:
             **Explaining(reader).operations,
             **self._item_writes,
             **MembershipWriter(node, reader).operations,
+            **KeyRotator(node, reader, genesis, HomePaths(home), switch).operations,
             "status": self.status,
             **Inviter(node, reader, genesis=genesis, listen_url=listen_url).operations,
         }

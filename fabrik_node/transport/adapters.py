@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
 
 from fabrik_node._core import Head as CoreHead
-from fabrik_node._core import verify
 from fabrik_node.ports import Replication
 from fabrik_sync import HEADS_PER_LOG_MAX, Head, Heads, LogId, Place
 
-__all__ = ["NodeIdentity", "NodeLogs"]
-
-
-class NodeIdentity:
-    """Fills :class:`fabrik_sync.Identity`."""
-
-    def __init__(self, node: Replication) -> None:
-        self._node = node
-
-    @property
-    def public(self) -> bytes:
-        """Our key."""
-        return self._node.public
-
-    def sign(self, message: bytes) -> bytes:
-        """With our key."""
-        return self._node.sign(message)
-
-    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
-        """Strict Ed25519, as for ops."""
-        verify(public, message, signature)
-
-    def random(self, n: int) -> bytes:
-        """From the system."""
-        return secrets.token_bytes(n)
+__all__ = ["NodeLogs"]
 
 
 class NodeLogs:
@@ -73,8 +47,8 @@ class NodeLogs:
         return self._node.cursors(log.author, log.epoch, places)
 
     def admit(self, key: bytes) -> bool:
-        """A member."""
-        return self._node.is_admitted(key)
+        """A member. For a joiner also one that was: the issuer's log may show that its key was rotated before it shows who joined."""
+        return self._node.is_admitted(key) or (self._node.is_named(key) and not self._node.is_admitted(self._node.public))
 
     def takes(self, author: bytes) -> bool:
         """A member, or one that was."""

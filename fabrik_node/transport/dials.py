@@ -46,6 +46,8 @@ class Dial:
     end: LinkEnd | None = None
     needs_tls: bool = False
     """The address was given without TLS, and the node there speaks it: it is called with TLS from then on, and never the other way round."""
+    guesses: int = 0
+    """How often somebody with an unknown key answered, and a member that may have rotated was asked for."""
     revoked: bool = False
     """The peer ended our session because our key is no longer a member: from then on its gate does not know us."""
 

@@ -17,7 +17,8 @@ from typing import cast
 from fabrik_node.errors import AuthError
 from fabrik_node.ports import Replication
 from fabrik_node.transport.certificates import hash_of, issuer_of
-from fabrik_node.transport.contexts import ALPN, Armed, Contexts, Handshake, allow, handshake_of
+from fabrik_node.transport.contexts import ALPN, Armed, Handshake, allow, handshake_of
+from fabrik_node.transport.guises import Guises
 from fabrik_node.transport.join_frame import JOIN_BYTES, BadFrame, Refusal, decode_join, encode_refusal, proves
 from fabrik_sync import Reason
 
@@ -40,13 +41,14 @@ _log = logging.getLogger("fabrik_node.transport")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who came through. ``key`` stands behind its certificate or join frame, ``token_id`` is the joiner's; empty on a plain link."""
+    """Who came through. ``key`` stands behind its certificate or join frame, ``token_id`` is the joiner's; ``own_key`` is the one of ours that TLS showed it; empty on a plain link."""
 
     address: str
     key: bytes = b""
     token_id: bytes = b""
     own_cert: bytes = b""
     peer_cert: bytes = b""
+    own_key: bytes = b""
 
 
 @dataclass(slots=True)
@@ -135,7 +137,7 @@ class Threshold(asyncio.Protocol):
 class Gate:
     """``contexts`` None: a plain gate, which only tells TLS apart. ``has_room(key)`` is asked when a caller is known."""
 
-    def __init__(self, node: Replication, contexts: Contexts | None, *, has_room: Callable[[bytes], bool], handshake_s: float) -> None:
+    def __init__(self, node: Replication, contexts: Guises | None, *, has_room: Callable[[bytes], bool], handshake_s: float) -> None:
         self._node = node
         self._contexts = contexts
         self._has_room = has_room
@@ -163,10 +165,10 @@ class Gate:
         return found
 
     async def _meet(self, sock: socket, address: str) -> tuple[Caller, Threshold] | Shut | None:
-        loop = asyncio.get_running_loop()
+        loop, guises = asyncio.get_running_loop(), self._contexts
         try:
             speaks_tls = await _first_byte(sock) == _TLS_FIRST
-            armed = None if self._contexts is None or not speaks_tls else await self._contexts.server()
+            armed = None if guises is None or not speaks_tls else await guises.server()
         except BaseException:
             sock.close()
             raise
@@ -174,9 +176,9 @@ class Gate:
             return await _turn_away(sock, _TLS_ANSWER, Shut(Reason.NOT_TLS, "this port does not speak TLS", told="TLS came to a plain port"))
         if armed is None and self._contexts is not None:
             return await _turn_away(sock, _PLAIN_ANSWER, Shut(Reason.NEEDS_TLS, "this port speaks TLS", told="what came to the TLS port was no TLS"))
-        if armed is None:
+        if armed is None or guises is None:
             _, threshold = await loop.connect_accepted_socket(Threshold, sock)
-            return await self._judge(threshold, lambda: _to(Caller(address)))
+            return await self._judge(threshold, lambda: asyncio.sleep(0, Caller(address)))
         with handshake_of(sock) as handshake:
             try:
                 _, threshold = await loop.connect_accepted_socket(Threshold, sock, ssl=armed.context, ssl_handshake_timeout=60, ssl_shutdown_timeout=2)
@@ -186,7 +188,7 @@ class Gate:
                 self.cost_s += (_CALLER_S + handshake.worked_s - self.cost_s) / 8
                 if handshake.kept is not None and handshake.kept.fileno() >= 0:
                     handshake.kept.close()
-        return await self._judge(threshold, lambda: self._identify(threshold, armed, address))
+        return await self._judge(threshold, lambda: self._identify(threshold, guises, armed, address))
 
     async def _judge(self, threshold: Threshold, identify: Callable[[], Awaitable[Caller]]) -> tuple[Caller, Threshold] | Shut:
         """Refusals of a caller with whom we can talk already."""
@@ -214,22 +216,23 @@ class Gate:
             self.counters.discarded_bytes += threshold.discarded
             threshold.transport.abort()
 
-    async def _identify(self, threshold: Threshold, armed: Armed, address: str) -> Caller:
+    async def _identify(self, threshold: Threshold, guises: Guises, greeted: Armed, address: str) -> Caller:
         tls = threshold.transport.get_extra_info("ssl_object")
+        armed, own_key = await guises.worn(tls.context, greeted)
         if tls.selected_alpn_protocol() != ALPN:
             raise Shut(Reason.NO_COMMON_VERSION, f"this port speaks {ALPN} and nothing else: upgrade the older of the two nodes")
         der = tls.getpeercert(binary_form=True) or b""
         if not der:
-            return await self._joiner(threshold, armed, address)
+            return await self._joiner(threshold, armed, address, own_key)
         try:
             key = issuer_of(der)
         except AuthError as error:
             raise Shut(Reason.BAD_CERTIFICATE, error.message) from error
         if not self._node.is_admitted(key):  # removed since the handshake began
             raise Shut(Reason.REVOKED, f"this key is no longer a member of the mesh; {STRANGER_HINT}", key=key)
-        return Caller(address, key, b"", armed.own_cert, hash_of(der))
+        return Caller(address, key, b"", armed.own_cert, hash_of(der), own_key)
 
-    async def _joiner(self, threshold: Threshold, armed: Armed, address: str) -> Caller:
+    async def _joiner(self, threshold: Threshold, armed: Armed, address: str, own_key: bytes) -> Caller:
         first = await threshold.read(JOIN_BYTES)
         try:
             frame = decode_join(first)
@@ -239,11 +242,7 @@ class Gate:
             await self._node.check_invitation(frame.token_id, lambda secret: proves(frame, secret, armed.own_cert))
         except AuthError as error:
             raise Shut("join_refused", f"{error.message}; {error.hint}") from error  # without its key: nobody has proven that
-        return Caller(address, frame.key, frame.token_id, armed.own_cert, b"")
-
-
-async def _to(caller: Caller) -> Caller:
-    return caller
+        return Caller(address, frame.key, frame.token_id, armed.own_cert, b"", own_key)
 
 
 async def _first_byte(sock: socket) -> int:

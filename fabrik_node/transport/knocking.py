@@ -20,6 +20,7 @@ from fabrik_node.transport.address import PeerUrl
 from fabrik_node.transport.certificates import hash_of, issuer_of
 from fabrik_node.transport.contexts import ALPN, Contexts, handshake_of, read_in_bulk
 from fabrik_node.transport.gate import STRANGER_HINT
+from fabrik_node.transport.guises import server_name
 from fabrik_node.transport.heard import HeardClient
 from fabrik_node.transport.join_frame import REFUSAL_MAGIC, BadFrame, Refusal, decode_refusal, encode_join
 from fabrik_node.transport.listening import QUEUE_FRAMES
@@ -102,7 +103,9 @@ async def _knock_tls(sock: socket.socket, url: PeerUrl, contexts: Contexts, publ
         raise
     with handshake_of(sock) as handshake:
         try:
-            _, first = await loop.create_connection(_First, sock=sock, ssl=armed.context, server_hostname="", ssl_handshake_timeout=60, ssl_shutdown_timeout=2)
+            _, first = await loop.create_connection(
+                _First, sock=sock, ssl=armed.context, server_hostname=server_name(expected), ssl_handshake_timeout=60, ssl_shutdown_timeout=2
+            )
         except ssl.SSLError as error:
             if handshake.kept is not None:
                 await _tell(handshake.kept, handshake.alert)

@@ -12,15 +12,16 @@ from typing import Any
 from websockets.exceptions import InvalidHandshake
 
 from fabrik_node._core import Head as CoreHead
+from fabrik_node._core import SigningKey
 from fabrik_node.clock import Clock
 from fabrik_node.domain.sparing import Sparing
 from fabrik_node.ids import show_key
 from fabrik_node.ports import PeerStatus, Replication, Traffic
-from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
+from fabrik_node.transport.adapters import NodeLogs
 from fabrik_node.transport.address import ListenAddress, parse_url
-from fabrik_node.transport.contexts import Contexts
 from fabrik_node.transport.dials import Dial, DialEnd, Dials
 from fabrik_node.transport.gate import STRANGER_HINT, Caller, Gate, GateCounters, Shut
+from fabrik_node.transport.guises import Guise, Guises
 from fabrik_node.transport.heard import HeardServer
 from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.link import Link, LinkEnd
@@ -65,16 +66,16 @@ class Mesh:
         limits: Limits | None = None,
         inbound_max: int = INBOUND_MAX,
         retry_s_max: float = RETRY_S_MAX,
+        former: Sequence[SigningKey] = (),
     ) -> None:
         self._node = node
         self._clock = clock
         self._tell = tell
         self._moved = moved
-        self._identity = NodeIdentity(node)
         self._logs = NodeLogs(node, admin)
         self._hub = Hub(node.public)
         self._links: dict[Session, tuple[Link, str, str]] = {}
-        self._contexts = Contexts(node.public, node.sign, node.admitted, clock)
+        self._guises = Guises(Guise(node.public, node.sign, node.admitted, clock), former, node.admitted, clock)
         self._listener: Listener | None = None
         self.gate: Gate | None = None
         self._pace = Pace()
@@ -101,7 +102,7 @@ class Mesh:
     async def listen(self, address: ListenAddress) -> str:
         """Accept peers; the URL that they dial. Raises :class:`PortInUse`."""
         handshake_s = self._limits.handshake_s
-        self.gate = gate = Gate(self._node, None if address.plain else self._contexts, has_room=self._has_room, handshake_s=handshake_s)
+        self.gate = gate = Gate(self._node, None if address.plain else self._guises, has_room=self._has_room, handshake_s=handshake_s)
         self._gate = gate.counters
         self._listener = Listener(gate, enter=self._accept, shut=self._tell_shut, handshake_s=handshake_s, pace=self._pace, clock=self._clock)
         return address.url(await self._listener.open(address))
@@ -177,7 +178,7 @@ class Mesh:
 
     async def _accept(self, socket: HeardServer, caller: Caller) -> None:
         session = Session.accept(
-            identity=self._identity,
+            identity=self._guises.of(caller.own_key),
             mesh=self._node.mesh_id,
             replica=self._logs,
             now=self._clock.now(),
@@ -194,29 +195,51 @@ class Mesh:
             self._tell_refused_caller(caller.address, session.peer_key or b"", end.code, end.hint)
 
     async def _call(self, dial: Dial) -> tuple[LinkEnd | None, str]:
-        """One try. How it ended, or what went wrong before there was anybody to talk to."""
+        """One try. How it ended, or what went wrong before there was anybody to talk to.
+
+        A peer that knows none but a former key of ours is given the rotation under that one, and then called under our own.
+        """
+        found = await self._call_as(dial, self._guises.own)
+        if not dial.key and _refused(found[0], Reason.UNKNOWN_KEY, by_peer=False) and (guess := self._guess(dial)):
+            guessed = await self._call_as(dial, self._guises.own, guess)
+            found = found if _refused(guessed[0], Reason.WRONG_KEY, by_peer=False) else guessed
+        for guise in self._guises.all[1:]:
+            if not _refused(found[0], Reason.UNKNOWN_KEY, by_peer=True):
+                return found
+            found = await self._call_as(dial, guise)
+            if _refused(found[0], Reason.REVOKED, by_peer=True):
+                return await self._call_as(dial, self._guises.own)
+        return found
+
+    def _guess(self, dial: Dial) -> bytes:
+        """Whoever is at an address without a known key shows one that we do not know: perhaps that of a member that rotated. Each time another member is asked for."""
+        members = sorted(set(self._node.admitted()) - {self._node.public})
+        dial.guesses += 1
+        return members[dial.guesses % len(members)] if members and self._node.is_admitted(self._node.public) else b""
+
+    async def _call_as(self, dial: Dial, guise: Guise, guess: bytes = b"") -> tuple[LinkEnd | None, str]:
         is_member = self._node.is_admitted(self._node.public)
         if is_member and dial.key and not self._node.is_admitted(dial.key):
-            dial.key = b""  # it was put out of the mesh since: whoever answers there now has to be a member
+            dial.key = self._newest(dial.key)
         join = None if is_member else dial.join
         url = parse_url(dial.url)
         try:
-            opened = await knock(replace(url, plain=url.plain and not dial.needs_tls), self._contexts, self._node.public, expected=dial.key, join=join)
+            opened = await knock(replace(url, plain=url.plain and not dial.needs_tls), guise.contexts, guise.public, expected=dial.key or guess, join=join)
         except KnockRefused as refused:
             self.tally.shut(refused.code, "out")
             if refused.code == Reason.NEEDS_TLS and not dial.needs_tls:
                 dial.needs_tls = True
-                return await self._call(dial)
+                return await self._call_as(dial, guise, guess)
             return Refused(refused.code, refused.hint, by_peer=refused.by_peer, proven=False), ""
         except (OSError, TimeoutError, InvalidHandshake) as error:
             return None, str(error) or type(error).__name__
         session = Session.connect(
-            identity=self._identity,
+            identity=guise,
             mesh=self._node.mesh_id,
             replica=self._logs,
             now=self._clock.now(),
             limits=self._limits,
-            expected_key=dial.key or None,
+            expected_key=dial.key or guess or None,
             join=join,
             wants=self._hub.wants,
             own_cert=opened.own_cert,
@@ -225,6 +248,14 @@ class Mesh:
         )
         dial.link = self._link(opened.socket, session, dial.url, "out")
         return await self._run(dial.link), ""
+
+    def _newest(self, key: bytes) -> bytes:
+        """The key of a member that this one was rotated to; empty for one that was put out of the mesh: whoever answers there now has to be a member."""
+        seen = {key}
+        while (after := self._node.successor(key)) is not None and after not in seen:
+            seen.add(after)
+            key = after
+        return key if self._node.is_admitted(key) else b""
 
     def _link(self, socket: Any, session: Session, url: str, direction: str) -> Link:
         link = Link(
@@ -308,7 +339,7 @@ class Mesh:
     # ---- what the node tells ----------------------------------------------------------------------
 
     def _on_members(self) -> None:
-        self._contexts.handle_members()
+        self._guises.handle_members()
         self._hub.handle_admitted_changed()
         self._dials.handle_members()
         self._kick_all()
@@ -375,3 +406,7 @@ class Mesh:
             bytes_in=counters.bytes_in,
             bytes_out=counters.bytes_out,
         )
+
+
+def _refused(end: LinkEnd | None, code: str, *, by_peer: bool) -> bool:
+    return end is not None and end.by_peer is by_peer and end.code == code

@@ -21,6 +21,7 @@ from fabrik_node.clock import SystemClock
 from fabrik_node.transport.address import parse_listen, parse_url
 from fabrik_node.transport.contexts import Contexts
 from fabrik_node.transport.gate import Caller, Gate
+from fabrik_node.transport.guises import Guise, Guises
 from fabrik_node.transport.knocking import knock
 from fabrik_node.transport.listening import HANDSHAKES_MAX, Listener
 from fabrik_sync import Head, LogId, Session
@@ -90,7 +91,9 @@ async def _reconnect() -> int:
         await wire.wait_closed()
 
     members: Any = _Members(keys)
-    gate = Gate(members, contexts_of(host, keys), has_room=lambda _: True, handshake_s=5.0)
+    gate = Gate(
+        members, Guises(Guise(host.public, host.sign, lambda: keys, SystemClock()), (), lambda: keys, SystemClock()), has_room=lambda _: True, handshake_s=5.0
+    )
     listener = Listener(gate, enter=enter, shut=lambda *_: None, handshake_s=5.0)
     port = await listener.open(parse_listen("127.0.0.1:0"))
     async with _counting(port) as (between, carried):

@@ -77,6 +77,8 @@ class NodeRig:
         self.genesis = genesis
         self.dials = dials
         self.listen_url = ""
+        self.home = Path("/home/of/the/node")
+        self.switched: list[bool] = []
         self.pipeline = NodePipeline(node, arbiter, incarnation="boot:1:1", backoff_s=30.0, dials=lambda: self.dials)
         self.reader = Reader(
             replica=node.replica,
@@ -101,6 +103,7 @@ class NodeRig:
             pid=4711,
             listen_url=lambda: self.listen_url,
             agent=NoAgent(),
+            switch=lambda: self.switched.append(True),
         )
         self.running: asyncio.Task[None] | None = None
 

@@ -15,10 +15,11 @@ from tls_rig import Seen, calling, contexts_of, place_of
 
 from fabrik_node.clock import SystemClock
 from fabrik_node.domain.token import JoinToken
-from fabrik_node.transport.adapters import NodeIdentity, NodeLogs
+from fabrik_node.transport.adapters import NodeLogs
 from fabrik_node.transport.address import parse_url
 from fabrik_node.transport.certificates import hash_of
 from fabrik_node.transport.gate import Threshold
+from fabrik_node.transport.guises import Guise
 from fabrik_node.transport.join_frame import JOIN_BYTES, Refusal, encode_join
 from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.listening import HANDSHAKES_MAX
@@ -186,7 +187,11 @@ async def test_who_opened_the_gate_must_be_who_joins(net: Net) -> None:
     contexts = contexts_of(net.rigs.keys[7], [])
     opened = await knock(parse_url(url), contexts, b"o" * 32, expected=host.node.public, join=join)
     session = Session.connect(
-        identity=NodeIdentity(guest.node), mesh=host.node.mesh_id, replica=NodeLogs(guest.node, host.node.public), now=SystemClock().now(), join=join
+        identity=Guise(guest.node.public, guest.node.sign, guest.node.admitted, SystemClock()),
+        mesh=host.node.mesh_id,
+        replica=NodeLogs(guest.node, host.node.public),
+        now=SystemClock().now(),
+        join=join,
     )
     await opened.socket.send(session.poll_frame() or b"")
     answer = await asyncio.wait_for(opened.socket.recv(), BOUND_S)

@@ -405,9 +405,9 @@ async def test_a_certificate_is_renewed_and_nobody_notices(net: Net) -> None:
     two, mesh = await net.up(1)
     mesh.dial(url)
     await are_level(host, two)
-    before = await host_mesh._contexts.server()
-    host_mesh._contexts._renew_at = 0.0
-    after = await host_mesh._contexts.server()
+    before = await host_mesh._guises.own.contexts.server()
+    host_mesh._guises.own.contexts._renew_at = 0.0
+    after = await host_mesh._guises.own.contexts.server()
     assert before.own_cert != after.own_cert
     three, late = await net.up(2)
     late.dial(url, host.node.public)

@@ -85,6 +85,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "nodes.role": {**STAMP, "node": NODE, "name": "beta", "revoked": False, "note": "", "role": "peer"},
     "nodes.revoke": {**STAMP, "node": NODE, "name": "beta", "revoked": True, "kept": 1, "note": ""},
     "nodes.retire": {**STAMP, "node": NODE, "name": "beta", "revoked": False, "note": ""},
+    "keys.rotate": {**STAMP, "old": "cd" * 32, "new": NODE, "fingerprint": "abab-abab-abab-abab", "next_file": "/home/identity/next.key"},
     "keys.list": {
         **STAMP,
         "keys": [{"node": NODE, "fingerprint": "abab-abab-abab-abab", "name": "alpha", "state": "current", "role": "admin", "successor": None}],
@@ -213,6 +214,9 @@ class RecordingHooks:
 
     def key_files(self, home: Path) -> dict[str, Any]:
         return {"next_file": str(home / "identity" / "next.key"), "next_commitment": "ef" * 32, "recovery_file": None}
+
+    def seed_in(self, path: Path) -> str:
+        return path.name.removesuffix(".key")
 
     def keep_next(self, home: Path, target: Path, *, move: bool) -> dict[str, Any]:
         self.called.append(("keep_next", (home, target, move)))

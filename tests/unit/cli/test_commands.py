@@ -84,7 +84,7 @@ STREAMS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["db", "dump", "--only", "op", "--only", "head"], "db.dump", {"follow": False, "only": ["op", "head"]}),
     (["runs", "logs", RUN, "--follow"], "runs.logs", {"id": RUN, "follow": True}),
 ]
-ELSEWHERE = {"serve", "lock clear", "ops verify"}
+ELSEWHERE = {"keys rotate", "serve", "lock clear", "ops verify"}
 
 
 def leaves(command: click.Command = root, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
