@@ -255,7 +255,7 @@ class Member:
 
     @property
     def names(self) -> bool:
-        """It was an admin once: those to whom its records give a role are named, and its logs are never suspended."""
+        """It was an admin once: those to whom its records give a role are named."""
 
 @final
 class Head:
@@ -525,6 +525,9 @@ class Replica:
     def places(self, author: bytes, epoch: int) -> list[tuple[int, bytes]]:
         """``(seq, first 16 bytes of h_seq)`` on each branch's path: at its head, 1, 2, 4, 8 ... before it, and at seq 1; without repeats, at most 1,024."""
 
+    def mark(self, author: bytes, epoch: int, branch: int, seq: int) -> bytes | None:
+        """The first 16 bytes of the chain hash of op ``seq`` on the path to a branch's head: what a record names a place by. None when it is not held."""
+
     def cursors(self, author: bytes, epoch: int, places: Sequence[tuple[int, bytes]]) -> list[tuple[int, int]]:
         """``(branch, seq)``: what somebody who holds ``places`` lacks of our branches, behind ``seq`` of each; in order of branch. Each contains its base first."""
 
@@ -542,6 +545,9 @@ class Replica:
     def state_digest(self) -> bytes: ...
     def is_admitted(self, author: bytes) -> bool:
         """Whether a node of this key may connect: it is a member now, or the recovery key."""
+
+    def is_spared(self, author: bytes) -> bool:
+        """Whether logs of this key are never suspended: it was an admin once, or an admin wrote a revocation of it."""
 
     def member(self, key: bytes) -> Member:
         """What is known of a key; also of one that nobody named."""

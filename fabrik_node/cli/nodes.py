@@ -41,14 +41,22 @@ def role_(session: Session, key: str, role: str) -> None:
 
 @command("revoke", parent=nodes)
 @click.argument("key")
-@click.option("--keep-nothing", is_flag=True, help="Void all that it ever wrote. Default: what this node holds of it now stays.")
+@click.option(
+    "--keep",
+    metavar="WHAT",
+    multiple=True,
+    help="What stays of what it wrote: held (all that this node holds now; the default), first (of each log only the branch that this node met first), nothing, "
+    "or EPOCH:SEQ or EPOCH:SEQ:BRANCH (that op and those before it; may be given several times).",
+)
+@click.option("--keep-nothing", is_flag=True, help="The same as --keep nothing.")
 @click.pass_obj
-def revoke(session: Session, key: str, keep_nothing: bool) -> None:
+def revoke(session: Session, key: str, keep: tuple[str, ...], keep_nothing: bool) -> None:
     """Put a stolen key out for good, on every node.
 
-    What it writes from now on, and what this node does not hold of it yet, has no effect anywhere. KEY: its first hex digits, or the node's name.
+    All but what is kept of it has no effect anywhere, whenever it arrives. A log that its thief got suspended, by too many branches, is taken again:
+    what is kept of it counts. KEY: its first hex digits, or the node's name.
     """
-    session.show(session.write("nodes.revoke", key=key, keep_nothing=keep_nothing or None), _draw)
+    session.show(session.write("nodes.revoke", key=key, keep=list(keep) or None, keep_nothing=keep_nothing or None), _draw)
 
 
 @command("retire", parent=nodes)

@@ -50,6 +50,7 @@ class Clones:
         self.cloned_epochs: set[int] = set()
         """Epochs of our key, other than our current one, in which ops came from peers while we were not in doubt."""
         self._unproven: list[Fork] = []
+        self._suspended = set(replica.suspended())
 
     async def chained(self, result: ChainResult, peer: bytes) -> None:
         """What a peer sent has been merged: write down what it proves."""
@@ -58,6 +59,7 @@ class Clones:
             who = {"author": show_key(fork.author), "name": self._name_of(fork.author), "own": fork.author == self._own}
             self._tell("log.forked", {**who, "epoch": fork.epoch, "op_seq": fork.seq, "peer": self._name_of(peer), "proven": proof})
         for author, epoch in result.suspended:
+            self._suspended.add((author, epoch))
             self._tell_suspended(author, epoch)
         self._learned(result, peer)
 
@@ -66,6 +68,15 @@ class Clones:
         for author, epoch in logs:
             await self._store.suspend(author, epoch)
             self._tell_suspended(author, epoch)
+
+    def resumed(self) -> set[tuple[bytes, int]]:
+        """Logs that are suspended no more, because their author was revoked or made an admin; each once. What peers have of them can be asked for again."""
+        if not self._suspended:
+            return set()
+        before, self._suspended = self._suspended, set(self._replica.suspended())
+        for author, epoch in before - self._suspended:
+            self._tell("log.resumed", {"author": show_key(author), "name": self._name_of(author), "own": author == self._own, "epoch": epoch})
+        return before - self._suspended
 
     async def prove_again(self) -> None:
         """There is space again: store the proofs for which there was none. Raises StoreFull."""

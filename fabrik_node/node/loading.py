@@ -81,7 +81,7 @@ async def _from_snapshot(genesis: bytes, store: OpReads, snapshots: Snapshots, s
         replica = await asyncio.to_thread(Replica.restore, genesis, data)
     except FabrikError as error:
         return None, error.message
-    if set(replica.suspended()) != {(author, epoch) for author, epoch in suspended if not replica.member(author).names}:
+    if set(replica.suspended()) != {(author, epoch) for author, epoch in suspended if not replica.is_spared(author)}:
         return None, "other logs are suspended in it"
     heads = replica.heads()
     for head, row in zip(heads, await store.head_rows(heads), strict=True):

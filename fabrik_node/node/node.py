@@ -407,7 +407,7 @@ class Node:
             self.audit.forget(self.is_admitted)
             for told in tuple(self._members):  # before the heads: a session must know whom to take logs from
                 told()
-        self._tell_heads(self._heads_of({(each.author, each.epoch) for each in committed.chained}))
+        self._tell_heads(self._heads_of({(each.author, each.epoch) for each in committed.chained} | self.clones.resumed()))
         self.upkeep.committed(committed.ops)
         for follower in tuple(self._changed):
             follower(committed.changes)

@@ -207,7 +207,7 @@ class OpStore(OpReads, Protocol):
         ...
 
     async def suspend(self, author: bytes, epoch: int) -> None:
-        """Note that a log is suspended, for ever."""
+        """Note that a log is suspended. The note stays, also when the author is spared later (merge.md, "Forks")."""
         ...
 
     async def try_again(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ __all__ = ["PLACES_MAX", "MembershipWriter"]
 
 PLACES_MAX = 1_000
 """Heads that one record names: more do not fit into an op."""
+_Place = tuple[int, int, bytes]
+_PLACE = re.compile(r"([0-9]{1,16}):([0-9]{1,16})(?::([0-9]{1,9}))?")
+_CHOICES = "--keep held, first, nothing, EPOCH:SEQ or EPOCH:SEQ:BRANCH"
 
 
 class MembershipWriter:
@@ -40,15 +44,49 @@ class MembershipWriter:
                 f"{show_key(key)} is no member any more, and a role does not bring it back", "a new home there, with a token: fabrik-node invite"
             )
         heads = self._heads(key, "fabrik-node nodes revoke KEY, and a token for a new home there")
-        await self._write(key, {1: int(role)} | _places(heads))
+        await self._write(key, {1: int(role)} | _places([_place(head) for head in heads]))
         return self._answer(key, role=role.name.lower())
 
     async def revoke(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Put a key out for good: of what it wrote, what this node holds now stays, or nothing; the rest is void everywhere, whenever it arrives."""
+        """Put a key out for good: of what it wrote stays what ``keep`` names (default: what this node holds now); the rest is void everywhere, whenever it arrives.
+
+        ``keep``: ``held``, ``first`` (of each log only the branch that this node met first), ``nothing``, and places ``EPOCH:SEQ`` or ``EPOCH:SEQ:BRANCH``
+        with the ops before each. A log that is suspended has to be chosen from: what a thief made of it would count otherwise.
+        """
         key = self._other(args)
-        heads = [] if args.get("keep_nothing") else self._heads(key, "fabrik-node nodes revoke KEY --keep-nothing")
-        await self._write(key, {1: int(Role.NONE)} | _places(heads))
-        return self._answer(key, kept=len(heads))
+        keep = ["nothing"] if args.get("keep_nothing") else args.get("keep") or ["held"]
+        if not isinstance(keep, list) or not all(isinstance(choice, str) for choice in keep):
+            raise UsageError("keep is a list of texts", _CHOICES)
+        places = list(dict.fromkeys(place for choice in keep for place in self._kept(key, choice)))
+        if len(places) > PLACES_MAX:
+            raise Precondition(
+                f"{len(places)} places of {show_key(key)}, and a revocation has room for {PLACES_MAX}", "fabrik-node nodes revoke KEY --keep first"
+            )
+        await self._write(key, {1: int(Role.NONE)} | _places(places))
+        return self._answer(key, kept=len(places))
+
+    def _kept(self, key: bytes, choice: str) -> list[_Place]:
+        heads = [head for head in self._node.heads() if head.author == key]
+        suspended = sorted(epoch for author, epoch in self._node.suspended() if author == key)
+        if choice == "held" and suspended:
+            count = sum(head.epoch == suspended[0] for head in heads)
+            raise Precondition(
+                f"the log of epoch {suspended[0]} of {show_key(key)} has {count} branches and is suspended: say what of it stays",
+                "fabrik-node nodes revoke KEY --keep first (the branch that this node met first), --keep EPOCH:SEQ[:BRANCH], or --keep nothing",
+            )
+        if choice == "held":
+            return [_place(head) for head in heads]
+        if choice == "first":
+            return [_place(head) for head in heads if head.branch == 0]
+        if choice == "nothing":
+            return []
+        if (named := _PLACE.fullmatch(choice)) is None:
+            raise UsageError(f"can not keep {choice!r}", _CHOICES)
+        epoch, seq, branch = int(named[1]), int(named[2]), int(named[3] or 0)
+        mark = self._node.replica.mark(key, epoch, branch, seq)
+        if mark is None:
+            raise NotFound(f"this node holds no op {seq} on branch {branch} of epoch {epoch} of {show_key(key)}", "fabrik-node ops forks")
+        return [(epoch, seq, mark + bytes(16))]
 
     async def retire(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Let a key connect no more. All that it wrote stays."""
@@ -90,7 +128,11 @@ class MembershipWriter:
         return self._reader.stamp(said | more)
 
 
-def _places(heads: Sequence[Head]) -> dict[int, Any]:
-    """Keys 3 and 4 of a member record: it binds whatever is not at or before one of these heads."""
-    first, *more = [[head.epoch, head.seq, head.head] for head in heads] or [NOWHERE]
+def _place(head: Head) -> _Place:
+    return head.epoch, head.seq, head.head
+
+
+def _places(places: Sequence[_Place]) -> dict[int, Any]:
+    """Keys 3 and 4 of a member record: it binds whatever is not at or before one of these places."""
+    first, *more = [list(place) for place in places] or [NOWHERE]
     return {3: first} | ({4: more} if more else {})

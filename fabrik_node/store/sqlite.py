@@ -154,7 +154,7 @@ class SqliteStore(StoreReads):
         return await self._write("fork", "storing the proof of a fork", work)
 
     async def suspend(self, author: bytes, epoch: int) -> None:
-        """Note that a log is suspended, for ever."""
+        """See :meth:`fabrik_node.ports.OpStore.suspend`."""
         await self._execute("suspend", "suspend", {"author": author, "epoch": epoch})
 
     async def try_again(self) -> bool:

@@ -56,7 +56,7 @@ class LogRow:
     """Our branches, without the marker."""
     local_seq: int = 0
     suspended: bool = False
-    """We take nothing more of it."""
+    """We take nothing more of it, until its author is spared: an admin, or revoked by one."""
     shown: Heads = ()
     """How we announce it."""
     remote: Heads = ()
@@ -95,12 +95,23 @@ class LogRow:
         suspended = shown == (MARKER,)
         tips = heads[:-1] if is_marker(heads[-1]) else heads
         ends = {tip.branch: tip.seq for tip in tips}
-        if not suspended and (self.suspended or any(ends.get(old.branch, 0) < old.seq for old in self.local)):
+        if not suspended and any(ends.get(old.branch, 0) < old.seq for old in self.local):
             return False
+        resumed = self.suspended and not suspended
         self.local, self.suspended = tips, suspended
         self.local_seq = max(ends.values(), default=0)
         self.shown = shown
+        if resumed:
+            self.reopen()
+            self.remote = () if self.remote == (MARKER,) else self.remote
+            self.lacking = self.remote
         return True
+
+    def reopen(self) -> None:
+        """One of the two sides takes the log again, after it was suspended there: what was asked counts no more. What the peer asked since then does."""
+        fork = self.fork or Fork()
+        self.fork = Fork(cursors=fork.cursors, asks=fork.asks, ours=fork.ours)
+        self.wanted = self.stopped = False
 
     @property
     def forked(self) -> bool:
@@ -109,8 +120,8 @@ class LogRow:
 
     @property
     def outdated(self) -> bool:
-        """The peer compares its heads with a digest of ours that is no longer ours: it hears of the next one although it takes the log."""
-        return is_crowded(self.told) and self.told != self.shown
+        """The peer knows a marker of ours that is no longer ours: it hears of what came after it although it takes the log."""
+        return self.told != () and is_marker(self.told[0]) and self.told != self.shown
 
     @property
     def has_news(self) -> bool:

@@ -76,9 +76,13 @@ class Receiver:
                 self._counters.hit("logs")
                 continue
             row = self._book.row(log)
+            resumed = row.remote == (MARKER,) != heads
             row.remote = row.lacking = heads
             if row.forked:
                 self._fork(log, row)
+            if resumed:
+                row.reopen()
+                self._forked(log, row)
             self._note(log, row, 0 if is_marker(heads[-1]) else heads[-1].seq, now)
 
     def on_segment(self, frame: Segment, now: float) -> None:

@@ -104,7 +104,7 @@ class Sender:
         """The log is known to be forked: what the peer has of it is not told by numbers. It hears of our heads, and asks."""
         if not row.stopped:
             self._level(log, row)
-            if not row.taken and row.told != row.shown and row.remote != (MARKER,):
+            if (not row.taken or row.outdated) and row.told != row.shown and row.remote != (MARKER,):
                 self._announce[log] = None
 
     def taken_from_peer(self, log: LogId, head: Head) -> None:

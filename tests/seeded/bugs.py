@@ -77,6 +77,20 @@ BUGS = (
         ("fabrik-merge", "merge_agrees"),
     ),
     Bug(
+        "a revocation does not end a suspension",
+        "rust/fabrik-merge/src/log.rs",
+        "if names.spares(author) { usize::MAX }",
+        "if names.names(author) { usize::MAX }",
+        ("fabrik-merge", "spared"),
+    ),
+    Bug(
+        "a session goes on as if a log was suspended still",
+        "sync/fabrik_sync/logbook.py",
+        "        resumed = self.suspended and not suspended\n",
+        "        resumed = False\n",
+        ("tests/sim/test_sync_resumed.py",),
+    ),
+    Bug(
         "a clock may step one too far",
         "rust/fabrik-merge/src/validity.rs",
         "lamport - clock <= LAMPORT_STEP_MAX",

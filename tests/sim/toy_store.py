@@ -12,6 +12,7 @@ from nacl.signing import SigningKey, VerifyKey
 from fabrik_sync import CROWDED_SEQ, MARKER, Head, Heads, LogId, Place
 
 MEMBER = b"member:"
+SPARED = b"spared:"
 
 
 class Signer:
@@ -124,6 +125,9 @@ class ToyStore:
         self.heads_max = heads_max
         self.logs: dict[LogId, Log] = {}
         self.members = {admin}
+        self.spared = {admin}
+        self.resumed: list[LogId] = []
+        """Logs that are no longer suspended, and that nobody was told of yet."""
         self.reads = 0
         self._digest = b""
 
@@ -196,9 +200,14 @@ class ToyStore:
     def _note(self, log: LogId, op: bytes) -> None:
         held = self.logs[log]
         self._digest = b""
-        held.suspended = len(held.branches) > self.heads_max and log.author != self.admin
+        held.suspended = len(held.branches) > self.heads_max and log.author not in self.spared
         if log.author == self.admin and op.startswith(MEMBER):
             self.members.add(op[len(MEMBER) :])
+        if log.author == self.admin and op.startswith(SPARED):
+            self.spared.add(op[len(SPARED) :])
+            self.resumed += [other for other, known in self.logs.items() if known.suspended and other.author in self.spared]
+            for other in self.resumed:
+                self.logs[other].suspended = False
 
     def read(self, log: LogId, after: int, max_bytes: int, number: int = 0) -> list[tuple[int, int, bytes]]:
         self.reads += 1

@@ -117,7 +117,9 @@ class Node:
         if admits:
             self.hub.handle_admitted_changed()
             self.world.dial_all(self)
-        self.hub.handle_heads(log, self.store.heads_of(log))
+        for moved in [log, *self.store.resumed]:
+            self.hub.handle_heads(moved, self.store.heads_of(moved))
+        self.store.resumed.clear()
         self.pump_all()
 
     def on_event(self, end: End, event: Event) -> None:

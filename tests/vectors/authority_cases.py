@@ -185,6 +185,19 @@ def _odd_keys() -> list[bytes]:
     return [admin.cut(), bee.cut()]
 
 
+def _a_revocation_ends_a_suspension() -> list[bytes]:
+    admin, bee = log(ADMIN), log(BEE)
+    admin.op(record(BEE, 3), kind=2)
+    bee.op(title(1))
+    bee.op(title(2))
+    trusted = head(bee)
+    thieves = [bee.branch(number % 2) for number in range(64)]
+    for number, thief in enumerate(thieves):
+        thief.op(title(3 + number), lamport=3)
+    admin.op(record(BEE, 0, trusted))
+    return [admin.segment(1, 1), bee.cut(), *(thief.cut() for thief in thieves), admin.segment(2, 2)]
+
+
 SCENARIOS: list[tuple[str, Scenario]] = [
     ("what each role may write", _roles),
     ("a new role leaves the past as it was", _a_new_role_leaves_the_past),
@@ -195,6 +208,7 @@ SCENARIOS: list[tuple[str, Scenario]] = [
     ("a rotation to a key that nobody committed to", _not_committed_to),
     ("the genesis admin rotates away from a thief", _the_admin_rotates),
     ("the recovery key replaces the admin", _recovery),
+    ("a revocation ends a suspension", _a_revocation_ends_a_suspension),
     ("keys of another type, and malformed rotations", _odd_keys),
 ]
 KEYS = {"admin": ADMIN, "bee": BEE, "cat": CAT, "dog": DOG, "recovery": RECOVERY, "next": NEXT, "after": AFTER}

@@ -84,10 +84,10 @@ impl Replica {
         let names = authority.names().clone();
         if let Some(before) = authority.settle(&self.genesis, &self.logs) {
             self.stale |= authority.differs(&before, &names, &self.logs);
-            // Who names others now may have any number of heads, whatever he had before.
+            // Who names others now, or is revoked, may have any number of heads, whatever he had before.
             let mut freed = false;
             for log in self.logs.suspended_mut() {
-                if authority.names().names(&log.author) {
+                if authority.names().spares(&log.author) {
                     log.suspended = false;
                     freed |= authority.resume(&log.author, log.epoch);
                 }

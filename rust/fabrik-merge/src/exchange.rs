@@ -48,6 +48,14 @@ impl Replica {
         places
     }
 
+    /// The mark of op `seq` on the path to a branch's head; what a record names a place by.
+    #[must_use]
+    pub fn mark(&self, author: &Key, epoch: u64, branch: u32, seq: u64) -> Option<Mark> {
+        let log = self.log(author, epoch)?;
+        log.branch(branch)?;
+        log.branch(log.owner_on_path(branch, seq))?.mark(seq).copied()
+    }
+
     /// `(branch, seq)`: what somebody who holds `places` lacks of our branches, behind `seq` of each; in order of branch.
     #[must_use]
     pub fn cursors(&self, author: &Key, epoch: u64, places: &[(u64, Mark)]) -> Vec<(u32, u64)> {

@@ -14,9 +14,11 @@ use crate::sheet::At;
 
 /// How many heads a log of this author may have before it is suspended. Of a key that names others they never are: who is a member comes out of them, so
 /// what a node took of others would depend on when it met the last head; and who stole the key of an admin could undo all that the admin ever granted.
+/// Nor those of a key that one of these revoked: what has effect of them is what the revocation keeps, and a thief's heads are no part of that. It is the
+/// admins' logs that say so, of which every node holds all; no statement of the log itself could.
 #[must_use]
 pub fn heads_max(names: &Names, author: &Key) -> usize {
-    if names.names(author) { usize::MAX } else { HEADS_MAX }
+    if names.spares(author) { usize::MAX } else { HEADS_MAX }
 }
 
 /// One log. Its branches are numbered in the order in which we met them; each begins behind an inner op of one before it, so that its last op is a leaf.
@@ -24,7 +26,7 @@ pub fn heads_max(names: &Names, author: &Key) -> usize {
 pub struct Log {
     pub author: Key,
     pub epoch: u64,
-    /// It has no effect, because it has, or somebody saw that it has, more than [`HEADS_MAX`] heads. Never so for those of a key that names others.
+    /// It has no effect, because it has, or somebody saw that it has, more than [`HEADS_MAX`] heads. Never so for those of a key that is spared ([`heads_max`]).
     pub suspended: bool,
     pub branches: Vec<Branch>,
     /// Classes of registers that merged ops without member records wrote, and those of such ops that were void because of their author's standing.

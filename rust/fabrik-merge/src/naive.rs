@@ -99,15 +99,15 @@ impl Naive {
         self.ops.keys().filter(|(.., head)| !inner.contains(head)).copied().collect()
     }
 
-    /// The logs with more leaves than a log may have; those of keys that name others may have any number.
+    /// The logs with more leaves than a log may have; those of keys that name others, or that one of these revoked, may have any number.
     #[must_use]
     pub fn suspended(&self) -> BTreeSet<(Key, u64)> {
         let (clocks, parents) = (self.clocks(), BTreeMap::new());
         let sheets = self.sheets(&BTreeSet::new(), &clocks);
-        let naming = NaiveAuthority::new(&self.genesis, &parents, &sheets).naming;
+        let spared = NaiveAuthority::new(&self.genesis, &parents, &sheets).spared;
         let mut counts: BTreeMap<(Key, u64), usize> = BTreeMap::new();
         self.leaves().iter().for_each(|&(author, epoch, ..)| *counts.entry((author, epoch)).or_default() += 1);
-        counts.into_iter().filter(|&((author, _), count)| count > HEADS_MAX && !naming.contains(&author)).map(|(log, _)| log).collect()
+        counts.into_iter().filter(|&((author, _), count)| count > HEADS_MAX && !spared.contains(&author)).map(|(log, _)| log).collect()
     }
 
     /// The clock of the path to each op, and whether the op keeps rule 1.

@@ -49,6 +49,8 @@ pub struct NaiveAuthority<'a> {
     sheets: &'a [Sheet],
     pub named: BTreeSet<Key>,
     pub naming: BTreeSet<Key>,
+    /// Their logs are never suspended.
+    pub spared: BTreeSet<Key>,
     pub levels: BTreeMap<Key, i32>,
     effects: Vec<Effect>,
     chosen: BTreeMap<Key, Chosen>,
@@ -65,6 +67,7 @@ impl<'a> NaiveAuthority<'a> {
             sheets,
             named: BTreeSet::new(),
             naming: BTreeSet::new(),
+            spared: BTreeSet::new(),
             levels,
             effects: Vec::new(),
             chosen: BTreeMap::new(),
@@ -106,6 +109,8 @@ impl<'a> NaiveAuthority<'a> {
                 }
             }
             if (self.named.len(), naming.len()) == before {
+                let verdicts = self.sheets.iter().filter(|sheet| naming.contains(&sheet.id.0)).flat_map(|sheet| &sheet.records);
+                self.spared = verdicts.filter(|(_, _, record)| record.revokes()).map(|(_, subject, _)| *subject).chain(naming.iter().copied()).collect();
                 self.naming = naming;
                 return;
             }

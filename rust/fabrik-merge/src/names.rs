@@ -1,4 +1,4 @@
-//! Whose logs are taken: "Who is named" in `merge.md`. The sets only grow.
+//! Whose logs are taken, and whose are never suspended: "Who is named" in `merge.md`. The sets only grow.
 
 use std::collections::BTreeSet;
 
@@ -6,18 +6,19 @@ use fabrik_op::{Genesis, Key};
 
 use crate::sheet::Sheet;
 
-/// The keys that are named, and those of them that name others.
+/// The keys that are named, those of them that name others, and those that one of these put out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     named: BTreeSet<Key>,
     naming: BTreeSet<Key>,
+    judged: BTreeSet<Key>,
 }
 
 impl Names {
     #[must_use]
     pub fn new(genesis: &Genesis) -> Self {
         let naming: BTreeSet<Key> = genesis.recovery.into_iter().chain([genesis.admin]).collect();
-        Self { named: naming.clone(), naming }
+        Self { named: naming.clone(), naming, judged: BTreeSet::new() }
     }
 
     #[must_use]
@@ -31,16 +32,23 @@ impl Names {
         self.naming.contains(key)
     }
 
-    /// Takes the sheets of `author`, and of those who name by them, into account. `sheets` gives those of a key. Whether there are more names now.
+    /// Whether its logs may have any number of heads: it names others, or one that does wrote a revocation of it, whether that has effect or not.
+    #[must_use]
+    pub fn spares(&self, key: &Key) -> bool {
+        self.names(key) || self.judged.contains(key)
+    }
+
+    /// Takes the sheets of `author`, and of those who name by them, into account. `sheets` gives those of a key. Whether the sets are larger now.
     pub fn spread<'s, L: Iterator<Item = &'s Sheet>>(&mut self, author: &Key, sheets: impl Fn(&Key) -> L) -> bool {
         let mut work = vec![*author];
-        let before = (self.named.len(), self.naming.len());
+        let before = (self.named.len(), self.naming.len(), self.judged.len());
         while let Some(key) = work.pop() {
             if !self.has(&key) {
                 continue;
             }
             let names = self.naming.contains(&key);
             for sheet in sheets(&key) {
+                self.judged.extend(sheet.entries.iter().filter(|entry| names && entry.record.revokes()).map(|entry| entry.subject));
                 let records = sheet.entries.iter().filter(|entry| names && entry.record.role != 0);
                 let subjects = records.map(|entry| (entry.subject, entry.record.role == 4 && entry.record.places.is_some()));
                 for (subject, naming) in subjects.chain(sheet.turns.iter().map(|turn| (turn.rotation.new, names))) {
@@ -49,7 +57,7 @@ impl Names {
                 }
             }
         }
-        before != (self.named.len(), self.naming.len())
+        before != (self.named.len(), self.naming.len(), self.judged.len())
     }
 
     /// All keys that are named.

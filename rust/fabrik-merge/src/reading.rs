@@ -52,7 +52,7 @@ pub struct MemberView {
     pub successor: Option<Key>,
     /// Its logs are taken.
     pub named: bool,
-    /// It was an admin once: whom its records give a role is named, and its logs are never suspended.
+    /// It was an admin once: whom its records give a role is named.
     pub names: bool,
 }
 
@@ -96,6 +96,12 @@ impl Replica {
     #[must_use]
     pub fn is_named(&self, author: &Key) -> bool {
         self.authority.names().has(author)
+    }
+
+    /// Whether logs of this key are never suspended: it names others, or one that does wrote a revocation of it.
+    #[must_use]
+    pub fn is_spared(&self, author: &Key) -> bool {
+        self.authority.names().spares(author)
     }
 
     /// What is known of a key.

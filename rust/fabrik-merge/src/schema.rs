@@ -91,7 +91,7 @@ const fn fenced(name: &'static str, value: FieldType) -> Field {
 
 /// Version of the rules of `merge.md` that are not in this table: who wins, what is void, which op kinds there are. Raised with any change of what
 /// ops mean, so that no build takes over what another one made of them.
-pub const MERGE_RULES: u32 = 3;
+pub const MERGE_RULES: u32 = 4;
 
 /// All kinds in order of their numbers. The list only grows; a number is never reused.
 pub const KINDS: &[Kind] = &[

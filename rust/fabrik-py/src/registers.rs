@@ -1,10 +1,14 @@
 //! What is read out of a replica. Values become Python objects when they are asked for.
 
+use std::sync::Arc;
+
 use fabrik_merge::{HeadView, RegisterView};
-use fabrik_op::Fence;
+use fabrik_op::{Fence, RawSegment};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
+use crate::door::detached;
 use crate::value;
 
 /// `(receipt, epoch, claim_id)`.
@@ -158,4 +162,16 @@ impl Touch {
     fn fence<'py>(&self, py: Python<'py>) -> Option<PyFence<'py>> {
         self.0.fence.as_ref().map(|fence| show_fence(py, fence))
     }
+}
+
+fn raw(segment: &PyBackedBytes) -> RawSegment {
+    RawSegment(Arc::from(&segment[..]))
+}
+
+/// Every write to an id in stored segments.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+pub fn history(py: Python<'_>, segments: Vec<PyBackedBytes>, id: &[u8]) -> PyResult<Vec<Touch>> {
+    let touches = detached(py, || Ok(fabrik_merge::history(segments.iter().map(raw), id)?))?;
+    Ok(touches.into_iter().map(Touch).collect())
 }

@@ -1,9 +1,9 @@
 //! Heads and registers in memory.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use fabrik_merge::verify_each;
-use fabrik_op::{Digest, Key, RawSegment};
+use fabrik_op::{Digest, Key};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -14,24 +14,12 @@ use crate::draft::{Draft, read_fence};
 use crate::keys::SigningKey;
 use crate::members::Member;
 use crate::outcomes::{ChainResult, LoadResult};
-use crate::registers::{Head, PyFence, Register, Touch, show_fence};
+use crate::registers::{Head, PyFence, Register, show_fence};
 use crate::segments::{Chained, Verified};
 use crate::value;
 
 /// A register kind that does not exist: what a number beyond all kinds is read as.
 const NO_KIND: u8 = 0;
-
-fn raw(segment: &PyBackedBytes) -> RawSegment {
-    RawSegment(Arc::from(&segment[..]))
-}
-
-/// Every write to an id in stored segments.
-#[pyfunction]
-#[allow(clippy::needless_pass_by_value)] // Python hands the list over.
-pub fn history(py: Python<'_>, segments: Vec<PyBackedBytes>, id: &[u8]) -> PyResult<Vec<Touch>> {
-    let touches = detached(py, || Ok(fabrik_merge::history(segments.iter().map(raw), id)?))?;
-    Ok(touches.into_iter().map(Touch).collect())
-}
 
 /// A full replica of one mesh.
 #[pyclass(frozen, module = "fabrik_node._core")]
@@ -193,6 +181,12 @@ impl Replica {
         Ok(places.iter().map(|(seq, mark)| (*seq, PyBytes::new(py, mark))).collect())
     }
 
+    fn mark<'py>(&self, py: Python<'py>, author: &[u8], epoch: u64, branch: u64, seq: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let (Ok(author), Ok(branch)) = (Key::try_from(author), u32::try_from(branch)) else { return Ok(None) };
+        let mark = self.read(py, |replica| replica.mark(&author, epoch, branch, seq))?;
+        Ok(mark.map(|mark| PyBytes::new(py, &mark)))
+    }
+
     #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
     fn cursors(&self, py: Python<'_>, author: &[u8], epoch: u64, places: Vec<(u64, PyBackedBytes)>) -> PyResult<Vec<(u32, u64)>> {
         let Ok(author) = Key::try_from(author) else { return Ok(Vec::new()) };
@@ -241,6 +235,11 @@ impl Replica {
     fn is_admitted(&self, py: Python<'_>, author: &[u8]) -> PyResult<bool> {
         let Ok(author) = Key::try_from(author) else { return Ok(false) };
         self.read(py, |replica| replica.is_admitted(&author))
+    }
+
+    fn is_spared(&self, py: Python<'_>, author: &[u8]) -> PyResult<bool> {
+        let Ok(author) = Key::try_from(author) else { return Ok(false) };
+        self.read(py, |replica| replica.is_spared(&author))
     }
 
     fn member(&self, py: Python<'_>, key: &[u8]) -> PyResult<Member> {

@@ -124,6 +124,12 @@ def names(genesis: Genesis, statements: list[Statement]) -> tuple[set[bytes], se
     return named, naming
 
 
+def spared(genesis: Genesis, statements: list[Statement]) -> set[bytes]:
+    """Whose logs are never suspended: those who name, and whom one of them revoked, with effect or not."""
+    _, naming = names(genesis, statements)
+    return naming | {record.subject for one in statements if one.author in naming for _, record in one.records if record.revokes}
+
+
 class Authority:
     """One answer for one set. ``paths``: for each op of an author, itself and all before it."""
 

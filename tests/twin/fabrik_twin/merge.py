@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fabrik_twin.authority import Authority, Position, Statement, class_of, names, record_of, rotation_of
+from fabrik_twin.authority import Authority, Position, Statement, class_of, record_of, rotation_of, spared
 from fabrik_twin.cbor import encode
 from fabrik_twin.op import GENESIS, LIMIT, OPENING, WRITE, Fence, Genesis, Op, Write, be64, derive, digest
 from fabrik_twin.schema import CLAIM, ID_BYTES, ITEM, LATER, MEMBER, NODE, ROTATION, RUN, TOMBSTONE, TYPES, is_place
 
 STEP_MAX = 2**24
 HEADS_MAX = 64
-"""Heads of one log; with one more it is suspended, unless it is the genesis admin's (merge.md, "Forks")."""
+"""Heads of one log; with one more it is suspended, unless its author is spared (merge.md, "Forks")."""
 
 KNOWN_KINDS = (WRITE, GENESIS, OPENING)
 
@@ -140,7 +140,7 @@ def clock_before(clocks: dict[bytes, int], placed: Placed) -> int:
 class State:
     """Everything that follows from a genesis record and a set of chained ops. A log with more than :data:`HEADS_MAX` heads is suspended: without effect.
 
-    The genesis admin's never is."""
+    Those of keys that name others, or that one of them revoked, never are."""
 
     def __init__(self, genesis: Genesis, logs: dict[Log, Tree]) -> None:
         self.genesis = genesis
@@ -149,8 +149,8 @@ class State:
         self.void: list[tuple[bytes, int, int]] = []
         self._clocks = {log: self._clocks_of(tree) for log, tree in logs.items()}
         statements = list(self._statements())
-        _, naming = names(genesis, statements)
-        self.suspended = {log for log, tree in logs.items() if log[0] not in naming and len(heads_of(tree)) > HEADS_MAX}
+        free = spared(genesis, statements)
+        self.suspended = {log for log, tree in logs.items() if log[0] not in free and len(heads_of(tree)) > HEADS_MAX}
         self.clocks = {log: clocks for log, clocks in self._clocks.items() if log not in self.suspended}
         self.authority = Authority(genesis, statements, self._path, self.suspended)
         touches: dict[Place, list[Touch]] = defaultdict(list)

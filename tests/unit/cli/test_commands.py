@@ -64,6 +64,7 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["nodes", "role", "beta", "peer"], "nodes.role", {"key": "beta", "role": "peer"}),
     (["nodes", "revoke", "beta"], "nodes.revoke", {"key": "beta"}),
     (["nodes", "revoke", "9f9f", "--keep-nothing"], "nodes.revoke", {"key": "9f9f", "keep_nothing": True}),
+    (["nodes", "revoke", "beta", "--keep", "first", "--keep", "2:7:1"], "nodes.revoke", {"key": "beta", "keep": ["first", "2:7:1"]}),
     (["nodes", "retire", "beta"], "nodes.retire", {"key": "beta"}),
     (["keys", "list"], "keys.list", {}),
     (["keys", "next", "--move", "/media/stick/next.key"], None, {}),

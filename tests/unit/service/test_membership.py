@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from node_rig import NodeRig, Rigs, sync
 
+from fabrik_node._core import HEADS_MAX, Replica
+from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.errors import AuthError, NotFound, Precondition, UsageError
 
 
@@ -86,3 +88,51 @@ async def test_only_an_admin_and_only_about_others(rigs: Rigs) -> None:
         for key in ("", "no such node", "zz", 5):
             with pytest.raises(NotFound):
                 await admin.call(op, key=key)
+
+
+def thieves(thief: NodeRig, count: int) -> list[bytes]:
+    """So many branches of a member's log, by somebody else who has its key, each with an op of its own."""
+    base = Replica(thief.genesis)
+    return [
+        base.draft(thief.node.key, thief.node.epoch).append([(Kind.ITEM, bytes([number]) * 16, ItemField.TITLE, f"of the thief {number}", None)], 5)[0].data
+        for number in range(count)
+    ]
+
+
+@pytest.mark.promise("I14")
+async def test_a_revocation_gives_the_kept_part_of_a_suspended_log_back_on_every_node(rigs: Rigs) -> None:
+    admin, stolen, friend = await rigs.open(), await rigs.open(1), await rigs.open(2)
+    await stolen.add("of the owner")
+    kept = stolen.node.replica.heads()
+    await sync(admin, stolen)
+    await sync(admin, friend)
+    branches = thieves(stolen, HEADS_MAX + 10)
+    for rig, some in ((admin, branches[:HEADS_MAX]), (friend, branches[10:])):
+        for data in some:
+            await rig.node.ingest([data], stolen.node.public)
+        assert rig.node.replica.suspended() == [(stolen.node.public, stolen.node.epoch)]
+        assert await titles(rig) == set()
+    key, epoch = stolen.node.public.hex(), stolen.node.epoch
+    with pytest.raises(Precondition, match=f"epoch {epoch} of .* has 65 branches and is suspended") as refused:
+        await admin.call("nodes.revoke", key=key)
+    assert "--keep first" in refused.value.hint
+    for keep, error in (["all"], UsageError), ([f"{epoch}:999"], NotFound), ([f"{epoch}:1:70"], NotFound), (["first", 5], UsageError), ("first", UsageError):
+        with pytest.raises(error):
+            await admin.call("nodes.revoke", key=key, keep=keep)
+    (own,) = [head for head in kept if head.author == stolen.node.public]
+    answer = await admin.call("nodes.revoke", key=key, keep=["first", f"{epoch}:{own.seq}", f"{epoch}:1"])
+    assert (answer["revoked"], answer["kept"]) == (True, 3)
+    assert len(await admin.events_until("log.resumed")) == 1
+    late = await rigs.open(3)
+    await sync(admin, friend)
+    await sync(friend, admin)
+    await sync(admin, friend, late)
+    for rig in (admin, friend, late):
+        assert await titles(rig) == {"of the owner"}
+        assert rig.facts()[:2] == admin.facts()[:2]
+        assert (rig.node.replica.suspended(), rig.node.replica.stale) == ([], False)
+    before = admin.facts()[:2]
+    await admin.stop()
+    again = await rigs.open()
+    assert again.facts()[:2] == before
+    assert not await again.node.store.damaged()

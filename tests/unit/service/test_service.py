@@ -439,7 +439,7 @@ OPS = {
     "invitations.list": ["all"],
     "invitations.withdraw": ["id"],
     "nodes.role": ["key", "role"],
-    "nodes.revoke": ["key", "keep_nothing"],
+    "nodes.revoke": ["key", "keep", "keep_nothing"],
     "nodes.retire": ["key"],
 }
 
