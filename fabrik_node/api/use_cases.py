@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 __all__ = ["STREAMS", "UseCases"]
 
-STREAMS = frozenset({"db.dump", "events", "runs.logs"})
+STREAMS = frozenset({"db.dump", "events", "runs.logs", "runs.watch"})
 """Operations that answer with many lines; all others answer with one."""
 
 

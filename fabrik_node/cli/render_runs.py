@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer
-from fabrik_node.cli.table import Screen, age, short_ids
+from fabrik_node.cli.table import Screen, age, clean, short_ids
 from fabrik_node.domain.runs import FINAL_STATES
 
-__all__ = ["Runs", "run", "run_state", "run_table"]
+__all__ = ["Runs", "run", "run_state", "run_table", "watched"]
 
 
 _FINAL = frozenset(state.value for state in FINAL_STATES)
@@ -87,3 +87,12 @@ def run(screen: Screen, data: Data) -> None:
         ]
     )
     footer(screen, data)
+
+
+def watched(screen: Screen, data: Data) -> str:
+    """One line of ``runs watch``."""
+    entry = data["run"]
+    who = f"{entry['node_name']}/{entry['agent']}"
+    what = entry.get("reason") or entry.get("evidence") or ""
+    parts = [clean(data["as_of"]), clean(entry["run_id"][:FILTERED_ID_CHARS]), screen.paint(clean(run_state(entry)), "bold"), clean(who), clean(entry["phase"])]
+    return "  ".join([*parts, clean(entry.get("title") or ""), clean(what)]).rstrip()

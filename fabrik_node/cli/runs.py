@@ -49,3 +49,21 @@ def logs(session: Session, id: str, follow: bool, offset: int | None) -> None:
             session.show_line(part)
         elif "text" in part:
             session.show_raw(part["text"])
+
+
+@command("watch", parent=runs)
+@click.argument("id", required=False)
+@click.option("--item", metavar="ID", help="Only runs of this item.")
+@click.option("--node", metavar="NODE", help="Only runs on this node (name or key).")
+@click.pass_obj
+def watch(session: Session, id: str | None, item: str | None, node: str | None) -> None:
+    """Runs that are not over, then each change of them.
+
+    Of all nodes, as far as this one knows. With ID until that run is over. Changes are pushed by the node; nothing is asked at intervals.
+    """
+    screen = session.screen()
+    for part in session.stream("runs.watch", follow=True, need="runs watch needs one", id=id, item=item, node=node):
+        if session.json:
+            session.show_line(part)
+        elif "run" in part:
+            session.show_raw(render_runs.watched(screen, part) + "\n")

@@ -71,12 +71,12 @@ class Session:
         with client:
             return client.call(op, given(**args))
 
-    def stream(self, op: str, *, follow: bool, **args: Any) -> Iterator[dict[str, Any]]:
-        """Like :meth:`read`, one answer after the other. Following needs a running node."""
+    def stream(self, op: str, *, follow: bool, need: str = "--follow needs one", **args: Any) -> Iterator[dict[str, Any]]:
+        """Like :meth:`read`, one answer after the other. Following needs a running node: ``need`` says why."""
         client = self._connect()
         if client is None:
             if follow:
-                raise self._no_node("--follow needs one")
+                raise self._no_node(need)
             answers = self.hooks.offline(self.home).stream(op, given(**args))
             first = next(answers, None)  # a refusal comes before the note, and without it
             self._say_offline({})

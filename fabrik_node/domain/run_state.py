@@ -192,5 +192,5 @@ def _unheard(signals: RunSignals, heard: str, news_s: float | None = None) -> Ru
         case _:
             said = "its node was never heard here"
     waits = "fabrik-node serve, and its node is heard" if signals.owner is Nearness.UNKNOWN else "its next heartbeat"
-    left_s = signals.silent_after_s if signals.owner in (Nearness.ALIVE, Nearness.UNCONFIRMED) else None
+    left_s = max(0.0, signals.silent_after_s - (signals.owner_age_s or 0.0)) if signals.owner in (Nearness.ALIVE, Nearness.UNCONFIRMED) else None
     return RunVerdict(RunState.UNKNOWN, f"{heard}; {said}", news_s, None, waits, left_s, stale=news_s is None or news_s > signals.stale_after_s)

@@ -181,7 +181,7 @@ def why_run(run: str, item: str, verdict: RunVerdict, *, own: bool) -> Cause:
     if state in FINAL_STATES and state is not RunState.SUPERSEDED:
         follow = f"fabrik-node runs logs {run}" if own else f"fabrik-node items show {item}"
     elif state in WORK_STATES:
-        follow = f"fabrik-node runs logs {run} --follow" if own else f"fabrik-node runs show {run}"
+        follow = f"fabrik-node runs logs {run} --follow" if own else f"fabrik-node runs watch {run}"
     elif state is RunState.SUPERSEDED:
         follow = f"fabrik-node claims show {item}"
     else:

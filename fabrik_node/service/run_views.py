@@ -59,6 +59,12 @@ class RunViews:
         """``claim``: the winning one of its item."""
         return judge_run(row, self._signals(row, claim))
 
+    def ends_s(self, row: RunRow, claim: Claim | None) -> float | None:
+        """Seconds until the verdict may be another without any news; None: it needs news."""
+        verdict = self.verdict(row, claim)
+        stale_s = None if verdict.stale or verdict.age_s is None or row.node == self._own else max(0.0, self._stale_s - verdict.age_s)
+        return min((seconds for seconds in (verdict.next_s, stale_s) if seconds is not None), default=None)
+
     def run(self, row: RunRow, *, claim: Claim | None, title: str = "") -> dict[str, Any]:
         """A run with its verdict and what that rests on. ``claim``: the winning one of its item."""
         verdict = self.verdict(row, claim)

@@ -20,6 +20,7 @@ from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.requeueing import HoldEnder
 from fabrik_node.service.rotating import KeyRotator
+from fabrik_node.service.watching import Watching
 from fabrik_node.service.writing import ItemWriter
 
 __all__ = ["AgentView", "Service"]
@@ -95,6 +96,8 @@ class Service:
                 return Dump(self._reader, self._node.store, self._config, self.status, self._node).stream(args)
             case "runs.logs":
                 return run_log(self._reader, self._node.public, args)
+            case "runs.watch":
+                return Watching(self._node, self._reader).stream(args)
             case _:
                 raise UsageError(f"this node knows no stream {op!r}", "fabrik-node version")
 

@@ -178,7 +178,8 @@ def test_a_run_whose_heartbeat_reaches_nobody_is_alive_on_its_own_node(fleet: Fl
         agent.send(signal.SIGSTOP)  # for longer than the host's own TTL, which is not the one that counts
         host.await_true(lambda: host.ask("claims", "show", item)["claim"]["lease_age_s"] > 2.8, "a silence")
         assert host.ask("claims", "show", item)["claim"]["lease"] == "fresh"
-        assert host.ask("runs", "show", run["run_id"])["run"]["state"] == "running"
+        silent = host.ask("runs", "show", run["run_id"])["run"]
+        assert (silent["state"], silent["recorded_state"]) == ("unreachable", "running"), "its node says nothing, and its lease is not over"
         agent.send(signal.SIGCONT)
         host.send(signal.SIGSTOP)
         try:

@@ -44,6 +44,7 @@ async def work(rig: NodeRig, item: bytes, stages: int) -> tuple[Claim, bytes]:
     assert isinstance(claim, Claim)
     now = rig.node.clock.wall_ms()
     run = RunRow(new_id(now), item, claim.claim_id, rig.node.public, "agent", RunState.RUNNING, "coding", now)
+    rig.at_work.add(run.run_id)
     await rig.pipeline.put_run(run)
     steps: list[Stage] = [Coding(), Backlog()]
     for step in [*steps * stages, Coding()]:

@@ -69,7 +69,7 @@ def following(node: NodeProcess, run: str) -> Iterator[Follower]:
         process.stdout.close()
 
 
-@pytest.mark.promise("B1")
+@pytest.mark.promise("B1", "B5", "B14")
 def test_every_node_lists_the_runs_of_all_with_owner_state_and_age(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
     host = fleet.host(config=STEADY_LEASES)
@@ -99,6 +99,15 @@ def test_every_node_lists_the_runs_of_all_with_owner_state_and_age(fleet: Fleet,
                 assert run["own"] is (node.name == name)
                 assert run["age_s"] >= 0
                 assert ("is alive" if run["own"] else "last heard of") in run["evidence"]
+        watched = tmp_path / "watched"
+        with watched.open("w") as file:
+            watch = subprocess.Popen([PROGRAM, "--home", str(reader.home), "runs", "watch", "--json"], env=environment(), stdout=file)
+
+        def told(name: str) -> list[str]:
+            lines = [json.loads(line)["run"] for line in watched.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            return [run["state"] for run in lines if run["node_name"] == name]
+
+        reader.await_true(lambda: [told(name)[-1:] for name in ("one", "two")] == [["running"]] * 2, "what is running")
         two.kill()
         for node in (host, reader, one):
             seen: list[str] = []
@@ -108,14 +117,18 @@ def test_every_node_lists_the_runs_of_all_with_owner_state_and_age(fleet: Fleet,
                 return states[-1] == "lost"
 
             node.await_true(lost, "the loss of two")
-            assert listed(node)["one"]["state"] == "running"
+            node.await_true(lambda at=node: listed(at)["one"]["state"] == "running", "one is still at work")  # type: ignore[misc]
             page = node.run("runs", "list", "--node", "two").stdout
             assert "lost since 20" in page
-            assert set(seen) <= {"running", "unreachable", "lost"}, "never anything but what is known"
+            assert set(seen) <= {"running", "unreachable", "lost", "unknown"}, "never anything but what is known"
             assert "running" not in page
         gate_one.open()
         host.await_stage(items["one"], "Done")
         one.stop()
+        reader.await_true(lambda: told("one")[-1] == "completed" and told("two")[-1] == "lost", "both ends")
+        assert "unreachable" in told("two"), "silence was told at its moment"
+        watch.terminate()
+        assert watch.wait(BOUND_S) == 143
     for state in ("completed", "lost"):
         host.await_true(lambda wanted=state: len(host.ask("runs", "list", "--state", wanted)["runs"]) == 1, f"one {state} run")  # type: ignore[misc]
     host.stop()

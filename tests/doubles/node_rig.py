@@ -18,6 +18,7 @@ from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import NodePipeline
 from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, ClaimIntent, Event, OpStore, Snapshots
 from fabrik_node.service.reading import Reader
+from fabrik_node.service.run_views import AtWork
 from fabrik_node.service.service import Service
 from fabrik_node.store.sqlite import SqliteStore
 
@@ -79,6 +80,8 @@ class NodeRig:
         self.listen_url = ""
         self.home = Path("/home/of/the/node")
         self.switched: list[bool] = []
+        self.at_work: set[bytes] = set()
+        """Runs that an agent of this node would have in hand."""
         self.pipeline = NodePipeline(node, arbiter, incarnation="boot:1:1", backoff_s=30.0, dials=lambda: self.dials)
         self.reader = Reader(
             replica=node.replica,
@@ -92,6 +95,7 @@ class NodeRig:
             diverged=lambda: node.audit.diverged,
             peers=lambda: node.peers(),
             set_aside=node.upkeep.recheck,
+            at_work=lambda: AtWork(self.at_work),
         )
         self.service = Service(
             node=node,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from node_rig import NodeRig, Rigs, sync
+from node_rig import BOUND_S, NodeRig, Rigs, eventually, sync
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
-from fabrik_node.ids import new_id, parse_id
+from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.service.run_views import AtWork
 
 
@@ -142,3 +143,96 @@ async def test_on_its_own_node_a_run_is_running_only_in_the_hands_of_the_agent(w
     assert (run["state"], run["own"], run["age_s"], run["stale"]) == ("running", True, 0.0, False)
     reader._at_work = lambda: AtWork({worker.row.run_id}, draining=True)
     assert (await own())["state"] == "draining"
+
+
+# ---- watching --------------------------------------------------------------------------------------
+
+
+class Watcher:
+    """``runs watch`` in a task."""
+
+    def __init__(self, rig: NodeRig, **args: Any) -> None:
+        self._lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.looks = 0
+        views = rig.reader.run_views
+
+        def counted() -> Any:
+            self.looks += 1
+            return views()
+
+        rig.reader.run_views = counted  # type: ignore[method-assign]
+        self.task = asyncio.create_task(self._read(rig, args))
+
+    async def _read(self, rig: NodeRig, args: dict[str, Any]) -> None:
+        async for line in rig.service.stream("runs.watch", args):
+            self._lines.put_nowait(line)
+
+    async def state(self) -> str:
+        line = await asyncio.wait_for(self._lines.get(), BOUND_S)
+        assert (line["source"], line["node"]) == ("node", "node0")
+        return str(line["run"]["state"])
+
+    def silent(self) -> bool:
+        return self._lines.empty()
+
+
+@pytest.mark.promise("B14", "B15")
+async def test_a_watcher_is_told_of_each_change_and_asks_nothing_meanwhile(worker: Worker) -> None:
+    watcher = Watcher(worker.observer)
+    assert await watcher.state() == "unknown"
+    worker.beat()
+    worker.beat()
+    assert await watcher.state() == "running"
+    looks = watcher.looks
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+    assert watcher.looks == looks, "nothing happened, and nothing was asked"
+    worker.beat()
+    await eventually(lambda: watcher.looks > looks)
+    assert watcher.silent(), "a heartbeat is no change"
+    await worker.owner.pipeline.put_run(replace(worker.row, phase="qa"))
+    await sync(worker.owner, worker.observer)
+    assert await watcher.state() == "running"
+    await worker.owner.pipeline.put_run(replace(worker.row, state=RunState.COMPLETED, ended_ms=1_700_000_001_000, exit_code=0))
+    await sync(worker.owner, worker.observer)
+    assert await watcher.state() == "completed"
+    second = replace(worker.row, run_id=new_id(2), state=RunState.FAILED, ended_ms=1_700_000_001_000)
+    await worker.owner.pipeline.put_run(second)
+    await sync(worker.owner, worker.observer)
+    assert await watcher.state() == "failed", "also of a run of which the first news is its end"
+    watcher.task.cancel()
+    await asyncio.gather(watcher.task, return_exceptions=True)
+    assert worker.observer.node.presence._listeners == [], "who leaves leaves nothing behind"
+
+
+@pytest.mark.promise("B15")
+async def test_silence_is_noticed_at_its_moment_and_not_by_asking(memory_rigs: Rigs, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def noted(seconds: float | None) -> Any:
+        bounds.append(seconds)
+        memory_rigs.clock.advance(0 if seconds is None else seconds)
+        return timeout(None if seconds is None else 0)
+
+    worker.beat()
+    worker.beat()
+    monkeypatch.setattr("fabrik_node.service.watching.asyncio.timeout", noted)
+    watcher = Watcher(worker.observer)
+    assert [await watcher.state() for _ in range(3)] == ["running", "unreachable", "lost"]
+    assert bounds[:2] == [pytest.approx(30.05), pytest.approx(105.0, abs=0.1)]
+    watcher.task.cancel()
+    await asyncio.gather(watcher.task, return_exceptions=True)
+
+
+async def test_one_run_is_watched_until_it_is_over(worker: Worker) -> None:
+    ended = replace(worker.row, state=RunState.COMPLETED, ended_ms=1_700_000_001_000, exit_code=0)
+    watcher = Watcher(worker.observer, id=show_id(worker.row.run_id))
+    assert await watcher.state() == "unknown"
+    await worker.owner.pipeline.put_run(ended)
+    await sync(worker.owner, worker.observer)
+    assert await watcher.state() == "completed"
+    await asyncio.wait_for(watcher.task, BOUND_S)
+    again = Watcher(worker.observer, id=show_id(worker.row.run_id))
+    assert await again.state() == "completed"
+    await asyncio.wait_for(again.task, BOUND_S)

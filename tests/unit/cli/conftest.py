@@ -138,6 +138,7 @@ STREAMED: dict[str, list[dict[str, Any]]] = {
         {"seq": 1, "at": "2026-11-20T09:00:00.000Z", "type": "item.added", "item": ITEM, "title": "Mend the roof", "op": "9f" * 32},
         {"seq": 2, "at": "2026-11-20T09:58:00.000Z", "type": "claim.taken", "item": ITEM, "holder": "beta"},
     ],
+    "runs.watch": [{**STAMP, "run": run_row()}, {**STAMP, "run": run_row(state="completed", recorded_state="completed", reason="ok: merged")}, {"end": True}],
     "db.dump": [{**STAMP, "type": "dump", "version": 1}, {"type": "head", "author": NODE, "seq": 38}, {"end": True, "counts": {"head": 1}}],
     "runs.logs": [{"offset": 6, "text": "first\n"}, {"offset": 13, "text": "second\n"}, {"end": True, "state": "completed"}],
 }

@@ -81,6 +81,8 @@ STREAMS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["events"], "events", {"after": 0, "follow": False}),
     (["events", "--after", "7", "--limit", "2"], "events", {"after": 7, "limit": 2, "follow": False}),
     (["runs", "logs", RUN, "--offset", "5"], "runs.logs", {"id": RUN, "offset": 5, "follow": False}),
+    (["runs", "watch"], "runs.watch", {"follow": True}),
+    (["runs", "watch", RUN, "--item", ITEM, "--node", "beta"], "runs.watch", {"follow": True, "id": RUN, "item": ITEM, "node": "beta"}),
     (["db", "dump"], "db.dump", {"follow": False}),
     (["db", "dump", "--only", "op", "--only", "head"], "db.dump", {"follow": False, "only": ["op", "head"]}),
     (["runs", "logs", RUN, "--follow"], "runs.logs", {"id": RUN, "follow": True}),
