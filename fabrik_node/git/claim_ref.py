@@ -12,8 +12,9 @@ from dataclasses import replace
 from fabrik_node.errors import GitFailed, Internal, Unreachable
 from fabrik_node.git.claim_record import ClaimRecord, ClaimRefState, format_claim, parse_claim
 from fabrik_node.git.jitter import Pause
-from fabrik_node.git.names import CLAIMS_PREFIX, check_id
+from fabrik_node.git.names import CLAIMS_PREFIX, check_id, queue_prefix
 from fabrik_node.git.push import PushAnswer, RefUpdate, push
+from fabrik_node.git.queue import MergeQueue
 from fabrik_node.git.repository import Repository
 from fabrik_node.ports import ArbiterReceipt, ArbiterTaken, ClaimIntent
 
@@ -33,6 +34,7 @@ class ClaimRef:
         self.repository = repository
         self._pause = pause
         self._prefix = prefix
+        self.queue = MergeQueue(repository, queue_prefix(prefix))
 
     def ref(self, item: str) -> str:
         """The full name of the item's claim ref."""
@@ -45,6 +47,12 @@ class ClaimRef:
         """
         oid = await self.repository.fetch_ref(self.ref(item))
         return None if oid is None else await self._record(item, oid)
+
+    async def read_advertised(self, item: str, oid: str | None) -> ClaimRecord | None:
+        """The same when the remote was just asked and answered ``oid``: what is here already is not asked for again."""
+        if oid is None or not await self.repository.has_object(oid):
+            return await self.read(item)
+        return await self._record(item, oid)
 
     async def current(self, item: str) -> ArbiterTaken | None:
         """See :meth:`fabrik_node.ports.Arbiter.current`. Errors as of :meth:`read`."""

@@ -82,13 +82,23 @@ class _Merging:
         self._claims = claims
         self._request = request
         self._pause = pause
+        claim_ref = claims.ref(request.item) if request.claim_oid else ""
+        self._claim_ref = claim_ref
+        self._turn = claims.queue.turn(request.claim_id, claim_ref, request.claim_oid or request.work_oid, pause)
         self._pushed: dict[str, str] = {}
         self._searched = ""
 
     async def run(self, tries: int) -> FencedMerge:
+        try:
+            return await self._run(tries)
+        finally:
+            await self._turn.leave()
+
+    async def _run(self, tries: int) -> FencedMerge:
         last_base, idle, answer = "", 0, PushAnswer(False, False, "")
         for attempt in range(1, tries + 1):
-            current = await self._claims.read(self._request.item) if self._request.claim_oid else None
+            refs = await self._turn.come(again=attempt > 1)
+            current = await self._claims.read_advertised(self._request.item, refs.get(self._claim_ref)) if self._claim_ref else None
             # After the claim, so that a base which moved together with it is seen.
             base_oid = await self._repository.fetch()
             settled = await self._settled(current, base_oid)

@@ -7,9 +7,10 @@ import re
 
 from fabrik_node.errors import UsageError
 
-__all__ = ["CLAIMS_PREFIX", "check_base", "check_id", "check_remote", "is_branch", "repository_name", "work_branch"]
+__all__ = ["CLAIMS_PREFIX", "check_base", "check_id", "check_remote", "is_branch", "queue_prefix", "repository_name", "work_branch"]
 
 CLAIMS_PREFIX = "refs/fabrik/claims/"
+_QUEUE = "merging"
 
 _ID = re.compile(r"[0-9a-z]{26}")
 # The rules of git-check-ref-format(1), made narrower.
@@ -29,6 +30,11 @@ def check_base(text: str) -> str:
     if not is_branch(text):
         raise UsageError(f"{text[:60]!r} is not the name of a branch", "set base in [git] of config.toml")
     return text
+
+
+def queue_prefix(claims_prefix: str) -> str:
+    """Where the tickets of finishers are, for claims under ``claims_prefix``: beside them."""
+    return f"{claims_prefix.rstrip('/').rpartition('/')[0]}/{_QUEUE}/"
 
 
 def is_branch(text: str) -> bool:

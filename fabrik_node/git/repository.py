@@ -87,13 +87,22 @@ class Repository:
 
     async def remote_refs(self, *refs: str) -> dict[str, str]:
         """The object ids that these refs have on the remote right now; absent ones are left out. Raises :class:`Unreachable`."""
+        found = await self._ls_remote(*refs)
+        # ls-remote matches the tail of a name, so "x/refs/heads/main" would come too.
+        return {ref: oid for ref, oid in found.items() if ref in refs}
+
+    async def refs_under(self, prefix: str, *refs: str) -> dict[str, str]:
+        """The same of all refs whose names begin with ``prefix``, and of ``refs``: one question for both. Raises :class:`Unreachable`."""
+        found = await self._ls_remote(f"{prefix}*", *refs)
+        return {ref: oid for ref, oid in found.items() if ref in refs or ref.startswith(prefix)}
+
+    async def _ls_remote(self, *patterns: str) -> dict[str, str]:
         cwd = self.directory if self.directory.is_dir() else self.directory.parent
-        answer = await self.git.call(cwd, "ls-remote", "--quiet", "--", self.remote, *refs, timeout_s=_LS_TIMEOUT_S)
+        answer = await self.git.call(cwd, "ls-remote", "--quiet", "--", self.remote, *patterns, timeout_s=_LS_TIMEOUT_S)
         if not answer.ok:
             raise self.unreachable(answer)
         rows = (line.partition("\t") for line in answer.stdout.decode("utf-8", "replace").splitlines())
-        # ls-remote matches the tail of a name, so "x/refs/heads/main" would come too.
-        return {ref: oid for oid, _, ref in rows if ref in refs}
+        return {ref: oid for oid, _, ref in rows}
 
     async def fetch_ref(self, ref: str) -> str | None:
         """The object id of ``ref`` on the remote, with all its objects here; None when the remote has no such ref. Raises :class:`Unreachable`.

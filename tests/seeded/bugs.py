@@ -378,4 +378,18 @@ BUGS = (
         "current.epoch + 1, 0, ClaimState",
         ("tests/model",),
     ),
+    Bug(
+        "a finisher never takes a ticket",
+        "fabrik_node/git/queue.py",
+        "not (line or again)",
+        "True",
+        ("tests/integration/git/test_merge_queue.py",),
+    ),
+    Bug(
+        "a dead finisher is waited for, for ever",
+        "fabrik_node/git/queue.py",
+        "now - self._since > self._queue.turn_s",
+        "now < 0",
+        ("tests/integration/git/test_merge_queue.py",),
+    ),
 )

@@ -128,6 +128,7 @@ async def test_concurrent_merges_of_different_items_all_land(make_node: NodeFact
     work = [(node, *await claimed(node, {f"{node.name}.txt": f"{node.name}\n"})) for node in nodes]
     done = await asyncio.gather(*(merge(node, tree, held) for node, tree, held in work))
     assert all(isinstance(outcome, Merged) for outcome in done)
+    assert not [ref for ref in remote.refs() if ref.startswith("refs/fabrik/merging/")], "nobody is left in the queue"
     assert set(remote.merges()) == {outcome.merge_commit for outcome in done if isinstance(outcome, Merged)}
     assert remote.git("ls-tree", "--name-only", "main").split() == [*(f"{node.name}.txt" for node in nodes), "readme.txt", "shared.txt"]
     assert len(remote.git("rev-list", "--first-parent", "main").split()) == 5

@@ -1,0 +1,126 @@
+"""The queue of finishers: whose merge met a base that had moved takes a ticket on the remote, and whoever comes later waits for him.
+
+Without it a slow node can lose every race against quick ones that finish all the time. It is advice: who is merged is decided by the
+fence alone, and a ticket whose holder does not come is put aside. Rules: docs/spec/claim-ref.md, "The queue".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fabrik_node.errors import FabrikError
+from fabrik_node.git.jitter import Pause
+from fabrik_node.git.push import RefUpdate, push
+from fabrik_node.git.repository import Repository
+
+__all__ = ["TURN_S", "MergeQueue", "Ticket", "Turn", "line_of"]
+
+TURN_S = 30.0
+"""How long the others wait for the first in the queue. One that needs longer, or is dead, loses its place and nothing else."""
+
+_LEAVE_S = 10.0
+_TICKETS_MAX = 4
+"""For one merge: who lost its place so often goes on without one."""
+
+_TICKET = re.compile(r"([1-9][0-9]{0,17})-([0-9a-z]{26})")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ticket:
+    """A place in the queue. A newcomer's number is above all that it sees; of two with one number the lower claim id is first."""
+
+    number: int
+    claim_id: str
+    ref: str
+    oid: str
+
+
+def line_of(refs: Mapping[str, str], prefix: str) -> list[Ticket]:
+    """The tickets among ``refs``, first one first. What is no ticket is left aside: a newer version may keep other things there."""
+    found = ((ref, oid, _TICKET.fullmatch(ref.removeprefix(prefix))) for ref, oid in refs.items() if ref.startswith(prefix))
+    return sorted(Ticket(int(match[1]), match[2], ref, oid) for ref, oid, match in found if match)
+
+
+class MergeQueue:
+    """Who waits to merge into one base. ``prefix`` ends with a slash; one object for all merges of a process, so that each dead ticket is waited for once."""
+
+    def __init__(self, repository: Repository, prefix: str, *, turn_s: float = TURN_S) -> None:
+        self.repository = repository
+        self.prefix = f"{prefix}{repository.base}/"
+        self.turn_s = turn_s
+        self.overdue: set[str] = set()
+        """Tickets that were waited for long enough."""
+        self.closed = False
+        """The remote does not take tickets, or does not let them go: this process takes none any more."""
+
+    def turn(self, claim_id: str, claim_ref: str, oid: str, pause: Pause) -> Turn:
+        """For one merge. ``oid``: a commit that the remote has, which tickets point to; if there is a ``claim_ref``, what it must be."""
+        return Turn(self, claim_id, claim_ref, oid, pause)
+
+
+class Turn:
+    """One finisher's way through the queue: :meth:`come` before each try, :meth:`leave` at the end."""
+
+    def __init__(self, queue: MergeQueue, claim_id: str, claim_ref: str, oid: str, pause: Pause) -> None:
+        self._queue = queue
+        self._claim_id = claim_id
+        self._claim_ref = claim_ref
+        self._oid = oid
+        self._pause = pause
+        self._taken: list[Ticket] = []
+        self._first = ""
+        self._since = 0.0
+
+    async def come(self, *, again: bool) -> Mapping[str, str]:
+        """Returns when nobody is before us, with the refs of the last look, our claim's among them. ``again``: this is not the first try.
+
+        Returns at once when the claim ref is not what it was: then there is nothing to wait for. Raises :class:`Unreachable`.
+        """
+        queue = self._queue
+        while True:
+            named = [self._claim_ref] if self._claim_ref else []
+            refs = await queue.repository.refs_under(queue.prefix, *named)
+            if self._claim_ref and refs.get(self._claim_ref) != self._oid:
+                return refs
+            line = [ticket for ticket in line_of(refs, queue.prefix) if ticket.ref not in queue.overdue]
+            place = next((place for place, ticket in enumerate(line) if ticket.claim_id == self._claim_id), None)
+            if place == 0 or (place is None and (queue.closed or len(self._taken) == _TICKETS_MAX or not (line or again))):
+                return refs
+            if place is None:
+                await self._take(line)
+            else:
+                await self._wait(line[0], place)
+
+    async def leave(self) -> None:
+        """Give the tickets back, as far as the remote can be reached in a short time. Never raises for that: what was merged is merged."""
+        queue, taken = self._queue, self._taken
+        self._taken = []
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                for ticket in taken:
+                    answer = await push(queue.repository, [RefUpdate(ticket.ref, "", ticket.oid)])
+                    if answer.refused and ticket.ref in await queue.repository.remote_refs(ticket.ref):
+                        queue.closed = True
+        except (TimeoutError, FabrikError):
+            queue.overdue.update(ticket.ref for ticket in taken)
+
+    async def _take(self, line: list[Ticket]) -> None:
+        number = 1 + max((ticket.number for ticket in (*line, *self._taken)), default=0)
+        ref = f"{self._queue.prefix}{number}-{self._claim_id}"
+        self._taken.append(Ticket(number, self._claim_id, ref, self._oid))
+        answer = await push(self._queue.repository, [RefUpdate(ref, self._oid, "")])
+        if answer.refused:
+            self._queue.closed = True
+
+    async def _wait(self, first: Ticket, place: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if first.ref != self._first:
+            self._first, self._since = first.ref, now
+        elif now - self._since > self._queue.turn_s:
+            self._queue.overdue.add(first.ref)
+            await push(self._queue.repository, [RefUpdate(first.ref, "", first.oid)])  # if it does not go, it is passed over all the same
+            return
+        await self._pause(place)
