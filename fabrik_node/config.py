@@ -126,6 +126,10 @@ class AgentConfig(_Table, frozen=True):
     """Between SIGTERM and SIGKILL of the process group."""
     log_bytes_max: int = 16_777_216
     """Per run; what comes after is cut and said."""
+    crash_s: float = 10.0
+    """A run that fails within so many seconds counts for the crash guard."""
+    crash_count: int = 3
+    """Such runs in a row, of different items, after which the agent takes nothing more until a person says so; 0: never."""
     keep_worktrees: Literal["always", "failed", "never"] = "failed"
 
 
@@ -223,6 +227,8 @@ def check_config(config: Config, where: str) -> Config:
             ("max_attempts", "at least 1", agent.max_attempts >= 1),
             ("backoff_s", "0 or more and at most 30 days", 0 <= agent.backoff_s <= _SECONDS_MAX),
             ("kill_grace_s", "0 or more and at most 30 days", 0 <= agent.kill_grace_s <= _SECONDS_MAX),
+            ("crash_s", "0 or more and at most 30 days", 0 <= agent.crash_s <= _SECONDS_MAX),
+            ("crash_count", "0 or more", agent.crash_count >= 0),
             ("log_bytes_max", "at least 4096", agent.log_bytes_max >= 4096),
         )
         if not ok

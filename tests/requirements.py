@@ -86,7 +86,7 @@ C2  partial           A killed worker is declared dead within two intervals, and
 C3  later:fleet       Heartbeat lost and process alive is shown as degraded, and nobody takes over
 C4  held              After a kill, what was in progress is interrupted with a reason and a time
 C5  later:fleet       A run without progress is flagged with evidence, and load alone flags nothing
-C6  later:fleet       Retries are bounded, counted in view, and giving up is final and explained
+C6  held              Retries are bounded, counted in view, and giving up is final and explained
 C7  later:records     A resumed run does not repeat finished steps
 C8  later:records     A resumed run whose inputs changed is refused with both hashes
 C9  later:records     Of many resumers exactly one wins and the others learn who
@@ -98,10 +98,10 @@ C14 held              Each kind of drift is found at start, reported in one line
 C15 held              A second instance on one store changes nothing
 C16 held              A second owner of a home is refused with the first one's pid, host and start; a stale owner is noticed and can be cleared
 C17 later:fleet       A merge whose holder died is finished once by a survivor
-C18 later:fleet       Cancelling stops the whole process tree, and the run is cancelled, not failed
+C18 held              Cancelling stops the whole process tree, and the run is cancelled, not failed
 C19 later:fleet       No descendant outlives a killed engine unseen
-C20 later:fleet       A crash loop stops by itself and says why
-C21 later:fleet       What was stopped on purpose stays stopped
+C20 held              A crash loop stops by itself and says why
+C21 held              What was stopped on purpose stays stopped
 C22 later:doctor      Every seeded fault is found, and mended when asked
 C23 later:doctor      Healing is counted, bounded, and leaves the healthy alone
 C24 later:fleet       Cleaning up removes what it announced and never a running run

@@ -98,7 +98,7 @@ class CommandRunner:
         if stop is not None:
             return Verdict(stop.result, stop.reason, hold=stop.hold)
         if ended.unstartable:
-            return Verdict(Result.INFRA_LOST, f"{what}: {arguments[0]!r} can not be started: {ended.unstartable}")
+            return Verdict(Result.INFRA_LOST, f"{what}: {arguments[0]!r} can not be started: {ended.unstartable}", unstartable=True)
         if ended.status is None:
             return Verdict(Result.INFRA_LOST, f"{what}: its supervisor process was killed")
         return judge_exit(what, ended.status)

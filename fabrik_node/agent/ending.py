@@ -12,12 +12,21 @@ from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.walk import walk_back
 from fabrik_node.domain.claims import Claim
 from fabrik_node.errors import ClaimLost, Conflict, FabrikError, IllegalMove, NotFound
-from fabrik_node.ports import Workspace
+from fabrik_node.ports import ItemView, Workspace
 
-__all__ = ["KEEP_WORK_S", "clear_up", "give_back", "keep_work"]
+__all__ = ["KEEP_WORK_S", "cancelled_by", "clear_up", "give_back", "keep_work"]
 
 KEEP_WORK_S = 30.0
 """For committing and pushing the work of a run that did not succeed: the remote may be away, and a stop has to end."""
+
+
+def cancelled_by(view: ItemView | None, claim: Claim) -> str:
+    """Why an operator of another node cancelled the run of ``claim``: that one op ended the claim and held the item. Empty when nobody did."""
+    winner = None if view is None else view.claim
+    if view is None or winner is None or winner.held or winner.follows != claim.claim_id:
+        return ""
+    word, _, reason = str((view.hold or {}).get("reason", "")).partition(": ")
+    return (reason or "no reason given") if word == Result.CANCELLED else ""
 
 
 async def keep_work(workspace: Workspace, claim: Claim, verdict: Verdict, *, hurried: bool) -> Verdict:
@@ -51,6 +60,8 @@ async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdi
             await walk_back(setup.pipeline, item, claim, anew=charges)
         await setup.pipeline.finish(item, claim, verdict.line, outcome, charge_attempt=charges, hold=hold)
     except ClaimLost as error:
+        if verdict.result is Result.CANCELLED and cancelled_by(setup.pipeline.item(item), claim):
+            return verdict  # whoever cancelled it has written all that there is to write
         return replace(verdict, result=Result.SUPERSEDED, reason=f"{verdict.line}; then {error}")
     except (NotFound, IllegalMove, Conflict) as error:
         return verdict.noting(str(error))

@@ -17,6 +17,8 @@ from fabrik_node.agent.backoff import Backoff
 from fabrik_node.agent.child import SHIM_MARGIN_S
 from fabrik_node.agent.ending import KEEP_WORK_S
 from fabrik_node.agent.folder import one_line
+from fabrik_node.agent.guard import CrashGuard
+from fabrik_node.agent.halt import Halt, HaltCode
 from fabrik_node.agent.results import RESULT_RULES, Pause, Result
 from fabrik_node.agent.run import AgentRun, RunReport
 from fabrik_node.agent.setup import AgentSetup
@@ -43,6 +45,7 @@ class AgentState(StrEnum):
     PENDING = "Pending"
     RUNNING = "Running"
     RATE_LIMITED = "RateLimited"
+    HALTED = "Halted"
     COMPLETED = "Completed"
 
 
@@ -58,6 +61,7 @@ class ClaimLoop:
         self._setup = setup
         self._rng = rng
         self._backoff = Backoff(setup.config.backoff_s, setup.timing.beat_s, rng)
+        self._guard = CrashGuard(setup.config.crash_s, setup.config.crash_count)
         self._wake = asyncio.Event()
         self._accepting = True
         self._stop: Stop | None = None
@@ -75,8 +79,8 @@ class ClaimLoop:
 
     @property
     def accepting(self) -> bool:
-        """False once it drains or stops."""
-        return self._accepting
+        """False once it drains or stops, and while it is halted."""
+        return self._accepting and self._setup.halts.halt is None
 
     @property
     def state(self) -> AgentState:
@@ -87,11 +91,14 @@ class ClaimLoop:
             return AgentState.RUNNING
         if self._tasks:
             return AgentState.PENDING
+        if self._setup.halts.halt is not None:
+            return AgentState.HALTED
         return AgentState.RATE_LIMITED if self._backoff.is_closed(self._setup.clock.now()) else AgentState.IDLE
 
     async def run(self) -> None:
         """Returns after :meth:`drain` or :meth:`stop`, when the last run is over. Raises what the node must stop for; every run is ended then."""
         unsubscribe = self._setup.pipeline.on_change(self._wake.set)
+        unwatch = self._setup.halts.on_change(self._halt_changed)
         try:
             while self._accepting:
                 self._wake.clear()
@@ -102,6 +109,7 @@ class ClaimLoop:
             raise
         finally:
             unsubscribe()
+            unwatch()
             self._accepting = False
             try:
                 await self._finish_runs()
@@ -136,10 +144,18 @@ class ClaimLoop:
         if late:
             await asyncio.wait(late, timeout=_HURRY_S)
 
-    def cancel(self, run_id: bytes, reason: str) -> bool:
-        """End one run on an operator's word and hold its item, so that it is not started again at once. False: no such run here."""
+    async def cancel(self, run_id: bytes, reason: str) -> bool:
+        """End one run on an operator's word and hold its item, so that nobody starts it again; returns when it is over. False: no such run here.
+
+        It is written down first: a node that dies meanwhile does not start it again either. Ends within the time of :meth:`stop`.
+        """
         run = self._runs.get(run_id)
-        return run is not None and run.switch.throw(Stop(Result.CANCELLED, reason, hold=f"cancelled: {reason}"))
+        if run is None:
+            return False
+        await run.cancel(reason)
+        if (task := self._tasks.get(run.item)) is not None:
+            await asyncio.wait({task})
+        return True
 
     async def _is_connected(self) -> bool:
         """Wait for company, but not longer than we accept work. An isolated holder would only lose its lease."""
@@ -161,6 +177,8 @@ class ClaimLoop:
         now = self._setup.clock.now()
         found = self._setup.pipeline.candidates(self._setup.config.labels)
         self._backoff.keep({view.id for view in found} | set(self._tasks))
+        if not self.accepting:
+            return None
         views = [view for view in found if view.id not in self._tasks]
         for view in self._backoff.ready(views, now)[: self._setup.config.slots - len(self._tasks)]:
             task = asyncio.create_task(self._claim_and_run(view.id), name=f"agent-{view.id.hex()}")
@@ -179,7 +197,7 @@ class ClaimLoop:
     async def _claim_and_run(self, item: bytes) -> None:
         setup = self._setup
         await asyncio.sleep(self._rng.uniform(0.0, min(_JITTER_S_MAX, setup.timing.settle_s / 4)))
-        if not self._accepting or not self._is_candidate(item):
+        if not self.accepting or not self._is_candidate(item):
             return
         since = setup.clock.now()
         try:
@@ -204,7 +222,7 @@ class ClaimLoop:
         try:
             report = await run.execute()
             _log.info("%s is over: %s", name, report.verdict.line)
-            self._learn(report)
+            await self._learn(report)
         finally:
             del self._runs[run.row.run_id]
 
@@ -223,8 +241,18 @@ class ClaimLoop:
             _log.log(logging.WARNING if problem else logging.INFO, "%s", f"can not claim work: {problem}" if problem else "can claim work again")
         self.problem = problem
 
-    def _learn(self, report: RunReport) -> None:
+    def _halt_changed(self) -> None:
+        if self._setup.halts.halt is None:
+            self._guard.forget()
+        self._wake.set()
+
+    async def _learn(self, report: RunReport) -> None:
         now = self._setup.clock.now()
+        broken = self._guard.note(report.item, report.verdict, report.lasted_s)
+        if broken:
+            await self._setup.halts.set(Halt(HaltCode.CRASH_LOOP, broken, self._setup.clock.wall_ms()))
+        elif self._guard.streak > 1:
+            self._backoff.rate_limited(now)
         match RESULT_RULES[report.verdict.result].pause:
             case Pause.NOBODY:
                 self._backoff.went_well(report.item)

@@ -25,6 +25,7 @@ async def recover_runs(pipeline: Pipeline, workspaces: Workspaces | None, rows: 
 
     For each: its processes are ended (they end themselves within ``kill_grace_s`` when their node dies; this makes sure), its
     row becomes ``interrupted`` with reason and time, and its claim, if it still wins, is given back without charging an attempt.
+    One that was just being cancelled becomes ``cancelled``, and its item is held: what was stopped on purpose is not begun again.
     An item that the run had merged already, as ``workspaces`` can tell, goes on to Done. Returns the rows as they were written.
 
     A process is ended only when it is verified to be the run's: pid, start time and boot, or the run's id in its environment.
@@ -37,10 +38,12 @@ async def recover_runs(pipeline: Pipeline, workspaces: Workspaces | None, rows: 
         was_alive = row.process is not None and is_alive(row.process) is True
         survivors = await end_members(row.process, run_tag(show_id(row.run_id)), kill_grace_s)
         reason = f"the node ended in phase {row.phase}; {_process_line(row.process, was_alive=was_alive, survivors=survivors)}"
-        reason += await _give_back(pipeline, workspaces, row, reason, clock, survivors)
-        closed.append(
-            replace(row, state=RunState.INTERRUPTED, process=None, ended_ms=max(clock.wall_ms(), row.started_ms), reason=f"{Result.INFRA_LOST}: {reason}")
-        )
+        cancelled = row.reason if row.reason.startswith(f"{Result.CANCELLED}:") else ""
+        given, merged = await _give_back(pipeline, workspaces, row, reason, clock, survivors, cancelled)
+        reason += given
+        said = f"{cancelled}; {reason}" if cancelled else f"{Result.INFRA_LOST}: {reason}"
+        state = RunState.CANCELLED if cancelled and not merged else RunState.INTERRUPTED
+        closed.append(replace(row, state=state, process=None, ended_ms=max(clock.wall_ms(), row.started_ms), reason=said))
         await pipeline.put_run(closed[-1])
     return closed
 
@@ -53,27 +56,32 @@ def _process_line(process: ProcessId | None, *, was_alive: bool, survivors: list
     return f"process {process.pid} was still alive and was ended" if was_alive else f"process {process.pid} was gone"
 
 
-async def _give_back(pipeline: Pipeline, workspaces: Workspaces | None, row: RunRow, reason: str, clock: Clock, survivors: list[int]) -> str:
-    """Release the run's claim if it is there to be released; what to add to the reason."""
+async def _give_back(
+    pipeline: Pipeline, workspaces: Workspaces | None, row: RunRow, reason: str, clock: Clock, survivors: list[int], cancelled: str
+) -> tuple[str, bool]:
+    """Release the run's claim if it is there to be released; what to add to the reason, and whether its work was merged."""
     view = pipeline.item(row.item)
     claim = None if view is None else view.claim
     if view is None or claim is None or claim.claim_id != row.claim_id:
-        return "; its claim does not win any more"
+        return "; its claim does not win any more", False
     if not claim.held:
-        return "; its claim was released"
-    outcome: dict[str, Any] = {"result": str(Result.INFRA_LOST), "reason": reason, "run": row.run_id, "agent": row.agent}
-    hold = f"processes {', '.join(map(str, survivors))} of a run could not be ended on this host" if survivors else ""
+        return "; its claim was released", False
+    outcome: dict[str, Any] = {"result": str(Result.CANCELLED if cancelled else Result.INFRA_LOST), "reason": reason, "run": row.run_id, "agent": row.agent}
+    hold = f"processes {', '.join(map(str, survivors))} of a run could not be ended on this host" if survivors else cancelled
     merged, unknown = await _merged(workspaces, row.item)
     try:
         if merged is not None:
             await walk_to_done(pipeline, row.item, claim, Done(clock.wall_ms(), merged))
             outcome |= {"result": str(Result.OK), "merge_commit": merged}
+            hold = hold if survivors else ""
         else:
             await walk_back(pipeline, row.item, claim)
         await pipeline.finish(row.item, claim, f"{outcome['result']}: {reason}", outcome, charge_attempt=False, hold=hold)
     except (NotFound, IllegalMove, Conflict) as error:  # ClaimLost is a Conflict
-        return f"; its claim could not be given back: {error}"
-    return f"; its work was merged as {merged.hex()}" if merged is not None else f"; its claim was given back{unknown}"
+        return f"; its claim could not be given back: {error}", merged is not None
+    if merged is not None:
+        return f"; its work was merged as {merged.hex()}", True
+    return f"; its claim was given back{unknown}", False
 
 
 async def _merged(workspaces: Workspaces | None, item: bytes) -> tuple[bytes | None, str]:

@@ -103,6 +103,8 @@ class Verdict:
     merge_commit: bytes = b""
     resolve: str = ""
     """Of a merge conflict: the commands that solve it by hand, one in a line."""
+    unstartable: bool = False
+    """The command could not even be started: no item is to blame."""
 
     def __post_init__(self) -> None:
         """Reasons quote git and other programs: they are cut, because they become part of ops."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from fabrik_node import __version__
 from fabrik_node.agent.command import CommandRunner
-from fabrik_node.agent.ending import clear_up, give_back, keep_work
+from fabrik_node.agent.ending import cancelled_by, clear_up, give_back, keep_work
 from fabrik_node.agent.environment import CommandContext
 from fabrik_node.agent.folder import RunFolder, one_line
 from fabrik_node.agent.results import RESULT_RULES, Result, Verdict
@@ -48,6 +48,8 @@ class RunReport:
     item: bytes
     run_id: bytes
     verdict: Verdict
+    lasted_s: float
+    """From the start of its last command (or its own, when there was none) to the verdict."""
 
 
 class AgentRun:
@@ -63,6 +65,7 @@ class AgentRun:
         self._workspace: Workspace | None = None
         self._folder: RunFolder | None = None
         self._attempts = 0
+        self._command_began = self._began
         self._hurried = False
         started_ms = setup.clock.wall_ms()
         self.row = RunRow(
@@ -95,15 +98,24 @@ class AgentRun:
         unsubscribe = pipeline.on_claim_lost(self.claim.claim_id, self._on_claim_lost)
         self.keeper.start()
         try:
-            verdict = await self._close(await self._verdict())
+            verdict = await self._verdict()
+            lasted_s = self.setup.clock.now() - self._command_began
+            verdict = await self._close(verdict)
         finally:
             unsubscribe()
             await self.keeper.stop()
             pipeline.stop_renewing(self.claim.claim_id)
-        return RunReport(self.item, self.row.run_id, verdict)
+        return RunReport(self.item, self.row.run_id, verdict, lasted_s)
+
+    async def cancel(self, reason: str) -> None:
+        """End it on an operator's word. The row says so before the command hears of it: should the node die now, its next start knows."""
+        if self.switch.stop is None:
+            await self._note(reason=f"{Result.CANCELLED}: {reason}")
+            self.switch.throw(Stop(Result.CANCELLED, reason, hold=f"{Result.CANCELLED}: {reason}"))
 
     def _on_claim_lost(self, reason: str) -> None:
-        self.switch.throw(Stop(Result.SUPERSEDED, reason))
+        said = cancelled_by(self.setup.pipeline.item(self.item), self.claim)
+        self.switch.throw(Stop(Result.CANCELLED, said, hold=f"{Result.CANCELLED}: {said}") if said else Stop(Result.SUPERSEDED, reason))
 
     def _mark(self) -> tuple[str, tuple[int, int]]:
         """Progress is output, or another phase."""
@@ -194,6 +206,7 @@ class AgentRun:
         if self._folder is None:
             raise Internal("a command needs the folder of its run")
         self.switch.check()
+        self._command_began = self.setup.clock.now()
         context = CommandContext(view, self.claim, self.row.run_id, workspace.branch, stage, self._attempts + 1, self._folder.prompt)
         runner = CommandRunner(self.setup, self._folder, self.switch, self.keeper)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fabrik_node.agent.halt import HaltSwitch
 from fabrik_node.clock import Clock
 from fabrik_node.config import AgentConfig, GitConfig
 from fabrik_node.domain.leases import LeaseTiming
@@ -24,3 +25,5 @@ class AgentSetup:
     timing: LeaseTiming
     clock: Clock
     paths: HomePaths
+    halts: HaltSwitch
+    """Whether it takes work."""

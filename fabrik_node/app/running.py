@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from fabrik_node import __version__
+from fabrik_node.agent.halt import GO_ON, Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.loop import ClaimLoop
 from fabrik_node.agent.recover import recover_runs
 from fabrik_node.agent.setup import AgentSetup
@@ -57,6 +58,8 @@ __all__ = ["FLUSH_S", "Running", "refusal"]
 _log = logging.getLogger("fabrik_node")
 _CONTACT_S = 10.0
 """Seconds in which a dialled peer may answer before the first writes of a start."""
+_HALT_KEY = "agent_halt"
+"""Of the store's meta table."""
 FLUSH_S = 2.0
 """Seconds in which peers may take our last ops before we leave."""
 
@@ -145,6 +148,7 @@ class Running:
             boot_id=boot_id(),
         )
         self.node.next_commitment = self.identity.next_commitment
+        self.halts = HaltSwitch(await self.store.get_meta(_HALT_KEY), lambda said: self.store.set_meta(_HALT_KEY, said))
         await note_home(self.paths, self.store, self.identity)
         self.findings += look(self.node, self.export, self.lock)
         self.node.describe_self = self._describe
@@ -180,7 +184,7 @@ class Running:
             stale_s=config.node.stale_s,
             names=lambda: self.node.names,
             set_aside=self.node.upkeep.recheck,
-            at_work=lambda: AtWork(() if self.loop is None else self.loop.runs, self._draining),
+            at_work=lambda: AtWork(() if self.loop is None else self.loop.runs, self._draining or self.halts.halt is not None),
         )
         self.service = Service(
             node=self.node,
@@ -229,6 +233,7 @@ class Running:
         if previous is not None:
             node.tell("owner.died", {"pid": previous.process.pid, "host": previous.host, "started": previous.started})
         tell_findings(node, self.findings)
+        self.halts.on_change(self._tell_of_halt)
         node.tell("node.started", {"pid": os.getpid(), "version": __version__, "listen": self._url})
 
     async def _dial(self, urls: list[str]) -> None:
@@ -326,7 +331,7 @@ class Running:
         if self.origin is None:
             raise Internal("an agent without a remote passed the check")
         await recovered
-        setup = AgentSetup(self.pipeline, self.origin, config.agent, config.git, config.lease.timing(), self.clock, self.paths)
+        setup = AgentSetup(self.pipeline, self.origin, config.agent, config.git, config.lease.timing(), self.clock, self.paths, self.halts)
         self.loop = ClaimLoop(setup, random.Random(secrets.randbits(64)))  # noqa: S311 - jitter, not a secret
         await self.loop.run()
 
@@ -381,15 +386,38 @@ class Running:
 
     def describe(self) -> Mapping[str, Any]:
         """For ``status``."""
-        loop = self.loop
+        loop, halt = self.loop, self.halts.halt
         return {
             "enabled": bool(self.config.agent.command),
             "slots": self.config.agent.slots if self.config.agent.command else 0,
             "running": [] if loop is None else [show_id(run_id) for run_id in loop.runs],
-            "draining": self._draining,
+            "draining": self._draining or halt is not None,
+            "halt": None if halt is None else {"code": str(halt.code), "reason": halt.reason, "since_ms": halt.since_ms, "next": GO_ON},
             "state": None if loop is None else loop.state.value,
             "problem": None if loop is None or not loop.problem else loop.problem,
         }
+
+    async def cancel(self, run_id: bytes, reason: str) -> bool:
+        """See :class:`~fabrik_node.service.control.AgentView`."""
+        return self.loop is not None and await self.loop.cancel(run_id, reason)
+
+    async def halt(self, reason: str) -> None:
+        """See :class:`~fabrik_node.service.control.AgentView`."""
+        await self.halts.set(Halt(HaltCode.OPERATOR, reason, self.clock.wall_ms()))
+
+    async def go_on(self) -> bool:
+        """See :class:`~fabrik_node.service.control.AgentView`."""
+        return await self.halts.lift() is not None
+
+    def _tell_of_halt(self) -> None:
+        halt = self.halts.halt
+        if halt is None:
+            self.node.tell("agent.resumed", {})
+            _log.info("the agent takes work again")
+        else:
+            self.node.tell("agent.halted", {"code": str(halt.code), "reason": halt.reason})
+            _log.warning("the agent takes no work: %s", halt.line)
+        self.node.beat_now()
 
     def _describe(self) -> Mapping[str, Any]:
         node = self.node

@@ -48,6 +48,7 @@ class _Terminated(BaseException):
         "claims": "fabrik_node.cli.claims:claims",
         "runs": "fabrik_node.cli.runs:runs",
         "nodes": "fabrik_node.cli.nodes:nodes",
+        "drain": "fabrik_node.cli.drain:drain",
         "keys": "fabrik_node.cli.keys:keys",
         "events": "fabrik_node.cli.events:events",
         "ops": "fabrik_node.cli.ops:ops",

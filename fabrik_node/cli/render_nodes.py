@@ -77,7 +77,7 @@ def status(screen: Screen, data: Data) -> None:
     agent: Data = data.get("agent") or {}
     waiting: Data = data.get("waiting") or {}
     process = f"pid {data['pid']}, up {age(data.get('uptime_s'))}, version {data.get('version')}" if data.get("pid") else "not running"
-    working = f"{len(agent.get('running') or [])} of {agent.get('slots')} slots busy" + (", draining" if agent.get("draining") else "")
+    working = f"{len(agent.get('running') or [])} of {agent.get('slots')} slots busy" + (_not_taking(agent) if agent.get("draining") else "")
     screen.fields(
         [
             ("node", f"{data.get('node')}  {data.get('node_id')}"),
@@ -118,6 +118,11 @@ def status(screen: Screen, data: Data) -> None:
     for warning in data.get("warnings") or []:
         screen.line(clean(f"warning: {warning}"), "yellow")
     footer(screen, data)
+
+
+def _not_taking(agent: Data) -> str:
+    halt = agent.get("halt")
+    return f", takes nothing new since {halt['since']}: {halt['code']}" if halt else ", draining"
 
 
 def _peer(peer: Data) -> str:

@@ -8,7 +8,7 @@ from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, foot
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 from fabrik_node.domain.runs import FINAL_STATES
 
-__all__ = ["Runs", "run", "run_state", "run_table", "watched"]
+__all__ = ["Runs", "cancelled", "drained", "run", "run_state", "run_table", "watched"]
 
 
 _FINAL = frozenset(state.value for state in FINAL_STATES)
@@ -96,3 +96,25 @@ def watched(screen: Screen, data: Data) -> str:
     what = entry.get("reason") or entry.get("evidence") or ""
     parts = [clean(data["as_of"]), clean(entry["run_id"][:FILTERED_ID_CHARS]), screen.paint(clean(run_state(entry)), "bold"), clean(who), clean(entry["phase"])]
     return "  ".join([*parts, clean(entry.get("title") or ""), clean(what)]).rstrip()
+
+
+def cancelled(screen: Screen, data: Data) -> None:
+    """``runs cancel``."""
+    entry = data["run"]
+    screen.fields([("run", entry["run_id"]), ("state", run_state(entry)), ("reason", entry.get("reason")), ("item", entry["item"]), ("note", data.get("note"))])
+    footer(screen, data)
+
+
+def drained(screen: Screen, data: Data) -> None:
+    """``drain``."""
+    halt: Data = data.get("halt") or {}
+    running: Sequence[str] = data.get("running") or []
+    screen.fields(
+        [
+            ("agent", f"takes nothing new since {halt['since']}" if halt else "takes work"),
+            ("why", f"{halt['code']}: {halt['reason']}" if halt else ""),
+            ("running", f"{len(running)}: {', '.join(running)}" if running else "nothing"),
+            ("to go on", "fabrik-node drain --off" if halt else ""),
+        ]
+    )
+    footer(screen, data)

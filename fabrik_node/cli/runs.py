@@ -37,6 +37,15 @@ def show(session: Session, id: str) -> None:
     session.show(session.read("runs.show", id=id), render_runs.run)
 
 
+@command("cancel", parent=runs)
+@click.argument("id")
+@click.option("--reason", metavar="TEXT", help="Why; it is shown with the run and its item.")
+@click.pass_obj
+def cancel(session: Session, id: str, reason: str | None) -> None:
+    """End a run with all of its processes, and hold its item. Of another node: it stops when it hears of it."""
+    session.show(session.write("runs.cancel", id=id, reason=reason), render_runs.cancelled)
+
+
 @command("logs", parent=runs)
 @click.argument("id")
 @click.option("--follow", "-f", is_flag=True, help="Wait for more until the run ends. Leaving does not stop the run.")

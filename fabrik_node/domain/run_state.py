@@ -134,7 +134,7 @@ def _at_work(row: RunRow, signals: RunSignals, evidence: str, *, age_s: float = 
     if still_s is not None and still_s >= signals.stall_after_s:
         return RunVerdict(RunState.STALLED, evidence + moves_not, age_s, still_s, "output, its end, or its timeout", degraded=degraded)
     if signals.draining:
-        return RunVerdict(RunState.DRAINING, f"{evidence}, and the node drains", age_s, None, "its end; then the node stops", degraded=degraded)
+        return RunVerdict(RunState.DRAINING, f"{evidence}, and the node drains", age_s, None, "its end; nothing new is begun", degraded=degraded)
     if still_s is not None and still_s >= signals.quiet_after_s:
         left_s = signals.stall_after_s - still_s
         return RunVerdict(RunState.QUIET, evidence + moves_not, age_s, still_s, "output or its end, else it is stalled", left_s, degraded)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fabrik_node import __version__
+from fabrik_node.clock import iso
 from fabrik_node.errors import InvalidOp, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter
+from fabrik_node.service.control import AgentView, Controls
 from fabrik_node.service.dumping import Dump
 from fabrik_node.service.explaining import Explaining
 from fabrik_node.service.following import event_json, run_log
@@ -23,15 +25,7 @@ from fabrik_node.service.rotating import KeyRotator
 from fabrik_node.service.watching import Watching
 from fabrik_node.service.writing import ItemWriter
 
-__all__ = ["AgentView", "Service"]
-
-
-class AgentView(Protocol):
-    """What ``status`` shows of the agent on this node."""
-
-    def describe(self) -> Mapping[str, Any]:
-        """``enabled``, ``slots``, ``running`` (run ids), ``draining``, ``problem`` (why nothing can be claimed, or None)."""
-        ...
+__all__ = ["Service"]
 
 
 class Service:
@@ -64,13 +58,15 @@ class Service:
         self._started = node.clock.now()
         self.metrics_url = ""
         """Where the figures are served; empty while they are not."""
-        self._item_writes = {**ItemWriter(node, reader, arbiter, incarnation=incarnation).operations, **HoldEnder(node, reader).operations}
+        writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
+        self._item_writes = {**writer.operations, **HoldEnder(node, reader).operations}
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
             **Explaining(reader).operations,
             **self._item_writes,
             **MembershipWriter(node, reader).operations,
             **KeyRotator(node, reader, genesis, HomePaths(home), switch).operations,
+            **Controls(node, reader, writer, agent).operations,
             "status": self.status,
             **Inviter(node, reader, genesis=genesis, listen_url=listen_url).operations,
         }
@@ -110,6 +106,9 @@ class Service:
         agent = dict(self._agent.describe())
         if agent.get("problem"):
             warnings.append(f"this agent can not claim work: {agent['problem']}")
+        if halt := agent.get("halt"):
+            warnings.append(f"this agent takes no work: {halt['code']}: {halt['reason']}; to go on: {halt['next']}")
+            agent["halt"] = {**halt, "since": iso(halt["since_ms"])}
         return {
             **said,
             "uptime_s": self._node.clock.now() - self._started,

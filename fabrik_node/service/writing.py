@@ -114,17 +114,21 @@ class ItemWriter:
         held = view.claim
         if held is None or not held.held:
             raise Precondition(f"item {show_id(view.id)} is not claimed", "fabrik-node claims list")
-        reason = check_text("the reason", args.get("reason") or "released by an operator", REASON_BYTES_MAX)
-        ending, note = await self._override(view.id, held, reason)
+        return await self.end_claim(view.id, held, check_text("the reason", args.get("reason") or "released by an operator", REASON_BYTES_MAX))
+
+    async def end_claim(self, item: bytes, held: Claim, reason: str, hold: str = "") -> dict[str, Any]:
+        """The same for a claim that is known; ``hold``: hold the item for this reason, in the same op. Raises Conflict when another claim came first."""
+        ending, note = await self._override(item, held, reason)
 
         def build() -> Sequence[Write]:
-            now = self._node.board.claim(view.id)
+            now = self._node.board.claim(item)
             if now is None or now.claim_id != held.claim_id or not now.held:
-                raise Conflict(f"the claim on item {show_id(view.id)} changed in this moment", f"fabrik-node claims show {show_id(view.id)}")
-            return [claim_write(view.id, ending), *_back_to_backlog(view.id, self._node.board.stage(view.id), ending)]
+                raise Conflict(f"the claim on item {show_id(item)} changed in this moment", f"fabrik-node claims show {show_id(item)}")
+            holding: list[Write] = [(Kind.ITEM, item, ItemField.HOLD, {"reason": hold, "since_ms": self._node.clock.wall_ms()}, None)] if hold else []
+            return [claim_write(item, ending), *_back_to_backlog(item, self._node.board.stage(item), ending), *holding]
 
-        await self._node.write(view.id, build)
-        return self._reader.stamp({"claim": self._claim(view.id, ending), "was": self._claim(view.id, held), "note": note})
+        await self._node.write(item, build)
+        return self._reader.stamp({"claim": self._claim(item, ending), "was": self._claim(item, held), "note": note})
 
     async def tombstone(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Delete an item for ever, on every replica."""

@@ -15,6 +15,7 @@ from typing import Any
 from memory_pipeline import FAILURE_BOUND_S, MemoryPipeline, MemoryWorld
 from memory_workspaces import MemoryRemote, MemoryWorkspaces
 
+from fabrik_node.agent.halt import HaltSwitch
 from fabrik_node.agent.loop import ClaimLoop
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.clock import Clock, SystemClock
@@ -104,6 +105,7 @@ class AgentRig:
         self.pipeline = MemoryPipeline(self.world, clock=self.clock)
         self.workspaces = MemoryWorkspaces(self.folder / "work", self.remote)
         self.paths = HomePaths(self.folder / "home")
+        self.saved_halt = b""
 
     def gate(self, name: str = "gate") -> Gate:
         self.gates.append(Gate(self.folder, name))
@@ -118,15 +120,23 @@ class AgentRig:
     def setup(self, pipeline: MemoryPipeline | None = None, **config: Any) -> AgentSetup:
         settings: dict[str, Any] = {"command": "touch commit-1", "kill_grace_s": 5.0, "backoff_s": 0.0} | config
         git = GitConfig(author_name="Rig", author_email="rig@example.invalid")
-        return AgentSetup(pipeline or self.pipeline, self.workspaces, AgentConfig(**settings), git, self.timing, self.clock, self.paths)
+        return AgentSetup(pipeline or self.pipeline, self.workspaces, AgentConfig(**settings), git, self.timing, self.clock, self.paths, self.halts())
 
-    def loop(self, pipeline: MemoryPipeline | None = None, **config: Any) -> ClaimLoop:
-        return ClaimLoop(self.setup(pipeline, **config), random.Random(7))
+    def halts(self) -> HaltSwitch:
+        """As the next start of the node finds it."""
+
+        async def save(said: bytes) -> None:
+            self.saved_halt = said
+
+        return HaltSwitch(self.saved_halt, save)
+
+    def loop(self, pipeline: MemoryPipeline | None = None, *, setup: AgentSetup | None = None, **config: Any) -> ClaimLoop:
+        return ClaimLoop(setup or self.setup(pipeline, **config), random.Random(7))
 
     @asynccontextmanager
-    async def agent(self, pipeline: MemoryPipeline | None = None, **config: Any) -> AsyncIterator[ClaimLoop]:
-        """An agent at work; stopped at the end."""
-        loop = self.loop(pipeline, **config)
+    async def agent(self, pipeline: MemoryPipeline | None = None, *, setup: AgentSetup | None = None, **config: Any) -> AsyncIterator[ClaimLoop]:
+        """An agent at work; stopped at the end. ``setup``: a ready one, in place of settings."""
+        loop = self.loop(pipeline, setup=setup, **config)
         task = asyncio.create_task(loop.run())
         try:
             yield loop

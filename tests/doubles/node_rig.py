@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,25 @@ class NoSink:
 
 
 class NoAgent:
-    """A node that takes no work."""
+    """A node that takes no work. ``on_cancel``: what its agent would do."""
+
+    def __init__(self) -> None:
+        self.on_cancel: Callable[[bytes, str], Awaitable[bool]] = self._not_in_hand
+
+    async def _not_in_hand(self, _run_id: bytes, _reason: str) -> bool:
+        return False
 
     def describe(self) -> Mapping[str, Any]:
-        return {"enabled": False, "slots": 0, "running": [], "draining": False}
+        return {"enabled": False, "slots": 0, "running": [], "draining": False, "halt": None}
+
+    async def cancel(self, run_id: bytes, reason: str) -> bool:
+        return await self.on_cancel(run_id, reason)
+
+    async def halt(self, _reason: str) -> None:
+        raise AssertionError("a node without an agent is not halted")
+
+    async def go_on(self) -> bool:
+        return False
 
 
 class FakeArbiter:
@@ -82,6 +97,7 @@ class NodeRig:
         self.switched: list[bool] = []
         self.at_work: set[bytes] = set()
         """Runs that an agent of this node would have in hand."""
+        self.agent = NoAgent()
         self.pipeline = NodePipeline(node, arbiter, incarnation="boot:1:1", backoff_s=30.0, dials=lambda: self.dials)
         self.reader = Reader(
             replica=node.replica,
@@ -106,8 +122,8 @@ class NodeRig:
             home=Path("/home/of/the/node"),
             pid=4711,
             listen_url=lambda: self.listen_url,
-            agent=NoAgent(),
             switch=lambda: self.switched.append(True),
+            agent=self.agent,
         )
         self.running: asyncio.Task[None] | None = None
 

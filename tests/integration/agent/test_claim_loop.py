@@ -207,21 +207,6 @@ async def test_stopping_does_not_wait_for_a_git_that_hangs(rig: AgentRig, monkey
     assert rig.pipeline.last_rows()[0].state is RunState.CANCELLED
 
 
-async def test_cancelling_one_run_holds_its_item(rig: AgentRig) -> None:
-    item = rig.world.add()
-    gate = rig.gate()
-    async with rig.agent(command=f"echo $$ > {gate.path}; exec sleep 1000") as loop:
-        process = await gate.process()
-        [run_id] = loop.runs
-        assert loop.cancel(run_id, "by hand")
-        assert not loop.cancel(b"x" * 16, "by hand")
-        await rig.world.until(lambda: bool(rig.world.finishes))
-        assert has_ended(process)
-    finish = rig.world.finish_of(item)
-    assert (finish.hold, finish.charged) == ("cancelled: by hand", False)
-    assert len(rig.pipeline.rows) == 1
-
-
 async def test_labels_are_asked_for(rig: AgentRig) -> None:
     plain, special = rig.world.add("plain"), rig.world.add("special", labels=["gpu"])
     await rig.work(plain)

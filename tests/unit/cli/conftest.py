@@ -112,6 +112,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
     "runs.list": {**STAMP, "runs": [run_row()], "total": 1},
     "runs.show": {**STAMP, "run": run_row()},
+    "runs.cancel": {**STAMP, "run": run_row(state="cancelled", recorded_state="cancelled", reason="cancelled: by hand"), "note": "its item is held"},
+    "drain": {
+        **STAMP, "draining": True, "changed": True, "running": [RUN],
+        "halt": {"code": "operator", "reason": "by hand", "since_ms": 1_763_632_740_000, "since": "2025-11-20T09:59:00.000Z", "next": "fabrik-node drain --off"},
+    },
     "ops.forks": {
         **STAMP,
         "forks": [

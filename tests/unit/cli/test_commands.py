@@ -76,6 +76,10 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
         {"item": ITEM, "node": "beta", "state": "running", "limit": 5},
     ),
     (["runs", "show", RUN], "runs.show", {"id": RUN}),
+    (["runs", "cancel", RUN, "--reason", "not needed"], "runs.cancel", {"id": RUN, "reason": "not needed"}),
+    (["drain"], "drain", {}),
+    (["drain", "--reason", "new disk"], "drain", {"reason": "new disk"}),
+    (["drain", "--off"], "drain", {"off": True}),
 ]
 STREAMS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["events"], "events", {"after": 0, "follow": False}),

@@ -438,6 +438,8 @@ OPS = {
     "invite": ["role", "ttl_s", "url", "reusable", "max_uses"],
     "invitations.list": ["all"],
     "invitations.withdraw": ["id"],
+    "runs.cancel": ["id", "reason"],
+    "drain": ["off", "reason"],
     "nodes.role": ["key", "role"],
     "nodes.revoke": ["key", "keep", "keep_nothing"],
     "nodes.retire": ["key"],

@@ -1,0 +1,136 @@
+"""What an operator says to the agent of this node: end that run, take nothing new, go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fabrik_node.clock import iso
+from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
+from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.domain.stages import Done
+from fabrik_node.errors import Conflict, Precondition, UsageError
+from fabrik_node.ids import show_id
+from fabrik_node.node.node import Node
+from fabrik_node.service.bounds import REASON_BYTES_MAX, check_text
+from fabrik_node.service.reading import Reader
+from fabrik_node.service.writing import ItemWriter
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
+
+__all__ = ["AgentView", "Controls"]
+
+_WAIT_S = 45.0
+"""For the end of a cancelled run: below the 60 s in which a caller wants its answer."""
+_WORD = "cancelled"
+
+
+class AgentView(Protocol):
+    """The agent of this node, as the service sees it."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """For ``status``: ``enabled``, ``slots``, ``running`` (run ids), ``draining``, ``halt`` (code, reason, since_ms, next; or None), ``problem``."""
+        ...
+
+    async def cancel(self, run_id: bytes, reason: str) -> bool:
+        """End a run; returns when it is over. False: the agent does not have it in hand."""
+        ...
+
+    async def halt(self, reason: str) -> None:
+        """Take nothing new, also after a restart. Raises StoreFailed when it can not be written down."""
+        ...
+
+    async def go_on(self) -> bool:
+        """Lift the halt; False when there was none."""
+        ...
+
+
+class Controls:
+    """``agent`` belongs to the same event loop as ``node``."""
+
+    def __init__(self, node: Node, reader: Reader, writer: ItemWriter, agent: AgentView) -> None:
+        self._node = node
+        self._reader = reader
+        self._writer = writer
+        self._agent = agent
+
+    @property
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
+        """By name."""
+        return {"runs.cancel": self.cancel, "drain": self.drain}
+
+    async def drain(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Take no more work, or with ``off`` take work again. Running work goes on; the answer names it."""
+        if not self._agent.describe().get("enabled"):
+            raise Precondition("this node takes no work: it has no agent", "fabrik-node serve --command CMD")
+        if args.get("off"):
+            changed = await self._agent.go_on()
+        else:
+            changed = self._agent.describe().get("halt") is None
+            await self._agent.halt(check_text("the reason", args.get("reason") or "drained by an operator", REASON_BYTES_MAX))
+        said = self._agent.describe()
+        halt = said.get("halt")
+        shown = None if halt is None else {**halt, "since": iso(halt["since_ms"])}
+        return self._reader.stamp({"draining": halt is not None, "changed": changed, "halt": shown, "running": list(said.get("running") or [])})
+
+    async def cancel(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """End a run and hold its item. Of this node: answers when its processes are gone. Of another: it stops when it hears of it."""
+        text = args.get("id")
+        if not isinstance(text, str) or not text:
+            raise UsageError("id is missing", "fabrik-node runs list")
+        reason = check_text("the reason", args.get("reason") or "by an operator", REASON_BYTES_MAX)
+        row = await self._reader.find_run(text)
+        name = show_id(row.run_id)
+        if row.state in FINAL_STATES:
+            raise Precondition(f"run {name} is over already: {row.state.value}", f"fabrik-node runs show {name}")
+        if row.node != self._node.public:
+            return await self._cancel_elsewhere(row, reason)
+        view = self._node.board.item(row.item)
+        await self._hold(row, reason)
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                in_hand = await self._agent.cancel(row.run_id, reason)
+        except TimeoutError:
+            return await self._shown(row, "it does not end in time: its processes get SIGKILL, and its item is held")
+        if not in_hand and (await self._reader.find_run(name)).state not in FINAL_STATES:
+            why = "its item is held; nobody has the run in hand, and the next start of this node closes it"
+            return await self._shown(row, why)
+        ended = await self._reader.find_run(name)
+        if ended.state is not RunState.CANCELLED:
+            await self._unhold(row, None if view is None else view.hold)
+            raise Conflict(f"run {name} ended by itself before it could be cancelled: {ended.state.value}", f"fabrik-node runs show {name}")
+        return await self._shown(row, f"its item is held; to let agents try again: fabrik-node items requeue {show_id(row.item)}")
+
+    async def _cancel_elsewhere(self, row: RunRow, reason: str) -> dict[str, Any]:
+        held = self._node.board.claim(row.item)
+        name = show_id(row.run_id)
+        if held is None or not held.held or held.claim_id != row.claim_id:
+            raise Precondition(f"run {name} does not hold its item any more", f"fabrik-node runs show {name}")
+        said = await self._writer.end_claim(row.item, held, f"{_WORD}: {reason}", hold=f"{_WORD}: {reason}")
+        return await self._shown(row, said["note"])
+
+    async def _hold(self, row: RunRow, reason: str) -> None:
+        """Before the run hears of it: should this node die now, nobody begins the item again, here or elsewhere."""
+
+        def build() -> list[Write]:
+            if self._node.board.item(row.item) is None:
+                return []
+            return [(Kind.ITEM, row.item, ItemField.HOLD, {"reason": f"{_WORD}: {reason}", "since_ms": self._node.clock.wall_ms()}, None)]
+
+        await self._node.write(row.item, build)
+
+    async def _unhold(self, row: RunRow, before: Mapping[str, Any] | None) -> None:
+        """It was done before it could be cancelled: the hold says nothing true any more. What held it before, or holds it since, stays."""
+
+        def build() -> list[Write]:
+            now = self._node.board.item(row.item)
+            if now is None or not isinstance(now.stage, Done) or not str((now.hold or {}).get("reason", "")).startswith(f"{_WORD}:"):
+                return []
+            return [(Kind.ITEM, row.item, ItemField.HOLD, None if before is None else dict(before), None)]
+
+        await self._node.write(row.item, build)
+
+    async def _shown(self, row: RunRow, note: str) -> dict[str, Any]:
+        return {**await self._reader.runs_show({"id": show_id(row.run_id)}), "note": note}

@@ -1,0 +1,119 @@
+"""Cancelling and draining through the service: what is written, in which order, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from node_rig import BOUND_S, NodeRig, Rigs, sync
+
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.runs import RunRow, RunState
+from fabrik_node.domain.stages import Coding
+from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
+from fabrik_node.ids import new_id, parse_id, show_id
+
+RUN = new_id(1)
+
+
+@pytest.fixture
+async def rigs() -> AsyncIterator[Rigs]:
+    made = Rigs()
+    yield made
+    await made.close()
+
+
+async def at_work(rig: NodeRig, item: str) -> RunRow:
+    claim = await asyncio.wait_for(rig.pipeline.claim(parse_id(item) or b"", "agent"), BOUND_S)
+    assert isinstance(claim, Claim)
+    await rig.pipeline.move(parse_id(item) or b"", Coding(), claim)
+    row = RunRow(RUN, parse_id(item) or b"", claim.claim_id, rig.node.public, "agent", RunState.RUNNING, "coding", 1_700_000_000_000)
+    await rig.pipeline.put_run(row)
+    return row
+
+
+@pytest.mark.promise("C18", "C21")
+async def test_a_run_of_another_node_is_cancelled_by_one_op_that_also_holds_its_item(rigs: Rigs) -> None:
+    admin, owner = await rigs.open(0), await rigs.open(1)
+    item = await admin.add()
+    await sync(admin, owner)
+    row = await at_work(owner, item)
+    await sync(admin, owner)
+    lost: list[str] = []
+    owner.pipeline.on_claim_lost(row.claim_id, lost.append)
+    ops = admin.node.replica.ops
+    answer = await admin.call("runs.cancel", id=show_id(RUN), reason="not needed")
+    assert admin.node.replica.ops == ops + 1
+    assert "is stopped when it hears of this" in answer["note"]
+    await sync(admin, owner)
+    assert lost
+    for rig in (admin, owner):
+        shown = (await rig.call("items.show", id=item))["item"]
+        assert (shown["stage"], shown["claim"], shown["hold"]["reason"]) == ("Backlog", None, "cancelled: not needed")
+        assert rig.pipeline.candidates([]) == [], "nobody begins it again"
+    with pytest.raises(Precondition, match="does not hold its item any more"):
+        await admin.call("runs.cancel", id=show_id(RUN))
+    await admin.call("items.requeue", id=item)
+    await sync(admin, owner)
+    assert [show_id(view.id) for view in owner.pipeline.candidates([])] == [item]
+
+
+async def test_a_run_of_this_node_is_held_before_it_is_ended(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    item = await rig.add()
+    row = await at_work(rig, item)
+    seen: list[str] = []
+
+    async def cancel(run_id: bytes, reason: str) -> bool:
+        seen.append((await rig.call("items.show", id=item))["item"]["hold"]["reason"])
+        assert run_id == RUN
+        await rig.pipeline.put_run(replace(row, state=RunState.CANCELLED, reason=f"cancelled: {reason}", ended_ms=1_700_000_000_001))
+        return True
+
+    rig.agent.on_cancel = cancel
+    answer = await rig.call("runs.cancel", id=show_id(RUN))
+    assert seen == ["cancelled: by an operator"]
+    assert (answer["run"]["state"], answer["run"]["reason"]) == ("cancelled", "cancelled: by an operator")
+    assert "items requeue" in answer["note"]
+    with pytest.raises(Precondition, match="is over already: cancelled"):
+        await rig.call("runs.cancel", id=show_id(RUN))
+
+
+async def test_a_run_that_was_merged_before_it_could_be_cancelled_is_not_held(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    item = await rig.add()
+    row = await at_work(rig, item)
+
+    async def cancel(_run_id: bytes, _reason: str) -> bool:
+        await rig.call("items.move", id=item, to="Qa")
+        await rig.call("items.move", id=item, to="Merge", branch="b", commits_ahead=1)
+        await rig.call("items.move", id=item, to="Done", merge_commit="ab" * 20)
+        await rig.pipeline.put_run(replace(row, state=RunState.COMPLETED, ended_ms=1_700_000_000_001))
+        return True
+
+    rig.agent.on_cancel = cancel
+    with pytest.raises(Conflict, match="ended by itself before it could be cancelled: completed"):
+        await rig.call("runs.cancel", id=show_id(RUN))
+    assert (await rig.call("items.show", id=item))["item"]["hold"] is None
+
+
+async def test_a_run_that_nobody_has_in_hand_is_held_and_that_is_said(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    item = await rig.add()
+    await at_work(rig, item)
+    answer = await rig.call("runs.cancel", id=show_id(RUN))
+    assert answer["run"]["state"] == "interrupted"
+    assert "the next start of this node closes it" in answer["note"]
+    assert (await rig.call("items.show", id=item))["item"]["hold"]["reason"] == "cancelled: by an operator"
+
+
+async def test_what_can_not_be_cancelled_or_drained_is_refused(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    with pytest.raises(UsageError, match="id is missing"):
+        await rig.call("runs.cancel")
+    with pytest.raises(NotFound):
+        await rig.call("runs.cancel", id=show_id(RUN))
+    with pytest.raises(Precondition, match="takes no work"):
+        await rig.call("drain")
