@@ -273,7 +273,7 @@ I14 partial           Revocation has a cut, in any order of arrival | how soon s
 I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push
 I16 later:conflicts   Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 partial           A holder that can not renew stops before others take over | suspend is not tested
-I18 partial           Every queue, map and file has a limit and a counter | a member may write logs and items without end until it is revoked
+I18 held              Every queue, map and file has a limit and a counter
 I19 held              Unauthenticated bytes cost a bounded little
 I20 partial           No peer holds the event loop | ops flow within two seconds during every flood; a hundred milliseconds at the 99th percentile are not measured
 I21 later:http        Every mutating local call needs a token

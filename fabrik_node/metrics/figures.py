@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from fabrik_node import __version__
 from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.stages import STAGE_TYPES
+from fabrik_node.ids import fingerprint
 from fabrik_node.node.node import Node
 from fabrik_node.ports import PeerStatus
 from fabrik_node.service.health import limit_hits
@@ -19,6 +20,8 @@ from fabrik_node.service.reading import Reader
 
 __all__ = ["PEER_STATES", "Figures"]
 
+_OVER_MAX = 32
+"""Authors that are named one by one."""
 PEER_STATES = (*CONNECTED, "connecting", "waiting", "refused", "closed")
 
 
@@ -65,6 +68,14 @@ class Figures:
         yield _counter("fabrik_forks", "Branches of logs that were met for the first time.", node.tally.forks)
         yield _counter("fabrik_refused_segments", "Segments that did not verify.", node.refused_segments)
         yield _counter("fabrik_unknown_authors", "Segments of authors that nobody admitted.", node.tally.unknown_segments)
+        over = list(node.quotas.over)[:_OVER_MAX]
+        yield _labelled(
+            GaugeMetricFamily,
+            "fabrik_over_quota_ops",
+            "Ops of each author that has written more of them, or begun more logs, than is expected of a node.",
+            ("node", "name"),
+            {(fingerprint(author), node.name_of(author)): node.quotas.over[author].ops for author in over},
+        )
         yield _gauge("fabrik_diverged_nodes", "Nodes that made another state of the same ops.", len(node.audit.diverged))
         yield _counter("fabrik_audits_skipped", "Messages without digests because the core was busy.", node.audit.skipped)
         yield _counter("fabrik_divergences", "Times that a node was found to have made another state of the same ops.", node.audit.alarms)

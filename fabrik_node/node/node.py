@@ -27,6 +27,7 @@ from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
 from fabrik_node.node.invitations import Invitations
 from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
 from fabrik_node.node.presence import Presence
+from fabrik_node.node.quotas import Quotas
 from fabrik_node.node.relay import read_sound
 from fabrik_node.node.repair import Repair
 from fabrik_node.node.rights import check_allowed, explain
@@ -83,6 +84,7 @@ class Node:
         """One event of the node itself."""
         self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
         self.audit = Audit(replica, self.presence.heard, key.public, clock, self.tell, self.name_of)
+        self.quotas = Quotas(replica.heads(), self.tell, self.name_of)
         self.epochs = Epochs(replica, store, key.public, self.tell)
         self.repair = Repair(replica, store, self.tell, self.name_of, self._ask)
         self.clones = Clones(replica, store, self.epochs, key.public, clock, self.tell, self.name_of, self.repair)
@@ -395,6 +397,7 @@ class Node:
         self._count_commit(committed)
         if kinds & {Kind.MEMBER, Kind.NODE, Kind.ROTATION}:
             self._names = self.board.names()
+        self.quotas.note(committed.chained)
         self.stream.tell(happenings(committed.changes, self._names), committed.pos)
         now = self.clock.now()
         for each in committed.chained:

@@ -9,6 +9,7 @@ from typing import Any
 from fabrik_node._core import Replica
 from fabrik_node.ids import show_key
 from fabrik_node.node.node import Node
+from fabrik_node.node.quotas import quota_warning
 from fabrik_node.ports import Traffic
 from fabrik_node.service.nodes import clock_warnings, divergence_lines, divergence_warnings
 
@@ -50,6 +51,7 @@ def node_health(node: Node) -> dict[str, Any]:
         "lost_rows": len(repair.lost),
         "healed_rows": repair.healed,
         "waiting": {"segments": pending.count, "bytes": pending.bytes, "dropped": pending.dropped},
+        "over_quota": [node.quotas.line(author) for author in list(node.quotas.over)[:_SHOWN_MAX]],
         "diverged": divergence_lines(node.audit.diverged, node.name_of, node.clock.now()),
         "failed": None if node.writer.failed is None else node.writer.failed.message,
         "disk_full": None if node.upkeep.full is None else node.upkeep.full.message,
@@ -69,6 +71,7 @@ def limit_hits(node: Node, traffic: Traffic) -> dict[str, int]:
         "early_presence": node.presence.early.dropped,
         "commit_times": node.commit_times.forgotten,
         "alarms_told": node.audit.told.left_out,
+        **node.quotas.passed,
         "registers_named": sum(1 for each in node.audit.diverged.values() if each.more),
     }
 
@@ -85,6 +88,7 @@ def node_warnings(node: Node, health: dict[str, Any]) -> list[str]:
             "another node writes with this node's key, or this home was restored and lost an epoch: if there are two copies of this home, stop one and "
             "join with a new one: fabrik-node --home DIR join TOKEN"
         )
+    found += [quota_warning(line, own=line["author"] == show_key(node.public)) for line in health["over_quota"]]
     if health["learned_ops"]:
         found.append(
             f"{health['learned_ops']} {'op' if health['learned_ops'] == 1 else 'ops'} of this node came back from its peers: its home is older than they are (restored from a backup, or copied?)"

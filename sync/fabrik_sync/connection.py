@@ -131,6 +131,8 @@ class Connection:
         if link.receiver.deferred_until is not None and now >= link.receiver.deferred_until:
             self.counters.hit("defer_s")
             link.receiver.retry_deferred(now)
+        if link.receiver.new.until is not None and now >= link.receiver.new.until:
+            link.receiver.new.retry(now, link.receiver.consider)
 
     def next_timeout(self) -> float | None:
         """When to call :meth:`handle_timeout`, on the clock of ``now``; None when the session is closed."""
@@ -138,8 +140,8 @@ class Connection:
             return None
         if self._replication is None:
             return self._opening.deadline
-        at, deferred = self._liveness.next_timeout(), self._replication.receiver.deferred_until
-        return at if deferred is None else min(at, deferred)
+        receiver = self._replication.receiver
+        return min(at for at in (self._liveness.next_timeout(), receiver.deferred_until, receiver.new.until) if at is not None)
 
     # ---- outputs
 

@@ -14,6 +14,7 @@ __all__ = [
     "HEADS_PER_LOG_MAX",
     "HUB_LIMIT_NAMES",
     "LIMIT_NAMES",
+    "LOGS_PER_STEP",
     "PLACES_MAX",
     "SEGMENT_BYTES_MAX",
     "WELCOME_BYTES_MAX",
@@ -48,6 +49,10 @@ PLACES_MAX: Final = 1_024
 """Places in a WANT: 64 branches with 16 each, or one of any length with all of its 55. Of a crowded log those of some branches only."""
 
 
+LOGS_PER_STEP: Final = 512
+"""Logs that wait and are looked at again at once; others have their turn before the next ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of one session. Two sides may differ: only ``window_bytes`` is told to the peer."""
@@ -66,6 +71,13 @@ class Limits:
 
     logs: int = 65_536
     """Logs that a peer may announce; further ones are ignored and counted."""
+
+    new_logs: int = 1_024
+    """Logs of one author of which we hold nothing that a node asks for at once, in all its sessions together. A node begins one when it doubts the one before;
+    who begins them without end may not fill the books of everybody: further ones wait, and none is refused."""
+
+    new_log_s: float = 60.0
+    """Seconds after which one more of them is asked for."""
 
     ephemeral_authors: int = 4_096
     """Authors whose latest ephemeral message is remembered; further ones are ignored and counted."""

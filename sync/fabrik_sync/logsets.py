@@ -16,6 +16,9 @@ class ByAuthor:
         self._logs: dict[bytes, dict[LogId, None]] = {}
         self._count = 0
 
+    def __contains__(self, log: LogId) -> bool:
+        return log in self._logs.get(log.author, ())
+
     def __len__(self) -> int:
         return self._count
 

@@ -9,17 +9,15 @@ from fabrik_sync.asking import Asks, want_frame
 from fabrik_sync.counters import Counters
 from fabrik_sync.events import Event, SegmentsReceived
 from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop
-from fabrik_sync.limits import SEGMENT_BYTES_MAX, Limits
+from fabrik_sync.limits import LOGS_PER_STEP, SEGMENT_BYTES_MAX, Limits
 from fabrik_sync.logbook import Fork, LogBook, LogRow
 from fabrik_sync.logsets import ByAuthor
+from fabrik_sync.newlogs import NewLogs
 from fabrik_sync.ports import MARKER, Head, LogId, Replica, is_crowded, is_marker
 from fabrik_sync.wants import Wants
 from fabrik_sync.window import Window
 
-__all__ = ["DEFERRED_PER_STEP", "Receiver"]
-
-DEFERRED_PER_STEP = 512
-"""Logs that were left to other peers and are looked at again at once."""
+__all__ = ["Receiver"]
 
 
 class Receiver:
@@ -54,6 +52,8 @@ class Receiver:
         self._ask = Asks(replica.priority)
         self._round: deque[LogId] = deque()
         self._stop: dict[LogId, None] = {}
+        self.new = NewLogs(limits, wants, counters)
+        """Logs that wait because their authors begin too many."""
         self.window = Window(limits.window_bytes)
         self.deferred_until: float | None = None
 
@@ -94,7 +94,7 @@ class Receiver:
         row = self._book.known(log)
         full = row is None and len(self._book.rows) >= self._limits.logs
         self._counters.hit("logs" if full else "")
-        if full or (row is not None and row.suspended) or not self._replica.takes(log.author):
+        if full or (row is not None and row.suspended) or not self._replica.takes(log.author) or not self.new.may_begin(log, row, now):
             self._drop(log, row, size)
             return
         row = self._book.row(log)
@@ -139,6 +139,7 @@ class Receiver:
     def local_changed(self, log: LogId, now: float) -> None:
         """We hold more of a log, or other heads of it, than before."""
         row = self._book.row(log)
+        self._wants.held(log)
         if row.forked:
             self._fork(log, row)
         self.consider(log, now)
@@ -155,6 +156,9 @@ class Receiver:
             self._unadmitted.add(log)
         else:
             self._unadmitted.discard(log)
+            if not self.new.may_begin(log, row, now):
+                self._missing.discard(log)
+                return
             self._missing.add(log)
             if row.fork is not None:
                 self._ask_for_heads(log, row, row.fork, now)
@@ -226,6 +230,7 @@ class Receiver:
         self._missing.discard(log)
         self._unadmitted.discard(log)
         self._deferred.pop(log, None)
+        self.new.discard(log)
         self._wants.done(log, self)
 
     def fetch(self, log: LogId, have_seq: int) -> bool:
@@ -248,7 +253,7 @@ class Receiver:
         """
         if anew or not self._round:
             self._round = deque(self._deferred)
-        for _ in range(min(len(self._round), DEFERRED_PER_STEP)):
+        for _ in range(min(len(self._round), LOGS_PER_STEP)):
             self.consider(self._round.popleft(), now)
         self.deferred_until = now if self._round else now + self._limits.defer_s if self._deferred else None
 

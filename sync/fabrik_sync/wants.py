@@ -1,4 +1,4 @@
-"""Which peer is asked for which log, so that a node with several peers does not fetch the same ops from each of them."""
+"""Which peer is asked for which log, so that a node with several peers does not fetch the same ops from each of them; and which new logs are asked for at all yet."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Wants:
     def __init__(self) -> None:
         self._takes: dict[LogId, _Take] = {}
         self._of: dict[object, set[LogId]] = {}
+        self._begun: set[LogId] = set()
+        self._left: dict[bytes, tuple[float, float]] = {}
 
     def take(self, log: LogId, owner: object, *, have_seq: int, up_to: int, now: float, defer_s: float) -> bool:
         """True when ``owner`` shall fetch ``log``; False while another one does."""
@@ -38,6 +40,22 @@ class Wants:
             self._put(log, owner, up_to, now)
         elif held.owner is owner:
             held.up_to, held.at = max(held.up_to, up_to), now
+
+    def may_begin(self, log: LogId, now: float, *, burst: int, every_s: float) -> bool:
+        """Whether a log of which we hold nothing may be asked for: ``burst`` of an author at once, then one in ``every_s``. Of authors that are taken only."""
+        if log in self._begun:
+            return True
+        left, at = self._left.get(log.author, (float(burst), now))
+        left = min(float(burst), left + max(0.0, now - at) / every_s)
+        may = left >= 1.0
+        self._left[log.author] = (left - may, now)
+        if may:
+            self._begun.add(log)
+        return may
+
+    def held(self, log: LogId) -> None:
+        """We hold something of it: it is no new log any more."""
+        self._begun.discard(log)
 
     def done(self, log: LogId, owner: object) -> None:
         """``owner`` has nothing more of ``log`` to bring."""

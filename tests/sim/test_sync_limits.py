@@ -13,8 +13,8 @@ from sim.world import World
 
 from fabrik_sync import FRAME_BYTES_MAX, HUB_LIMIT_NAMES, LIMIT_NAMES, SEGMENT_BYTES_MAX, Head, Hub, Join, Limits, LogId, SegmentsReceived, Session, Wants
 from fabrik_sync.frames import Ephemeral, HeadsFrame, Ready, Segment, Want, Wanted
+from fabrik_sync.limits import LOGS_PER_STEP
 from fabrik_sync.parsing import decode_frame
-from fabrik_sync.receiving import DEFERRED_PER_STEP
 from fabrik_sync.wire import encode
 
 
@@ -192,6 +192,8 @@ WAYS: dict[str, Callable[[], Session]] = {
     "chunk_bytes": many_heads,
     "wants_per_frame": many_wants,
     "logs": lambda: told(heads(*range(10)), Limits(logs=5)),
+    "new_logs": lambda: many_new(),
+    "new_log_s": lambda: many_new(3.0),
     "ephemeral_authors": lambda: _eleven_authors(),
     "unknown_frames": lambda: _unknown(),
     "handshake_s": lambda: at(Limits().handshake_s),
@@ -214,6 +216,14 @@ WAYS: dict[str, Callable[[], Session]] = {
     "heads_per_log": lambda: told(encode([7, False, [[bytes(32), 1, [[number + 1, bytes(32)] for number in range(65)]]]])),
     "places": crowded_places,
 }
+
+
+def many_new(later_s: float = 0.0) -> Session:
+    left, right = members("left", "right")
+    a, _ = ready(left, right, limits=Limits(new_logs=3, new_log_s=1.0))
+    feed(a, [HeadsFrame(False, tuple((LogId(right.signer.public, epoch), (Head(1, b"h" * 32),)) for epoch in range(2, 12))).encode()])
+    a.handle_timeout(later_s)
+    return a
 
 
 def _eleven_authors() -> Session:
@@ -272,8 +282,8 @@ def test_limits_of_all_sessions_together_are_counted() -> None:
 def test_logs_that_were_left_to_another_peer_are_looked_at_in_steps() -> None:
     """A member that says from two places that it has thousands of logs keeps nobody busy with them for long."""
     left, right = members("left", "right")
-    wants, count = Wants(), 3 * DEFERRED_PER_STEP
-    a, b = left.connect(wants=wants), right.accept()
+    wants, count = Wants(), 3 * LOGS_PER_STEP
+    a, b = left.connect(wants=wants, limits=Limits(new_logs=2 * count)), right.accept()
     shuttle(a, b)
     logs = [LogId(right.signer.public, epoch) for epoch in range(2, 2 + count)]
     for log in logs:
@@ -286,8 +296,42 @@ def test_logs_that_were_left_to_another_peer_are_looked_at_in_steps() -> None:
         a.handle_timeout(now)
         steps.append(sum(len(frame.logs) for frame in sent_wants(a)))
     assert sum(steps) == count, "all are asked for here now"
-    assert max(steps) <= DEFERRED_PER_STEP
+    assert max(steps) <= LOGS_PER_STEP
 
 
 def sent_wants(session: Session) -> list[Want]:
     return [frame for frame in map(decode_frame, frames(session)) if isinstance(frame, Want)]
+
+
+@pytest.mark.promise("I18")
+def test_who_begins_logs_without_end_is_asked_for_them_slowly_and_others_do_not_wait() -> None:
+    """Nothing is refused: what waits is asked for when its time has come, and both ends hold the same then."""
+    left, right = members("left", "right")
+    limits, other = Limits(new_logs=3, new_log_s=60.0), b"o" * 32
+    left.store.members.add(other)
+    a, _ = ready(left, right, limits=limits)
+    many = [LogId(right.signer.public, epoch) for epoch in range(2, 12)]
+    rows = tuple((log, (Head(1, bytes(32)),)) for log in [*many, LogId(other, 1)])
+    feed(a, [HeadsFrame(False, rows).encode()])
+    asked = [wanted.log for frame in sent_wants(a) for wanted in frame.logs]
+    assert set(asked) == {*many[:3], LogId(other, 1)}
+    feed(a, [Segment(many[7], 1, 1, b"unasked").encode()])
+    assert [event for event in a.poll_events() if isinstance(event, SegmentsReceived)] == [], "pushing it does not help"
+    frames(a)
+    assert a.status().lag_in == 11, "what waits is shown as what we lack"
+    for log in [*many[:3], LogId(other, 1)]:
+        a.handle_heads(log, (Head(1, bytes(32)),))
+    assert a.is_caught_up, "a first sync does not wait for it"
+    now, turns = 0.0, 0
+    while len(asked) < 11:
+        turns += 1
+        now += 60.0
+        a.receive_part(now)
+        a.handle_timeout(now)
+        new = [wanted.log for frame in sent_wants(a) for wanted in frame.logs]
+        assert len(new) == 1
+        asked += new
+        a.handle_heads(new[0], (Head(1, bytes(32)),))
+    assert turns == 7
+    assert set(asked) == {*many, LogId(other, 1)}
+    assert a.status().lag_in == 0
