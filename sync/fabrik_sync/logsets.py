@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fabrik_sync.ports import LogId
 
@@ -40,6 +40,10 @@ class ByAuthor:
     def authors(self) -> Iterable[bytes]:
         """Each once."""
         return self._logs.keys()
+
+    def where(self, is_one: Callable[[bytes], bool]) -> list[LogId]:
+        """Those of all authors of whom this is true."""
+        return [log for author, logs in self._logs.items() if is_one(author) for log in logs]
 
     def of(self, author: bytes) -> Iterable[LogId]:
         """Those of one author."""

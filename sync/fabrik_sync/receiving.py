@@ -53,7 +53,6 @@ class Receiver:
         self._round: deque[LogId] = deque()
         self._stop: dict[LogId, None] = {}
         self.new = NewLogs(limits, wants, counters)
-        """Logs that wait because their authors begin too many."""
         self.window = Window(limits.window_bytes)
         self.deferred_until: float | None = None
 
@@ -105,8 +104,7 @@ class Receiver:
                 self._ask.put(log)
         self._wants.note(log, self, up_to=frame.last, now=now)
         self._note(log, row, frame.last, now)
-        last = self._events[-1] if self._events else None
-        if isinstance(last, SegmentsReceived) and last.log == log and last.last_seq + 1 == frame.first:
+        if self._events and isinstance(last := self._events[-1], SegmentsReceived) and last.log == log and last.last_seq + 1 == frame.first:
             self._events[-1] = SegmentsReceived(log, last.first_seq, frame.last, (*last.segments, frame.data))
         else:
             self._events.append(SegmentsReceived(log, frame.first, frame.last, (frame.data,)))
@@ -258,11 +256,9 @@ class Receiver:
         self.deferred_until = now if self._round else now + self._limits.defer_s if self._deferred else None
 
     def reconsider(self, now: float) -> None:
-        """Admission changed: look again at the logs of which the peer has more, and whose authors we take now and did not before, or the other way round."""
-        changed = [author for author in self._unadmitted.authors() if self._replica.takes(author)]
-        logs = [log for author in changed for log in self._unadmitted.of(author)]
-        changed = [author for author in self._missing.authors() if not self._replica.takes(author)]
-        for log in [*logs, *(log for author in changed for log in self._missing.of(author))]:
+        """Admission changed: look again at logs of whose authors we think otherwise now."""
+        takes = self._replica.takes
+        for log in [*self._unadmitted.where(takes), *self._missing.where(lambda author: not takes(author))]:
             self.consider(log, now)
 
     def gap(self, log: LogId, have_seq: int, now: float, *, unrooted: bool) -> None:
