@@ -97,7 +97,7 @@ C13 held              A write that was acknowledged is there after a kill -9, a 
 C14 held              Each kind of drift is found at start, reported in one line, and mended only when that is safe
 C15 held              A second instance on one store changes nothing
 C16 held              A second owner of a home is refused with the first one's pid, host and start; a stale owner is noticed and can be cleared
-C17 later:fleet       A merge whose holder died is finished once by a survivor
+C17 held              A merge whose holder died is finished once by a survivor
 C18 held              Cancelling stops the whole process tree, and the run is cancelled, not failed
 C19 later:fleet       No descendant outlives a killed engine unseen
 C20 held              A crash loop stops by itself and says why
@@ -271,7 +271,7 @@ I12 held              An op that breaks a rule of meaning is void everywhere and
 I13 held              The wall clock decides nothing but displayed times
 I14 partial           Revocation has a cut, in any order of arrival | how soon sessions of the revoked close is not tested
 I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push
-I16 later:conflicts   Of two finished works exactly one merge reaches the base branch, and both sides say so
+I16 held              Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 partial           A holder that can not renew stops before others take over | suspend is not tested
 I18 held              Every queue, map and file has a limit and a counter
 I19 held              Unauthenticated bytes cost a bounded little

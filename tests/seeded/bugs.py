@@ -392,4 +392,18 @@ BUGS = (
         "now < 0",
         ("tests/integration/git/test_merge_queue.py",),
     ),
+    Bug(
+        "a merge leaves the claim ref where it is",
+        "fabrik_node/git/fenced_merge.py",
+        "            updates.append(RefUpdate(self._claims.ref(request.item), closing, current.oid))\n",
+        "",
+        ("tests/integration/git/test_fenced_merge.py",),
+    ),
+    Bug(
+        "finished work that could not be merged is done again",
+        "fabrik_node/agent/ending.py",
+        "anew=charges",
+        "anew=True",
+        ("tests/integration/agent/test_run_results.py",),
+    ),
 )

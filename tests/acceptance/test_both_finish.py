@@ -1,0 +1,62 @@
+"""Two halves of a mesh that both finish one item, with the remote in reach of both: the remote merges one, the other's work is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from acceptance.fleet import Fleet, git, make_remote
+from acceptance.gates import COMMIT, QUICK_AGENT, STEADY_LEASES, WAIT, Gate, merges_of
+
+
+@pytest.mark.promise("I16", "J1")
+def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(fleet: Fleet, tmp_path: Path) -> None:
+    remote = make_remote(fleet.folder / "git")
+    config = STEADY_LEASES + QUICK_AGENT
+    host = fleet.host(config=config)
+    meeting_point = host.url.removeprefix("wss://").removesuffix("/crdt-sync")
+    other = fleet.member(host, "other", "--listen", "127.0.0.1:0", config=config)
+    agents = {name: fleet.new(name, config) for name in ("one", "two")}
+    for name, agent in agents.items():
+        agent.ask("join", fleet.token(host, "agent"), "--name", name)
+    item = host.add("finished by both")
+    fleet.await_equal([host, other])
+    host.stop()
+    host.start("serve", "--listen", "127.0.0.1:0")  # where the other half does not look for it
+    with Gate(tmp_path / "gate one") as gate_one, Gate(tmp_path / "gate two") as gate_two:
+        gates = {"one": gate_one, "two": gate_two}
+        for name, door in (("one", host), ("two", other)):
+            work = f"echo {name} > who.txt; {COMMIT}; {WAIT}"
+            # The second is granted the item when the lease of a claim that it knows from the remote alone has run out.
+            agents[name].start("serve", "--peer", door.url, "--remote", str(remote), "--command", work, env=gates[name].env)
+            gates[name].await_waiting()
+        claims = {name: door.ask("claims", "show", item)["claim"] for name, door in (("one", host), ("two", other))}
+        assert {name: (claim["node_name"], claim["receipt"]) for name, claim in claims.items()} == {"one": ("one", 1), "two": ("two", 2)}
+        for name, agent in agents.items():
+            assert agent.ask("runs", "list", "--node", name)["runs"][0]["state"] == "running", "both are at work, and sure of their claim"
+        for gate in gates.values():
+            gate.open()
+        agents["one"].await_line("is over: superseded: claim ")
+        other.await_stage(item, "Done")
+        agents["two"].await_line("is over: ok: merged as ")
+    merges = merges_of(remote, item)
+    assert len(merges) == 1
+    assert host.stage(item) != "Done", "its half has not heard of it"
+    host.stop()
+    host.start("serve", "--listen", meeting_point)
+    everybody = [host, other, *agents.values()]
+    fleet.await_equal(everybody)
+    kept = f"fabrik/{item}/{claims['one']['claim_id']}"
+    assert git(remote, "show", f"{kept}:who.txt") == "one"
+    assert git(remote, "show", "main:who.txt") == "two"
+    assert merges_of(remote, item) == merges
+    for node in everybody:
+        shown = node.ask("items", "show", item)
+        assert (shown["item"]["stage"], shown["item"]["stage_data"]["merge_commit"]) == ("Done", merges[0])
+        runs = {run["node_name"]: run for run in shown["runs"]}
+        assert {name: run["state"] for name, run in runs.items()} == {"one": "superseded", "two": "completed"}
+        assert runs["one"]["branch"] == kept, "where the loser's work is"
+        assert f"claim {claims['two']['claim_id']}" in runs["one"]["reason"]
+        assert merges[0] in runs["two"]["reason"]
+        done = [event for event in node.events() if event["type"] == "item.moved" and event["to"] == "Done"]
+        assert len(done) == 1, node.name
