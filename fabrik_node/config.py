@@ -9,7 +9,7 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum, auto
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fabrik_node.domain.leases import LeaseTiming
+from fabrik_node.domain.leases import HOLDER_STOPS_AT, LeaseTiming
 from fabrik_node.errors import BadConfig
 
 __all__ = [
@@ -82,20 +82,34 @@ class LeaseConfig(_Table, frozen=True):
     grace_s: float = 30.0
     lock_delay_s: float = 15.0
     settle_s: float = 2.0
+    stage_ttl_s: dict[str, float] = {}
+    """By the name of a stage: the TTL of claims while their item is there."""
 
     def timing(self) -> LeaseTiming:
         """The same as the domain's type. Raises :class:`BadConfig` when the numbers do not fit together."""
-        seconds = (self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s)
+        seconds = (self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s, *self.stage_ttl_s.values())
         if not all(value <= _SECONDS_MAX for value in seconds):  # nan compares as False
             raise BadConfig("[lease]: each setting is a number of seconds, at most 30 days", "mend [lease] in config.toml")
         if min(self.beat_s, self.ttl_s) <= 0 or min(self.grace_s, self.lock_delay_s, self.settle_s) < 0:
             raise BadConfig("[lease]: beat_s and ttl_s must be above 0, the others not below", "mend [lease] in config.toml")
-        if self.beat_s * 2 > self.ttl_s * 0.8:
-            raise BadConfig(
-                f"[lease]: ttl_s = {self.ttl_s:g} leaves no room for two beats of {self.beat_s:g} s before the holder stops itself at 80 %",
-                "raise ttl_s or lower beat_s in [lease] of config.toml",
-            )
-        return LeaseTiming(self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s)
+        for name, ttl_s in [("ttl_s", self.ttl_s), *((f"stage_ttl_s.{stage}", ttl_s) for stage, ttl_s in self.stage_ttl_s.items())]:
+            if self.beat_s * 2 > ttl_s * HOLDER_STOPS_AT:
+                raise BadConfig(
+                    f"[lease]: {name} = {ttl_s:g} leaves no room for two beats of {self.beat_s:g} s before the holder stops itself at 80 %",
+                    f"raise {name} or lower beat_s in [lease] of config.toml",
+                )
+        if self.stage_ttl_s:
+            _check_work_stages(self.stage_ttl_s)
+        return LeaseTiming(self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s, dict(self.stage_ttl_s))
+
+
+def _check_work_stages(names: Collection[str]) -> None:
+    from fabrik_node.domain.stages import Coding, Merge, Qa  # late: commands read the configuration too, and need no stages for that
+
+    known = [stage.name for stage in (Coding, Qa, Merge)]
+    for name in names:
+        if name not in known:
+            raise BadConfig(f"[lease]: stage_ttl_s.{name}: nobody works in such a stage", f"stages: {', '.join(known)}")
 
 
 class GitConfig(_Table, frozen=True):

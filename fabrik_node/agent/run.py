@@ -207,6 +207,7 @@ class AgentRun:
             raise Internal("a command needs the folder of its run")
         self.switch.check()
         self._command_began = self.setup.clock.now()
+        self._keep_for_stage()
         context = CommandContext(view, self.claim, self.row.run_id, workspace.branch, stage, self._attempts + 1, self._folder.prompt)
         runner = CommandRunner(self.setup, self._folder, self.switch, self.keeper)
 
@@ -223,6 +224,7 @@ class AgentRun:
             return Verdict(Result.AGENT_FAILED, f"zero commits ahead: the tests left nothing to merge on {workspace.branch}")
         await workspace.push()
         await walk_to_merge(pipeline, self.item, self.claim, Merge(workspace.branch, ahead))
+        self._keep_for_stage()
         self.keeper.check()
         self.switch.check()
         held_item(pipeline, self.item, self.claim)
@@ -251,6 +253,9 @@ class AgentRun:
         except (ClaimLost, NotFound, IllegalMove) as error:
             return Verdict(Result.SUPERSEDED, f"{how} as {commit.hex()}, but could not say so: {error}", merge_commit=commit)
         return Verdict(Result.OK, f"{how} as {commit.hex()}", 0, merge_commit=commit)
+
+    def _keep_for_stage(self) -> None:
+        self.keeper.enter(self.claim.ttl_s(held_item(self.setup.pipeline, self.item, self.claim).stage))
 
     def _done(self, commit: bytes) -> Done:
         return Done(self.setup.clock.wall_ms(), commit)

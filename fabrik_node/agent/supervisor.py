@@ -42,6 +42,8 @@ class LeaseKeeper:
         self._renew = renew
         self._mark = mark
         self._timing = timing
+        self._ttl_s = timing.ttl_s
+        self._next_ttl_s = timing.ttl_s
         self._clock = clock
         self._switch = switch
         self._end = threading.Event()
@@ -58,6 +60,11 @@ class LeaseKeeper:
         """The first renewal is tried at once."""
         self._thread.start()
 
+    def enter(self, ttl_s: float) -> None:
+        """The item is in a stage with this TTL. A longer one counts from the next renewal that succeeds: before, nobody need know of it."""
+        self._next_ttl_s = ttl_s
+        self._ttl_s = min(self._ttl_s, ttl_s)
+
     async def stop(self) -> None:
         """No renewal is under way or will be when this returns."""
         self._end.set()
@@ -66,10 +73,11 @@ class LeaseKeeper:
 
     def check(self) -> None:
         """Throw the switch when the lease is overdue. Called by the thread, and by the run too, lest the thread itself is gone."""
-        late_s = overdue_s(self.renewed_at, self._clock.now(), self._timing)
+        ttl_s = self._ttl_s
+        late_s = overdue_s(self.renewed_at, self._clock.now(), ttl_s)
         if late_s is not None:
             cause = f" ({self._last_error})" if self._last_error else ""
-            self._switch.throw(Stop(Result.LEASE_LOST, f"the lease could not be renewed for {late_s:.0f} of {self._timing.ttl_s:.0f} s{cause}"))
+            self._switch.throw(Stop(Result.LEASE_LOST, f"the lease could not be renewed for {late_s:.0f} of {ttl_s:.0f} s{cause}"))
 
     def _run(self) -> None:
         while not self._end.is_set():
@@ -85,6 +93,7 @@ class LeaseKeeper:
                 self.check()
 
     def _beat(self, began: float) -> None:
+        ttl_s = self._next_ttl_s
         try:
             mark = self._mark()
             if mark != self._seen:
@@ -96,5 +105,6 @@ class LeaseKeeper:
             return
         if reached:
             self.renewed_at = began
+            self._ttl_s = ttl_s
             self.beats += 1
             self._last_error = ""

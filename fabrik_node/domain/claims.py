@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
+from fabrik_node.domain.stages import STAGE_TYPES, Stage, stage_type
 from fabrik_node.errors import InvalidOp
 
-__all__ = ["Claim", "ClaimState", "Fence", "decode_claim", "encode_claim", "override", "successor"]
+__all__ = ["Claim", "ClaimState", "Fence", "decode_claim", "encode_claim", "override", "stage_ttls", "successor"]
 
 Fence = tuple[int, int, bytes]
 
@@ -36,6 +38,12 @@ class Claim:
     reason: str = ""
     oid: bytes = b""
     follows: bytes = b""
+    stage_ttls: tuple[tuple[int, int], ...] = ()
+    """``(tag of a stage, milliseconds)``, in order of the tags: what counts there in place of ``ttl_ms``."""
+
+    def ttl_s(self, stage: Stage) -> float:
+        """How long a renewal is believed while the item is in ``stage``."""
+        return dict(self.stage_ttls).get(STAGE_TYPES.index(type(stage)), self.ttl_ms) / 1000
 
     @property
     def fence(self) -> Fence:
@@ -56,7 +64,14 @@ class Claim:
         return replace(self, state=ClaimState.RELEASED, reason=reason)
 
 
-def successor(current: Claim | None, *, claim_id: bytes, node: bytes, agent: str, ttl_ms: int, incarnation: str) -> Claim:
+def stage_ttls(seconds: Mapping[str, float]) -> tuple[tuple[int, int], ...]:
+    """The form in which a claim carries TTLs by the name of a stage. Raises UsageError for a name that no stage has."""
+    return tuple(sorted((STAGE_TYPES.index(stage_type(name)), round(ttl_s * 1000)) for name, ttl_s in seconds.items()))
+
+
+def successor(
+    current: Claim | None, *, claim_id: bytes, node: bytes, agent: str, ttl_ms: int, incarnation: str, ttls: tuple[tuple[int, int], ...] = ()
+) -> Claim:
     """A tentative claim that follows ``current`` (None: the item was never claimed).
 
     Its receipt is 0 until an arbiter gives one, so it can not overwrite a claim that an arbiter granted.
@@ -71,6 +86,7 @@ def successor(current: Claim | None, *, claim_id: bytes, node: bytes, agent: str
         ttl_ms=ttl_ms,
         incarnation=incarnation,
         follows=b"" if current is None else current.claim_id,
+        stage_ttls=ttls,
     )
 
 
@@ -91,7 +107,7 @@ def encode_claim(claim: Claim) -> dict[int, Any]:
         7: claim.ttl_ms,
         8: claim.incarnation,
     }
-    optional: dict[int, Any] = {9: claim.reason, 10: claim.oid, 11: claim.follows}
+    optional: dict[int, Any] = {9: claim.reason, 10: claim.oid, 11: claim.follows, 12: dict(claim.stage_ttls)}
     return value | {number: part for number, part in optional.items() if part}
 
 
@@ -110,6 +126,14 @@ def decode_claim(value: dict[int, Any]) -> Claim:
             reason=value.get(9, ""),
             oid=value.get(10, b""),
             follows=value.get(11, b""),
+            stage_ttls=_read_ttls(value.get(12)),
         )
     except (KeyError, ValueError) as error:
         raise InvalidOp(f"claim value is of a newer version: {error}", "upgrade this node") from error
+
+
+def _read_ttls(value: Any) -> tuple[tuple[int, int], ...]:
+    """Of another type it is as if it was not there."""
+    if not isinstance(value, dict):
+        return ()
+    return tuple(sorted((tag, ms) for tag, ms in value.items() if isinstance(tag, int) and isinstance(ms, int) and ms > 0))

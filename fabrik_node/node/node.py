@@ -25,6 +25,7 @@ from fabrik_node.node.commit_times import CommitTimes
 from fabrik_node.node.epochs import DOUBT_KEY, Epochs
 from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
 from fabrik_node.node.invitations import Invitations
+from fabrik_node.node.lease_watch import LeaseWatch
 from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
 from fabrik_node.node.presence import Presence
 from fabrik_node.node.quotas import Quotas
@@ -82,6 +83,7 @@ class Node:
         self.stream = EventStream(store, sink, clock)
         self.tell = self.stream.note
         """One event of the node itself."""
+        self.lease_watch = LeaseWatch(self.board, self.leases, clock, self.tell)
         self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
         self.audit = Audit(replica, self.presence.heard, key.public, clock, self.tell, self.name_of)
         self.quotas = Quotas(replica.heads(), self.tell, self.name_of)
@@ -452,8 +454,7 @@ class Node:
     async def _beats(self) -> None:
         while not self._closing.is_set():
             self._beat.clear()
-            held = {claim.claim_id for _, claim in self.board.claims() if claim.held}
-            self.leases.keep(held)
+            self.lease_watch.look()
             self.presence.publish(await self._said())
             await self.invitations.tidy()
             try:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from fabrik_node._core import Change, Changes
 from fabrik_node.domain.claiming import RemoteVerdict, closing, is_free, judge_remote, may_settle, may_state
-from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, successor
+from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, stage_ttls, successor
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
 from fabrik_node.domain.stages import Archived, Done, Stage, check_move, encode_stage
 from fabrik_node.errors import ClaimLost, NotFound
-from fabrik_node.ids import new_id, show_id, show_key
+from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.node import Node
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
 
@@ -47,9 +47,10 @@ class NodePipeline:
         self._dials = dials
         self._loop = asyncio.get_running_loop()
         self._failed_at: dict[bytes, float] = {}
-        self._stray: dict[str, float] = {}
+        self._strays: dict[bytes, bytes] = {}
         self._lost: dict[bytes, list[Callable[[str], None]]] = {}
         self._changed: list[Callable[[], None]] = []
+        node.lease_watch.listens = self._listens
         node.on_changes(self._on_changes)
 
     # ---- reading --------------------------------------------------------------------------------
@@ -58,6 +59,7 @@ class NodePipeline:
         """See :meth:`fabrik_node.ports.Pipeline.candidates`. Best is the highest priority, then the oldest."""
         if self._node.upkeep.full is not None:
             return []
+        self._node.lease_watch.look()
         board, now = self._node.board, self._node.clock.now()
         offered = set(labels)
         items = board.items()
@@ -88,12 +90,20 @@ class NodePipeline:
     async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
         """See :meth:`fabrik_node.ports.Pipeline.claim`."""
         self._node.check_writable()  # before the arbiter grants what could not be written down
+        self._node.lease_watch.look()
         view = self.item(item)
         if view is None or not self._is_free(view):
             return ClaimRefused("it is not free any more")
-        ttl_ms = round(self._node.timing.ttl_s * 1000)
-        claim_id = new_id(self._node.clock.wall_ms())
-        wanted = successor(view.claim, claim_id=claim_id, node=self._node.public, agent=agent, ttl_ms=ttl_ms, incarnation=self._incarnation)
+        timing = self._node.timing
+        wanted = successor(
+            view.claim,
+            claim_id=new_id(self._node.clock.wall_ms()),
+            node=self._node.public,
+            agent=agent,
+            ttl_ms=round(timing.ttl_s * 1000),
+            incarnation=self._incarnation,
+            ttls=stage_ttls(timing.stage_ttl_s),
+        )
         self._node.check_allowed([claim_write(view.id, wanted)])  # before the arbiter grants what this node may not write down
         if self._arbiter is None:
             return await self._claim_by_settling(view, wanted)
@@ -152,21 +162,22 @@ class NodePipeline:
 
     def _still_held(self, view: ItemView, known: ArbiterTaken) -> str:
         """Why the arbiter's present claim must be respected; empty when it may be followed."""
-        match judge_remote(view.claim, known, free=self._is_free(view)):
-            case RemoteVerdict.FREE | RemoteVerdict.MERGED:
-                return ""
-            case RemoteVerdict.HELD:
-                return "its claim is held"
-            case RemoteVerdict.STRANGER:
-                return self._stranger(known)
+        verdict = judge_remote(view.claim, known, free=self._is_free(view))
+        refused = self._stranger(view.id, known) if verdict is RemoteVerdict.STRANGER else ""
+        if verdict is not RemoteVerdict.STRANGER or not refused:
+            self._node.lease_watch.strays.pop(self._strays.pop(view.id, b""), None)
+        return "its claim is held" if verdict is RemoteVerdict.HELD else refused
 
-    def _stranger(self, known: ArbiterTaken) -> str:
-        # Granted, but its op has not reached us (or its holder died in between): give it a lease's time from now.
-        now = self._node.clock.now()
-        first = self._stray.setdefault(known.claim_id, now)
-        if now - first <= self._node.timing.takeover_after_s(known.ttl_ms / 1000):
+    def _stranger(self, item: bytes, known: ArbiterTaken) -> str:
+        """Granted, but its op has not reached us, or its holder died in between: watched like any other claim, from now on."""
+        claim_id = parse_id(known.claim_id) or known.claim_id.encode()
+        if self._strays.get(item) != claim_id:
+            self._node.lease_watch.strays.pop(self._strays.get(item, b""), None)
+            self._strays[item], self._node.lease_watch.strays[claim_id] = claim_id, known.ttl_ms / 1000
+            self._node.leases.first_seen(claim_id, self._node.clock.now())
+            self._node.lease_watch.look()
+        if self._lease(claim_id, known.ttl_ms / 1000) is not LeaseState.LOST:
             return f"the remote granted it to {known.node[:8]}, of whom nothing is known here yet"
-        del self._stray[known.claim_id]
         return ""
 
     async def _write_claim(self, view: ItemView, claim: Claim) -> bool:
@@ -230,7 +241,7 @@ class NodePipeline:
         """See :meth:`fabrik_node.ports.Pipeline.renew`. A node that dials nobody has nobody whom it must reach."""
         self._node.presence.renew(claim.claim_id, item, run_id, progress_n)
         self._loop.call_soon_threadsafe(self._node.beat_now)
-        return not self._dials() or self._node.connected() > 0
+        return self._listens()
 
     def stop_renewing(self, claim_id: bytes) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.stop_renewing`."""
@@ -265,8 +276,14 @@ class NodePipeline:
 
     def _is_free(self, view: ItemView) -> bool:
         claim = view.claim
-        lease = LeaseState.FRESH if claim is None else self._node.leases.state(claim.claim_id, claim.ttl_ms / 1000, self._node.clock.now())
-        return is_free(view.stage, claim, lease)
+        return is_free(view.stage, claim, LeaseState.FRESH if claim is None else self._lease(claim.claim_id, claim.ttl_s(view.stage)))
+
+    def _lease(self, claim_id: bytes, ttl_s: float) -> LeaseState:
+        return self._node.leases.state(claim_id, ttl_s, self._node.clock.now())
+
+    def _listens(self) -> bool:
+        """Whether anybody hears us and we hear anybody, as far as one is expected. Thread-safe."""
+        return not self._dials() or self._node.connected() > 0
 
     def _not_before(self, view: ItemView) -> float:
         failed = self._failed_at.get(view.id)

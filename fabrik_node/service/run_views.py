@@ -129,9 +129,16 @@ class RunViews:
             renews=owner.heard is not None and any(each[0] == row.claim_id for each in leases_of(owner.heard.payload)),
             silent_after_s=owner.silent_s,
             ttl_s=ttl_s,
-            takeover_after_s=self._timing.takeover_after_s(ttl_s),
+            takeover_after_s=self._takeover_after_s(row, ttl_s),
             stale_after_s=self._stale_s,
         )
+
+    def _takeover_after_s(self, row: RunRow, ttl_s: float) -> float:
+        """The age at which its lease is lost here, at the latest."""
+        age_s = None if self._leases is None else self._leases.age_s(row.claim_id, self._now)
+        if self._leases is None or age_s is None:
+            return self._timing.takeover_after_s(ttl_s)
+        return age_s + self._leases.lost_in_s(row.claim_id, ttl_s, self._now)
 
     def _lease_state(self, row: RunRow, ttl_s: float, *, own: bool) -> LeaseState | None:
         if self._leases is None or self._leases.get(row.claim_id) is None:

@@ -19,6 +19,7 @@ from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.stages import Backlog, Coding, Qa, Stage
 from fabrik_node.errors import ClaimLost
 from fabrik_node.ids import new_id, parse_id, show_id
+from fabrik_node.service.run_views import AtWork
 from fabrik_node.transport.address import parse_listen
 from fabrik_node.transport.mesh import Mesh
 
@@ -65,6 +66,8 @@ async def test_two_that_claimed_apart_agree_on_one_and_the_other_stops(rigs: Rig
             claims[rig, item], runs[rig, item] = claim, run
             rig.pipeline.on_claim_lost(claim.claim_id, told.setdefault((rig, item), []).append)
             assert rig.pipeline.is_winning(item, claim.claim_id)
+    for rig in (one, two):
+        rig.reader._at_work = lambda: AtWork(set(runs.values()))  # their agents have the runs in hand
     assert one.node.replica.state_digest() != two.node.replica.state_digest()
 
     listening, dialling = mesh_of(one, 1), mesh_of(two, 2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fabrik_node.clock import Clock, SystemClock
-from fabrik_node.domain.claims import Claim, ClaimState, override, successor
+from fabrik_node.domain.claims import Claim, ClaimState, override, stage_ttls, successor
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Archived, Backlog, Done, Stage, check_move
 from fabrik_node.errors import ClaimLost, NotFound
@@ -118,6 +118,7 @@ class MemoryPipeline:
         self.rows: dict[bytes, list[RunRow]] = {}
         self.refuse: Callable[[bytes], ClaimRefused | None] = lambda _: None
         self.claims_asked: list[bytes] = []
+        self.stage_ttl_s: dict[str, float] = {}
         self.looks = 0
         """How often candidates were asked for."""
         self.claim_delay: Callable[[], Any] | None = None
@@ -157,7 +158,9 @@ class MemoryPipeline:
         view = self.item(item)
         if view is None or not self._is_free(view):
             return ClaimRefused("somebody else was faster")
-        wanted = successor(view.claim, claim_id=new_id(self.clock.wall_ms()), node=self.node, agent=agent, ttl_ms=90_000, incarnation="test")
+        wanted = successor(
+            view.claim, claim_id=new_id(self.clock.wall_ms()), node=self.node, agent=agent, ttl_ms=90_000, incarnation="test", ttls=stage_ttls(self.stage_ttl_s)
+        )
         claim = wanted.confirmed(wanted.epoch, b"o" * 20) if self._receipts else wanted.confirmed()
         self.world.set_claim(item, claim)
         return claim

@@ -154,6 +154,16 @@ class NodeRig:
         await asyncio.wait_for(look(), BOUND_S)
         return found
 
+    def watch(self, seconds: float) -> None:
+        """Let time pass for a node that is awake: it looks at the leases in each beat."""
+        clock, beat_s = self.node.clock, self.node.timing.beat_s
+        assert isinstance(clock, HandClock)
+        until = clock.seconds + seconds
+        self.node.lease_watch.look()
+        while clock.seconds < until:
+            clock.advance(min(beat_s, until - clock.seconds))
+            self.node.lease_watch.look()
+
     def start(self) -> None:
         """Serve."""
         self.running = asyncio.create_task(self.node.run())

@@ -34,6 +34,7 @@ ttl_s = 9
 grace_s = 0
 lock_delay_s = 0
 settle_s = 0.5
+stage_ttl_s = { Merge = 60, Qa = 3.5 }
 [git]
 remote = "r"
 base = "b"
@@ -52,6 +53,7 @@ rotate_bytes = 100000
     assert (config.agent.command, config.agent.qa, config.agent.slots) == (["a", "b"], "make test", 3)
     timing = config.lease.timing()
     assert (timing.beat_s, timing.ttl_s, timing.settle_s, timing.takeover_after_s(9)) == (1, 9, 0.5, 9)
+    assert timing.stage_ttl_s == {"Merge": 60, "Qa": 3.5}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,8 @@ rotate_bytes = 100000
         ("[agent]\nlog_bytes_max = 1", "log_bytes_max"),
         ("[agent]\nkeep_worktrees = 'sometimes'", "keep_worktrees"),
         ("[lease]\nttl_s = 10", "ttl_s"),
+        ("[lease]\nstage_ttl_s = { Qa = 10 }", "stage_ttl_s.Qa"),
+        ("[lease]\nstage_ttl_s = { Backlog = 100 }", "stage_ttl_s.Backlog"),
         ("[lease]\nbeat_s = 0", "beat_s"),
         ("[lease]\ngrace_s = -1", "lease"),
         ("[node\n", "config.toml"),

@@ -38,8 +38,10 @@ async def test_a_superseded_run_stops_with_everything_it_started(rig: AgentRig) 
 
 
 @pytest.mark.promise("I17")
-async def test_a_holder_that_nobody_hears_stops_itself_at_80_percent_of_the_ttl(rig: AgentRig) -> None:
+@pytest.mark.parametrize(("stage_ttl_s", "late"), [({}, "80 of 90"), ({"Coding": 40.0, "Qa": 1000.0}, "40 of 40")])
+async def test_a_holder_that_nobody_hears_stops_itself_at_80_percent_of_the_ttl(rig: AgentRig, stage_ttl_s: dict[str, float], late: str) -> None:
     clock = HandClock()
+    rig.pipeline.stage_ttl_s = stage_ttl_s
     rig.clock = rig.pipeline.clock = clock
     rig.timing = LeaseTiming(beat_s=0.01, ttl_s=90.0, settle_s=0.0)
     item = rig.world.add()
@@ -55,7 +57,7 @@ async def test_a_holder_that_nobody_hears_stops_itself_at_80_percent_of_the_ttl(
         assert has_ended(process)
     finish = rig.world.finish_of(item)
     assert (finish.charged, finish.outcome["result"]) == (False, "lease_lost")
-    assert finish.reason.startswith("lease_lost: the lease could not be renewed for 80 of 90 s")
+    assert finish.reason.startswith(f"lease_lost: the lease could not be renewed for {late} s")
     assert clock.seconds - heard_at < rig.timing.takeover_after_s(90.0)
     assert rig.world.stages[item][-1] == Backlog()
     assert rig.remote.kept == [rig.pipeline.last_rows()[0].branch]

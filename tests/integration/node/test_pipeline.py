@@ -164,7 +164,7 @@ async def test_a_claim_that_is_given_up_while_it_settles_is_renewed_no_more(memo
     await asyncio.gather(claiming, return_exceptions=True)
     assert rig.node.presence._own == {}
     assert rig.pipeline._lost == {}
-    memory_rigs.clock.advance(TAKEOVER_S + 1)
+    rig.watch(TAKEOVER_S + TIMING.beat_s)
     assert titles(rig) == ["an item"], "and is free after its time"
 
 
@@ -236,10 +236,11 @@ async def test_a_grant_whose_op_never_came_is_respected_for_a_lease(memory_rigs:
     item = await added(rig)
     arbiter.held[show_id(item)] = ArbiterTaken(4, b"z" * 20, "stray", "f" * 64, "held", 90_000)
     assert isinstance(await rig.pipeline.claim(item, "agent"), ClaimRefused)
-    memory_rigs.clock.advance(TAKEOVER_S - 1)
+    rig.watch(TAKEOVER_S - 1)
     assert isinstance(await rig.pipeline.claim(item, "agent"), ClaimRefused)
-    memory_rigs.clock.advance(2)
+    rig.watch(TIMING.beat_s + 2)
     assert (await claimed(rig, item)).receipt == 5
+    assert rig.node.lease_watch.strays == {}
 
 
 async def test_a_merged_item_is_claimed_only_to_be_closed(memory_rigs: Rigs) -> None:
@@ -312,12 +313,12 @@ async def test_a_claim_is_taken_after_its_lease_and_not_before_and_never_while_i
             assert (shown["lease"], shown["lease_age_s"]) == ("fresh", 0.0)
             beats.append(shown["lease_age_s"])
             assert titles(other) == []
-        rigs.clock.advance(TIMING.ttl_s + 1)
+        other.watch(TIMING.ttl_s + 1)
         assert (await other.call("claims.show", item=show_id(item)))["claim"]["lease"] == "unreachable"
         assert isinstance(await other.pipeline.claim(item, "agent"), ClaimRefused), "not before its time"
-        rigs.clock.advance(TAKEOVER_S - TIMING.ttl_s - 2)
+        other.watch(TAKEOVER_S - TIMING.ttl_s - 2)
         assert titles(other) == []
-        rigs.clock.advance(2)
+        other.watch(TIMING.beat_s + 2)
         assert titles(other) == ["an item"]
         second = await claimed(other, item)
         assert (second.epoch, second.follows) == (2, claim.claim_id)
@@ -327,6 +328,47 @@ async def test_a_claim_is_taken_after_its_lease_and_not_before_and_never_while_i
         assert lost == ["superseded by node1 (agent)"]
         with pytest.raises(ClaimLost):
             await holder.pipeline.move(item, Coding(), claim)
+
+
+@pytest.mark.promise("F12")
+async def test_the_holders_ttl_of_the_items_stage_counts_on_every_node(rigs: Rigs) -> None:
+    holder = await rigs.open(0, timing=replace(TIMING, stage_ttl_s={"Qa": 200.0}))
+    other = await rigs.open(1)
+    await sync(holder, other)
+    item = await added(holder)
+    claim = await claimed(holder, item)
+    await holder.pipeline.move(item, Coding(), claim)
+    await holder.pipeline.move(item, Qa(), claim)
+    await sync(holder, other)
+    other.watch(TAKEOVER_S + TIMING.beat_s)
+    assert titles(other) == []
+    assert (await other.call("claims.show", item=show_id(item)))["claim"]["lease"] == "fresh"
+    other.watch(200.0 - TIMING.ttl_s)
+    assert titles(other) == ["an item"]
+
+
+@pytest.mark.promise("F12")
+async def test_an_observer_that_wakes_up_listens_before_it_takes_a_claim_over(rigs: Rigs) -> None:
+    async with rigs.pair() as (holder, other):
+        item = await added(holder)
+        claim = await claimed(holder, item)
+        await sync(holder, other)
+        other.watch(TIMING.beat_s)
+        rigs.clock.advance(36_000)
+        assert titles(other) == [], "it slept for ten hours"
+        assert isinstance(await other.pipeline.claim(item, "agent"), ClaimRefused)
+        assert [event.data["claim_id"] for event in await other.events_until("claim.suspected")] == [show_id(claim.claim_id)]
+        holder.pipeline.renew(item, claim, b"", 1)
+        holder.node.presence.publish({})
+        assert other.node.ephemeral_in(holder.node.presence.heard()[holder.node.public].message) is not None
+        other.watch(TIMING.lock_delay_s + 2 * TIMING.beat_s)
+        assert titles(other) == [], "its holder was there all the time"
+        other.dials = True
+        other.watch(TAKEOVER_S + TIMING.beat_s)
+        assert titles(other) == [], "nobody is connected: nobody could be heard"
+        other.dials = False
+        other.watch(TAKEOVER_S + TIMING.beat_s)
+        assert titles(other) == ["an item"]
 
 
 @pytest.mark.promise("F12", "I13")
@@ -341,7 +383,7 @@ async def test_wall_clocks_have_no_part_in_a_lease(rigs: Rigs) -> None:
             holder.pipeline.renew(item, claim, b"", 1)
             holder.node.presence.publish({})
             assert other.node.ephemeral_in(holder.node.presence.heard()[holder.node.public].message) is not None
-        rigs.clock.seconds += TAKEOVER_S + 1
+        other.watch(TAKEOVER_S + TIMING.beat_s)
         rigs.clock.wall = 0
         assert titles(other) == ["an item"]
 
@@ -351,13 +393,13 @@ async def test_a_restarted_observer_begins_to_count_anew(rigs: Rigs) -> None:
         item = await added(holder)
         await claimed(holder, item)
         await sync(holder, other)
-        rigs.clock.advance(TAKEOVER_S + 1)
+        other.watch(TAKEOVER_S + TIMING.beat_s)
         assert titles(other) == ["an item"]
         await other.stop()
         await other.node.store.close()
         again = await rigs.open(1)
         assert titles(again) == [], "it has not yet watched for a lease's time"
-        rigs.clock.advance(TAKEOVER_S + 1)
+        again.watch(TAKEOVER_S + TIMING.beat_s)
         assert titles(again) == ["an item"]
 
 

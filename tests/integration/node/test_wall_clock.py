@@ -95,7 +95,9 @@ async def life(rigs: Rigs, walls: tuple[Wall, Wall, Wall]) -> tuple[list[Any], l
         decided.append(("held", offered(), isinstance(await taker.pipeline.claim(item, "other"), ClaimRefused)))
         true.wall += YEAR_MS  # an hour of the counting clock would end the lease; a year of the wall's does not
         decided.append(("still held", offered(), isinstance(await taker.pipeline.claim(item, "other"), ClaimRefused)))
-        true.seconds += TIMING.takeover_after_s(TIMING.ttl_s) + 1
+        for _ in range(round(TIMING.takeover_after_s(TIMING.ttl_s) / TIMING.beat_s) + 2):
+            true.seconds += TIMING.beat_s
+            taker.node.lease_watch.look()
         taken = await asyncio.wait_for(taker.pipeline.claim(item, "other"), BOUND_S)
         assert isinstance(taken, Claim)
         await asyncio.wait_for(taker.pipeline.move(item, Coding(), taken), BOUND_S)

@@ -70,7 +70,7 @@ async def test_an_item_on_its_way_is_explained_at_each_step(memory_rigs: Rigs) -
     assert (of_run["kind"], of_run["state"], of_run["run"]["evidence"]) == ("run", "unknown", of_run["causes"][0]["text"])
     memory_rigs.clock.advance(100)
     assert await codes() == ["holder_unreachable"]
-    memory_rigs.clock.advance(40)
+    rig.watch(60)
     assert await codes() == ["takeover", "no_agent"], "its agent is silent by now, too"
     await other.pipeline.finish(parse_id(item) or b"", claim, "x", {}, charge_attempt=True, hold="3 attempts failed")
     await other.pipeline.put_run(replace(row, state=RunState.FAILED, ended_ms=1_700_000_001_000, exit_code=1, reason="the tests fail"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from node_rig import eventually
 from store_doubles import HandClock
 
 from fabrik_node.agent.results import Result
@@ -110,3 +111,33 @@ async def test_a_keeper_that_never_started_can_be_stopped_and_asked() -> None:
     made.check()
     assert thrown_early.is_set()
     await made.stop()
+
+
+def checked(made: LeaseKeeper, switch: StopSwitch) -> str:
+    """Why it stops now; empty when it does not."""
+    made.check()
+    return "" if switch.stop is None else switch.stop.reason
+
+
+async def test_a_shorter_ttl_counts_at_once_and_a_longer_one_from_the_next_renewal() -> None:
+    clock, switch = HandClock(), StopSwitch()
+    made = keeper(clock, lambda _: True, switch)
+    made.enter(10.0)
+    clock.advance(7.5)
+    assert checked(made, switch) == ""
+    made.enter(1000.0)
+    clock.advance(0.5)
+    assert checked(made, switch) == "the lease could not be renewed for 8 of 10 s", "nobody need know of the longer one"
+
+
+async def test_a_longer_ttl_counts_after_a_renewal() -> None:
+    clock, switch = HandClock(), StopSwitch()
+    made = keeper(clock, lambda _: True, switch)
+    made.enter(1000.0)
+    made.start()
+    await eventually(lambda: made.beats > 0)
+    await made.stop()
+    clock.advance(700.0)
+    assert checked(made, switch) == ""
+    clock.advance(100.0)
+    assert checked(made, switch) == "the lease could not be renewed for 800 of 1000 s"

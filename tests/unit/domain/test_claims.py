@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabrik_node._core import Replica, SigningKey, genesis_encode
-from fabrik_node.domain.claims import Claim, ClaimState, decode_claim, encode_claim, override, successor
+from fabrik_node.domain.claims import Claim, ClaimState, decode_claim, encode_claim, override, stage_ttls, successor
 from fabrik_node.domain.schema import Kind
-from fabrik_node.errors import InvalidOp
+from fabrik_node.domain.stages import Coding, Merge, Qa
+from fabrik_node.errors import InvalidOp, UsageError
 
 ITEM = b"i" * 16
 ID16 = st.binary(min_size=16, max_size=16)
@@ -29,6 +30,7 @@ CLAIMS = st.builds(
     reason=st.text(max_size=20),
     oid=st.binary(max_size=32),
     follows=st.one_of(st.just(b""), ID16),
+    stage_ttls=st.dictionaries(st.integers(0, 5), st.integers(1, 2**40)).map(lambda ttls: tuple(sorted(ttls.items()))),
 )
 
 
@@ -44,7 +46,16 @@ def test_a_claim_survives_its_wire_form(claim: Claim) -> None:
 
 @given(CLAIMS, st.integers(12, 99), st.text(max_size=5))
 def test_fields_of_a_newer_version_are_left_aside(claim: Claim, number: int, value: str) -> None:
-    assert decode_claim(encode_claim(claim) | {number: value}) == claim
+    expected = dataclasses.replace(claim, stage_ttls=()) if number == 12 else claim
+    assert decode_claim(encode_claim(claim) | {number: value}) == expected
+
+
+def test_a_stage_may_have_a_ttl_of_its_own() -> None:
+    claim = first(stage_ttls=stage_ttls({"Merge": 600.0, "Qa": 0.5}))
+    assert (claim.ttl_s(Coding()), claim.ttl_s(Qa()), claim.ttl_s(Merge("b", 1))) == (90.0, 0.5, 600.0)
+    assert decode_claim(encode_claim(claim) | {12: {3: 5, "x": 1, 2: "y", 1: -4}}).stage_ttls == ((3, 5),)
+    with pytest.raises(UsageError, match="no stage"):
+        stage_ttls({"Coffee": 1.0})
 
 
 @pytest.mark.parametrize("broken", [{4: 3}, {4: -1}])
