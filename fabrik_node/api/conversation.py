@@ -68,10 +68,13 @@ class Conversation:
         self._reader = reader
         self._writer = writer
         self._stop = asyncio.Event()
+        self._idle: asyncio.Timeout | None = None
 
     def stop(self) -> None:
         """The node stops: answer what is under way, then end."""
         self._stop.set()
+        if self._idle is not None:
+            self._idle.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Until the end. Raises :class:`CallerLeft`."""
@@ -81,22 +84,19 @@ class Conversation:
 
     async def _next_line(self) -> bytes | None:
         """None at the end, and when the node stops while nobody asks."""
-        reading = asyncio.ensure_future(self._reader.readline())
-        stopping = asyncio.ensure_future(self._stop.wait())
         try:
-            await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                await self._send(refusal(_STOPPING))
-                return None
-            return await reading or None
+            async with asyncio.timeout(0 if self._stop.is_set() else None) as self._idle:
+                return await self._reader.readline() or None
+        except TimeoutError:
+            await self._send(refusal(_STOPPING))
+            return None
         except ConnectionError as error:
             raise CallerLeft from error
         except ValueError:  # StreamReader.readline: the line is longer than the limit
             await self._refuse(UsageError(f"a request is one line of at most {self._limits.request_bytes} bytes", "see docs/spec/local-api.md"))
             return None
         finally:
-            reading.cancel()
-            stopping.cancel()
+            self._idle = None
 
     async def _answer(self, line: bytes) -> bool:
         """True when another question may follow."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError, StoreFull
+from fabrik_node.node.recent import EventReads, Recent
 from fabrik_node.ports import Event, OpStore
 
 __all__ = ["EventSink", "EventStream"]
@@ -25,13 +26,13 @@ def _nobody(_: StoreFull) -> None:
 class EventSink(Protocol):
     """Where numbered events go besides the store: the exported file."""
 
-    async def catch_up(self, store: OpStore) -> int:
+    async def catch_up(self, store: EventReads) -> int:
         """Write every event of the store that the export lacks; how many. Raises :class:`~fabrik_node.errors.StoreFailed`."""
         ...
 
 
 class EventStream:
-    """Call :meth:`run` as a task; :meth:`tell` from the same loop. Followers read from the store, so none can fall out."""
+    """Call :meth:`run` as a task; :meth:`tell` from the same loop. Followers read what is stored, so none can fall out."""
 
     def __init__(self, store: OpStore, sink: EventSink, clock: Clock) -> None:
         self._store = store
@@ -41,7 +42,7 @@ class EventStream:
         self._upto_pos = 0
         self._wake = asyncio.Event()
         self._told = asyncio.Condition()
-        self._last = 0
+        self._recent = Recent(store)
         self.export_error: FabrikError | None = None
         """Why the export lags behind the store, None while it does not."""
         self._closing = False
@@ -54,7 +55,7 @@ class EventStream:
 
     async def start(self) -> int:
         """Read where the stream stands; the ``pos`` up to which stored ops have had their events."""
-        self._last, self._upto_pos = await self._store.events_upto()
+        self._recent.last, self._upto_pos = await self._store.events_upto()
         self._stored_upto = self._upto_pos
         await self._export()
         return self._upto_pos
@@ -97,7 +98,7 @@ class EventStream:
                 continue
             async with self._told:
                 self._stored_upto = upto
-                self._last = numbered[-1].seq if numbered else self._last
+                self._recent.add(numbered)
                 self._told.notify_all()
             if numbered:
                 await self._export()
@@ -119,7 +120,7 @@ class EventStream:
         """Events with ``seq > after``, gap-free; with ``follow`` for ever, else up to the newest. ``limit`` 0: all."""
         sent = 0
         while True:
-            page = await self._store.events(after, _PAGE)
+            page = await self._recent.events(after, _PAGE)
             for event in page:
                 yield event
                 after = event.seq
@@ -136,16 +137,16 @@ class EventStream:
     async def _export(self) -> None:
         """Bring the export up to date. It is no source of anything: its failure is kept for ``status``, and the next batch tries again."""
         try:
-            await self._sink.catch_up(self._store)
+            await self._sink.catch_up(self._recent)
         except FabrikError as error:
             self.export_error = error
         else:
             self.export_error = None
 
     def _is_beyond(self, seq: int) -> bool:
-        return self._last > seq
+        return self._recent.last > seq
 
     @property
     def last(self) -> int:
         """Sequence number of the newest event."""
-        return self._last
+        return self._recent.last
