@@ -169,15 +169,18 @@ async def _live(host: Home, peer: Home, after: int) -> dict[str, Measured]:
     arrived: list[float] = []
     done = asyncio.Event()
     listening = asyncio.create_task(_arrivals(peer, sent, arrived, after, done))
+    before = [home.cpu_s() for home in (host, peer)]
     calls, took, waits = await _clients(host, sent, LIVE_S)
     done.set()
     await asyncio.wait_for(listening, 60)
+    used = [home.cpu_s() - was for home, was in zip((host, peer), before, strict=True)]
     arrived.sort()
     waits.sort()
     env = {
         "clients": CLIENTS,
         "calls": calls,
         "seconds": round(took, 2),
+        "cpu_us_per_op": {"host": round(used[0] / calls * 1e6), "peer": round(used[1] / calls * 1e6)},
         "call_p50_ms": round(waits[len(waits) // 2] * 1000, 2),
         "call_p99_ms": round(waits[len(waits) * 99 // 100] * 1000, 2),
         "what": "the clients, both nodes and the events of the peer share these cores; latency from the call to the event at the peer, at full load",
