@@ -9,7 +9,7 @@ from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.run_state import RunVerdict
 from fabrik_node.domain.runs import FINAL_STATES, WORK_STATES, RunState
-from fabrik_node.domain.stages import REASON_NAMES, RESUMABLE_REASONS, Archived, Done, Stage
+from fabrik_node.domain.stages import REASON_NAMES, RESUMABLE_REASONS, Archived, Done, Merge, Stage
 
 __all__ = ["AgentFacts", "Cause", "ClaimFacts", "ItemFacts", "Needed", "why_item", "why_run"]
 
@@ -88,7 +88,9 @@ def why_item(facts: ItemFacts) -> list[Cause]:
     over = _over(facts)
     if over is not None:
         return [over]
-    held = [] if facts.hold is None else [Cause("held", f"it is held: {facts.hold or 'no reason was given'}", f"fabrik-node items requeue {facts.item}")]
+    # Finished work that is held has two ways out, and the item's page tells both.
+    out = f"fabrik-node items {'show' if isinstance(facts.stage, Merge) else 'requeue'} {facts.item}"
+    held = [] if facts.hold is None else [Cause("held", f"it is held: {facts.hold or 'no reason was given'}", out)]
     claimed = [] if facts.claim is None else [_claimed(facts.item, facts.claim)]
     blocking = [*held, *claimed, *(cause for needed in facts.needs if (cause := _needs(facts.item, needed)) is not None)]
     if any(cause.code != "takeover" for cause in blocking):

@@ -24,6 +24,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("archived for good", {"stage": Archived(1, ArchiveReason.COMPLETED)}, "archived", "Completed", ""),
     ("archived", {"stage": Archived(1, ArchiveReason.REVIEW_HELD)}, "archived", "ReviewHeld", "items move ITEM backlog"),
     ("held", {"hold": "3 attempts failed"}, "held", "3 attempts failed", "items requeue ITEM"),
+    ("held in Merge", {"hold": "merge conflict: a.txt", "stage": Merge("b", 1)}, "held", "merge conflict: a.txt", "items show ITEM"),
     ("claimed", {"claim": CLAIM}, "claimed", "beta/agent has it in hand, heard 3 s ago", "runs show RUN"),
     ("claimed, unheard", {"claim": replace(CLAIM, heard=False, run="")}, "claimed", "no heartbeat", "claims show ITEM"),
     ("claimed, unreachable", {"claim": replace(CLAIM, lease=LeaseState.UNREACHABLE, age_s=100.0)}, "holder_unreachable", "in 35 s", "claims release ITEM"),
