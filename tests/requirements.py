@@ -82,7 +82,7 @@ B17 held              Following the log of a live run shows new output, leaving 
 B18 later:dashboard   The dashboard shows what the command line shows
 
 C1  held              A run's heartbeat advances, and losing only the heartbeat does not make the run dead
-C2  partial           A killed worker is declared dead within two intervals, and a reused pid is not taken for it | a reused pid is told apart; the time until the verdict is not promised
+C2  held              A killed worker is declared dead within two intervals, and a reused pid is not taken for it
 C3  later:fleet       Heartbeat lost and process alive is shown as degraded, and nobody takes over
 C4  held              After a kill, what was in progress is interrupted with a reason and a time
 C5  later:fleet       A run without progress is flagged with evidence, and load alone flags nothing
@@ -90,7 +90,7 @@ C6  held              Retries are bounded, counted in view, and giving up is fin
 C7  later:records     A resumed run does not repeat finished steps
 C8  later:records     A resumed run whose inputs changed is refused with both hashes
 C9  later:records     Of many resumers exactly one wins and the others learn who
-C10 later:fleet       A paused and replaced owner is refused at its next write
+C10 held              A paused and replaced owner is refused at its next write
 C11 later:records     An interrupted side effect is never repeated in silence
 C12 later:database    One command lists everything that was left incomplete
 C13 held              A write that was acknowledged is there after a kill -9, a hundred times in a row
@@ -99,7 +99,7 @@ C15 held              A second instance on one store changes nothing
 C16 held              A second owner of a home is refused with the first one's pid, host and start; a stale owner is noticed and can be cleared
 C17 held              A merge whose holder died is finished once by a survivor
 C18 held              Cancelling stops the whole process tree, and the run is cancelled, not failed
-C19 later:fleet       No descendant outlives a killed engine unseen
+C19 held              No descendant outlives a killed engine unseen
 C20 held              A crash loop stops by itself and says why
 C21 held              What was stopped on purpose stays stopped
 C22 later:doctor      Every seeded fault is found, and mended when asked
@@ -272,7 +272,7 @@ I13 held              The wall clock decides nothing but displayed times
 I14 partial           Revocation has a cut, in any order of arrival | how soon sessions of the revoked close is not tested
 I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push
 I16 held              Of two finished works exactly one merge reaches the base branch, and both sides say so
-I17 partial           A holder that can not renew stops before others take over | suspend is not tested
+I17 held              A holder that can not renew stops before others take over
 I18 held              Every queue, map and file has a limit and a counter
 I19 held              Unauthenticated bytes cost a bounded little
 I20 partial           No peer holds the event loop | ops flow within two seconds during every flood; a hundred milliseconds at the 99th percentile are not measured

@@ -82,6 +82,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._end.is_set():
             began = self._clock.now()
+            self.check()  # the machine may have been asleep until now: an overdue lease is not renewed as if nothing had been
             self._beat(began)
             self.check()
             waited_s = 0.0

@@ -13,10 +13,11 @@ from fabrik_node.node.loading import FOLLOWS
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 from fabrik_node.store.event_file import EventFile
-from fabrik_node.store.owner import OwnerLock
+from fabrik_node.store.owner import LOOP_S, OwnerLock
 
-__all__ = ["Finding", "look", "remove_unfinished", "tell_findings"]
+__all__ = ["DEATHS_OF_A_LOOP", "Finding", "look", "remove_unfinished", "tell_findings"]
 
+DEATHS_OF_A_LOOP = 3
 _log = logging.getLogger("fabrik_node")
 
 
@@ -48,6 +49,8 @@ def look(node: Node, export: EventFile, lock: OwnerLock) -> list[Finding]:
     if previous is not None:
         who = f"pid {previous.process.pid} on {previous.host}, started {previous.started}"
         found.append(Finding("dead owner", f"the node that owned this home is gone without a stop: {who}", "taken over"))
+    if lock.deaths >= DEATHS_OF_A_LOOP:
+        found.append(Finding("restart loop", f"{lock.deaths} starts in a row ended without a stop, each within {LOOP_S / 60:g} minutes", "shown in status"))
     if export.put_aside:
         found.append(Finding("events file", "it did not agree with the store", "kept as events.ndjson.stale and written anew"))
     if loaded.late_pos and previous is not None:

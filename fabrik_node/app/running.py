@@ -23,7 +23,7 @@ from fabrik_node.api.server import LocalApi
 from fabrik_node.app.flags import Entry, merge_options
 from fabrik_node.app.opening import Mesh as MeshIdentity
 from fabrik_node.app.opening import load_mesh, make_home, note_home, open_store
-from fabrik_node.app.reconcile import look, remove_unfinished, tell_findings
+from fabrik_node.app.reconcile import DEATHS_OF_A_LOOP, look, remove_unfinished, tell_findings
 from fabrik_node.app.rotation import former_keys, settle
 from fabrik_node.app.setup import default_name
 from fabrik_node.app.telling import tell_peers
@@ -31,6 +31,7 @@ from fabrik_node.app.watching import serve_metrics
 from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
 from fabrik_node.config import check_config, child_environment, load_config, shown_config
+from fabrik_node.domain.lease_overlap import overlap_s
 from fabrik_node.domain.schema import Kind, NodeField
 from fabrik_node.errors import AuthError, BadConfig, Conflict, Internal, NotInitialised, Precondition
 from fabrik_node.git.origin import Origin
@@ -394,8 +395,30 @@ class Running:
             "draining": self._draining or halt is not None,
             "halt": None if halt is None else {"code": str(halt.code), "reason": halt.reason, "since_ms": halt.since_ms, "next": GO_ON},
             "state": None if loop is None else loop.state.value,
+            "warnings": self._warnings(),
             "problem": None if loop is None or not loop.problem else loop.problem,
         }
+
+    def _warnings(self) -> list[str]:
+        found = []
+        if self.lock.deaths >= DEATHS_OF_A_LOOP:
+            found.append(f"this node died {self.lock.deaths} times in a row soon after its start; its own log says what its last words were")
+        config, timing = self.config, self.config.lease.timing()
+        if config.agent.command:
+            shortest_s = min([timing.ttl_s, *timing.stage_ttl_s.values()])
+            over_s = overlap_s(
+                beat_s=timing.beat_s,
+                ttl_s=shortest_s,
+                takeover_after_s=timing.takeover_after_s(shortest_s),
+                link_dead_s=self.mesh.link_dead_s,
+                kill_grace_s=config.agent.kill_grace_s,
+            )
+            if over_s > 0:
+                found.append(
+                    f"leases are short: cut off from the others, this agent could be at work for {over_s:.1f} s when they take over; "
+                    "raise ttl_s, grace_s or lock_delay_s in [lease] of config.toml"
+                )
+        return found
 
     async def cancel(self, run_id: bytes, reason: str) -> bool:
         """See :class:`~fabrik_node.service.control.AgentView`."""

@@ -31,7 +31,7 @@ class AgentView(Protocol):
     """The agent of this node, as the service sees it."""
 
     def describe(self) -> Mapping[str, Any]:
-        """For ``status``: ``enabled``, ``slots``, ``running`` (run ids), ``draining``, ``halt`` (code, reason, since_ms, next; or None), ``problem``."""
+        """For ``status``: ``enabled``, ``slots``, ``running`` (run ids), ``draining``, ``halt`` (code, reason, since_ms, next; or None), ``problem``, ``warnings``."""
         ...
 
     async def cancel(self, run_id: bytes, reason: str) -> bool:

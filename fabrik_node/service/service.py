@@ -106,6 +106,7 @@ class Service:
         agent = dict(self._agent.describe())
         if agent.get("problem"):
             warnings.append(f"this agent can not claim work: {agent['problem']}")
+        warnings += agent.pop("warnings", [])
         if halt := agent.get("halt"):
             warnings.append(f"this agent takes no work: {halt['code']}: {halt['reason']}; to go on: {halt['next']}")
             agent["halt"] = {**halt, "since": iso(halt["since_ms"])}

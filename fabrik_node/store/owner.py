@@ -21,7 +21,7 @@ from fabrik_node.domain.runs import ProcessId
 from fabrik_node.errors import Internal, OwnedElsewhere, StoreFailed
 from fabrik_node.process import boot_id, is_alive, process_id
 
-__all__ = ["LOCK_NAME", "Owner", "OwnerLock", "clear_owner", "read_owner"]
+__all__ = ["LOCK_NAME", "LOOP_S", "Owner", "OwnerLock", "clear_owner", "read_owner"]
 
 LOCK_NAME = "owner.lock"
 _RECORD_BYTES_MAX = 4096
@@ -30,6 +30,10 @@ _CLEAR = "when that process is surely gone: fabrik-node lock clear"
 _HOME = "home"
 _INODE = "inode"
 """Of the lock file itself, so that a copied record shows."""
+_DEATHS = "deaths"
+_UP = "up"
+LOOP_S = 600.0
+"""An owner that dies within so many seconds of its start, after another that did, is one more of a loop."""
 _FIXED = ("pid", "process_started", "boot_id", "host", "started")
 
 
@@ -61,6 +65,8 @@ class OwnerLock:
         """The owner before us, if it died without a release; None after a clean one."""
         self.copied = copied
         """Whom the record named when it was another home's: it came with a copy, and says nothing of this one."""
+        self.deaths = int(owner.info.get(_DEATHS, "0"))
+        """How many owners before us died in a row, each within :data:`LOOP_S` of the start of the one before. A clean release ends the row."""
         self._descriptor: int | None = descriptor
 
     @classmethod
@@ -76,13 +82,15 @@ class OwnerLock:
         descriptor = _open(home)
         try:
             place = {_HOME: os.path.realpath(home), _INODE: str(os.fstat(descriptor).st_ino)}
-            owner = Owner(own, socket.gethostname(), iso(clock.wall_ms()), {**(info or {}), **place})
-            record = _render(owner)
             previous, copied = _take(descriptor, home), None
             if previous is not None and _is_copied(previous, descriptor):
                 previous, copied = None, previous
             if previous is not None:
                 _check_gone(previous, home)
+            now = clock.now()
+            row = {_DEATHS: str(_deaths(previous, own.boot_id, now)), _UP: f"{now:.0f}"}
+            owner = Owner(own, socket.gethostname(), iso(clock.wall_ms()), {**(info or {}), **place, **row})
+            record = _render(owner)
             _write(descriptor, record, home)
         except BaseException:
             os.close(descriptor)
@@ -173,6 +181,15 @@ def _check_gone(previous: Owner, home: Path) -> None:
         raise OwnedElsewhere(f"{home} is owned by {previous}; it was not released, and from this host it can not be checked", _CLEAR)
     if is_alive(previous.process):
         raise OwnedElsewhere(f"{home} is owned by {previous}; it is alive although its lock is free: the file system does not keep locks", _STATUS)
+
+
+def _deaths(previous: Owner | None, boot: str, now: float) -> int:
+    """Times are seconds of one boot: after another boot, or for a record of an older version, the row begins anew."""
+    if previous is None:
+        return 0
+    before, up = previous.info.get(_DEATHS, ""), previous.info.get(_UP, "")
+    in_row = previous.process.boot_id == boot and before.isdecimal() and up.isdecimal() and 0 <= now - float(up) <= LOOP_S
+    return int(before) + 1 if in_row else 1
 
 
 def _is_here(owner: Owner) -> bool:

@@ -130,6 +130,11 @@ class Mesh:
         return 0 if self._listener is None else self._listener.unknown
 
     @property
+    def link_dead_s(self) -> float:
+        """Seconds after which a connection that leads nowhere is noticed."""
+        return self._limits.silent_s
+
+    @property
     def connected(self) -> int:
         """Peers that are proven and connected now. May be asked from any thread."""
         return self._hub.peers

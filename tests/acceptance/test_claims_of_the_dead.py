@@ -89,7 +89,7 @@ def test_a_killed_node_that_takes_no_more_work_still_says_what_was_interrupted(f
     assert shown["attempts"] == 0
 
 
-@pytest.mark.promise("J1", "F12")
+@pytest.mark.promise("J1", "F12", "C10", "I17")
 def test_a_sleeper_wakes_up_superseded_and_merges_nothing(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
     host = fleet.host(config=STEADY_LEASES)

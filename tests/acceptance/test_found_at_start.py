@@ -38,7 +38,7 @@ def test_a_clean_start_finds_nothing(fleet: Fleet) -> None:
     assert events(host) == []
 
 
-@pytest.mark.promise("C14", "C16")
+@pytest.mark.promise("C14", "C16", "C20")
 def test_a_dead_owner(fleet: Fleet) -> None:
     host = fleet.host()
     assert host.process is not None
@@ -50,6 +50,15 @@ def test_a_dead_owner(fleet: Fleet) -> None:
     assert str(pid) in line
     assert line.endswith("taken over")
     assert events(host) == ["dead owner"]
+    for _ in range(2):
+        host.kill()
+        host.start()
+    assert events(host) == ["dead owner"] * 3 + ["restart loop"]
+    assert any("died 3 times in a row soon after its start" in warning for warning in host.ask("status")["warnings"])
+    host.stop()
+    host.start()
+    assert lines(host) == []
+    assert not any("in a row" in warning for warning in host.ask("status")["warnings"])
 
 
 @pytest.mark.promise("C14")

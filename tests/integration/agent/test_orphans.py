@@ -48,7 +48,7 @@ async def finish(child: Child) -> ChildExit:
         await child.close()
 
 
-@pytest.mark.promise("I24")
+@pytest.mark.promise("I24", "C19")
 async def test_nothing_survives_a_node_that_is_killed(rig: AgentRig, tmp_path: Path) -> None:
     gate = rig.gate()
     command = f"{rig.script('daemon.py', DAEMON)} {gate.path} & {STUBBORN}"

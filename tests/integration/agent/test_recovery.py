@@ -45,7 +45,7 @@ def row_of(claim: Claim, item: bytes, process: ProcessId | None = None, **change
     return replace(row, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.promise("C4")
+@pytest.mark.promise("C4", "C19")
 async def test_after_a_kill_every_run_is_interrupted_with_reason_and_time(rig: AgentRig) -> None:
     item = rig.world.add(stage=Coding(), attempts=1)
     claim = await claimed(rig, item)

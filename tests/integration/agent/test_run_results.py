@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from agent_rig import AgentRig
 
 from fabrik_node.agent.loop import AgentState
+from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Backlog, Coding, Done, Merge, Qa
 from fabrik_node.errors import FabrikError, GitFailed, Precondition, Unreachable
@@ -293,3 +297,19 @@ async def test_what_a_command_leaves_behind_is_ended(rig: AgentRig) -> None:
         assert has_ended(process)
     assert rig.world.finish_of(item).outcome["result"] == "ok"
     assert "left 1 processes behind" in rig.log(rig.pipeline.last_rows()[0])
+
+
+@pytest.mark.promise("C2")
+async def test_a_killed_worker_is_declared_dead_before_a_beat_is_over(rig: AgentRig) -> None:
+    rig.timing = LeaseTiming(beat_s=1000.0, ttl_s=9000.0, settle_s=0.0)
+    item = rig.world.add()
+    gate = rig.gate()
+    async with rig.agent(command=f"echo $$ > {gate.path}; exec sleep 1000", backoff_s=600.0) as loop:
+        worker = int(await gate.line())
+        [run] = loop.runs.values()
+        os.kill(worker, signal.SIGKILL)
+        await rig.world.until(lambda: bool(rig.world.finishes))
+        assert run.keeper.beats == 1, "nobody waited for a heartbeat"
+    row = rig.pipeline.last_rows()[0]
+    assert (row.state, row.process, row.reason) == (RunState.FAILED, None, "agent_failed: coding was ended by SIGKILL")
+    assert rig.world.finish_of(item).charged

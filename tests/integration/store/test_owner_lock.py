@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ from store_doubles import HandClock
 
 from fabrik_node.errors import Internal, OwnedElsewhere, StoreFailed
 from fabrik_node.process import boot_id, process_id
-from fabrik_node.store.owner import OwnerLock, clear_owner, read_owner
+from fabrik_node.store.owner import LOCK_NAME, LOOP_S, OwnerLock, clear_owner, read_owner
 
 CLOCK = HandClock()
 
@@ -204,3 +205,28 @@ def test_what_has_no_place_in_the_record(tmp_path: Path, info: dict[str, str]) -
         OwnerLock.acquire(tmp_path, CLOCK, info)
     assert read_owner(tmp_path) is None
     OwnerLock.acquire(tmp_path, CLOCK, {"socket": "/caf\udce9", "text": "a=b"}).release()
+
+
+@pytest.mark.promise("C20")
+def test_owners_that_die_soon_after_their_start_are_counted_until_one_stops_or_lives(tmp_path: Path) -> None:
+    clock = HandClock()
+
+    def died(after_s: float) -> int:
+        """One more owner, which takes the home, lives so long and dies; how many it counted before it."""
+        lock = OwnerLock.acquire(tmp_path, clock)
+        record = (tmp_path / LOCK_NAME).read_bytes()
+        lock.release()
+        # The record of a process that is gone: as a kill leaves it.
+        (tmp_path / LOCK_NAME).write_bytes(re.sub(rb"process_started=\d+", b"process_started=1", record))
+        clock.advance(after_s)
+        return lock.deaths
+
+    assert [died(5.0) for _ in range(4)] == [0, 1, 2, 3]
+    assert died(LOOP_S + 1) == 4
+    assert died(1.0) == 1, "the one before it lived long"
+    lock = OwnerLock.acquire(tmp_path, clock)
+    assert lock.deaths == 2
+    lock.release()
+    assert died(0.0) == 0, "a stop ends the row"
+    clock.seconds = 1.0
+    assert died(0.0) == 1, "a clock that went back is another boot's"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
 from node_rig import eventually
 from store_doubles import HandClock
 
@@ -141,3 +142,40 @@ async def test_a_longer_ttl_counts_after_a_renewal() -> None:
     assert checked(made, switch) == ""
     clock.advance(100.0)
     assert checked(made, switch) == "the lease could not be renewed for 800 of 1000 s"
+
+
+class SleepyClock(HandClock):
+    """At its ``nth`` reading the machine has just been asleep, for longer than the holder may be silent. Read by one thread."""
+
+    def __init__(self, nth: int) -> None:
+        super().__init__()
+        self.left = nth
+
+    def now(self) -> float:
+        self.left -= 1
+        if self.left == 0:
+            self.advance(80.0)
+        return super().now()
+
+
+@pytest.mark.promise("I17")
+@pytest.mark.parametrize("nth", range(2, 30))
+async def test_wherever_a_machine_falls_asleep_its_holder_stops_when_it_wakes_up(nth: int) -> None:
+    clock, switch, after = SleepyClock(nth), StopSwitch(), []
+    enough = threading.Event()
+
+    def renew(_: int) -> bool:
+        if clock.left <= 0:
+            after.append(clock.left)
+        if len(after) > 3:
+            enough.set()
+        return True
+
+    made = keeper(clock, renew, switch)
+    switch.attach(enough.set)
+    made.start()
+    assert enough.wait(BOUND_S)
+    await made.stop()
+    assert switch.stop is not None, "it renewed an overdue lease as if nothing had been"
+    assert switch.stop.result is Result.LEASE_LOST
+    assert len(after) <= 2, "the renewal that was under way, and one while it stops"
