@@ -195,7 +195,7 @@ F4  held              Peers prove their keys on connecting with fresh challenges
 F5  held              An unknown key is refused, and the refusal says how to invite it
 F6  held              A join token works once, and expires
 F7  held              Nodes show their key's fingerprint in presence
-F8  partial           Keys rotate with overlap | the merge knows rotations; no command makes one yet
+F8  held              Keys rotate with overlap: to a key that was committed to before, in a mesh of which parts are away; a lost admin is replaced
 F9  held              A node's death is seen, whatever the wall clocks say
 F10 held              One command with a token turns a fresh home into a working build agent; ending it releases its work
 F11 held              Two nodes that claim one item apart agree on one holder once they meet, and the other stops and says so

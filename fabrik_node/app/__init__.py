@@ -48,6 +48,12 @@ class Hooks:
 
         return key_files(home)
 
+    def use_key(self, home: Path, file: Path) -> dict[str, Any]:
+        """Another key for a home that no node serves."""
+        from fabrik_node.app.key_use import use_key
+
+        return use_key(home, file)
+
     def seed_in(self, path: Path) -> str:
         """The seed in a key file."""
         from fabrik_node.app.keyfiles import seed_in

@@ -25,7 +25,7 @@ from fabrik_node.service.keys import line_of
 from fabrik_node.store.snapshot_file import SnapshotFile
 from fabrik_node.store.sqlite import SqliteStore
 
-__all__ = ["STEPS", "former_keys", "settle"]
+__all__ = ["STEPS", "former_keys", "keep_former", "load_all", "settle"]
 
 STEPS = ("before_former", "before_switch", "before_next", "before_log", "before_epoch", "before_note")
 """The places at which a crash leaves something to finish, in their order."""
@@ -41,7 +41,7 @@ async def settle(paths: HomePaths, store: SqliteStore, clock: Clock, mesh: Mesh,
     owner = await store.get_meta(NODE_KEY)
     if not paths.after_key.exists() and owner in (None, mesh.key.public):
         return mesh
-    replica = (await load(mesh.genesis, store, SnapshotFile(paths.snapshot), _ALL)).replica
+    replica = await load_all(paths, store, mesh)
     old = owner or mesh.key.public
     new = replica.member(old).successor
     if new is None:
@@ -50,7 +50,7 @@ async def settle(paths: HomePaths, store: SqliteStore, clock: Clock, mesh: Mesh,
         if not paths.next_key.exists() or load_key(paths.next_key).public != new:
             return mesh
         reach("before_former")
-        _keep_former(paths, old)
+        keep_former(paths, old)
         reach("before_switch")
         _replace(paths.next_key, paths.identity_key)
     elif mesh.key.public != new:
@@ -68,6 +68,11 @@ async def settle(paths: HomePaths, store: SqliteStore, clock: Clock, mesh: Mesh,
     return now
 
 
+async def load_all(paths: HomePaths, store: SqliteStore, mesh: Mesh) -> Replica:
+    """What the store holds, for a look before the node opens it."""
+    return (await load(mesh.genesis, store, SnapshotFile(paths.snapshot), _ALL)).replica
+
+
 def former_keys(paths: HomePaths, replica: Replica, key: bytes) -> list[SigningKey]:
     """The keys that this node had before ``key``, the newest first, as far as their files are here and whole."""
     found = []
@@ -81,7 +86,8 @@ def _former(paths: HomePaths, key: bytes) -> Path:
     return paths.former_keys / f"{show_key(key)[:16]}.key"
 
 
-def _keep_former(paths: HomePaths, key: bytes) -> None:
+def keep_former(paths: HomePaths, key: bytes) -> None:
+    """A second name for the key's file, under which peers that have not heard of the rotation are met."""
     private_folder(paths.former_keys)
     kept = _former(paths, key)
     if not kept.exists():

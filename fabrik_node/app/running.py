@@ -21,6 +21,7 @@ from fabrik_node.agent.recover import recover_runs
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.api.server import LocalApi
 from fabrik_node.app.flags import Entry, merge_options
+from fabrik_node.app.key_use import check_rotated
 from fabrik_node.app.opening import Mesh as MeshIdentity
 from fabrik_node.app.opening import load_mesh, make_home, note_home, open_store
 from fabrik_node.app.reconcile import DEATHS_OF_A_LOOP, look, remove_unfinished, tell_findings
@@ -148,6 +149,7 @@ class Running:
             sink=self.export,
             boot_id=boot_id(),
         )
+        check_rotated(self.paths, self.node.replica, key.public, self.node.name_of(key.public))
         self.node.next_commitment = self.identity.next_commitment
         self.halts = HaltSwitch(await self.store.get_meta(_HALT_KEY), lambda said: self.store.set_meta(_HALT_KEY, said))
         await note_home(self.paths, self.store, self.identity)

@@ -74,6 +74,10 @@ class Hooks(Protocol):
         """Which key files lie in the home: next_file, next_commitment, recovery_file; each may be None."""
         ...
 
+    def use_key(self, home: Path, file: Path) -> dict[str, Any]:
+        """Make the key in ``file``, to which this home's key was rotated, its key. Answers old, new, fingerprint."""
+        ...
+
     def seed_in(self, path: Path) -> str:
         """The seed in a key file that the operator keeps, as hex digits."""
         ...

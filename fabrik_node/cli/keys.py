@@ -66,6 +66,40 @@ def rotate(session: Session, file: str | None) -> None:
         session.note(f"that file is this node's key now, and {done['next_file']} the next one", "fabrik-node keys next --move FILE")
 
 
+@command("use", parent=keys)
+@click.argument("file")
+@click.pass_obj
+def use(session: Session, file: str) -> None:
+    """Give a home from a backup the newer key of its node.
+
+    For a key that was rotated since the backup; no node may run on the home. FILE: from a newer backup, or identity/next.key of this home.
+    """
+    session.show(session.hooks.use_key(session.home, Path(file).absolute()), _draw_used)
+    session.note("what this node wrote under that key comes back from its peers", "fabrik-node serve")
+
+
+def _draw_used(screen: Screen, data: Mapping[str, Any]) -> None:
+    screen.fields([("key", f"{data['new'][:16]}  {data['fingerprint']}"), ("before", data["old"][:16])])
+
+
+@command("recover", parent=keys)
+@click.option("--recovery-key", "file", metavar="FILE", required=True, help="Where the mesh's recovery key is.")
+@click.option("--revoke", "lost", metavar="KEY", multiple=True, help="Put this member out for good: the lost admin, by name or key (repeatable).")
+@click.pass_obj
+def recover(session: Session, file: str, lost: tuple[str, ...]) -> None:
+    """Make this node an admin when the admin's machine is lost.
+
+    Lost or stolen: --revoke puts it out in the same moment. The file is read, signs one op, and is kept nowhere: it can go back to its place.
+    """
+    seed = session.hooks.seed_in(Path(file).absolute())
+    session.show(session.write("keys.recover", recovery=seed, revoke=list(lost) or None), _draw_recovered)
+
+
+def _draw_recovered(screen: Screen, data: Mapping[str, Any]) -> None:
+    put_out = ", ".join(f"{each['name']} ({each['node'][:16]})" for each in data["revoked"])
+    screen.fields([("admin", f"this node, {data['fingerprint']}"), ("revoked", put_out)])
+
+
 def _await_key(session: Session, key: str) -> bool:
     """Whether the node answers under its new key, within half a minute."""
     for _ in range(_LOOKS):

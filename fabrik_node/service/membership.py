@@ -14,11 +14,11 @@ from fabrik_node.node.node import Node
 from fabrik_node.service.inviting import parse_role
 from fabrik_node.service.reading import Reader
 
-__all__ = ["PLACES_MAX", "MembershipWriter"]
+__all__ = ["PLACES_MAX", "MembershipWriter", "Place", "bound_by", "place_of"]
 
 PLACES_MAX = 1_000
 """Heads that one record names: more do not fit into an op."""
-_Place = tuple[int, int, bytes]
+Place = tuple[int, int, bytes]
 _PLACE = re.compile(r"([0-9]{1,16}):([0-9]{1,16})(?::([0-9]{1,9}))?")
 _CHOICES = "--keep held, first, nothing, EPOCH:SEQ or EPOCH:SEQ:BRANCH"
 
@@ -44,7 +44,7 @@ class MembershipWriter:
                 f"{show_key(key)} is no member any more, and a role does not bring it back", "a new home there, with a token: fabrik-node invite"
             )
         heads = self._heads(key, "fabrik-node nodes revoke KEY, and a token for a new home there")
-        await self._write(key, {1: int(role)} | _places([_place(head) for head in heads]))
+        await self._write(key, {1: int(role)} | bound_by([place_of(head) for head in heads]))
         return self._answer(key, role=role.name.lower())
 
     async def revoke(self, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,15 +57,16 @@ class MembershipWriter:
         keep = ["nothing"] if args.get("keep_nothing") else args.get("keep") or ["held"]
         if not isinstance(keep, list) or not all(isinstance(choice, str) for choice in keep):
             raise UsageError("keep is a list of texts", _CHOICES)
-        places = list(dict.fromkeys(place for choice in keep for place in self._kept(key, choice)))
+        places = list(dict.fromkeys(place for choice in keep for place in self.kept(key, choice)))
         if len(places) > PLACES_MAX:
             raise Precondition(
                 f"{len(places)} places of {show_key(key)}, and a revocation has room for {PLACES_MAX}", "fabrik-node nodes revoke KEY --keep first"
             )
-        await self._write(key, {1: int(Role.NONE)} | _places(places))
+        await self._write(key, {1: int(Role.NONE)} | bound_by(places))
         return self._answer(key, kept=len(places))
 
-    def _kept(self, key: bytes, choice: str) -> list[_Place]:
+    def kept(self, key: bytes, choice: str) -> list[Place]:
+        """Of a key's logs, what :meth:`revoke` is told to keep. Raises NotFound, Precondition, UsageError."""
         heads = [head for head in self._node.heads() if head.author == key]
         suspended = sorted(epoch for author, epoch in self._node.suspended() if author == key)
         if choice == "held" and suspended:
@@ -75,9 +76,9 @@ class MembershipWriter:
                 "fabrik-node nodes revoke KEY --keep first (the branch that this node met first), --keep EPOCH:SEQ[:BRANCH], or --keep nothing",
             )
         if choice == "held":
-            return [_place(head) for head in heads]
+            return [place_of(head) for head in heads]
         if choice == "first":
-            return [_place(head) for head in heads if head.branch == 0]
+            return [place_of(head) for head in heads if head.branch == 0]
         if choice == "nothing":
             return []
         if (named := _PLACE.fullmatch(choice)) is None:
@@ -97,13 +98,17 @@ class MembershipWriter:
         return self._answer(key)
 
     def _heads(self, key: bytes, else_: str) -> list[Head]:
+        """What this node holds of a key's logs. Raises Precondition with the hint ``else_`` when they are too many for one record."""
         heads = [head for head in self._node.heads() if head.author == key]
         if len(heads) > PLACES_MAX:
             raise Precondition(f"{show_key(key)} has {len(heads)} heads, and a member record has room for {PLACES_MAX}", else_)
         return heads
 
     def _other(self, args: Mapping[str, Any]) -> bytes:
-        text = str(args.get("key") or "")
+        return self.find(str(args.get("key") or ""))
+
+    def find(self, text: str) -> bytes:
+        """Another member by its name or the first digits of its key. Raises NotFound, UsageError."""
         known = self._node.board.roles()
         named = [key for key in known if text and self._node.name_of(key) == text and self._node.replica.member(key).successor is None]
         found = named or [key for key in known if text and show_key(key).startswith(text.lower())]
@@ -128,11 +133,12 @@ class MembershipWriter:
         return self._reader.stamp(said | more)
 
 
-def _place(head: Head) -> _Place:
+def place_of(head: Head) -> Place:
+    """The place that a head stands on."""
     return head.epoch, head.seq, head.head
 
 
-def _places(places: Sequence[_Place]) -> dict[int, Any]:
+def bound_by(places: Sequence[Place]) -> dict[int, Any]:
     """Keys 3 and 4 of a member record: it binds whatever is not at or before one of these places."""
     first, *more = [list(place) for place in places] or [NOWHERE]
     return {3: first} | ({4: more} if more else {})

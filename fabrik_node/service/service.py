@@ -20,6 +20,7 @@ from fabrik_node.service.health import node_health, node_warnings
 from fabrik_node.service.inviting import Inviter
 from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.reading import Reader
+from fabrik_node.service.recovering import KeyRecoverer
 from fabrik_node.service.requeueing import HoldEnder
 from fabrik_node.service.rotating import KeyRotator
 from fabrik_node.service.watching import Watching
@@ -60,13 +61,15 @@ class Service:
         """Where the figures are served; empty while they are not."""
         writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
         self._item_writes = {**writer.operations, **HoldEnder(node, reader).operations}
+        members = MembershipWriter(node, reader)
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
             **Explaining(reader).operations,
             **self._item_writes,
-            **MembershipWriter(node, reader).operations,
+            **members.operations,
             **KeyRotator(node, reader, genesis, HomePaths(home), switch).operations,
             **Controls(node, reader, writer, agent).operations,
+            **KeyRecoverer(node, reader, genesis, HomePaths(home), members).operations,
             "status": self.status,
             **Inviter(node, reader, genesis=genesis, listen_url=listen_url).operations,
         }

@@ -231,7 +231,11 @@ def _refusal_of(error: ssl.SSLError, expected: bytes) -> KnockRefused:
             by_peer=False,
         )
     if "ALERT_UNKNOWN_CA" in reason:
-        return KnockRefused(Reason.UNKNOWN_KEY, f"that node does not know the key of this one, or it was revoked; {STRANGER_HINT}", by_peer=True)
+        return KnockRefused(
+            Reason.UNKNOWN_KEY,
+            f"that node does not know the key of this one, or it was revoked or rotated (a home from a backup: fabrik-node keys use FILE); {STRANGER_HINT}",
+            by_peer=True,
+        )
     if "ALERT" in reason:
         return KnockRefused(Reason.NO_COMMON_VERSION, f"that node ended TLS: {reason.lower().replace('_', ' ')}; upgrade the older of the two", by_peer=True)
     return KnockRefused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,13 +14,14 @@ import pytest
 from fabrik_node._core import Replica, SigningKey, genesis_encode, next_key
 from fabrik_node.app import running as running_module
 from fabrik_node.app.flags import Entry
+from fabrik_node.app.key_use import _use
 from fabrik_node.app.opening import make_home
 from fabrik_node.app.rotation import STEPS, settle
 from fabrik_node.app.running import Running
 from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
 from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
-from fabrik_node.errors import AuthError, FabrikError, NotFound, Precondition, UsageError
+from fabrik_node.errors import AuthError, Conflict, FabrikError, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_key
 from fabrik_node.paths import HomePaths
 
@@ -210,3 +212,44 @@ async def test_only_a_member_with_a_commitment_rotates(tmp_path: Path) -> None:
     async with served(other) as running:
         assert running.node.replica.member(running.node.public).role == Role.PEER
         assert running.node.name_of(running.node.public) == "gamma"
+
+
+@pytest.mark.promise("F8")
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_home_from_a_backup_takes_up_the_key_that_it_was_rotated_to(paths: HomePaths, tmp_path: Path, told: bool) -> None:
+    """``told``: the store that was put back has the rotation, the key files are older; else all of it is."""
+    shutil.copytree(paths.home, tmp_path / "backup")
+    async with served(paths) as running:
+        await rotate(running)
+    async with served(paths) as running:
+        await running.service.call("items.add", {"title": "under the new key"})
+        logs = [each.data for head in running.node.heads() for each in (await running.store.read(head.author, head.epoch, 0, 1 << 20, 0))]
+    if told:
+        shutil.rmtree(paths.identity)
+        shutil.copytree(tmp_path / "backup" / "identity", paths.identity)
+        paths.store.unlink(missing_ok=False)
+    else:
+        shutil.rmtree(paths.home)
+        shutil.copytree(tmp_path / "backup", paths.home)
+    if told:
+        shutil.copytree(tmp_path / "backup" / "store", paths.store.parent, dirs_exist_ok=True)
+        async with served(paths) as running:
+            await running.node.ingest(logs, b"")
+        refused = await fails(_listed(paths), Precondition, "was rotated to")
+        assert str(paths.next_key) in refused.hint
+    old, new = key_in(paths.identity_key).public, key_in(paths.next_key).public
+    with pytest.raises(Precondition, match="does not follow"):
+        await _use(paths, bytes([5]) * 32)
+    assert key_in(paths.identity_key).public == old
+    assert (await _use(paths, bytes.fromhex(paths.next_key.read_text())))["new"] == show_key(new)
+    assert not paths.next_key.exists()
+    async with served(paths) as running:
+        assert running.node.public == new
+        await running.node.ingest(logs, b"")
+        assert running.node.epochs.doubt, "what was written since may be with the peers"
+        await running.service.call("items.add", {"title": "after the backup"})
+        assert running.node.replica.voided == 0
+        assert len(running.node.epochs.own_heads()) == 2
+        assert sorted(view.title for view in running.node.board.items()) == ["after the backup", "under the new key"]
+    with pytest.raises(Conflict, match="already"):
+        await _use(paths, bytes.fromhex(paths.identity_key.read_text()))

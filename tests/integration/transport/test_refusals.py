@@ -46,7 +46,7 @@ async def test_unknown_key(net: Net) -> None:
     host, _, url = await net.listening(0)
     stranger, mesh = await net.up(7)
     mesh.dial(url)
-    said = f"that node does not know the key of this one, or it was revoked; {TO_TYPE}"
+    said = f"that node does not know the key of this one, or it was revoked or rotated (a home from a backup: fabrik-node keys use FILE); {TO_TYPE}"
     assert await refused(mesh) == f"unknown_key: {said}"
     assert await refusals(stranger) == [{"direction": "out", "url": url, "code": "unknown_key", "detail": said, "by_peer": True}]
     told = {"direction": "in", "key": "", "address": "127.0.0.1", "code": "unknown_key", "detail": "its certificate is of no key that is a member"}

@@ -85,6 +85,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "nodes.role": {**STAMP, "node": NODE, "name": "beta", "revoked": False, "note": "", "role": "peer"},
     "nodes.revoke": {**STAMP, "node": NODE, "name": "beta", "revoked": True, "kept": 1, "note": ""},
     "nodes.retire": {**STAMP, "node": NODE, "name": "beta", "revoked": False, "note": ""},
+    "keys.recover": {**STAMP, "admin": NODE, "fingerprint": "abab-abab-abab-abab", "revoked": [{"node": "cd" * 32, "name": "beta"}]},
     "keys.rotate": {**STAMP, "old": "cd" * 32, "new": NODE, "fingerprint": "abab-abab-abab-abab", "next_file": "/home/identity/next.key"},
     "keys.list": {
         **STAMP,
@@ -220,6 +221,10 @@ class RecordingHooks:
 
     def key_files(self, home: Path) -> dict[str, Any]:
         return {"next_file": str(home / "identity" / "next.key"), "next_commitment": "ef" * 32, "recovery_file": None}
+
+    def use_key(self, home: Path, file: Path) -> dict[str, Any]:
+        self.called.append(("use_key", (home, file)))
+        return {"old": "cd" * 32, "new": NODE, "fingerprint": "abab-abab-abab-abab"}
 
     def seed_in(self, path: Path) -> str:
         return path.name.removesuffix(".key")

@@ -67,6 +67,8 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["nodes", "revoke", "beta", "--keep", "first", "--keep", "2:7:1"], "nodes.revoke", {"key": "beta", "keep": ["first", "2:7:1"]}),
     (["nodes", "retire", "beta"], "nodes.retire", {"key": "beta"}),
     (["keys", "list"], "keys.list", {}),
+    (["keys", "recover", "--recovery-key", "efef.key", "--revoke", "beta"], "keys.recover", {"recovery": "efef", "revoke": ["beta"]}),
+    (["keys", "use", "newer.key"], None, {}),
     (["keys", "next", "--move", "/media/stick/next.key"], None, {}),
     (["why", ITEM], "why", {"id": ITEM}),
     (["runs", "list"], "runs.list", {}),
