@@ -14,6 +14,7 @@ from fabrik_node.domain.runs import FINAL_STATES
 from fabrik_node.errors import NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.ports import Event
+from fabrik_node.service.keys import line_of
 from fabrik_node.service.reading import Reader
 
 __all__ = ["event_json", "run_log"]
@@ -35,7 +36,7 @@ async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncI
     """
     row = await reader.find_run(str(args.get("id", "")))
     run_id, offset, follow = show_id(row.run_id), args.get("offset") or 0, bool(args.get("follow"))
-    if row.node != own:
+    if row.node not in line_of(reader.replica, own):  # under a former key it was this node's run, too
         reader.views()
         owner = reader.name_of(row.node)
         raise Precondition(f"the log of run {run_id} lies on its own node, {owner}", f"on {owner}: fabrik-node runs logs {run_id}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fabrik_node._core import Replica
-from fabrik_node.ids import show_key
+from fabrik_node.ids import fingerprint, show_key
 from fabrik_node.node.node import Node
 from fabrik_node.node.quotas import quota_warning
 from fabrik_node.ports import Traffic
@@ -81,6 +81,16 @@ def node_warnings(node: Node, health: dict[str, Any]) -> list[str]:
     found = divergence_warnings(health["diverged"])
     if node.upkeep.full is not None:
         found.append(f"{node.upkeep.full.message}: nothing is written until there is space; {node.upkeep.full.hint}")
+    member = node.replica.member(node.public)
+    if member.successor is not None:
+        found.append(
+            f"this node's key was rotated to {fingerprint(member.successor)}, and nothing that it writes has effect any more: if this home is a copy, or from a backup, "
+            "stop it, then: fabrik-node keys use FILE, with that key"
+        )
+    elif member.revoked:
+        found.append(
+            "this node's key is revoked, for good: nothing that it writes has effect. It needs a fresh home and a token: fabrik-node --home DIR join TOKEN"
+        )
     if node.epochs.doubt:
         found.append(f"this node doubts its own log, and opens a new epoch before its next write: {node.epochs.doubt}")
     if health["cloned"]:

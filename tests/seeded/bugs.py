@@ -49,6 +49,27 @@ BUGS = (
         ("tests/integration/store/test_erased_secrets.py",),
     ),
     Bug(
+        "a rotation voids the older epochs of its log",
+        "fabrik_node/service/rotating.py",
+        "if (head.epoch, head.branch) != (node.epoch, 0)]",
+        "if False]",
+        ("tests/integration/app/test_rotation.py",),
+    ),
+    Bug(
+        "a rotation that was cut off is not finished",
+        "fabrik_node/app/rotation.py",
+        "    if not paths.after_key.exists() and owner in (None, mesh.key.public):\n",
+        "    if owner in (None, mesh.key.public):\n",
+        ("tests/integration/app/test_rotation.py",),
+    ),
+    Bug(
+        "a node that rotated is its new key alone to those who call it",
+        "fabrik_node/transport/guises.py",
+        "        if len(self.all) > 1:\n",
+        "        if False:\n",
+        ("tests/integration/transport/test_rotated_peers.py",),
+    ),
+    Bug(
         "a segment is taken without looking at its signature",
         "rust/fabrik-op/src/segment.rs",
         "verify_strict(&contents.author, &message, &contents.sig)\n",

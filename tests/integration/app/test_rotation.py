@@ -20,9 +20,10 @@ from fabrik_node.app.rotation import STEPS, settle
 from fabrik_node.app.running import Running
 from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
+from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
 from fabrik_node.errors import AuthError, Conflict, FabrikError, NotFound, Precondition, UsageError
-from fabrik_node.ids import show_key
+from fabrik_node.ids import new_id, show_id, show_key
 from fabrik_node.paths import HomePaths
 
 
@@ -63,6 +64,19 @@ async def fails(attempt: Awaitable[Any], kind: type[FabrikError], text: str) -> 
 
 
 @pytest.mark.promise("F8")
+async def test_the_logs_of_earlier_runs_stay_readable(paths: HomePaths) -> None:
+    file = paths.home / "log"
+    file.write_text("it worked\n")
+    async with served(paths) as running:
+        row = RunRow(new_id(1), new_id(2), new_id(3), running.node.public, "agent", RunState.COMPLETED, "qa", 1, ended_ms=2, log=str(file))
+        await running.pipeline.put_run(row)
+        await rotate(running)
+    async with served(paths) as running:
+        said = [part async for part in running.service.stream("runs.logs", {"id": show_id(row.run_id)})]
+        assert said[0]["text"] == "it worked\n"
+
+
+@pytest.mark.promise("F8")
 async def test_a_node_goes_on_under_its_next_key(paths: HomePaths) -> None:
     old, new = key_in(paths.identity_key).public, key_in(paths.next_key).public
     async with served(paths) as running:
@@ -71,6 +85,7 @@ async def test_a_node_goes_on_under_its_next_key(paths: HomePaths) -> None:
         assert (said["old"], said["new"]) == (show_key(old), show_key(new))
         await fails(running.service.call("items.add", {"title": "under the old key"}), AuthError, "rotated away")
         await fails(rotate(running), Precondition, "was rotated to")
+        assert any("was rotated to" in line for line in (await running.service.call("status", {}))["warnings"]), "a clone that goes on is told"
         assert running._stop.get_nowait() is None, "the next start follows"
     async with served(paths) as running:
         assert running.node.public == new == key_in(paths.identity_key).public
