@@ -6,12 +6,13 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from fabrik_node._core import Head
+from fabrik_node._core import Genesis, Head
 from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
 from fabrik_node.errors import NotFound, Precondition, UsageError
 from fabrik_node.ids import show_key
 from fabrik_node.node.node import Node
 from fabrik_node.service.inviting import parse_role
+from fabrik_node.service.keys import commitments
 from fabrik_node.service.reading import Reader
 
 __all__ = ["PLACES_MAX", "MembershipWriter", "Place", "bound_by", "place_of"]
@@ -122,7 +123,8 @@ class MembershipWriter:
 
     async def _write(self, key: bytes, record: dict[int, Any]) -> None:
         row = self._node.replica.row(Kind.MEMBER, key).get(MemberField.RECORD, {})
-        kept = {number: row[number] for number in (2, 5) if row.get(number)}  # its name, and the commitment to its next key
+        committed = commitments(self._node.replica, Genesis.decode(self._node.genesis), key)  # they may not count for another level
+        kept = ({2: row[2]} if row.get(2) else {}) | ({5: committed[-1]} if committed else {})
         await self._node.write(("member", key), lambda: [(Kind.MEMBER, key, MemberField.RECORD, record | kept, None)])
 
     def _answer(self, key: bytes, **more: Any) -> dict[str, Any]:

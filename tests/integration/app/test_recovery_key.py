@@ -108,6 +108,24 @@ async def test_the_new_admin_can_rotate_and_the_recovery_key_works_again(world: 
 
 
 @pytest.mark.promise("F8")
+async def test_who_rotated_and_is_made_an_admin_can_rotate_again(world: World) -> None:
+    async with world.serve(world.member) as running:
+        await running.service.call("keys.rotate", {})
+    async with world.serve(world.member) as running, world.serve(world.admin) as admin:
+        await exchange(running.node, admin.node)
+        await admin.service.call("nodes.role", {"key": "beta", "role": "admin"})
+        await exchange(running.node, admin.node)
+        assert running.node.replica.member(running.node.public).level == 1
+        await running.service.call("keys.rotate", {})
+    async with world.serve(world.member) as running, world.serve(world.admin) as admin:
+        await exchange(running.node, admin.node)
+        for node in (running.node, admin.node):
+            member = node.replica.member(running.node.public)
+            assert (member.role, member.level) == (Role.ADMIN, 1)
+            assert node.replica.voided == 0
+
+
+@pytest.mark.promise("F8")
 async def test_nobody_else_is_believed(world: World, tmp_path: Path) -> None:
     async with world.serve(world.member) as running:
         assert (await fails(running, AuthError, "not the recovery key of mesh", recovery="ab" * 32)).exit_status == 7
