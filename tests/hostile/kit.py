@@ -34,9 +34,9 @@ class Kit:
         self._epochs = itertools.count(1)
         self.key = self.join(token)
 
-    def invite(self) -> JoinToken:
+    def invite(self, role: str = "peer") -> JoinToken:
         """A fresh token of the host."""
-        return JoinToken.decode(self.host.call("invite", role="peer", ttl_s=600.0, url=self.url)["token"])
+        return JoinToken.decode(self.host.call("invite", role=role, ttl_s=600.0, url=self.url)["token"])
 
     def join(self, token: JoinToken) -> Key:
         """A new member, by the front door."""

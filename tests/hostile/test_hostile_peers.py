@@ -11,10 +11,10 @@ from types import ModuleType
 import psutil
 import pytest
 from acceptance.fleet import Fleet, NodeProcess
-from hostile import attacks_frames, attacks_gate, attacks_handshake, attacks_ops, attacks_wire
+from hostile import attacks_authority, attacks_frames, attacks_gate, attacks_handshake, attacks_ops, attacks_wire
 from hostile.kit import ATTACKS, PLAIN, Attack, Kit
 
-ROOMS = {"plain": (attacks_wire, attacks_handshake, attacks_frames, attacks_ops), "TLS": (attacks_gate, attacks_frames, attacks_ops)}
+ROOMS = {"plain": (attacks_wire, attacks_handshake, attacks_frames, attacks_ops), "TLS": (attacks_gate, attacks_frames, attacks_ops, attacks_authority)}
 """Plain: every byte is the attacker's to choose. TLS: the gate, and what a member does behind it."""
 LISTEN = {"plain": PLAIN, "TLS": "127.0.0.1:0"}
 FRESH_S = 2.0

@@ -13,6 +13,7 @@ from fabrik_sync import CROWDED_SEQ, MARKER, Head, Heads, LogId, Place
 
 MEMBER = b"member:"
 SPARED = b"spared:"
+REVOKED = b"revoked:"
 
 
 class Signer:
@@ -125,6 +126,7 @@ class ToyStore:
         self.heads_max = heads_max
         self.logs: dict[LogId, Log] = {}
         self.members = {admin}
+        self.named = {admin}
         self.spared = {admin}
         self.resumed: list[LogId] = []
         """Logs that are no longer suspended, and that nobody was told of yet."""
@@ -166,7 +168,7 @@ class ToyStore:
         return key in self.members
 
     def takes(self, author: bytes) -> bool:
-        return author in self.members
+        return author in self.named
 
     def priority(self, author: bytes) -> int:
         return 0 if author == self.admin else 1
@@ -203,6 +205,9 @@ class ToyStore:
         held.suspended = len(held.branches) > self.heads_max and log.author not in self.spared
         if log.author == self.admin and op.startswith(MEMBER):
             self.members.add(op[len(MEMBER) :])
+            self.named.add(op[len(MEMBER) :])
+        if log.author == self.admin and op.startswith(REVOKED):
+            self.members.discard(op[len(REVOKED) :])
         if log.author == self.admin and op.startswith(SPARED):
             self.spared.add(op[len(SPARED) :])
             self.resumed += [other for other, known in self.logs.items() if known.suspended and other.author in self.spared]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from sim.toy_store import MEMBER, Signer, ToyStore
+from sim.toy_store import MEMBER, REVOKED, Signer, ToyStore
 
 from fabrik_sync import (
     Backoff,
@@ -103,7 +103,7 @@ class Node:
         """Commit an own op (``at``: behind which place of which branch), then tell everybody."""
         log = log or self.log
         self.store.append(log, op, at)
-        self._committed(log, admits=op.startswith(MEMBER))
+        self._committed(log, admits=op.startswith((MEMBER, REVOKED)))
 
     def beat(self, counter: int) -> None:
         self.hub.handle_ephemeral(self.key, counter, b"beat %d" % counter)

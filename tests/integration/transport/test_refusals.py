@@ -95,6 +95,24 @@ async def test_revoked_while_connected_and_admitted_again(net: Net) -> None:
     await are_level(host, two, three)
 
 
+@pytest.mark.promise("I14", "F5")
+async def test_the_session_of_a_revoked_node_is_over_when_the_commit_is_told(net: Net) -> None:
+    """Before anything else happens here, and before the state is made anew without what is void: no step, and no clock."""
+    host, host_mesh, url = await net.listening(0)
+    two, mesh = await net.up(1)
+    mesh.dial(url)
+    await two.add("what is void then")
+    await are_level(host, two)
+    seen: list[list[str]] = []
+    host.node.on_committed(lambda _: seen.append(states(host_mesh)))
+    assert states(host_mesh) == ["connected"]
+    record = {1: int(Role.NONE), 3: [1, 1, bytes(32)]}
+    key = two.node.public
+    await host.node.write(("member", key), lambda: [(Kind.MEMBER, key, MemberField.RECORD, record, None)])
+    assert seen[0] != ["connected"]
+    assert not host.node.is_admitted(key)
+
+
 @pytest.mark.promise("F5")
 async def test_revoked_between_handshake_and_gate(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     host, _, url = await net.listening(0)
