@@ -63,8 +63,8 @@ A10 later:fleet       A schedule fires once per tick, whoever is alive
 A11 later:dispatch    A dry run shows the exact effects and changes nothing
 
 B1  held              Runs of all nodes are listed with state, owner and the age of what is known
-B2  later:fleet       Showing one run asks its owner; a local copy never overrules the owner
-B3  later:fleet       When a copy and the owner disagree, both values and the winner are printed
+B2  held              Showing one run asks its owner; a local copy never overrules the owner
+B3  held              When a copy and the owner disagree, both values and the winner are printed
 B4  later:fleet       A hung host delays a fleet-wide list by its own timeout and marks itself only
 B5  held              An unreachable owner makes a run unreachable since a time, never plainly running
 B6  later:fleet       Finished runs of hosts that are off are still there with their logs

@@ -457,4 +457,12 @@ class Running:
     def _describe_agent(self) -> Mapping[str, Any]:
         """What others need to say why an item waits."""
         said = self.describe()
-        return {"labels": list(self.config.agent.labels), "slots": said["slots"], "busy": len(said["running"]), "problem": (said["problem"] or "")[:200]}
+        labels = list(self.config.agent.labels)
+        if sum(map(len, labels)) > 2_048:  # a message has 16 KiB, and leases go first
+            labels = []
+        return {
+            **({"labels": labels} if labels or not self.config.agent.labels else {}),
+            "slots": said["slots"],
+            "busy": len(said["running"]),
+            "problem": (said["problem"] or "")[:200],
+        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer
+from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer, value
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 from fabrik_node.domain.runs import FINAL_STATES
 
@@ -64,12 +64,14 @@ def _expected(entry: Data) -> str:
 def run(screen: Screen, data: Data) -> None:
     """``runs show``."""
     entry = data["run"]
+    owner: Data = data.get("owner") or {}
     screen.fields(
         [
             ("run", entry["run_id"]),
             ("item", f"{entry['item']}  {entry.get('title') or ''}"),
             ("state", run_state(entry)),
             ("evidence", entry.get("evidence")),
+            ("owner", owner.get("why") or ("answered now" if owner.get("answered") else "")),
             ("since", entry.get("since") if entry["recorded_state"] not in _FINAL else None),
             ("next", _expected(entry)),
             ("recorded", entry["recorded_state"] if entry["recorded_state"] != entry["state"] else ""),
@@ -86,6 +88,9 @@ def run(screen: Screen, data: Data) -> None:
             ("engine", entry.get("engine")),
         ]
     )
+    for each in data.get("differs") or []:
+        here, there = (value(each[side]) if each[side] not in (None, "") else "nothing" for side in ("here", "owner"))
+        screen.line(clean(f"differs: {each['field']}: known here: {here}; its own node says, and that counts: {there}"), "yellow")
     footer(screen, data)
 
 

@@ -31,10 +31,14 @@ def list_(session: Session, /, **filters: Any) -> None:
 
 @command("show", parent=runs)
 @click.argument("id")
+@click.option("--no-ask", is_flag=True, help="Show what is known here, without asking the run's own node.")
 @click.pass_obj
-def show(session: Session, id: str) -> None:
-    """One run with the evidence for its state."""
-    session.show(session.read("runs.show", id=id), render_runs.run)
+def show(session: Session, id: str, no_ask: bool) -> None:
+    """One run with the evidence for its state.
+
+    The run's own node is asked, for two seconds at most; what it says counts, and what is known otherwise here is shown beside it.
+    """
+    session.show(session.read("runs.show", id=id, ask=False if no_ask else None), render_runs.run)
 
 
 @command("cancel", parent=runs)

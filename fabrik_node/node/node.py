@@ -24,6 +24,7 @@ from fabrik_node.node.clones import Clones
 from fabrik_node.node.commit_times import CommitTimes
 from fabrik_node.node.epochs import DOUBT_KEY, Epochs
 from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
+from fabrik_node.node.inquiries import Inquiries
 from fabrik_node.node.invitations import Invitations
 from fabrik_node.node.lease_watch import LeaseWatch
 from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
@@ -85,6 +86,7 @@ class Node:
         """One event of the node itself."""
         self.lease_watch = LeaseWatch(self.board, self.leases, clock, self.tell)
         self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
+        self.inquiries = Inquiries(self.presence, key.public, clock, self.beat_now, start << 32)
         self.audit = Audit(replica, self.presence.heard, key.public, clock, self.tell, self.name_of)
         self.quotas = Quotas(replica.heads(), self.tell, self.name_of)
         self.epochs = Epochs(replica, store, key.public, self.tell)
@@ -483,6 +485,7 @@ class Node:
         """What our next message says."""
         facts = {"epoch": self.epoch, "lamport": self.replica.lamport, "beat_ms": round(self.timing.beat_s * 1000), "wall_ms": self.clock.wall_ms()}
         payload = {**facts, **self.describe_self(), **await self.audit.look()}
+        payload |= self.inquiries.part(self.presence.room(payload))
         part = await self.audit.part(self.presence.room(payload))
         return {**payload, "audit": part} if part else payload
 

@@ -166,6 +166,10 @@ class OpReads(Protocol):
         """This node's own runs, newest first."""
         ...
 
+    async def run(self, run_id: bytes) -> RunRow | None:
+        """One own run, None when there is none."""
+        ...
+
     async def stats(self) -> dict[str, Any]: ...
 
 

@@ -68,6 +68,7 @@ def limit_hits(node: Node, traffic: Traffic) -> dict[str, int]:
         "events_of_a_batch": node.tally.bulk_batches,
         "events_waiting": node.stream.dropped,
         "leases_of_a_message": node.presence.leases_cut,
+        "inquiries": node.inquiries.dropped,
         "early_presence": node.presence.early.dropped,
         "commit_times": node.commit_times.forgotten,
         "alarms_told": node.audit.told.left_out,

@@ -32,7 +32,7 @@ from fabrik_node.service.proving import Proving
 from fabrik_node.service.run_views import AtWork, RunViews, run_from_summary
 from fabrik_node.service.views import Views, claim_json
 
-__all__ = ["Reader", "stage_json"]
+__all__ = ["Read", "Reader", "stage_json"]
 
 Read: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 _LIST_MAX = 10_000
@@ -131,6 +131,10 @@ class Reader:
         """One run, own or foreign."""
         rows = {show_id(row.run_id): row for row in await self.runs()}
         return rows[resolve(text, rows, "run")]
+
+    async def own_run(self, run_id: bytes) -> RunRow | None:
+        """A run of this node, as it is written down here."""
+        return await self._store.run(run_id)
 
     async def runs(self) -> list[RunRow]:
         """All runs, newest first: own ones as written down here, foreign ones as their owners summed them up."""

@@ -12,6 +12,7 @@ from fabrik_node.errors import InvalidOp, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter
+from fabrik_node.service.asking import Asking
 from fabrik_node.service.control import AgentView, Controls
 from fabrik_node.service.dumping import Dump
 from fabrik_node.service.explaining import Explaining
@@ -62,9 +63,12 @@ class Service:
         writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
         self._item_writes = {**writer.operations, **HoldEnder(node, reader).operations}
         members = MembershipWriter(node, reader)
+        asking = Asking(reader, node.inquiries)
+        node.inquiries.answer = asking.tell
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
             **Explaining(reader).operations,
+            **asking.operations,
             **self._item_writes,
             **members.operations,
             **KeyRotator(node, reader, genesis, HomePaths(home), switch).operations,

@@ -136,6 +136,11 @@ class StoreReads:
         """This node's own runs, newest first."""
         return [run_from(row) for row in await self._rows("runs")]
 
+    async def run(self, run_id: bytes) -> RunRow | None:
+        """One own run, None when there is none."""
+        row = await self._row("run", {"run_id": run_id})
+        return None if row is None else run_from(row)
+
     async def stats(self) -> dict[str, Any]:
         """Counts and sizes for people: logs, ops, rows, events, runs, peers, bytes of the files, versions."""
 

@@ -69,7 +69,7 @@ def following(node: NodeProcess, run: str) -> Iterator[Follower]:
         process.stdout.close()
 
 
-@pytest.mark.promise("B1", "B5", "B14")
+@pytest.mark.promise("B1", "B2", "B5", "B14")
 def test_every_node_lists_the_runs_of_all_with_owner_state_and_age(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
     host = fleet.host(config=STEADY_LEASES)
@@ -99,6 +99,9 @@ def test_every_node_lists_the_runs_of_all_with_owner_state_and_age(fleet: Fleet,
                 assert run["own"] is (node.name == name)
                 assert run["age_s"] >= 0
                 assert ("is alive" if run["own"] else "last heard of") in run["evidence"]
+        asked = reader.ask("runs", "show", listed(reader)["one"]["run_id"])
+        assert asked["owner"] == {"asked": True, "answered": True, "why": ""}, "over the host, which is between them"
+        assert asked["run"]["evidence"].startswith("its own node says: process ")
         watched = tmp_path / "watched"
         with watched.open("w") as file:
             watch = subprocess.Popen([PROGRAM, "--home", str(reader.home), "runs", "watch", "--json"], env=environment(), stdout=file)

@@ -289,6 +289,10 @@ class MemoryStore:
         self._check()
         return sorted(self._runs.values(), key=lambda row: (row.started_ms, row.run_id), reverse=True)
 
+    async def run(self, run_id: bytes) -> RunRow | None:
+        self._check()
+        return self._runs.get(run_id)
+
     async def stats(self) -> dict[str, Any]:
         self._check()
         return {

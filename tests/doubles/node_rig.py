@@ -95,6 +95,7 @@ class NodeRig:
         self.listen_url = ""
         self.home = Path("/home/of/the/node")
         self.switched: list[bool] = []
+        node.inquiries.patience_s = 0.0  # no network here, so nobody answers
         self.at_work: set[bytes] = set()
         """Runs that an agent of this node would have in hand."""
         self.agent = NoAgent()

@@ -379,6 +379,13 @@ BUGS = (
         ("fabrik-merge", "authority"),
     ),
     Bug(
+        "anybody answers for the owner of a run",
+        "fabrik_node/node/inquiries.py",
+        "if ask is not None and ask.owner == author and isinstance",
+        "if ask is not None and isinstance",
+        ("tests/integration/node/test_asking.py",),
+    ),
+    Bug(
         "a run is running as long as its lease is, whatever its node says",
         "fabrik_node/domain/run_state.py",
         "    if not signals.lease_heard or not owner_is_here:\n",

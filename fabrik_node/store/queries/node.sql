@@ -59,5 +59,11 @@ SELECT run_id, item, claim_id, node, agent, state, phase, started_ms, pid, proce
 FROM runs
 ORDER BY started_ms DESC, run_id DESC;
 
+-- name: run
+SELECT run_id, item, claim_id, node, agent, state, phase, started_ms, pid, process_started, process_boot,
+       ended_ms, exit_code, reason, branch, worktree, log, engine
+FROM runs
+WHERE run_id = :run_id;
+
 -- name: node_counts
 SELECT (SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM peers) AS peers;

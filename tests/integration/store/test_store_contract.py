@@ -155,6 +155,8 @@ async def test_runs_are_replaced_by_id_and_newest_first(store: OpStore) -> None:
     await store.put_run(same_time)
     await store.put_run(ended)
     assert await store.runs() == [newer, same_time, ended]
+    assert await store.run(ended.run_id) == ended
+    assert await store.run(bytes(16)) is None
 
 
 async def test_closed_store_refuses_everything(store: OpStore) -> None:

@@ -82,6 +82,7 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["drain"], "drain", {}),
     (["drain", "--reason", "new disk"], "drain", {"reason": "new disk"}),
     (["drain", "--off"], "drain", {"off": True}),
+    (["runs", "show", RUN, "--no-ask"], "runs.show", {"id": RUN, "ask": False}),
 ]
 STREAMS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["events"], "events", {"after": 0, "follow": False}),

@@ -120,3 +120,16 @@ def test_colours_go_with_the_flag_and_the_variable(monkeypatch: pytest.MonkeyPat
     assert "\x1b" not in cli("--no-color", "items", "list").text
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in cli("items", "list").text
+
+
+@pytest.mark.promise("B3")
+def test_a_difference_between_copy_and_owner_is_shown_with_both_values_and_the_winner(cli: Any, service: Any) -> None:
+    owner = {"asked": True, "answered": True, "why": ""}
+    service.patch = {
+        "owner": owner,
+        "differs": [{"field": "state", "here": "running", "owner": "failed"}, {"field": "reason", "here": "", "owner": "no tests"}],
+    }
+    lines = cli("runs", "show", "01k8").text.splitlines()
+    assert "differs: state: known here: running; its own node says, and that counts: failed" in lines
+    assert "differs: reason: known here: nothing; its own node says, and that counts: no tests" in lines
+    assert any(line.split() == ["owner", "answered", "now"] for line in lines)

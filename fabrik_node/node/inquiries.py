@@ -1,0 +1,153 @@
+"""Asking the owner of a run: question and answer ride on presence, so they reach every node, whatever lies between, and builds that know neither pass them on.
+
+Formats: docs/spec/merge.md, "Presence"; why this way: docs/decisions/0007-asking-the-owner.md. Nothing is stored, nothing is decided by an answer: it is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fabrik_node._core import cbor_encode
+from fabrik_node.clock import Clock
+from fabrik_node.errors import FabrikError
+from fabrik_node.node.presence import Presence
+
+__all__ = ["ASKS_MAX", "PATIENCE_S", "TELLS_MAX", "Inquiries"]
+
+ASKS_MAX = 8
+"""Questions of one node under way, and the most that are read of one message: people ask, not programs."""
+TELLS_MAX = 64
+"""Answers that wait to be taken, of all who ask."""
+PATIENCE_S = 2.0
+"""How long an answer is waited for: there and back through a few relays."""
+_EARLY_S = 0.2
+"""Between two messages that are sent before their beat for a question or an answer: who asks without end can not make us talk faster."""
+_ENVELOPE_BYTES = 64
+_log = logging.getLogger("fabrik_node")
+
+
+@dataclass(slots=True)
+class _Ask:
+    owner: bytes
+    run_id: bytes
+    answer: asyncio.Future[Mapping[str, Any]]
+
+
+async def _nothing(_: bytes) -> Mapping[str, Any]:
+    return {"unknown": True}
+
+
+class Inquiries:
+    """Questions of this node, and those to it. Use from one event loop. ``first``: above every number that this node used before."""
+
+    def __init__(self, presence: Presence, own: bytes, clock: Clock, beat_now: Callable[[], None], first: int) -> None:
+        self._presence = presence
+        self._own = own
+        self._clock = clock
+        self._beat_now = beat_now
+        self._number = first
+        self._asks: dict[int, _Ask] = {}
+        self._tells: dict[tuple[bytes, int], Mapping[str, Any] | None] = {}
+        self._lookups: set[asyncio.Task[None]] = set()
+        self._early_at = -_EARLY_S
+        self._later: asyncio.TimerHandle | None = None
+        self.answer: Callable[[bytes], Awaitable[Mapping[str, Any]]] = _nothing
+        """What this node says of a run; values as in op.cddl, at most about 1 KiB."""
+        self.patience_s = PATIENCE_S
+        self.dropped = 0
+        """Questions that were one too many."""
+        presence.subscribe(self._on_message)
+
+    async def ask(self, owner: bytes, run_id: bytes) -> Mapping[str, Any] | None:
+        """What ``owner`` says of a run now; None when it does not answer within :attr:`patience_s`."""
+        if len(self._asks) >= ASKS_MAX:
+            self.dropped += 1
+            return None
+        number = self._number = self._number + 1
+        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asks[number] = _Ask(owner, run_id, answer)
+        self._soon()
+        try:
+            async with asyncio.timeout(self.patience_s):
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            del self._asks[number]
+
+    def part(self, room: int) -> dict[str, Any]:
+        """``asks`` and ``tells`` of our next message, in at most ``room`` bytes; empty when there are none."""
+        asks = [[ask.owner, number, ask.run_id] for number, ask in self._asks.items()]
+        room -= _ENVELOPE_BYTES + len(cbor_encode(asks))
+        tells: list[list[Any]] = []
+        for (asker, number), said in self._tells.items():
+            entry = None if said is None else [asker, number, dict(said)]
+            size = 0 if entry is None else len(cbor_encode(entry))
+            if entry is not None and size <= room and len(tells) < ASKS_MAX:
+                tells.append(entry)
+                room -= size
+        return {**({"asks": asks} if asks else {}), **({"tells": tells} if tells else {})}
+
+    # ---- messages of others -------------------------------------------------------------------------
+
+    def _on_message(self, author: bytes, _counter: int, _message: bytes) -> None:
+        if author == self._own:
+            return
+        payload = self._presence.heard()[author].payload
+        asked = {number: run_id for owner, number, run_id in _triples(payload.get("asks")) if owner == self._own and isinstance(run_id, bytes)}
+        for key in [key for key in self._tells if key[0] == author and key[1] not in asked]:
+            del self._tells[key]  # it has the answer, or waits no more
+        for number, run_id in asked.items():
+            if (author, number) not in self._tells:
+                self._asked(author, number, run_id)
+        for asker, number, said in _triples(payload.get("tells")):
+            ask = self._asks.get(number) if asker == self._own else None
+            if ask is not None and ask.owner == author and isinstance(said, Mapping) and not ask.answer.done():
+                ask.answer.set_result(said)
+
+    def _asked(self, author: bytes, number: int, run_id: bytes) -> None:
+        if len(self._tells) >= TELLS_MAX or len(self._lookups) >= ASKS_MAX:
+            self.dropped += 1
+            return
+        self._tells[author, number] = None
+        lookup = asyncio.ensure_future(self._look((author, number), run_id))
+        self._lookups.add(lookup)
+        lookup.add_done_callback(self._lookups.discard)
+
+    async def _look(self, key: tuple[bytes, int], run_id: bytes) -> None:
+        try:
+            said = await self.answer(run_id)
+        except FabrikError as error:  # the asker waits no longer than its patience
+            _log.warning("a question of another node could not be answered: %s", error)
+            return
+        if key in self._tells:
+            self._tells[key] = said
+            self._soon()
+
+    # ---- sending ------------------------------------------------------------------------------------
+
+    def _soon(self) -> None:
+        wait_s = self._early_at + _EARLY_S - self._clock.now()
+        if wait_s <= 0:
+            self._send()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(wait_s, self._send)
+
+    def _send(self) -> None:
+        self._later = None
+        self._early_at = self._clock.now()
+        self._beat_now()
+
+
+def _triples(entries: object) -> Iterator[tuple[bytes, int, Any]]:
+    """The well-formed ``[key, number, more]`` of a message, as many as one may hold; another version's are left aside."""
+    for entry in entries[:ASKS_MAX] if isinstance(entries, list) else ():
+        match entry:
+            case [bytes() as key, int() as number, more, *_]:
+                yield key, number, more
+            case _:
+                continue

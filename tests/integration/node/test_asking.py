@@ -1,0 +1,173 @@
+"""The owner of a run is asked through the mesh, and wins over every copy; whoever can not be asked is said to be so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from node_rig import NodeRig, Rigs, eventually, sync
+
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.leases import LeaseTiming
+from fabrik_node.domain.runs import RunRow, RunState
+from fabrik_node.ids import new_id, parse_id, show_id
+from fabrik_node.node.inquiries import ASKS_MAX, TELLS_MAX
+
+
+@dataclass
+class Line:
+    """``asker`` and ``owner``, who hear each other through ``relay`` alone. ``run`` is the owner's."""
+
+    asker: NodeRig
+    relay: NodeRig
+    owner: NodeRig
+    row: RunRow
+    claim: Claim
+
+    async def show(self, **args: Any) -> dict[str, Any]:
+        return await self.asker.call("runs.show", id=show_id(self.row.run_id), **args)
+
+    def beat(self) -> None:
+        """Two heartbeats: the owner is seen to live."""
+        for _ in range(2):
+            self.owner.pipeline.renew(self.row.item, self.claim, self.row.run_id, 1)
+            self.owner.node.presence.publish({})
+
+
+def join(one: NodeRig, other: NodeRig) -> None:
+    """Presence goes both ways between these, as a session carries it: also of others."""
+    for near, far in ((one, other), (other, one)):
+        near.node.presence.subscribe(lambda author, _, message, far=far: None if author == far.node.public else far.node.ephemeral_in(message))  # type: ignore[misc]
+
+
+@pytest.fixture
+async def line() -> AsyncIterator[Line]:
+    rigs = Rigs(timing=LeaseTiming(beat_s=10.0, ttl_s=90.0, settle_s=0.0))
+    asker, relay, owner = [await rigs.open(number) for number in range(3)]
+    item = parse_id(await asker.add()) or b""
+    await sync(asker, relay, owner)
+    claim = await owner.pipeline.claim(item, "agent")
+    assert isinstance(claim, Claim)
+    row = RunRow(new_id(1), item, claim.claim_id, owner.node.public, "agent", RunState.RUNNING, "coding", 1_700_000_000_000)
+    await owner.pipeline.put_run(row)
+    await sync(asker, relay, owner)
+    join(asker, relay)
+    join(relay, owner)
+    for rig in (asker, relay, owner):
+        rig.node.inquiries.patience_s = 20.0
+    made = Line(asker, relay, owner, row, claim)
+    made.beat()
+    yield made
+    await rigs.close()
+
+
+@pytest.mark.promise("B2", "B3")
+async def test_the_owner_wins_over_the_copy_and_the_difference_is_shown(line: Line) -> None:
+    line.owner.at_work.add(line.row.run_id)
+    answer = await line.show()
+    assert (answer["owner"]["answered"], answer["run"]["state"], answer["differs"]) == (True, "running", [])
+    assert answer["run"]["evidence"] == "its own node says: no command runs in phase coding: the node itself is at work"
+    await line.owner.node.store.put_run(replace(line.row, phase="qa"))  # what only the owner knows
+    line.owner.at_work.clear()
+    answer = await line.show()
+    run = answer["run"]
+    assert (run["state"], run["phase"], run["age_s"], run["stale"]) == ("interrupted", "qa", 0.0, False)
+    assert {each["field"]: (each["here"], each["owner"]) for each in answer["differs"]} == {"state": ("running", "interrupted"), "phase": ("coding", "qa")}
+    copy = await line.show(ask=False)
+    assert (copy["run"]["state"], copy["run"]["phase"], copy["owner"]["asked"]) == ("running", "coding", False)
+
+
+@pytest.mark.promise("B2")
+async def test_a_copy_that_says_that_it_is_over_does_not_overrule_the_owner(line: Line) -> None:
+    forged = replace(line.row, state=RunState.COMPLETED, ended_ms=1_700_000_005_000, exit_code=0)
+    runs = line.asker.reader.runs
+
+    async def doctored() -> list[RunRow]:
+        return [forged if row.run_id == forged.run_id else row for row in await runs()]
+
+    line.asker.reader.runs = doctored  # type: ignore[method-assign]
+    line.owner.at_work.add(line.row.run_id)
+    answer = await line.show()
+    assert (answer["run"]["state"], answer["run"]["recorded_state"]) == ("running", "running")
+    assert {"field": "recorded_state", "here": "completed", "owner": "running"} in answer["differs"]
+
+
+async def test_who_can_not_be_asked_is_said_to_be_so(line: Line) -> None:
+    line.asker.node.inquiries.patience_s = 0.0
+    answer = await line.show()
+    assert answer["owner"] == {"asked": True, "answered": False, "why": "its node did not answer within 0 s"}
+    assert answer["run"]["state"] == "running", "the copy here"
+    line.asker.node.clock.advance(31)  # type: ignore[attr-defined]
+    answer = await line.show()
+    assert (answer["owner"]["asked"], answer["run"]["state"]) == (False, "unreachable")
+
+
+async def test_an_owner_that_lost_the_run_says_so(line: Line) -> None:
+    async def none(run_id: bytes) -> RunRow | None:
+        return None
+
+    line.owner.node.store.run = none  # type: ignore[method-assign]
+    answer = await line.show()
+    assert answer["owner"]["why"] == "its node does not know this run"
+    assert answer["differs"] == [{"field": "run", "here": "running", "owner": "not known there"}]
+
+
+async def test_only_the_owner_answers_and_an_answer_is_taken_back_when_nobody_waits(line: Line) -> None:
+    asker, owner = line.asker.node, line.owner.node
+    asking = asyncio.create_task(line.show())
+    await eventually(lambda: asker.inquiries._asks)
+    [number] = asker.inquiries._asks
+    line.relay.node.presence.publish({"tells": ["x", [1, 2, 3], [asker.public, number, {"state": "completed"}]]})
+    assert (await asking)["run"]["state"] != "completed", "the relay is not the owner"
+    assert owner.inquiries._tells, "it may still be on its way"
+    asker.presence.publish({})
+    assert owner.inquiries._tells == {}
+
+
+async def test_questions_without_end_are_bounded(line: Line) -> None:
+    """A member that asks more than it may gets no more, and makes nobody talk faster."""
+    owner, asker = line.owner.node, line.asker.node
+    beats = 0
+
+    def counted() -> None:
+        nonlocal beats
+        beats += 1
+
+    owner.inquiries._beat_now = counted
+    for number in range(1, 2 * ASKS_MAX):
+        asker.presence.publish({"asks": [[owner.public, 1_000 * number + each, line.row.run_id] for each in range(100)]})
+        assert len(owner.inquiries._tells) <= ASKS_MAX
+    await eventually(lambda: not owner.inquiries._lookups)
+    assert beats <= 1, "the hand of the clock did not move"
+    for key in range(TELLS_MAX):
+        owner.inquiries._tells[bytes([key]) * 32, 1] = {"state": "running", "evidence": "x" * 200}
+    asker.presence.publish({"asks": [[owner.public, 10**6, line.row.run_id]]})
+    assert len(owner.inquiries._tells) <= TELLS_MAX
+    assert owner.inquiries.dropped
+    room = owner.presence.room({})
+    assert len(owner.inquiries.part(room)["tells"]) == ASKS_MAX
+    assert len(owner.inquiries.part(600)["tells"]) < ASKS_MAX
+    assert owner.inquiries.part(10) == {}
+
+
+@pytest.mark.parametrize("odd", [None, 7, "x", [], {}, [[1, 2]], [[b"k" * 32, "n", b"r"]], [[b"k" * 32, 1]]])
+async def test_odd_questions_and_answers_are_left_aside(line: Line, odd: Any) -> None:
+    line.relay.node.presence.publish({"asks": odd, "tells": odd})
+    line.owner.at_work.add(line.row.run_id)
+    assert (await line.show())["owner"]["answered"] is True
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"state": "rebooting"}, {"state": 5}, {"unknown": True}, {"state": "running", "exit_code": "x", "ended_ms": -1, "phase": 7, "evidence": None}]
+)
+async def test_an_owner_of_another_version_may_say_anything(line: Line, said: dict[str, Any]) -> None:
+    async def answer(_: bytes) -> dict[str, Any]:
+        return said
+
+    line.owner.node.inquiries.answer = answer
+    shown = await line.show()
+    assert shown["owner"]["answered"] is True
+    assert shown["run"]["phase"] == "coding"
