@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -117,10 +117,18 @@ async def test_an_owner_that_lost_the_run_says_so(line: Line) -> None:
 
 async def test_only_the_owner_answers_and_an_answer_is_taken_back_when_nobody_waits(line: Line) -> None:
     asker, owner = line.asker.node, line.owner.node
+    thinks, tell = asyncio.Event(), owner.inquiries.answer
+
+    async def slowly(run_id: bytes) -> Mapping[str, Any]:
+        await thinks.wait()
+        return await tell(run_id)
+
+    owner.inquiries.answer = slowly
     asking = asyncio.create_task(line.show())
-    await eventually(lambda: asker.inquiries._asks)
+    await eventually(lambda: owner.inquiries._tells)
     [number] = asker.inquiries._asks
     line.relay.node.presence.publish({"tells": ["x", [1, 2, 3], [asker.public, number, {"state": "completed"}]]})
+    thinks.set()
     assert (await asking)["run"]["state"] != "completed", "the relay is not the owner"
     assert owner.inquiries._tells, "it may still be on its way"
     asker.presence.publish({})
