@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fabrik_node._core import coalesce, segment_span
-from fabrik_node.node.repair import judge
+from fabrik_node.errors import InvalidOp
+from fabrik_node.node.repair import judge, misplaced
 from fabrik_node.ports import StoredSegment
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["read_sound"]
 
 _CHECK_ROWS_INLINE = 8
-"""Rows that are checked in the event loop before they are sent (one signature each); more are checked in a thread."""
+"""Segments that are checked in the event loop before they are sent (one signature each); more are checked in a thread."""
 
 
 async def read_sound(node: Node, author: bytes, epoch: int, branch: int, after_seq: int, max_bytes: int) -> tuple[list[StoredSegment], bool]:
@@ -32,12 +34,33 @@ async def read_sound(node: Node, author: bytes, epoch: int, branch: int, after_s
             break  # what follows a hole waits
         sound.append(row)
         upto = row.last_seq
-    found = judge(node.replica, sound) if len(sound) <= _CHECK_ROWS_INLINE else await asyncio.to_thread(judge, node.replica, sound)
-    bad = next((place for place, why in enumerate(found) if why), None)
-    if bad is not None:
-        await node.upkeep.check_log(author, epoch, branch, sound[bad].first_seq - 1)
-        sound = sound[:bad]
-    if not sound:
+    joined = _whole(sound, max_bytes)
+    if any(await _judged(node, joined)) or not joined:
+        found = await _judged(node, sound)
+        bad = next((place for place, why in enumerate(found) if why), None)
+        if bad is not None:
+            await node.upkeep.check_log(author, epoch, branch, sound[bad].first_seq - 1)
+            sound = sound[:bad]
+        joined = _join(sound, max_bytes)
+    if not joined:
         return [], True
-    joined = [StoredSegment(sound[-1].pos, *segment_span(each), each, branch=branch) for each in coalesce([row.data for row in sound], max_bytes)]
     return joined, joined[-1].last_seq >= head.seq
+
+
+def _join(rows: Sequence[StoredSegment], max_bytes: int) -> list[StoredSegment]:
+    """As they are sent: live ops of one signature each under the last one, so that one check proves them all. Raises :class:`InvalidOp` for rows that do not
+    follow each other.
+    """
+    return [StoredSegment(rows[-1].pos, *segment_span(each), each, branch=rows[-1].branch) for each in coalesce([row.data for row in rows], max_bytes)]
+
+
+def _whole(rows: Sequence[StoredSegment], max_bytes: int) -> list[StoredSegment]:
+    """The same; none when some row is not even read."""
+    try:
+        return [] if any(map(misplaced, rows)) else _join(rows, max_bytes)
+    except InvalidOp:
+        return []
+
+
+async def _judged(node: Node, rows: Sequence[StoredSegment]) -> list[str]:
+    return judge(node.replica, rows) if len(rows) <= _CHECK_ROWS_INLINE else await asyncio.to_thread(judge, node.replica, rows)
