@@ -9,7 +9,7 @@ from enum import Enum, StrEnum
 
 from fabrik_node.domain.runs import RunState
 
-__all__ = ["EXIT_CODES", "REASON_CHARS_MAX", "RESULT_RULES", "SIGNALS", "ExitRule", "Pause", "Result", "ResultRule", "Verdict", "judge_exit"]
+__all__ = ["EXIT_CODES", "REASON_CHARS_MAX", "RESULT_RULES", "SIGNALS", "ExitRule", "Pause", "Result", "ResultRule", "Verdict", "conflict", "judge_exit"]
 
 
 class Result(StrEnum):
@@ -119,6 +119,12 @@ class Verdict:
     def noting(self, note: str) -> Verdict:
         """The same, with something that went wrong besides."""
         return replace(self, reason=f"{self.reason}; {note}")
+
+
+def conflict(reason: str, item: str, commands: str = "") -> Verdict:
+    """Finished work that a person has to look at before it can be merged. ``commands``: of git, one in a line; ours, which lets agents merge, follows."""
+    resolve = "\n".join(line for line in (commands, f"fabrik-node items resolve {item}") if line)
+    return Verdict(Result.CONFLICT, reason, hold=reason, resolve=resolve)
 
 
 def judge_exit(what: str, status: int) -> Verdict:

@@ -16,7 +16,7 @@ from fabrik_node.agent.command import CommandRunner
 from fabrik_node.agent.ending import cancelled_by, clear_up, give_back, keep_work
 from fabrik_node.agent.environment import CommandContext
 from fabrik_node.agent.folder import RunFolder, one_line
-from fabrik_node.agent.results import RESULT_RULES, Result, Verdict
+from fabrik_node.agent.results import RESULT_RULES, Result, Verdict, conflict
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop, Stopped, StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
@@ -139,7 +139,7 @@ class AgentRun:
         except NoCommits as error:
             verdict = Verdict(Result.AGENT_FAILED, str(error))
         except MergeConflict as error:
-            verdict = _conflict(str(error))
+            verdict = conflict(f"merge conflict: {error}", show_id(self.item))
         except (NotFound, IllegalMove) as error:
             verdict = Verdict(Result.CANCELLED, f"somebody else changed the item: {error}")
         except (GitFailed, Unreachable, Precondition, Conflict, OSError) as error:
@@ -196,7 +196,7 @@ class AgentRun:
         """An earlier claim did the work, or a person mended it: what remains is to test and to merge. The item stays in Merge until then."""
         if await workspace.commits_ahead() < 1:
             nothing = f"nothing to merge: the remote has no branch {finished}, or it has no commits ahead of {self.setup.git.base}"
-            return Verdict(Result.CONFLICT, nothing, hold=nothing, resolve=self._to_resolve(""))
+            return conflict(nothing, show_id(self.item))
         if self._folder is not None:
             self._folder.say(f"goes on with the finished work on branch {finished}: tests and merge")
         await self._note(phase=Phase.QA if self.setup.config.qa else Phase.MERGING, state=RunState.RUNNING)
@@ -225,24 +225,23 @@ class AgentRun:
         await workspace.push()
         await walk_to_merge(pipeline, self.item, self.claim, Merge(workspace.branch, ahead))
         self._keep_for_stage()
-        self.keeper.check()
-        self.switch.check()
-        held_item(pipeline, self.item, self.claim)
         message = f"{one_line(view.title)}\n\nBy {one_line(self.claim.agent)} in run {show_id(self.row.run_id)}.\n"
-        outcome = await workspace.merge(self.claim.oid, message)
+        outcome = await workspace.merge(self.claim.oid, message, self._may_merge)
         match outcome.kind:
             case "merged" | "already_merged":
                 return await self._merged(outcome.merge_commit, outcome.kind.replace("_", " "))
             case "superseded":
                 return Verdict(Result.SUPERSEDED, outcome.detail or "the remote refused the merge: another claim holds the item")
             case "conflicts":
-                return replace(_conflict(outcome.detail), resolve=self._to_resolve(outcome.resolve))
+                return conflict(f"merge conflict: {outcome.detail}", show_id(self.item), outcome.resolve)
             case _:
                 raise Internal(f"a merge ended as {outcome.kind!r}")
 
-    def _to_resolve(self, commands: str) -> str:
-        """The commands of git, if there are any, and the one that lets agents merge what came of them."""
-        return "\n".join(line for line in (commands, f"fabrik-node items resolve {show_id(self.item)}") if line)
+    def _may_merge(self) -> None:
+        """Raises when the lease, an operator or another claim says that this run must not go on."""
+        self.keeper.check()
+        self.switch.check()
+        held_item(self.setup.pipeline, self.item, self.claim)
 
     async def _merged(self, commit: bytes, how: str) -> Verdict:
         """From here on the work is on the base branch, whatever else happens: the verdict says so."""
@@ -294,7 +293,3 @@ class AgentRun:
     async def _note(self, **changes: Any) -> None:
         self.row = replace(self.row, **changes)
         await self.setup.pipeline.put_run(self.row)
-
-
-def _conflict(detail: str) -> Verdict:
-    return Verdict(Result.CONFLICT, f"merge conflict: {detail}", hold=f"merge conflict: {detail}")

@@ -6,6 +6,7 @@ Why it is done so: docs/decisions/0004-fenced-merge.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fabrik_node.errors import GitFailed, MergeConflict, NoCommits
@@ -18,7 +19,7 @@ from fabrik_node.git.names import check_id
 from fabrik_node.git.push import PushAnswer, RefUpdate, push
 from fabrik_node.git.repository import Repository
 
-__all__ = ["AlreadyMerged", "ClaimSuperseded", "FencedMerge", "MergeRequest", "Merged", "fenced_merge"]
+__all__ = ["AlreadyMerged", "ClaimSuperseded", "FencedMerge", "MergeRequest", "Merged", "fenced_merge", "go_on"]
 
 TRIES_MAX = 20
 """How often the base may move under us; each try costs one merge and three round trips."""
@@ -63,28 +64,36 @@ class ClaimSuperseded:
 FencedMerge = Merged | AlreadyMerged | ClaimSuperseded | Conflicts
 
 
-async def fenced_merge(repository: Repository, claims: ClaimRef, request: MergeRequest, pause: Pause, *, tries: int = TRIES_MAX) -> FencedMerge:
+def go_on() -> None:
+    """The check of a merge that nothing ends."""
+
+
+async def fenced_merge(
+    repository: Repository, claims: ClaimRef, request: MergeRequest, pause: Pause, *, tries: int = TRIES_MAX, check: Callable[[], None] = go_on
+) -> FencedMerge:
     """Merge ``work_oid`` into the base of ``repository``, under the claim. At most one merge per item ever lands, whoever calls this how often.
 
     When only the base has moved it is merged again, at most ``tries`` times. Safe to repeat after any error: a merge whose answer was
     lost is found again. Raises :class:`NoCommits` when the work has no commit that the base has not, :class:`Unreachable`, and
-    :class:`GitFailed` when the remote refuses for a reason of its own or the base never stands still.
+    :class:`GitFailed` when the remote refuses for a reason of its own or the base never stands still. ``check`` is called while nothing
+    is under way, before each look and each try; what it raises ends the merge.
     """
     check_id(request.claim_id, "a claim")
-    return await _Merging(repository, claims, request, pause).run(tries)
+    return await _Merging(repository, claims, request, pause, check).run(tries)
 
 
 class _Merging:
     """One call. Remembers what it pushed, so that it can tell its own merge from somebody else's."""
 
-    def __init__(self, repository: Repository, claims: ClaimRef, request: MergeRequest, pause: Pause) -> None:
+    def __init__(self, repository: Repository, claims: ClaimRef, request: MergeRequest, pause: Pause, check: Callable[[], None]) -> None:
         self._repository = repository
         self._claims = claims
         self._request = request
         self._pause = pause
+        self._check = check
         claim_ref = claims.ref(request.item) if request.claim_oid else ""
         self._claim_ref = claim_ref
-        self._turn = claims.queue.turn(request.claim_id, claim_ref, request.claim_oid or request.work_oid, pause)
+        self._turn = claims.queue.turn(request.claim_id, claim_ref, request.claim_oid or request.work_oid, pause, check)
         self._pushed: dict[str, str] = {}
         self._searched = ""
 
@@ -148,6 +157,7 @@ class _Merging:
             # The claim ref has to move too: a lease on a ref that stays where it is fences nothing.
             closing = await self._claims.write(merged_link(current, merge_commit))
             updates.append(RefUpdate(self._claims.ref(request.item), closing, current.oid))
+        self._check()
         self._pushed[merge_commit] = closing
         answer = await push(repository, updates)
         return Merged(merge_commit, closing) if answer.accepted else answer

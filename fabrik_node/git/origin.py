@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
 from fabrik_node.git.claim_ref import ClaimRef
-from fabrik_node.git.fenced_merge import AlreadyMerged, ClaimSuperseded, FencedMerge, Merged, MergeRequest, fenced_merge
+from fabrik_node.git.fenced_merge import AlreadyMerged, ClaimSuperseded, FencedMerge, Merged, MergeRequest, fenced_merge, go_on
 from fabrik_node.git.jitter import pause_from
 from fabrik_node.git.merge_message import find_merge
 from fabrik_node.git.merge_tree import Conflicts
@@ -81,10 +82,10 @@ class Origin:
         found = await find_merge(repository, item, await repository.fetch())
         return None if found is None else bytes.fromhex(found)
 
-    async def merge(self, request: MergeRequest) -> MergeOutcome:
-        """The fenced merge. Raises also :class:`NoCommits`."""
+    async def merge(self, request: MergeRequest, check: Callable[[], None]) -> MergeOutcome:
+        """See :func:`fenced_merge`. Raises also :class:`NoCommits`, and what ``check`` raises."""
         claims = await self.claims()
-        done = await fenced_merge(claims.repository, claims, request, self._pause)
+        done = await fenced_merge(claims.repository, claims, request, self._pause, check=check)
         return _outcome(done, _to_resolve(claims.repository, work_branch(request.item, request.claim_id)))
 
     async def probe(self) -> RemoteProbe:
@@ -124,10 +125,10 @@ class ClaimWorkspace:
         """Push the branch."""
         await self.worktree.push_branch()
 
-    async def merge(self, claim_oid: bytes, message: str) -> MergeOutcome:
-        """The fenced merge of the branch as it is now. ``claim_oid`` empty: no arbiter, only the base is pinned. Raises :class:`NoCommits`."""
+    async def merge(self, claim_oid: bytes, message: str, check: Callable[[], None] = go_on) -> MergeOutcome:
+        """See :meth:`fabrik_node.ports.Workspace.merge`: of the branch as it is now."""
         tree = self.worktree
-        return await self._origin.merge(MergeRequest(tree.item, tree.claim_id, claim_oid.hex(), await tree.head_oid(), message))
+        return await self._origin.merge(MergeRequest(tree.item, tree.claim_id, claim_oid.hex(), await tree.head_oid(), message), check)
 
     async def remove(self) -> None:
         """Remove the folder; the branch stays."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fabrik_node.errors import FabrikError
@@ -56,20 +56,24 @@ class MergeQueue:
         self.closed = False
         """The remote does not take tickets, or does not let them go: this process takes none any more."""
 
-    def turn(self, claim_id: str, claim_ref: str, oid: str, pause: Pause) -> Turn:
-        """For one merge. ``oid``: a commit that the remote has, which tickets point to; if there is a ``claim_ref``, what it must be."""
-        return Turn(self, claim_id, claim_ref, oid, pause)
+    def turn(self, claim_id: str, claim_ref: str, oid: str, pause: Pause, check: Callable[[], None]) -> Turn:
+        """For one merge. ``oid``: a commit that the remote has, which tickets point to; if there is a ``claim_ref``, what it must be.
+
+        ``check`` is called before each look; what it raises ends the wait.
+        """
+        return Turn(self, claim_id, claim_ref, oid, pause, check)
 
 
 class Turn:
     """One finisher's way through the queue: :meth:`come` before each try, :meth:`leave` at the end."""
 
-    def __init__(self, queue: MergeQueue, claim_id: str, claim_ref: str, oid: str, pause: Pause) -> None:
+    def __init__(self, queue: MergeQueue, claim_id: str, claim_ref: str, oid: str, pause: Pause, check: Callable[[], None]) -> None:
         self._queue = queue
         self._claim_id = claim_id
         self._claim_ref = claim_ref
         self._oid = oid
         self._pause = pause
+        self._check = check
         self._taken: list[Ticket] = []
         self._first = ""
         self._since = 0.0
@@ -81,6 +85,7 @@ class Turn:
         """
         queue = self._queue
         while True:
+            self._check()
             named = [self._claim_ref] if self._claim_ref else []
             refs = await queue.repository.refs_under(queue.prefix, *named)
             if self._claim_ref and refs.get(self._claim_ref) != self._oid:

@@ -288,8 +288,11 @@ class Workspace(Protocol):
 
     async def push(self) -> None: ...
 
-    async def merge(self, claim_oid: bytes, message: str) -> MergeOutcome:
-        """The fenced merge. ``claim_oid`` empty: no arbiter, so only the base is pinned. Raises NoCommits."""
+    async def merge(self, claim_oid: bytes, message: str, check: Callable[[], None]) -> MergeOutcome:
+        """The fenced merge. ``claim_oid`` empty: no arbiter, so only the base is pinned. Raises NoCommits.
+
+        It may wait for others: ``check`` is called before each look at the queue and before each try, and ends the merge by raising.
+        """
         ...
 
     async def remove(self) -> None: ...

@@ -67,7 +67,7 @@ async def _crowd(folder: Path) -> tuple[list[float], list[int]]:
     began = time.perf_counter()
 
     async def merge(workspace: Workspace, claim_oid: bytes) -> float:
-        outcome = await workspace.merge(claim_oid, "work")
+        outcome = await workspace.merge(claim_oid, "work", lambda: None)
         if outcome.kind != "merged":
             raise RuntimeError(f"a merge ended as {outcome}")
         return time.perf_counter() - began

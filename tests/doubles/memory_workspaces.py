@@ -62,7 +62,8 @@ class MemoryWorkspace:
         self.remote.check()
         self.remote.branches[self.branch] = await self.commits_ahead()
 
-    async def merge(self, claim_oid: bytes, message: str) -> MergeOutcome:
+    async def merge(self, claim_oid: bytes, message: str, check: Callable[[], None]) -> MergeOutcome:
+        check()
         self.remote.check()
         if await self.commits_ahead() == 0:
             raise NoCommits("zero commits ahead")

@@ -13,7 +13,7 @@ from memory_pipeline import MemoryPipeline
 
 from fabrik_node.domain.claims import Claim, successor
 from fabrik_node.domain.runs import RunState
-from fabrik_node.domain.stages import Done
+from fabrik_node.domain.stages import Done, Merge
 from fabrik_node.git import GitRunner, Origin
 from fabrik_node.ids import new_id, show_id
 from fabrik_node.ports import ArbiterTaken, ClaimIntent, ClaimRefused
@@ -121,6 +121,24 @@ async def test_a_holder_whose_claim_was_taken_at_the_remote_can_not_merge(rig: A
     [row] = rig.pipeline.last_rows()
     assert git(remote, "rev-parse", "main") == before
     assert git(remote, "show", f"{row.branch}:{show_id(item)}.txt")
+
+
+async def test_a_run_that_is_cancelled_while_it_waits_to_merge_merges_nothing(rig: AgentRig, remote: Path) -> None:
+    item = rig.world.add()
+    before = git(remote, "rev-parse", "main")
+    tickets = f"refs/fabrik/merging/main/1-{show_id(new_id(1))}"
+    git(remote, "update-ref", tickets, "main")
+    async with rig.agent(command=WORK) as loop:
+        await rig.world.until(lambda: isinstance(rig.world.items[item].stage, Merge))
+        [run_id] = loop.runs
+        assert await loop.cancel(run_id, "not today")
+        await rig.world.until(lambda: bool(rig.world.finishes))
+    [row] = rig.pipeline.last_rows()
+    assert row.state is RunState.CANCELLED
+    assert rig.world.finish_of(item).hold == "cancelled: not today"
+    assert rig.world.items[item].stage == Merge(row.branch, 1), "the finished work waits there"
+    assert git(remote, "rev-parse", "main") == before
+    assert git(remote, "for-each-ref", "--format=%(refname)", "refs/fabrik/merging/") == tickets
 
 
 async def test_a_conflict_holds_the_item_and_keeps_the_branch(rig: AgentRig, remote: Path, tmp_path: Path) -> None:

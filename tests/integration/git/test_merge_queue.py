@@ -7,6 +7,7 @@ import random
 import pytest
 from integration.git.forge import Node, NodeFactory, Remote, fresh, no_pause
 
+from fabrik_node.errors import Precondition
 from fabrik_node.git import ClaimSuperseded, Conflicts, FencedMerge, Merged, MergeRequest, Pause, fenced_merge
 from fabrik_node.git.queue import line_of
 from fabrik_node.ports import ArbiterReceipt
@@ -116,6 +117,22 @@ async def test_a_claim_that_is_taken_away_while_it_waits_is_superseded(make_node
     assert isinstance(await merge(bob, request, pause), ClaimSuperseded)
     assert remote.ref("main") == before
     assert len(tickets(remote)) == 1, "its own ticket is given back"
+
+
+async def test_a_finisher_that_must_stop_waits_no_longer(make_node: NodeFactory, remote: Remote) -> None:
+    bob = await make_node("bob")
+    request = await request_of(bob)
+    first, looks = take_ticket(remote), iter(range(3))
+
+    def check() -> None:
+        if next(looks, None) is None:
+            raise Precondition("stopped")
+
+    before = remote.ref("main")
+    with pytest.raises(Precondition, match="stopped"):
+        await fenced_merge(bob.repository, bob.claims, request, no_pause, check=check)
+    assert remote.ref("main") == before
+    assert tickets(remote) == [first.removeprefix(QUEUE)], "its own is given back"
 
 
 async def test_a_conflict_gives_the_place_back(make_node: NodeFactory, remote: Remote) -> None:

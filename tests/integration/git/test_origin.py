@@ -8,6 +8,7 @@ from integration.git.forge import Remote, commit, fresh
 
 from fabrik_node.errors import Conflict, NoCommits, Unreachable
 from fabrik_node.git import GitRunner, Origin
+from fabrik_node.git.fenced_merge import go_on
 from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, ClaimIntent, MergeOutcome, Workspace, Workspaces
 
 
@@ -33,14 +34,14 @@ async def test_one_item_from_claim_to_merge_through_the_ports(git: GitRunner, re
     assert space.path == tmp_path / "home" / "worktrees" / claim_id
     assert space.branch == f"fabrik/{item}/{claim_id}"
     with pytest.raises(NoCommits):
-        await space.merge(receipt.oid, "nothing")
+        await space.merge(receipt.oid, "nothing", go_on)
     (space.path / "new.txt").write_text("new\n")
     commit(space.path, "work")
     assert await space.commits_ahead() == 1
     await space.push()
-    done = await space.merge(receipt.oid, "Add new.txt")
+    done = await space.merge(receipt.oid, "Add new.txt", go_on)
     assert done == MergeOutcome("merged", bytes.fromhex(remote.ref("main")), bytes.fromhex(remote.ref(f"refs/fabrik/claims/{item}")))
-    assert await space.merge(receipt.oid, "Add new.txt") == MergeOutcome("already_merged", done.merge_commit)
+    assert await space.merge(receipt.oid, "Add new.txt", go_on) == MergeOutcome("already_merged", done.merge_commit)
     assert await workspaces.merged_commit(item) == done.merge_commit
     taken = await arbiter.current(item)
     assert taken == ArbiterTaken(2, done.claim_oid, claim_id, "node", "merged", 90_000, done.merge_commit)
