@@ -29,6 +29,7 @@ __all__ = [
     "LeaseConfig",
     "MetricsConfig",
     "NodeConfig",
+    "RunsConfig",
     "check_config",
     "child_environment",
     "home_path",
@@ -147,6 +148,15 @@ class AgentConfig(_Table, frozen=True):
     keep_worktrees: Literal["always", "failed", "never"] = "failed"
 
 
+class RunsConfig(_Table, frozen=True):
+    """``[runs]``: how long the folders of runs stay."""
+
+    keep_days: float = 30.0
+    """After the end of the run."""
+    keep_bytes: int = 1_073_741_824
+    """What all of them may take together; the oldest go first."""
+
+
 class EventsConfig(_Table, frozen=True):
     """``[events]``: the exported stream."""
 
@@ -188,6 +198,7 @@ class Config(_Table, frozen=True):
     lease: LeaseConfig = LeaseConfig()
     git: GitConfig = GitConfig()
     agent: AgentConfig = AgentConfig()
+    runs: RunsConfig = RunsConfig()
     events: EventsConfig = EventsConfig()
     metrics: MetricsConfig = MetricsConfig()
 
@@ -231,6 +242,8 @@ def check_config(config: Config, where: str) -> Config:
         raise BadConfig(f"{where}: [node]: name is longer than {NAME_BYTES_MAX} bytes", "--name NAME, or name in [node] of config.toml")
     if not 0 < config.node.stale_s <= _SECONDS_MAX:
         raise BadConfig(f"{where}: [node]: stale_s must be above 0 and at most 30 days", "mend [node] in config.toml")
+    if not 0 <= config.runs.keep_days <= 36_500 or config.runs.keep_bytes < 0:
+        raise BadConfig(f"{where}: [runs]: keep_days must be 0 to 36500, keep_bytes 0 or more", "mend [runs] in config.toml")
     agent = config.agent
     wrong = [
         f"{name} must be {rule}"

@@ -104,7 +104,7 @@ C20 held              A crash loop stops by itself and says why
 C21 held              What was stopped on purpose stays stopped
 C22 later:doctor      Every seeded fault is found, and mended when asked
 C23 later:doctor      Healing is counted, bounded, and leaves the healthy alone
-C24 later:fleet       Cleaning up removes what it announced and never a running run
+C24 held              Cleaning up removes what it announced and never a running run
 
 D1  later:records     A row per execution with start, end, exit and error
 D2  later:records     Phases with iteration, duration and parent

@@ -33,6 +33,7 @@ from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
 from fabrik_node.config import check_config, child_environment, load_config, shown_config
 from fabrik_node.domain.lease_overlap import overlap_s
+from fabrik_node.domain.retention import Retention
 from fabrik_node.domain.schema import Kind, NodeField
 from fabrik_node.errors import AuthError, BadConfig, Conflict, Internal, NotInitialised, Precondition
 from fabrik_node.git.origin import Origin
@@ -60,6 +61,7 @@ __all__ = ["FLUSH_S", "Running", "refusal"]
 _log = logging.getLogger("fabrik_node")
 _CONTACT_S = 10.0
 """Seconds in which a dialled peer may answer before the first writes of a start."""
+_CLEAN_S = 3600.0
 _HALT_KEY = "agent_halt"
 """Of the store's meta table."""
 FLUSH_S = 2.0
@@ -202,6 +204,7 @@ class Running:
             switch=lambda: self._stop.put_nowait(None),
             config=lambda: shown_config(self.config),
             socket=str(self.paths.socket),
+            retention=Retention(self.config.runs.keep_days, self.config.runs.keep_bytes),
         )
         self.api = LocalApi(self.service, self.paths.socket, self.clock)
         await self._start(listen, urls)
@@ -282,6 +285,7 @@ class Running:
         guards = [self._tasks.create_task(self._until_admitted(), name="admitted")] if self.entry.token is not None else []
         guards.append(self._tasks.create_task(tell_peers(node, self.mesh.statuses), name="peers"))
         recovered = self._tasks.create_task(self._recover(), name="recover")
+        guards.append(self._tasks.create_task(self._clean(recovered), name="clean"))
         agent = self._tasks.create_task(self._agent(recovered), name="agent") if self.config.agent.command else None
         first = await self._stop.get()
         self.switching = first is None
@@ -327,6 +331,13 @@ class Running:
             await node.write("name", lambda: [(Kind.NODE, node.public, NodeField.NAME, name, None)])
         for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, self.config.agent.kill_grace_s):
             _log.warning("run %s was interrupted: %s", show_id(row.run_id), row.reason)
+
+    async def _clean(self, recovered: asyncio.Task[None]) -> None:
+        """Folders of old runs go, now and then."""
+        await asyncio.wait({recovered})
+        while True:
+            await self.service.cleaner.sweep()
+            await asyncio.sleep(_CLEAN_S)
 
     async def _agent(self, recovered: asyncio.Task[None]) -> None:
         """Claim and run, once what an earlier process left is closed."""

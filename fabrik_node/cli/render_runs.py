@@ -8,7 +8,7 @@ from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, foot
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 from fabrik_node.domain.runs import FINAL_STATES
 
-__all__ = ["Runs", "cancelled", "drained", "run", "run_state", "run_table", "watched"]
+__all__ = ["Runs", "cancelled", "cleaned", "drained", "run", "run_state", "run_table", "watched"]
 
 
 _FINAL = frozenset(state.value for state in FINAL_STATES)
@@ -122,4 +122,13 @@ def drained(screen: Screen, data: Data) -> None:
             ("to go on", "fabrik-node drain --off" if halt else ""),
         ]
     )
+    footer(screen, data)
+
+
+def cleaned(screen: Screen, data: Data) -> None:
+    """``runs clean``."""
+    ids = short_ids([entry["run_id"] for entry in data["runs"]], at_least=FILTERED_ID_CHARS)
+    rows = [(ids[entry["run_id"]], entry["ended_at"], str(entry["bytes"]), entry.get("problem") or entry["why"]) for entry in data["runs"]]
+    screen.table(("RUN", "ENDED", "BYTES", "WHY"), rows, flexible="WHY", empty="nothing is old enough to go")
+    screen.line(f"{'removed' if data['removed'] else 'to be removed'}: {data['bytes']} bytes; what stays in {data['folder']}: {data['kept_bytes']} bytes")
     footer(screen, data)

@@ -50,6 +50,14 @@ def cancel(session: Session, id: str, reason: str | None) -> None:
     session.show(session.write("runs.cancel", id=id, reason=reason), render_runs.cancelled)
 
 
+@command("clean", parent=runs)
+@click.option("--dry-run", is_flag=True, help="Only list what would go.")
+@click.pass_obj
+def clean(session: Session, dry_run: bool) -> None:
+    """Remove the folders of old runs, as [runs] in config.toml says. The node does so by itself every hour."""
+    session.show(session.write("runs.clean", dry_run=dry_run or None), render_runs.cleaned)
+
+
 @command("logs", parent=runs)
 @click.argument("id")
 @click.option("--follow", "-f", is_flag=True, help="Wait for more until the run ends. Leaving does not stop the run.")

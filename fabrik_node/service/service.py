@@ -8,11 +8,13 @@ from typing import Any
 
 from fabrik_node import __version__
 from fabrik_node.clock import iso
+from fabrik_node.domain.retention import Retention
 from fabrik_node.errors import InvalidOp, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter
 from fabrik_node.service.asking import Asking
+from fabrik_node.service.cleaning import Cleaner
 from fabrik_node.service.control import AgentView, Controls
 from fabrik_node.service.dumping import Dump
 from fabrik_node.service.explaining import Explaining
@@ -48,6 +50,7 @@ class Service:
         switch: Callable[[], None],
         config: Callable[[], Mapping[str, Any]] = dict,
         socket: str = "",
+        retention: Retention = Retention(),  # noqa: B008 - immutable
     ) -> None:
         self._node = node
         self._reader = reader
@@ -60,6 +63,7 @@ class Service:
         self._started = node.clock.now()
         self.metrics_url = ""
         """Where the figures are served; empty while they are not."""
+        self.cleaner = Cleaner(node, reader, HomePaths(home).runs, retention, lambda: agent.describe().get("running") or ())
         writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
         self._item_writes = {**writer.operations, **HoldEnder(node, reader).operations}
         members = MembershipWriter(node, reader)
@@ -72,6 +76,7 @@ class Service:
             **self._item_writes,
             **members.operations,
             **KeyRotator(node, reader, genesis, HomePaths(home), switch).operations,
+            **self.cleaner.operations,
             **Controls(node, reader, writer, agent).operations,
             **KeyRecoverer(node, reader, genesis, HomePaths(home), members).operations,
             "status": self.status,

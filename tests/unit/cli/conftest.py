@@ -114,6 +114,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "runs.list": {**STAMP, "runs": [run_row()], "total": 1},
     "runs.show": {**STAMP, "run": run_row()},
     "runs.cancel": {**STAMP, "run": run_row(state="cancelled", recorded_state="cancelled", reason="cancelled: by hand"), "note": "its item is held"},
+    "runs.clean": {
+        **STAMP, "removed": True, "bytes": 4096, "kept_bytes": 100, "folder": "/h/runs",
+        "runs": [{"run_id": RUN, "bytes": 4096, "ended_at": "2026-09-20T09:59:00.000Z", "why": "ended 61 days ago: more than 30", "problem": ""}],
+    },
     "drain": {
         **STAMP, "draining": True, "changed": True, "running": [RUN],
         "halt": {"code": "operator", "reason": "by hand", "since_ms": 1_763_632_740_000, "since": "2025-11-20T09:59:00.000Z", "next": "fabrik-node drain --off"},

@@ -79,6 +79,8 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     ),
     (["runs", "show", RUN], "runs.show", {"id": RUN}),
     (["runs", "cancel", RUN, "--reason", "not needed"], "runs.cancel", {"id": RUN, "reason": "not needed"}),
+    (["runs", "clean"], "runs.clean", {}),
+    (["runs", "clean", "--dry-run"], "runs.clean", {"dry_run": True}),
     (["drain"], "drain", {}),
     (["drain", "--reason", "new disk"], "drain", {"reason": "new disk"}),
     (["drain", "--off"], "drain", {"off": True}),

@@ -440,6 +440,7 @@ OPS = {
     "invitations.withdraw": ["id"],
     "runs.cancel": ["id", "reason"],
     "drain": ["off", "reason"],
+    "runs.clean": ["dry_run"],
     "nodes.role": ["key", "role"],
     "nodes.revoke": ["key", "keep", "keep_nothing"],
     "nodes.retire": ["key"],
