@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 __all__ = ["Clock", "SystemClock", "iso"]
@@ -43,5 +44,11 @@ def iso(wall_ms: int) -> str:
     Any number has a text: what a peer's clock says may lie beyond every calendar, and is shown as the nearest time within 1970 to 9999.
     """
     wall_ms = min(max(wall_ms, 0), _WALL_MS_SHOWN_MAX)
-    moment = datetime.fromtimestamp(wall_ms / 1000, tz=UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{wall_ms % 1000:03d}Z"
+    seconds, ms = divmod(wall_ms, 1000)
+    return f"{_to_the_second(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(64)
+def _to_the_second(seconds: int) -> str:
+    """Many things happen in one second."""
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -18,6 +18,7 @@ from fabrik_node.errors import FabrikError, Internal, Precondition, Unreachable,
 __all__ = ["CallerLeft", "Conversation", "Tally", "refusal"]
 
 _log = logging.getLogger(__name__)
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _STOPPING = Unreachable("the node is stopping", "fabrik-node serve")
 
 
@@ -54,7 +55,7 @@ def refusal(error: FabrikError) -> bytes:
 
 
 def _line(answer: Mapping[str, Any]) -> bytes:
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace") + b"\n"
+    return _JSON.encode(answer).encode("utf-8", "replace") + b"\n"
 
 
 class Conversation:

@@ -12,6 +12,7 @@ from fabrik_node.ports import Event
 
 __all__ = ["RESERVED_EVENT_KEYS", "compact_json", "event_data", "event_from", "run_from", "run_params", "storable"]
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 RESERVED_EVENT_KEYS = frozenset({"seq", "at", "type"})
 """Keys of the exported line itself; an event's data can not use them."""
 
@@ -27,7 +28,7 @@ def event_data(event: Event) -> str:
 def compact_json(value: Mapping[str, Any], what: str) -> str:
     """JSON on one line that is always valid UTF-8. Raises :class:`Internal`."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _JSON.encode(value)
         try:
             text.encode()
         except UnicodeEncodeError:  # half a surrogate pair, as file names may hold
