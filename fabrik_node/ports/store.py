@@ -166,6 +166,10 @@ class OpReads(Protocol):
         """This node's own runs, newest first."""
         ...
 
+    async def open_runs(self) -> list[RunRow]:
+        """Those of :meth:`runs` that have no end yet."""
+        ...
+
     async def run(self, run_id: bytes) -> RunRow | None:
         """One own run, None when there is none."""
         ...

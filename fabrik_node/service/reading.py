@@ -35,6 +35,7 @@ from fabrik_node.service.views import Views, claim_json
 __all__ = ["Read", "Reader", "stage_json"]
 
 Read: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+_OVER = frozenset(state.value for state in FINAL_STATES)
 _LIST_MAX = 10_000
 """Rows in one answer: keeps it below the line limit of the local API."""
 
@@ -379,8 +380,15 @@ class Reader:
 
     async def _open_runs(self) -> dict[str, int]:
         """How many of the runs that have no end yet are in which state."""
+        own = {row.run_id: row for row in await self._store.open_runs()}
+        for run_id, row in await asyncio.to_thread(self.replica.rows, Kind.RUN):  # most of them are over, and there may be very many
+            said = row[RunField.SUMMARY]
+            state = said.get("state")
+            is_open = isinstance(state, str) and state not in _OVER and said.get("node") != self._own
+            if is_open and (found := run_from_summary(run_id, said)) is not None:
+                own[run_id] = found
         views = self.run_views()
-        return dict(Counter(views.verdict(row, self.board.claim(row.item)).state.value for row in await self.runs() if row.state not in FINAL_STATES))
+        return dict(Counter(views.verdict(row, self.board.claim(row.item)).state.value for row in own.values() if row.state not in FINAL_STATES))
 
     def _connected(self) -> int:
         """Asked for every answer, so without the lag of each peer where the node can say."""

@@ -136,6 +136,10 @@ class StoreReads:
         """This node's own runs, newest first."""
         return [run_from(row) for row in await self._rows("runs")]
 
+    async def open_runs(self) -> list[RunRow]:
+        """Those of :meth:`runs` that have no end yet."""
+        return [run_from(row) for row in await self._rows("open_runs")]
+
     async def run(self, run_id: bytes) -> RunRow | None:
         """One own run, None when there is none."""
         row = await self._row("run", {"run_id": run_id})

@@ -289,6 +289,9 @@ class MemoryStore:
         self._check()
         return sorted(self._runs.values(), key=lambda row: (row.started_ms, row.run_id), reverse=True)
 
+    async def open_runs(self) -> list[RunRow]:
+        return [row for row in await self.runs() if not row.ended_ms]
+
     async def run(self, run_id: bytes) -> RunRow | None:
         self._check()
         return self._runs.get(run_id)

@@ -155,6 +155,8 @@ async def test_runs_are_replaced_by_id_and_newest_first(store: OpStore) -> None:
     await store.put_run(same_time)
     await store.put_run(ended)
     assert await store.runs() == [newer, same_time, ended]
+    assert await store.open_runs() == [row for row in await store.runs() if not row.ended_ms]
+    assert ended not in await store.open_runs()
     assert await store.run(ended.run_id) == ended
     assert await store.run(bytes(16)) is None
 
