@@ -85,6 +85,10 @@ class LeaseConfig(_Table, frozen=True):
     settle_s: float = 2.0
     stage_ttl_s: dict[str, float] = {}
     """By the name of a stage: the TTL of claims while their item is there."""
+    minority_waits: bool = True
+    """Take nothing over while fewer than half of the nodes are to be seen."""
+    mass_loss: int = 3
+    """So many claims lost within one TTL (or 30 % of all, two at least) stop takeovers for a while; 0: never."""
 
     def timing(self) -> LeaseTiming:
         """The same as the domain's type. Raises :class:`BadConfig` when the numbers do not fit together."""
@@ -93,6 +97,8 @@ class LeaseConfig(_Table, frozen=True):
             raise BadConfig("[lease]: each setting is a number of seconds, at most 30 days", "mend [lease] in config.toml")
         if min(self.beat_s, self.ttl_s) <= 0 or min(self.grace_s, self.lock_delay_s, self.settle_s) < 0:
             raise BadConfig("[lease]: beat_s and ttl_s must be above 0, the others not below", "mend [lease] in config.toml")
+        if self.mass_loss < 0:
+            raise BadConfig("[lease]: mass_loss must be 0 or more", "mend [lease] in config.toml")
         for name, ttl_s in [("ttl_s", self.ttl_s), *((f"stage_ttl_s.{stage}", ttl_s) for stage, ttl_s in self.stage_ttl_s.items())]:
             if self.beat_s * 2 > ttl_s * HOLDER_STOPS_AT:
                 raise BadConfig(
@@ -101,7 +107,7 @@ class LeaseConfig(_Table, frozen=True):
                 )
         if self.stage_ttl_s:
             _check_work_stages(self.stage_ttl_s)
-        return LeaseTiming(self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s, dict(self.stage_ttl_s))
+        return LeaseTiming(self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s, dict(self.stage_ttl_s), self.minority_waits, self.mass_loss)
 
 
 def _check_work_stages(names: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """The claim loop: find work, claim it, run it, again; up to ``slots`` runs at once.
 
 It wakes when the node says that there may be work, and looks again by itself now and then, because a lease that runs out is no event.
-Other agents look at the same list: each waits a random moment before it claims and looks again, and who is refused takes the next.
+Other agents look at the same list: at each item they have an order in which they wait for each other, then look again; who is refused takes the next.
 """
 
 from __future__ import annotations
@@ -196,7 +196,8 @@ class ClaimLoop:
 
     async def _claim_and_run(self, item: bytes) -> None:
         setup = self._setup
-        await asyncio.sleep(self._rng.uniform(0.0, min(_JITTER_S_MAX, setup.timing.settle_s / 4)))
+        turn_s = setup.pipeline.turn_s(item, setup.config.labels)
+        await asyncio.sleep(turn_s + self._rng.uniform(0.0, min(_JITTER_S_MAX, setup.timing.settle_s / 16)))
         if not self.accepting or not self._is_candidate(item):
             return
         since = setup.clock.now()

@@ -28,6 +28,9 @@ class LeaseTiming:
     settle_s: float = 2.0
     stage_ttl_s: Mapping[str, float] = field(default_factory=dict)
     """By the name of a stage: what counts there in place of ``ttl_s``."""
+    minority_waits: bool = True
+    mass_loss: int = 3
+    """See :mod:`fabrik_node.domain.takeovers`; 0: no brake."""
 
     @property
     def nap_s(self) -> float:
@@ -86,6 +89,8 @@ class LeaseTable:
         self._suspects: dict[bytes, float] = {}
         self._watched_at: float | None = None
         self._listens = False
+        self.held_back = ""
+        """Why this observer takes nothing over now, although leases are lost; empty when nothing is in the way."""
 
     def first_seen(self, claim_id: bytes, now: float) -> None:
         """Start the clock of a claim that nothing was heard of yet. Does nothing for a known one."""

@@ -64,6 +64,8 @@ class ClaimFacts:
     age_s: float | None
     heard: bool
     takeover_s: float
+    held_back: str = ""
+    """Why this node takes nothing over now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,12 @@ def _claimed(item: str, claim: ClaimFacts) -> Cause:
     if claim.lease is None or claim.age_s is None:
         return Cause("claimed", f"{claim.holder} has claimed it; whether it still works nobody knows here", "fabrik-node serve")
     if claim.lease is LeaseState.LOST:
+        if claim.held_back:
+            return Cause(
+                "held_back",
+                f"the lease of {claim.holder} is over, and this node takes nothing over now: {claim.held_back}",
+                f"fabrik-node claims release {item}",
+            )
         return Cause("takeover", f"the lease of {claim.holder} is over: any agent may take it")
     if claim.lease is LeaseState.UNREACHABLE:
         said = f"{claim.holder} has claimed it and was last heard {claim.age_s:.0f} s ago"

@@ -6,28 +6,66 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fabrik_node.clock import Clock
-from fabrik_node.domain.leases import LeaseTable
+from fabrik_node.domain.leases import LeaseState, LeaseTable
+from fabrik_node.domain.nearness import silent_after_s
+from fabrik_node.domain.takeovers import MEMBER_WINDOW_S, MassLoss, is_minority
 from fabrik_node.ids import show_id
 from fabrik_node.node.board import Board
+from fabrik_node.node.presence import Heard
 
 __all__ = ["LeaseWatch"]
 
 
 class LeaseWatch:
-    """Feeds :class:`LeaseTable` with the claims that there are. ``tell`` writes an event."""
+    """Feeds :class:`LeaseTable` with the claims that there are, and judges whether this node should trust what it says. ``tell`` writes an event.
 
-    def __init__(self, board: Board, leases: LeaseTable, clock: Clock, tell: Callable[[str, Mapping[str, Any]], None]) -> None:
+    ``heard``: the newest message of each node; ``own``: our key.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        leases: LeaseTable,
+        clock: Clock,
+        tell: Callable[[str, Mapping[str, Any]], None],
+        heard: Callable[[], Mapping[bytes, Heard]],
+        own: bytes,
+    ) -> None:
         self._board = board
         self._leases = leases
         self._clock = clock
         self._tell = tell
+        self._heard = heard
+        self._own = own
+        timing = leases.timing
+        self._brake = MassLoss(window_s=timing.ttl_s, wait_s=timing.takeover_after_s(timing.ttl_s), count=timing.mass_loss)
         self.listens: Callable[[], bool] = lambda: True
         """Whether anybody whom we expect could be heard now: without that, no lease is taken for lost."""
         self.strays: dict[bytes, float] = {}
         """Claims that an arbiter granted and of which nothing is known here, with their TTL in seconds: watched like the others."""
 
     def look(self) -> None:
-        """See :meth:`LeaseTable.watch`. Claims that are suspected from now on are told, once."""
+        """See :meth:`LeaseTable.watch`. Claims that are suspected from now on are told, once; so is a brake."""
+        now, leases = self._clock.now(), self._leases
         held = {claim.claim_id: claim.ttl_s(self._board.stage(item)) for item, claim in self._board.claims() if claim.held}
-        for claim_id in self._leases.watch(self._clock.now(), {**self.strays, **held}, listens=self.listens()):
+        for claim_id in leases.watch(now, {**self.strays, **held}, listens=self.listens()):
             self._tell("claim.suspected", {"claim_id": show_id(claim_id)})
+        lost = [claim_id for claim_id, ttl_s in held.items() if leases.state(claim_id, ttl_s, now) is LeaseState.LOST]
+        if leases.timing.mass_loss and self._brake.look(now, lost, len(held)):
+            self._tell("claim.mass_loss", {"lost": len(lost), "held": len(held), "waits_s": self._brake.wait_s})
+        leases.held_back = self._held_back(now)
+
+    def others(self) -> tuple[dict[bytes, float], set[bytes]]:
+        """Seconds since the last message of each other node, and those that are seen to live."""
+        now, beat_s = self._clock.now(), self._leases.timing.beat_s
+        ages = {key: now - said.at for key, said in self._heard().items() if key != self._own}
+        return ages, {
+            key for key, said in self._heard().items() if key in ages and said.changed and ages[key] <= silent_after_s(said.payload.get("beat_ms"), beat_s)
+        }
+
+    def _held_back(self, now: float) -> str:
+        ages, here = self.others()
+        if self._leases.timing.minority_waits and is_minority(ages, here):
+            known = 1 + sum(1 for age_s in ages.values() if age_s <= MEMBER_WINDOW_S)
+            return f"only {1 + len(here)} of {known} nodes are to be seen from here"
+        return f"many claims were lost at once: for {self._brake.until - now:.0f} s more" if self._brake.is_on(now) else ""

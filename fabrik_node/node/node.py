@@ -84,9 +84,9 @@ class Node:
         self.stream = EventStream(store, sink, clock)
         self.tell = self.stream.note
         """One event of the node itself."""
-        self.lease_watch = LeaseWatch(self.board, self.leases, clock, self.tell)
         self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
         self.inquiries = Inquiries(self.presence, key.public, clock, self.beat_now, start << 32)
+        self.lease_watch = LeaseWatch(self.board, self.leases, clock, self.tell, self.presence.heard, key.public)
         self.audit = Audit(replica, self.presence.heard, key.public, clock, self.tell, self.name_of)
         self.quotas = Quotas(replica.heads(), self.tell, self.name_of)
         self.epochs = Epochs(replica, store, key.public, self.tell)

@@ -10,6 +10,7 @@ from fabrik_node._core import Change, Changes
 from fabrik_node.domain.claiming import RemoteVerdict, closing, is_free, judge_remote, may_settle, may_state
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, stage_ttls, successor
 from fabrik_node.domain.leases import LeaseState
+from fabrik_node.domain.picking import agents_ahead, preferred_labels, required_labels, turn_s
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
 from fabrik_node.domain.stages import Archived, Done, Stage, check_move, encode_stage
@@ -69,12 +70,24 @@ class NodePipeline:
             for view in items
             if view.id not in done
             and view.hold is None
-            and set(view.labels) <= offered
+            and required_labels(view.labels) <= offered
             and all(needed in done and board.is_done(needed) for needed in view.depends_on)
             and self._is_free(view)
             and now >= self._not_before(view)
         ]
-        return sorted(found, key=lambda view: (-view.priority, *board.added(view.id)))
+        return sorted(found, key=lambda view: (-view.priority, not preferred_labels(view.labels) <= offered, *board.added(view.id)))
+
+    def turn_s(self, item: bytes, labels: Sequence[str]) -> float:
+        """See :meth:`fabrik_node.ports.Pipeline.turn_s`."""
+        view = self.item(item)
+        own, (_, here) = self._node.public, self._node.lease_watch.others()
+        agents: dict[bytes, Sequence[str]] = {own: labels}
+        for key in here:
+            said = self._node.presence.heard()[key].payload.get("agent")
+            offered = said.get("labels") if isinstance(said, dict) else None
+            if isinstance(offered, list) and not _is_busy(said):
+                agents[key] = [label for label in offered if isinstance(label, str)]
+        return 0.0 if view is None else turn_s(agents_ahead(item, view.labels, own, agents), self._node.timing.settle_s)
 
     def item(self, item: bytes) -> ItemView | None:
         """The item as it is now."""
@@ -276,7 +289,9 @@ class NodePipeline:
 
     def _is_free(self, view: ItemView) -> bool:
         claim = view.claim
-        return is_free(view.stage, claim, LeaseState.FRESH if claim is None else self._lease(claim.claim_id, claim.ttl_s(view.stage)))
+        lease = LeaseState.FRESH if claim is None else self._lease(claim.claim_id, claim.ttl_s(view.stage))
+        held_back = lease is LeaseState.LOST and self._node.leases.held_back
+        return is_free(view.stage, claim, LeaseState.UNREACHABLE if held_back else lease)
 
     def _lease(self, claim_id: bytes, ttl_s: float) -> LeaseState:
         return self._node.leases.state(claim_id, ttl_s, self._node.clock.now())
@@ -321,6 +336,12 @@ class NodePipeline:
             return
         for callback in tuple(self._lost.get(old_id, ())):
             callback(reason)
+
+
+def _is_busy(said: Any) -> bool:
+    """Of what a node says of its agent; another version may say anything."""
+    busy, slots = said.get("busy"), said.get("slots")
+    return isinstance(busy, int) and isinstance(slots, int) and busy >= slots
 
 
 def run_summary(row: RunRow) -> dict[str, Any]:

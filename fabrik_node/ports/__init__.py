@@ -352,6 +352,10 @@ class Pipeline(Protocol):
 
     def is_winning(self, item: bytes, claim_id: bytes) -> bool: ...
 
+    def turn_s(self, item: bytes, labels: Sequence[str]) -> float:
+        """Seconds for which an agent with these labels lets others go first at this item. Each item has an order of its own, the same for all nodes."""
+        ...
+
     async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
         """Claim and confirm: by the arbiter's receipt, or by the settle delay without a better claim.
 

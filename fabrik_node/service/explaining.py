@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fabrik_node.clock import iso
+from fabrik_node.domain.picking import required_labels
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind
 from fabrik_node.domain.stages import Archived, Done
@@ -77,7 +78,7 @@ class Explaining:
             stage=view.stage,
             hold=None if view.hold is None else str(view.hold.get("reason", "")),
             claim=self._claim(view, "" if open_run is None else show_id(open_run.run_id)),
-            labels=frozenset(view.labels),
+            labels=required_labels(view.labels),
             needs=[self._needed(needed) for needed in view.depends_on],
             attempts=view.attempts,
             ahead=self._ahead(view),
@@ -94,7 +95,15 @@ class Explaining:
             return ClaimFacts(holder, run, None, None, heard=False, takeover_s=0.0)
         now, lease = self._reader.now(), leases.get(claim.claim_id)
         heard, age_s = lease is not None and lease.heard, leases.age_s(claim.claim_id, now)
-        return ClaimFacts(holder, run, leases.state(claim.claim_id, ttl_s, now), age_s, heard=heard, takeover_s=leases.timing.takeover_after_s(ttl_s))
+        return ClaimFacts(
+            holder,
+            run,
+            leases.state(claim.claim_id, ttl_s, now),
+            age_s,
+            heard=heard,
+            takeover_s=(age_s or 0.0) + leases.lost_in_s(claim.claim_id, ttl_s, now),
+            held_back=leases.held_back,
+        )
 
     def _needed(self, item: bytes) -> Needed:
         board, found = self._reader.board, self._reader.board.item(item)

@@ -147,6 +147,9 @@ class MemoryPipeline:
         view = self.item(item)
         return view is not None and view.claim is not None and view.claim.claim_id == claim_id and view.claim.held
 
+    def turn_s(self, item: bytes, labels: Sequence[str]) -> float:
+        return 0.0
+
     async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
         self.claims_asked.append(item)
         if self.claim_delay is not None:

@@ -371,6 +371,69 @@ async def test_an_observer_that_wakes_up_listens_before_it_takes_a_claim_over(ri
         assert titles(other) == ["an item"]
 
 
+def heard_from(other: NodeRig, rig: NodeRig, **agent: Any) -> None:
+    """Two messages: the second shows that its node lives."""
+    for _ in range(2):
+        other.node.presence.publish({"beat_ms": 10_000, "agent": agent})
+        assert rig.node.ephemeral_in(other.node.presence.heard()[other.node.public].message) is not None
+
+
+async def test_agents_have_an_order_at_each_item_and_wait_for_each_other(rigs: Rigs) -> None:
+    nodes = [await rigs.open(number) for number in range(4)]
+    items = [await added(nodes[0], f"item {number}") for number in range(12)]
+    await sync(*nodes)
+    for rig in nodes:
+        for other in nodes:
+            if other is not rig:
+                heard_from(other, rig, labels=["fast"] if other is nodes[3] else [], slots=1, busy=0)
+    step_s = TIMING.settle_s / 4
+    orders = [[rig.pipeline.turn_s(item, ["fast"] if rig is nodes[3] else []) for rig in nodes] for item in items]
+    assert all(sorted(order) == pytest.approx([0, step_s, 2 * step_s, 3 * step_s]) for order in orders), "one goes first, the same for all"
+    assert len({order.index(0.0) for order in orders}) > 1, "another one at another item"
+    await nodes[0].call("items.edit", id=show_id(items[0]), labels=["fast?"])
+    await sync(*nodes)
+    assert nodes[3].pipeline.turn_s(items[0], ["fast"]) == 0.0, "a preferred label goes first"
+    assert all(titles(rig)[-1 if rig is not nodes[3] else 0] == "item 0" for rig in nodes[:3]), "and the others take it last"
+    heard_from(nodes[3], nodes[0], labels=["fast"], slots=1, busy=1)
+    waits = [nodes[0].pipeline.turn_s(item, []) for item in items]
+    assert max(waits) < 3 * step_s, "nobody waits for who is busy"
+
+
+@pytest.mark.promise("F12")
+async def test_a_minority_takes_nothing_over_and_says_so(rigs: Rigs) -> None:
+    nodes = [await rigs.open(number) for number in range(4)]
+    item = await added(nodes[0])
+    claim = await claimed(nodes[0], item)
+    await sync(*nodes)
+    other = nodes[1]
+    for rig in (nodes[0], nodes[2], nodes[3]):
+        heard_from(rig, other)
+    other.watch(TAKEOVER_S + TIMING.beat_s)
+    assert titles(other) == []
+    assert isinstance(await other.pipeline.claim(item, "agent"), ClaimRefused)
+    [cause] = [cause for cause in (await other.call("why", id=show_id(item)))["causes"] if cause["code"] == "held_back"]
+    assert "only 1 of 4 nodes are to be seen from here" in cause["text"]
+    heard_from(nodes[2], other)
+    assert titles(other) == ["an item"], "half of them is enough"
+    assert claim.held
+    other.watch(3600.0)
+    assert titles(other) == ["an item"], "who is silent for an hour is not waited for"
+
+
+@pytest.mark.promise("F12")
+async def test_many_claims_lost_at_once_put_the_brake_on_for_a_while(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    for number in range(3):
+        await claimed(rig, await added(rig, f"item {number}"))
+    rig.watch(TAKEOVER_S + TIMING.beat_s)
+    assert titles(rig) == []
+    [told] = await rig.events_until("claim.mass_loss")
+    assert (told.data["lost"], told.data["held"]) == (3, 3)
+    rig.watch(TAKEOVER_S + TIMING.beat_s)
+    assert len(titles(rig)) == 3, "it ends by itself"
+    assert len(await rig.events("claim.mass_loss")) == 1
+
+
 @pytest.mark.promise("F12", "I13")
 async def test_wall_clocks_have_no_part_in_a_lease(rigs: Rigs) -> None:
     async with rigs.pair() as (holder, other):

@@ -1,0 +1,42 @@
+"""Who takes which item first, so that agents that look at one list rarely collide. A collision costs a claim that loses, never more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from fabrik_node._core import blake3
+
+__all__ = ["PREFERRED", "agents_ahead", "preferred_labels", "required_labels", "turn_s"]
+
+PREFERRED = "?"
+"""The end of a label of an item that an agent need not have, but that lets it go first."""
+_TURNS_MAX = 4
+
+
+def required_labels(labels: Collection[str]) -> frozenset[str]:
+    """What an agent must have to take an item with these labels."""
+    return frozenset(label for label in labels if not label.endswith(PREFERRED))
+
+
+def preferred_labels(labels: Collection[str]) -> frozenset[str]:
+    """What lets an agent go first, as agents name it."""
+    return frozenset(label.removesuffix(PREFERRED) for label in labels if label.endswith(PREFERRED))
+
+
+def agents_ahead(item: bytes, labels: Collection[str], own: bytes, agents: Mapping[bytes, Collection[str]]) -> int:
+    """How many of ``agents`` (key: labels; our own is among them) go before ``own`` at this item.
+
+    First those with more of its preferred labels, then by the hash of item and key: each item has an order of its own, the same on every node.
+    """
+    preferred = preferred_labels(labels)
+
+    def place(key: bytes) -> tuple[int, bytes]:
+        return (-len(preferred & set(agents.get(key, ()))), blake3(item + key))
+
+    mine = place(own)
+    return sum(1 for key, has in agents.items() if key != own and required_labels(labels) <= set(has) and place(key) < mine)
+
+
+def turn_s(ahead: int, settle_s: float) -> float:
+    """Seconds to wait for the ``ahead`` agents that go first; never more than a settle delay, for they may be busy."""
+    return min(ahead, _TURNS_MAX) * settle_s / _TURNS_MAX
