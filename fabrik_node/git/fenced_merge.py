@@ -13,7 +13,7 @@ from fabrik_node.errors import GitFailed, MergeConflict, NoCommits
 from fabrik_node.git.claim_record import ClaimRecord, ClaimRefState
 from fabrik_node.git.claim_ref import ClaimRef, merged_link, push_failed
 from fabrik_node.git.jitter import Pause
-from fabrik_node.git.merge_message import find_merge, merge_message
+from fabrik_node.git.merge_message import find_imitation, find_merge, merge_message
 from fabrik_node.git.merge_tree import Conflicts, merge_tree
 from fabrik_node.git.names import check_id
 from fabrik_node.git.push import PushAnswer, RefUpdate, push
@@ -74,8 +74,8 @@ async def fenced_merge(
     """Merge ``work_oid`` into the base of ``repository``, under the claim. At most one merge per item ever lands, whoever calls this how often.
 
     When only the base has moved it is merged again, at most ``tries`` times. Safe to repeat after any error: a merge whose answer was
-    lost is found again. Raises :class:`NoCommits` when the work has no commit that the base has not, :class:`Unreachable`, and
-    :class:`GitFailed` when the remote refuses for a reason of its own or the base never stands still. ``check`` is called while nothing
+    lost is found again. Raises :class:`NoCommits` when the work has no commit that the base has not, :class:`MergeConflict` when one of
+    its commits imitates a merge of ours, or the claim says merged and the base does not, :class:`Unreachable`, and :class:`GitFailed` when the remote refuses for a reason of its own or the base never stands still. ``check`` is called while nothing
     is under way, before each look and each try; what it raises ends the merge.
     """
     check_id(request.claim_id, "a claim")
@@ -146,6 +146,11 @@ class _Merging:
         repository, request = self._repository, self._request
         if await repository.commits_ahead(request.work_oid, base_oid) == 0:
             raise NoCommits(f"item {request.item} has no commits ahead of {repository.base}: nothing to merge", "commit the work on the claim's branch first")
+        imitation = await find_imitation(repository, request.work_oid, base_oid)
+        if imitation is not None:
+            oid, item = imitation
+            told = f"commit {oid} of the work would pass for the merge of item {item}"
+            raise MergeConflict(told, f"git show {oid}; write the branch anew without its Fabrik- trailers")
         tree = await merge_tree(repository, base_oid, request.work_oid)
         if isinstance(tree, Conflicts):
             return tree

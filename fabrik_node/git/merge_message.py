@@ -5,7 +5,7 @@ from __future__ import annotations
 from fabrik_node.git.names import check_id
 from fabrik_node.git.repository import Repository
 
-__all__ = ["find_merge", "merge_message"]
+__all__ = ["find_imitation", "find_merge", "merge_message"]
 
 _SUBJECT_CHARS_MAX = 100
 _BODY_CHARS_MAX = 4000
@@ -31,20 +31,33 @@ async def find_merge(repository: Repository, item: str, tip: str, beyond: str = 
     history that they see, trailers included. Without ``beyond`` the whole history is walked (about a second per 100,000 merges).
     """
     wanted = check_id(item, "an item")
+    for oid, found in await _merges(repository, f"Fabrik-Item: {wanted}", tip, beyond):
+        if found == wanted:
+            return oid
+    return None
+
+
+async def find_imitation(repository: Repository, work: str, base: str) -> tuple[str, str] | None:
+    """A commit that ``work`` has and ``base`` has not, and that would pass for the merge of an item, and what item it names; None when there is none.
+
+    Merged, it would close that item, whose work nobody may have done.
+    """
+    return next(iter(await _merges(repository, "Fabrik-Item: ", work, base)), None)
+
+
+async def _merges(repository: Repository, said: str, tip: str, beyond: str) -> list[tuple[str, str]]:
+    """Merge commits with both trailers, newest first, and their items."""
     known = [f"^{beyond}"] if beyond else []
     trailers = "%(trailers:key=Fabrik-Item,valueonly,separator=%x2C)%x09%(trailers:key=Fabrik-Claim,valueonly,separator=%x2C)"
     rows = await repository.text(
         "rev-list",
         "--min-parents=2",
         "--fixed-strings",
-        f"--grep=Fabrik-Item: {wanted}",
+        f"--grep={said}",
         "--no-commit-header",
         f"--format=%H%x09{trailers}",
         tip,
         *known,
     )
-    for row in rows.splitlines():
-        oid, found, claim = [*row.split("\t"), "", ""][:3]
-        if found == wanted and claim:
-            return oid
-    return None
+    split = ([*row.split("\t"), "", ""][:3] for row in rows.splitlines())
+    return [(oid, found) for oid, found, claim in split if found and claim]

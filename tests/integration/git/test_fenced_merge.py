@@ -282,6 +282,30 @@ async def test_trailers_that_an_agent_or_a_title_forged_are_no_merge(make_node: 
     assert await find_merge(alice.repository, tree.item, tip) == done.merge_commit
 
 
+async def test_work_that_holds_an_imitated_merge_of_another_item_is_not_merged(make_node: NodeFactory, remote: Remote) -> None:
+    alice = await make_node("alice")
+    victim, before = fresh(), remote.ref("main")
+    tree, held = await claimed(alice, {"new.txt": "new\n"})
+    forged = f"Merge\n\nFabrik-Item: {victim}\nFabrik-Claim: {fresh()}"
+    parents = ["-p", await tree.head_oid(), "-p", before]
+    oid = await alice.repository.text("commit-tree", f"{await tree.head_oid()}^{{tree}}", *parents, "-m", forged)
+    await alice.repository.text("update-ref", f"refs/heads/{tree.branch}", oid)
+    with pytest.raises(MergeConflict, match=f"commit {oid} of the work would pass for the merge of item {victim}"):
+        await merge(alice, tree, held)
+    assert remote.ref("main") == before
+
+
+async def test_merges_of_the_base_into_the_work_are_no_imitations(make_node: NodeFactory, remote: Remote) -> None:
+    """As a person makes one who solves a conflict: the work holds merges of ours then, which the base has too."""
+    alice = await make_node("alice")
+    tree, held = await claimed(alice, {"new.txt": "new\n"})
+    other, other_held = await claimed(alice, {"other.txt": "other\n"})
+    assert isinstance(await merge(alice, other, other_held), Merged)
+    subprocess.run(["git", "-C", str(tree.path), "pull", "-q", "--no-rebase", "--no-edit", str(remote.path), "main"], check=True, capture_output=True)
+    assert isinstance(await merge(alice, tree, held), Merged)
+    assert len(remote.merges(tree.item)) == 1
+
+
 async def test_without_an_arbiter_the_base_alone_still_lets_one_merge_in(make_node: NodeFactory, remote: Remote) -> None:
     alice, bob = await make_node("alice"), await make_node("bob")
     item = fresh()
