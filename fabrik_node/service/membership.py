@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fabrik_node._core import Genesis, Head
-from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
+from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role, RotationField
 from fabrik_node.errors import NotFound, Precondition, UsageError
 from fabrik_node.ids import show_key
 from fabrik_node.node.node import Node
@@ -63,8 +63,21 @@ class MembershipWriter:
             raise Precondition(
                 f"{len(places)} places of {show_key(key)}, and a revocation has room for {PLACES_MAX}", "fabrik-node nodes revoke KEY --keep first"
             )
+        self._check_rotation(key, places)
         await self._write(key, {1: int(Role.NONE)} | bound_by(places))
         return self._answer(key, kept=len(places))
+
+    def _check_rotation(self, key: bytes, places: Sequence[Place]) -> None:
+        """A key that follows by an op that is not kept is out with the old one, and for good: nobody should get there by accident."""
+        successor = self._node.replica.member(key).successor
+        turn = self._node.replica.get(Kind.ROTATION, key, RotationField.ROTATION)
+        if successor is None or turn is None or not self._node.is_admitted(successor):
+            return
+        if not any(epoch == turn.epoch and seq >= turn.seq for epoch, seq, _ in places):
+            raise Precondition(
+                f"it rotated to {show_key(successor)} by op {turn.seq} of epoch {turn.epoch}; if that is not kept, the new key is out, too",
+                f"--keep {turn.epoch}:{turn.seq} with what else stays; if both shall go: revoke the new key first",
+            )
 
     def kept(self, key: bytes, choice: str) -> list[Place]:
         """Of a key's logs, what :meth:`revoke` is told to keep. Raises NotFound, Precondition, UsageError."""

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from node_rig import NodeRig, Rigs, sync
 
-from fabrik_node._core import HEADS_MAX, Replica
-from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node._core import HEADS_MAX, Replica, next_key
+from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
 from fabrik_node.errors import AuthError, NotFound, Precondition, UsageError
 
 
@@ -136,3 +136,28 @@ async def test_a_revocation_gives_the_kept_part_of_a_suspended_log_back_on_every
     again = await rigs.open()
     assert again.facts()[:2] == before
     assert not await again.node.store.damaged()
+
+
+@pytest.mark.promise("I14", "F8")
+async def test_a_cut_before_a_rotation_is_refused_while_the_new_key_is_a_member(rigs: Rigs) -> None:
+    """It would put the new key out, too."""
+    admin, old = await rigs.open(), await rigs.open(1)
+    new, key = rigs.keys[7], old.node.public
+    record = {1: int(Role.PEER), 3: [1, 1, bytes(32)], 5: next_key(new.public)}
+    await admin.node.write(("member", key), lambda: [(Kind.MEMBER, key, MemberField.RECORD, record, None)])
+    await sync(admin, old)
+    drafting = Replica(admin.genesis)
+    async for batch in admin.node.store.load():
+        drafting.load([row.data for row in batch])
+    (turn,) = drafting.draft(rigs.keys[1], old.node.epoch).rotate(new, None, [], 1_700_000_000_000)
+    await admin.node.ingest([turn.data], key)
+    assert admin.node.is_admitted(new.public)
+    place = f"{turn.epoch}:{turn.last_seq}"
+    for keep in (["nothing"], [f"{turn.epoch}:{turn.last_seq - 1}"]):
+        with pytest.raises(Precondition, match="the new key is out, too") as refused:
+            await admin.call("nodes.revoke", key=key.hex(), keep=keep)
+        assert f"--keep {place}" in refused.value.hint
+    assert (await admin.call("nodes.revoke", key=key.hex(), keep=[place]))["revoked"]
+    assert admin.node.is_admitted(new.public), "what is kept holds it"
+    assert (await admin.call("nodes.revoke", key=new.public.hex(), keep=["nothing"]))["revoked"]
+    assert (await admin.call("nodes.revoke", key=key.hex(), keep=["nothing"]))["revoked"]
