@@ -83,7 +83,7 @@ B18 later:dashboard   The dashboard shows what the command line shows
 
 C1  held              A run's heartbeat advances, and losing only the heartbeat does not make the run dead
 C2  held              A killed worker is declared dead within two intervals, and a reused pid is not taken for it
-C3  later:fleet       Heartbeat lost and process alive is shown as degraded, and nobody takes over
+C3  held              Heartbeat lost and process alive is shown as degraded, and nobody takes over
 C4  held              After a kill, what was in progress is interrupted with a reason and a time
 C5  later:fleet       A run without progress is flagged with evidence, and load alone flags nothing
 C6  held              Retries are bounded, counted in view, and giving up is final and explained

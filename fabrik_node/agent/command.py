@@ -63,7 +63,7 @@ class CommandRunner:
                 cwd=cwd,
                 env=command_environment(context, self._setup.git),
                 log=log,
-                room=max(0, config.log_bytes_max - self._folder.log_bytes()),
+                room=max(config.log_bytes_max // 4, config.log_bytes_max - self._folder.log_bytes()),
                 grace_s=config.kill_grace_s,
                 tag=run_tag(show_id(context.run_id)),
             )

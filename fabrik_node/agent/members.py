@@ -45,10 +45,10 @@ async def end_members(leader: ProcessId | None, tag: str, grace_s: float) -> lis
     """SIGTERM, ``grace_s`` seconds, SIGKILL, until nobody of the run is left. Returns the pids that could not be ended."""
     members = await _look_twice(leader, tag)
     if members and grace_s > 0:
-        _signal_all(leader, members, signal.SIGTERM)
+        _signal_all(leader, tag, members, signal.SIGTERM)
         members = await _until_gone(leader, tag, grace_s)
     if members:
-        _signal_all(leader, members, signal.SIGKILL)
+        _signal_all(leader, tag, members, signal.SIGKILL)
         members = await _until_gone(leader, tag, _KILL_WAIT_S, again=signal.SIGKILL)
     return members
 
@@ -68,24 +68,46 @@ async def _until_gone(leader: ProcessId | None, tag: str, wait_s: float, again: 
         async with asyncio.timeout(wait_s):
             while members := await _look_twice(leader, tag):
                 if again:
-                    _signal_all(leader, members, again)
+                    _signal_all(leader, tag, members, again)
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         return members
     return []
 
 
-def _signal_all(leader: ProcessId | None, members: list[int], number: int) -> None:
+def _signal_all(leader: ProcessId | None, tag: str, members: list[int], number: int) -> None:
     if sys.platform != "linux" and leader is not None:
         _send_group(leader.pid, number)
         return
-    for pid in members:
-        try:
-            os.kill(pid, number)
-            if number == signal.SIGTERM:
-                os.kill(pid, signal.SIGCONT)
-        except (ProcessLookupError, PermissionError):  # gone already, or another user's: the caller is told who stays
-            continue
+    held = {pid: descriptor for pid in members if (descriptor := _hold(pid)) is not None}
+    try:
+        for pid in set(find_members(leader, tag)).intersection(members):
+            try:
+                _send(pid, held.get(pid), number)
+                if number == signal.SIGTERM:
+                    _send(pid, held.get(pid), signal.SIGCONT)
+            except (ProcessLookupError, PermissionError):  # gone already, or another user's: the caller is told who stays
+                continue
+    finally:
+        for descriptor in held.values():
+            os.close(descriptor)
+
+
+def _hold(pid: int) -> int | None:
+    """A pidfd: whoever is found to be a member while it is held is the one that is signalled, should the pid be given away in that moment
+    (pidfd_open(2), Linux 5.3). None where there is none, or no such process: then the look that found it has to do.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _send(pid: int, held: int | None, number: int) -> None:
+    if held is None:
+        os.kill(pid, number)
+    else:
+        signal.pidfd_send_signal(held, number)
 
 
 def _send_group(group: int, number: int) -> None:

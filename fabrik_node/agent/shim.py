@@ -10,7 +10,7 @@ its own, with the run's log as stdout and stderr. It needs nothing but the stand
 - On Linux it is the reaper of all its descendants (``PR_SET_CHILD_SUBREAPER``, prctl(2)), so a daemon that forked twice and made a
   session of its own is still found by walking ``/proc``. If the shim itself is killed, the command gets SIGKILL (``PR_SET_PDEATHSIG``)
   and the node ends the rest (:mod:`fabrik_node.agent.members`).
-- Output is copied to the log up to ``ROOM`` bytes; then one line counts what was left out.
+- Output is copied to the log up to ``ROOM`` bytes: its beginning, then one line that counts what was left out, then its end.
 - ``STATUS`` gets text lines: ``exited N``, ``signalled N`` or ``unstartable ERRNO TEXT``, and ``left N``, ``alive PIDS``, ``log TEXT``.
 - Deadlines are an interval timer, so no clock is read here.
 """
@@ -30,6 +30,8 @@ KILL_EVERY_S = 0.05
 KILL_ROUNDS_MAX = 100
 """Five seconds of SIGKILL; what is still there then hangs in the kernel, and its pids are reported."""
 CUT_LINE = "\n[fabrik-node: the log is full; {:>16} bytes of output left out]\n"
+TAIL_BYTES_MAX = 262_144
+"""Of the end of an output that is cut: there it says what went wrong. At most a quarter of the room; kept in memory until the command is over."""
 HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 LOG_FD = 1
 
@@ -83,22 +85,40 @@ def descendants(table: list[ProcRow], roots: set[int]) -> list[int]:
 
 
 class Log:
-    """The run's log: what fits into ``room`` bytes, then one line that counts the rest. A full disk loses output, never the command."""
+    """The run's log: what fits into ``room`` bytes, from both ends, and between them one line that counts the rest. A full disk loses output, never
+    the command.
+    """
 
     def __init__(self, room: int) -> None:
-        self.room = room
+        self.tail_room = min(TAIL_BYTES_MAX, room // 4)
+        self.tail = bytearray()
+        self.room = room - self.tail_room
         self.cut_bytes = 0
         self.cut_at = -1
         self.error = ""
 
     def write(self, data: bytes) -> None:
-        """Copy ``data``, or count it."""
+        """Copy ``data``, or keep it as the end, or count it."""
         kept = data[: self.room]
-        left_out = len(data) - len(kept)
+        self.tail += data[self.room :]
         self.room -= len(kept)
+        left_out = max(0, len(self.tail) - self.tail_room)
+        del self.tail[:left_out]
+        self._put(kept, left_out)
+        if self.tail and not left_out and not self.error:
+            os.utime(LOG_FD)  # nothing is written, yet it moves
+
+    def finish(self) -> None:
+        """Write the end."""
+        tail, self.tail = bytes(self.tail), bytearray()
+        if self.cut_at >= 0:
+            os.lseek(LOG_FD, 0, os.SEEK_END)
+        self._put(tail, 0)
+
+    def _put(self, data: bytes, left_out: int) -> None:
         try:
-            while kept and not self.error:
-                kept = kept[os.write(LOG_FD, kept) :]
+            while data and not self.error:
+                data = data[os.write(LOG_FD, data) :]
             if left_out:
                 self._cut(left_out)
         except OSError as error:
@@ -252,6 +272,8 @@ class Shim:
                 self.log.write(data)
         except BlockingIOError:
             return
+        finally:
+            self.log.finish()
 
     def _report(self, error: str) -> list[str]:
         lines = [error] if error else []

@@ -13,6 +13,7 @@ LINES_MAX = 500
 LINES_GOOD = 300
 LONG_FOR_A_REASON = {
     "fabrik_node/app/running.py": "one node from its start to its stop, in the order in which it happens",
+    "fabrik_node/agent/shim.py": "a program of its own that may import nothing of ours, so that it starts quickly",
     "fabrik_node/config.py": "every setting, with what it may be, on one page",
     "fabrik_node/node/pipeline.py": "one port, with all of its conditions",
     "fabrik_node/ports/__init__.py": "all ports but the store's on one page, so that they are read together",

@@ -8,7 +8,7 @@ import pytest
 from agent_rig import DAEMON, AgentRig, has_ended
 from store_doubles import HandClock
 
-from fabrik_node.domain.leases import LeaseTable, LeaseTiming
+from fabrik_node.domain.leases import LeaseState, LeaseTable, LeaseTiming
 from fabrik_node.domain.run_state import RunSignals, judge_run
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Backlog
@@ -63,7 +63,7 @@ async def test_a_holder_that_nobody_hears_stops_itself_at_80_percent_of_the_ttl(
     assert rig.remote.kept == [rig.pipeline.last_rows()[0].branch]
 
 
-@pytest.mark.promise("C1")
+@pytest.mark.promise("C1", "C3")
 async def test_a_lost_heartbeat_alone_does_not_make_a_run_dead(rig: AgentRig) -> None:
     clock = HandClock()
     observed = LeaseTable(LeaseTiming())
@@ -83,6 +83,7 @@ async def test_a_lost_heartbeat_alone_does_not_make_a_run_dead(rig: AgentRig) ->
         await run.keeper.stop()
         clock.advance(100.0)
         lease = observed.state(row.claim_id, 90.0, clock.now())
+        assert lease is LeaseState.UNREACHABLE, "nobody may take it over"
         signals = RunSignals(own=True, in_hand=True, process_alive=is_alive(row.process), lease=lease, lease_age_s=100.0, progress_age_s=0.0, claim_wins=True)
         verdict = judge_run(row, signals)
         assert (verdict.state, verdict.degraded) == (RunState.RUNNING, "heartbeat lost")

@@ -271,16 +271,26 @@ async def test_an_item_that_is_deleted_under_the_run_ends_it(rig: AgentRig) -> N
 
 async def test_output_beyond_the_limit_is_cut_and_said(rig: AgentRig) -> None:
     item = rig.world.add()
-    row = await rig.work(item, command="yes 0123456789 | head -c 100000; touch commit-1", qa="echo more", log_bytes_max=8192)
+    command = "yes 0123456789 | head -c 100000; echo; echo what went wrong; touch commit-1"
+    row = await rig.work(item, command=command, qa="echo more", log_bytes_max=8192)
     log = rig.log(row)
     head, _, rest = log.partition("\n[fabrik-node: the log is full;")
-    # Lines of our own, before the output, count too.
-    assert len(head) == 8192
-    left_out = int(rest.split()[0])
     begins = head.index("\n0123456789") + 1
-    assert left_out == 100_000 - (8192 - begins)
+    tail = rest.partition("]\n")[2].partition("[fabrik-node: qa")[0]
+    assert tail.endswith("what went wrong\n"), "the end is kept: there it says why"
+    # Lines of our own, before the output, count too.
+    assert len(head) + len(tail) == 8192
+    assert int(rest.split()[0]) == 100_000 + len("\nwhat went wrong\n") - (len(head) - begins) - len(tail)
+    assert "\nmore\n" in rest, "the next command has room, too"
     assert "ok: merged as" in rest
     assert len(log) < 9000
+
+
+async def test_output_that_just_fits_is_whole(rig: AgentRig) -> None:
+    item = rig.world.add()
+    row = await rig.work(item, command="yes 0123456789 | head -c 7500; touch commit-1", log_bytes_max=8192)
+    assert "the log is full" not in rig.log(row)
+    assert rig.log(row).count("0123456789\n") == 681
 
 
 async def test_what_a_command_leaves_behind_is_ended(rig: AgentRig) -> None:
