@@ -65,7 +65,7 @@ A11 later:dispatch    A dry run shows the exact effects and changes nothing
 B1  held              Runs of all nodes are listed with state, owner and the age of what is known
 B2  held              Showing one run asks its owner; a local copy never overrules the owner
 B3  held              When a copy and the owner disagree, both values and the winner are printed
-B4  later:fleet       A hung host delays a fleet-wide list by its own timeout and marks itself only
+B4  held              A hung host delays a fleet-wide list by its own timeout and marks itself only
 B5  held              An unreachable owner makes a run unreachable since a time, never plainly running
 B6  later:fleet       Finished runs of hosts that are off are still there with their logs
 B7  held              Each status has a date and an age, and turns stale at a set threshold

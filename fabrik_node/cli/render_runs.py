@@ -52,8 +52,12 @@ def run_state(entry: Data) -> str:
         return str(entry["state"])
     known, since = entry.get("age_s"), entry.get("unreachable_since")
     news = "age not known" if known is None else "seen now" if entry.get("own") else f"heard {age(known)} ago"
+    owner: Data = entry.get("owner") or {}
+    is_silent = owner.get("asked") and not owner.get("answered")
     state = f"{entry['state']} since {since}" if since else entry["state"]
-    return ", ".join(str(part) for part in (state, news, entry.get("degraded"), "stale" if entry.get("stale") else "") if part)
+    return ", ".join(
+        str(part) for part in (state, news, entry.get("degraded"), "did not answer" if is_silent else "", "stale" if entry.get("stale") else "") if part
+    )
 
 
 def _expected(entry: Data) -> str:

@@ -23,10 +23,16 @@ def runs() -> None:
 @click.option("--node", metavar="NODE", help="Only runs on this node (name or key).")
 @click.option("--state", metavar="STATE", help="Only runs in this state.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
+@click.option("--ask", is_flag=True, help="Ask the nodes of runs that are not over, all at once.")
 @click.pass_obj
-def list_(session: Session, /, **filters: Any) -> None:
-    """Runs of all nodes, newest first. Each with what is known of it, and since when."""
-    session.show(session.read("runs.list", **filters), render_runs.Runs(filtered=any(value is not None for value in filters.values())))
+def list_(session: Session, /, ask: bool, **filters: Any) -> int:
+    """Runs of all nodes, newest first. Each with what is known of it, and since when.
+
+    With --ask it ends with 6 when a node did not answer within two seconds: its runs are shown as they are known here.
+    """
+    data = session.read("runs.list", ask=ask or None, **filters)
+    session.show(data, render_runs.Runs(filtered=any(value is not None for value in filters.values())))
+    return 6 if data.get("partial") else 0
 
 
 @command("show", parent=runs)

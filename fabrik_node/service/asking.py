@@ -1,7 +1,8 @@
-"""``runs show``: the owner of a run is asked, and what it says wins over the copy here, with the difference shown."""
+"""``runs show`` and ``runs list --ask``: the owner of a run is asked, and what it says wins over the copy here, with the difference shown."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,12 +10,16 @@ from fabrik_node.clock import iso
 from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.runs import FINAL_STATES, RunState
 from fabrik_node.ids import parse_id
-from fabrik_node.node.inquiries import Inquiries
+from fabrik_node.node.inquiries import ASKS_MAX, Inquiries
 from fabrik_node.service.reading import Read, Reader
 
 __all__ = ["Asking"]
 
 _TEXT_CHARS = 200
+_AT_ONCE = ASKS_MAX - 2
+"""Questions of one list at once: whoever asks for one run meanwhile has room."""
+_SILENT = "its node did not answer"
+_OVER = frozenset(state.value for state in FINAL_STATES)
 _TEXTS = ("state", "recorded", "phase", "evidence", "degraded", "reason")
 _COMPARED = {"state": "state", "recorded": "recorded_state", "phase": "phase", "reason": "reason", "exit_code": "exit_code"}
 """What an owner says of a run, and what that is called here."""
@@ -30,7 +35,29 @@ class Asking:
     @property
     def operations(self) -> Mapping[str, Read]:
         """By name; in place of the reader's own."""
-        return {"runs.show": self._reader.measured(self.runs_show)}
+        return {"runs.show": self._reader.measured(self.runs_show), "runs.list": self._reader.measured(self.runs_list)}
+
+    async def runs_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """As the reader has it. ``ask`` True: the nodes of foreign runs that are not over are asked first, all at once; one that hangs marks its own runs alone."""
+        answer = await self._reader.runs_list(args)
+        if args.get("ask") is not True:
+            return answer
+        places, hung = asyncio.Semaphore(_AT_ONCE), set[str]()
+        runs = await asyncio.gather(*(self._asked(run, places, hung) for run in answer["runs"]))
+        return self._reader.stamp(
+            {**answer, "runs": runs, "partial": any(run.get("owner", {}).get("why") == _SILENT for run in runs), **self._reader.stamp({})}
+        )
+
+    async def _asked(self, run: dict[str, Any], places: asyncio.Semaphore, hung: set[str]) -> dict[str, Any]:
+        if run["own"] or run["recorded_state"] in _OVER or self._reader.near().judge(bytes.fromhex(run["node"])).state is not Nearness.ALIVE:
+            return run
+        async with places:
+            said = None if run["node"] in hung else await self._inquiries.ask(bytes.fromhex(run["node"]), parse_id(run["run_id"]) or b"")
+        if said is None:
+            hung.add(run["node"])
+            return {**run, "owner": {"asked": True, "answered": False, "why": _SILENT}, "differs": []}
+        merged = self._merged(run, said)
+        return {**merged["run"], "owner": merged["owner"], "differs": merged["differs"]}
 
     async def runs_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """``id``; ``ask`` False: only the copy here. ``owner`` says whether its node answered, ``differs`` what it says otherwise; then its words are the ones shown."""
@@ -59,7 +86,7 @@ class Asking:
             {"field": here, "here": run[here], "owner": words[theirs]} for theirs, here in _COMPARED.items() if theirs in words and words[theirs] != run[here]
         ]
         now = self._reader.stamp({})["as_of"]
-        over = words["state"] in {state.value for state in FINAL_STATES} and bool(words.get("ended_ms"))
+        over = words["state"] in _OVER and bool(words.get("ended_ms"))
         shown: dict[str, Any] = {
             **run,
             **{name: words[name] for name in ("state", "phase", "reason", "degraded", "exit_code") if name in words},

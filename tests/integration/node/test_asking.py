@@ -179,3 +179,36 @@ async def test_an_owner_of_another_version_may_say_anything(line: Line, said: di
     shown = await line.show()
     assert shown["owner"]["answered"] is True
     assert shown["run"]["phase"] == "coding"
+
+
+@pytest.mark.promise("B4")
+async def test_a_hung_node_delays_a_list_by_one_patience_and_marks_its_own_runs_alone(line: Line) -> None:
+    """Three hosts: the relay has a run of its own and answers, the owner has eight and hangs."""
+    item = parse_id(await line.asker.add()) or b""
+    await sync(line.asker, line.relay, line.owner)
+    claim = await line.relay.pipeline.claim(item, "agent")
+    assert isinstance(claim, Claim)
+    quick = replace(line.row, run_id=new_id(9), item=item, claim_id=claim.claim_id, node=line.relay.node.public)
+    await line.relay.pipeline.put_run(quick)
+    for number in range(10, 17):
+        await line.owner.pipeline.put_run(replace(line.row, run_id=new_id(number)))
+    await sync(line.asker, line.relay, line.owner)
+    line.relay.at_work.add(quick.run_id)
+    for _ in range(2):
+        line.relay.pipeline.renew(item, claim, quick.run_id, 1)
+        line.relay.node.presence.publish({})
+    asked: list[bytes] = []
+    ask = line.asker.node.inquiries.ask
+
+    async def counted(owner: bytes, run_id: bytes) -> Mapping[str, Any] | None:
+        asked.append(owner)
+        return None if owner == line.owner.node.public else await ask(owner, run_id)
+
+    line.asker.node.inquiries.ask = counted  # type: ignore[method-assign]
+    answer = await line.asker.call("runs.list", ask=True)
+    shown = {(run["node_name"], run["owner"]["answered"]) for run in answer["runs"]}
+    assert shown == {("node1", True), ("node2", False)}
+    assert answer["partial"] is True
+    assert asked.count(line.owner.node.public) < 8, "one that hangs is not asked again and again"
+    quiet = await line.asker.call("runs.list")
+    assert ("partial" in quiet, any("owner" in run for run in quiet["runs"])) == (False, False)

@@ -77,6 +77,7 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
         "runs.list",
         {"item": ITEM, "node": "beta", "state": "running", "limit": 5},
     ),
+    (["runs", "list", "--ask"], "runs.list", {"ask": True}),
     (["runs", "show", RUN], "runs.show", {"id": RUN}),
     (["runs", "cancel", RUN, "--reason", "not needed"], "runs.cancel", {"id": RUN, "reason": "not needed"}),
     (["runs", "clean"], "runs.clean", {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -133,3 +134,13 @@ def test_a_difference_between_copy_and_owner_is_shown_with_both_values_and_the_w
     assert "differs: state: known here: running; its own node says, and that counts: failed" in lines
     assert "differs: reason: known here: nothing; its own node says, and that counts: no tests" in lines
     assert any(line.split() == ["owner", "answered", "now"] for line in lines)
+
+
+@pytest.mark.promise("B4")
+def test_a_list_with_a_node_that_did_not_answer_is_partial_and_says_whose(cli: Any, service: Any) -> None:
+    [row] = json.loads(cli("runs", "list", "--json").out)["runs"]
+    silent = {**row, "owner": {"asked": True, "answered": False, "why": "its node did not answer"}}
+    service.patch = {"partial": True, "runs": [silent, row]}
+    printed = cli("runs", "list", "--ask")
+    assert printed.status == 6
+    assert [("did not answer" in line) for line in printed.text.splitlines()[1:3]] == [True, False]
