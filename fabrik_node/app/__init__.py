@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,12 @@ class Hooks:
         from fabrik_node.app.serving import join
 
         return join(home, token, name=name)
+
+    def knock(self, home: Path, url: str, fingerprint: str, *, name: str, say: Callable[[str, str], None]) -> dict[str, Any]:
+        """Ask to be let into a mesh, wait for it, and enter."""
+        from fabrik_node.app.knocking import join_by_knocking
+
+        return join_by_knocking(home, url, fingerprint, name=name, say=say)
 
     def offline(self, home: Path) -> OfflineReader:
         """Reads from the store, with no node running."""

@@ -21,6 +21,8 @@ class Entry:
 
     url: str = ""
     token: JoinToken | None = None
+    key: bytes = b""
+    """Of the node at ``url``, when it is known: that one has to answer, and nobody else."""
 
     @property
     def address(self) -> str:

@@ -249,7 +249,7 @@ class Running:
             await self.store.put_peer(peer)
             self.mesh.dial(peer.url, peer.key, (token.token_id, token.secret))
         elif self.entry.url:
-            await self.store.put_peer(PeerAddress(self.entry.url))
+            await self.store.put_peer(PeerAddress(self.entry.url, self.entry.key))
         for known in await self.store.peers():
             if known.url != self._url:
                 self.mesh.dial(known.url, known.key)

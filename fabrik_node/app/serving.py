@@ -17,7 +17,7 @@ from fabrik_node.errors import Conflict, FabrikError, Internal, Unreachable
 from fabrik_node.ids import fingerprint, show_key
 from fabrik_node.node.self_test import check_signatures
 
-__all__ = ["join", "serve"]
+__all__ = ["enter", "first_of", "join", "serve"]
 
 _log = logging.getLogger("fabrik_node")
 _GARBAGE_MIN = 50_000
@@ -33,18 +33,18 @@ def serve(home: Path, options: ServeOptions) -> int:
     try:
         return asyncio.run(_serve(home, options))
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise first_of(group) from group
 
 
 def join(home: Path, token: str, *, name: str) -> dict[str, Any]:
     """Enter a mesh, sync once, stop. Raises AuthError with the issuer's reason, Unreachable."""
     try:
-        return asyncio.run(_join(home, token, name))
+        return asyncio.run(enter(home, Entry(token=JoinToken.decode(token)), name))
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise first_of(group) from group
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> FabrikError:
+def first_of(group: BaseExceptionGroup[BaseException]) -> FabrikError:
     """The error to show of a group: ours before others."""
     leaves: list[BaseException] = []
     waiting: list[BaseException] = [group]
@@ -60,8 +60,8 @@ def _first(group: BaseExceptionGroup[BaseException]) -> FabrikError:
     return Internal(f"the node broke: {leaves[0]!r}", "report this with the node's log")
 
 
-async def _join(home: Path, token: str, name: str) -> dict[str, Any]:
-    entry = Entry(token=JoinToken.decode(token))
+async def enter(home: Path, entry: Entry, name: str) -> dict[str, Any]:
+    """Dial, sync once, stop. Raises AuthError with the other side's reason, Conflict for a member, Unreachable."""
     options = ServeOptions(name=name or None)
     async with Running(home, options, entry) as running:
         node = running.node
@@ -71,7 +71,11 @@ async def _join(home: Path, token: str, name: str) -> dict[str, Any]:
             async with asyncio.timeout(_JOIN_S):
                 end = await running.mesh.first_sync(entry.address)
         except TimeoutError:
-            raise Unreachable(f"{entry.address} did not answer within {_JOIN_S:.0f} s", "start the node that issued the token: fabrik-node serve") from None
+            why = running.mesh.why_not(entry.address)
+            raise Unreachable(
+                f"{entry.address} did not let this node in within {_JOIN_S:.0f} s" + (f": {why}" if why else ""),
+                "the same command again" if why else "start the node that issued the token: fabrik-node serve",
+            ) from None
         if end is not None:
             raise refusal(end)
         await running.mesh.flush(FLUSH_S)

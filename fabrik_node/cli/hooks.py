@@ -5,7 +5,7 @@ Every method imports what it needs when it is called, so that a plain read of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -66,6 +66,10 @@ class Hooks(Protocol):
 
     def join(self, home: Path, token: str, *, name: str) -> dict[str, Any]:
         """Make a node in an existing mesh: dial, redeem, first sync. Answers like :meth:`init`."""
+        ...
+
+    def knock(self, home: Path, url: str, fingerprint: str, *, name: str, say: Callable[[str, str], None]) -> dict[str, Any]:
+        """Make a key in this home, ask the node with this fingerprint to be let in, wait for it, and join. ``say`` gets news and what to type. Answers like :meth:`init`."""
         ...
 
     def offline(self, home: Path) -> OfflineReader: ...

@@ -27,6 +27,33 @@ def list_(session: Session) -> None:
     session.show(session.read("nodes.list"), render_nodes.nodes)
 
 
+@command("pending", parent=nodes)
+@click.pass_obj
+def pending(session: Session) -> None:
+    """Keys that asked this node to be let in and wait."""
+    session.show(session.write("nodes.pending"), render_nodes.pending)
+
+
+@command("approve", parent=nodes)
+@click.argument("key")
+@click.option("--role", metavar="ROLE", default="agent", show_default=True, help="What the new node may write: reader, agent or peer.")
+@click.pass_obj
+def approve(session: Session, key: str, role: str) -> None:
+    """Let a waiting key in. KEY: its first hex digits.
+
+    Compare its fingerprint with what its own command shows: the name is only what it calls itself.
+    """
+    session.show(session.write("nodes.approve", key=key, role=role), _draw)
+
+
+@command("reject", parent=nodes)
+@click.argument("key")
+@click.pass_obj
+def reject(session: Session, key: str) -> None:
+    """Tell a waiting key that it is not wanted. KEY: its first hex digits."""
+    session.show(session.write("nodes.reject", key=key), _draw)
+
+
 @command("role", parent=nodes)
 @click.argument("key")
 @click.argument("role")
@@ -71,4 +98,6 @@ def retire(session: Session, key: str) -> None:
 
 
 def _draw(screen: Screen, data: Mapping[str, Any]) -> None:
-    screen.fields([(name, data.get(name)) for name in ("node", "name", "role", "revoked", "kept", "note") if data.get(name) not in (None, "")])
+    screen.fields(
+        [(name, data.get(name)) for name in ("node", "fingerprint", "name", "role", "state", "revoked", "kept", "note") if data.get(name) not in (None, "")]
+    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fabrik_node.cli.render_page import Data, footer, lag
 from fabrik_node.cli.table import Screen, age, clean
 
-__all__ = ["nodes", "status"]
+__all__ = ["nodes", "pending", "status"]
 
 
 def nodes(screen: Screen, data: Data) -> None:
@@ -25,6 +25,15 @@ def nodes(screen: Screen, data: Data) -> None:
         for entry in data["nodes"]
     ]
     screen.table(("NAME", "ROLE", "FINGERPRINT", "PRESENCE", "LAG", "VERSION", "NOTE"), rows, empty="no nodes", flexible="NOTE")
+    if data.get("pending"):
+        screen.line(f"{len(data['pending'])} waiting to be let in: fabrik-node nodes pending")
+    footer(screen, data)
+
+
+def pending(screen: Screen, data: Data) -> None:
+    """``nodes pending``. The name is a stranger's word."""
+    rows = [(entry["fingerprint"], entry["name"], entry["address"], f"{age(entry['waits_s'])} ago", f"{age(entry['last_s'])} ago") for entry in data["pending"]]
+    screen.table(("FINGERPRINT", "CALLS ITSELF", "ADDRESS", "SINCE", "LAST KNOCK"), rows, empty="nobody waits to be let in", flexible="CALLS ITSELF")
     footer(screen, data)
 
 

@@ -136,7 +136,7 @@ class Figures:
             "fabrik_gate_callers",
             "Callers by how far they came: through the gate, refused by it, too slow for it, or gone for newer ones.",
             ("outcome",),
-            {(name,): counts.get(f"gate_{name}", 0) for name in ("passed", "shut", "timed_out", "evicted")},
+            {(name,): counts.get(f"gate_{name}", 0) for name in ("passed", "shut", "welcomed", "timed_out", "evicted")},
         )
         refused = {(code, direction): count for (kind, code, direction), count in traffic.ends.items() if kind == "refused"}
         closed = {(code, direction): count for (kind, code, direction), count in traffic.ends.items() if kind == "closed"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
 from fabrik_node.errors import AuthError, StoreFull
 from fabrik_node.ids import show_key
+from fabrik_node.node.rights import check_allowed
 from fabrik_node.ports import Invite
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
@@ -70,7 +71,7 @@ class Invitations:
         record = admission(key, role, next_commitment=next_commitment)
         node.check_writable()
         if not node.is_admitted(key):
-            node.check_allowed([record])
+            check_allowed(node, [record])
         if not await node.store.use_invite(token_id, key, node.clock.wall_ms()):
             raise AuthError("the invitation was used already", _AGAIN)
         self._traces = True

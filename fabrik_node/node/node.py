@@ -14,7 +14,7 @@ from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTable, LeaseTiming
 from fabrik_node.domain.schema import Kind
 from fabrik_node.domain.sparing import Sparing
-from fabrik_node.errors import AuthError, BrokenStore, FabrikError, StoreFull
+from fabrik_node.errors import BrokenStore, FabrikError, StoreFull
 from fabrik_node.ids import show_key
 from fabrik_node.node.admission import admitted
 from fabrik_node.node.audit import Audit
@@ -26,18 +26,19 @@ from fabrik_node.node.epochs import DOUBT_KEY, Epochs
 from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
 from fabrik_node.node.inquiries import Inquiries
 from fabrik_node.node.invitations import Invitations
+from fabrik_node.node.knocks import Knocks
 from fabrik_node.node.lease_watch import LeaseWatch
 from fabrik_node.node.loading import Loaded, load, rebuild, set_aside
 from fabrik_node.node.presence import Presence
 from fabrik_node.node.quotas import Quotas
 from fabrik_node.node.relay import read_sound
 from fabrik_node.node.repair import Repair
-from fabrik_node.node.rights import check_allowed, explain
+from fabrik_node.node.rights import submit
 from fabrik_node.node.stream import EventSink, EventStream
 from fabrik_node.node.tally import Tally
 from fabrik_node.node.upkeep import Upkeep
 from fabrik_node.node.writer import Writer
-from fabrik_node.ports import IngestReport, OpStore, PeerStatus, Snapshots, StoredSegment, Traffic
+from fabrik_node.ports import IngestReport, KnockAnswer, OpStore, PeerStatus, Snapshots, StoredSegment, Traffic
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
@@ -95,6 +96,7 @@ class Node:
         self.writer = Writer(replica, store, key, self.epochs, clock, self)
         self.upkeep = Upkeep(self, snapshots)
         self.invitations = Invitations(self)
+        self.knocks = Knocks(self)
         self.stream.on_full = self.upkeep.disk_full
         self.refused_segments = 0
         self._bad_told = Sparing(count=5, window_s=600.0)
@@ -201,20 +203,7 @@ class Node:
 
     async def write(self, key: object, build: Callable[[], Sequence[Write]]) -> list[Chained]:
         """One local op; see :meth:`Writer.submit`. Raises AuthError, and writes nothing, when it would be void for lack of role."""
-        writes: list[Write] = []
-
-        def built() -> Sequence[Write]:
-            writes[:] = build()
-            return writes
-
-        try:
-            return await self.writer.submit(key, built)
-        except AuthError as error:
-            raise (explain(self, error, writes) if writes else error) from error
-
-    def check_allowed(self, writes: Sequence[Write]) -> None:
-        """Returns when an op of these writes would have effect, else raises AuthError. Before anything is done outside that the op has to follow."""
-        check_allowed(self, writes)
+        return await submit(self, key, build)
 
     def check_writable(self) -> None:
         """Returns when local writes are taken, else raises why not. Before anything is done outside that a write has to follow."""
@@ -374,6 +363,10 @@ class Node:
         """See :meth:`fabrik_node.ports.Replication.redeem`."""
         await self.invitations.redeem(token_id, key, check, next_commitment)
 
+    def knock(self, key: bytes, name: str, next_commitment: bytes, address: str) -> KnockAnswer:
+        """See :meth:`fabrik_node.ports.Replication.knock`."""
+        return self.knocks.knock(key, name, next_commitment, address)
+
     def committed_s(self, behind: Iterable[tuple[bytes, int, int, int]]) -> float:
         """See :meth:`fabrik_node.ports.Replication.committed_s`."""
         return self.commit_times.age_s((((author, epoch, branch), seq) for author, epoch, branch, seq in behind), self.clock.now())
@@ -458,7 +451,8 @@ class Node:
             self._beat.clear()
             self.lease_watch.look()
             self.presence.publish(await self._said())
-            await self.invitations.tidy()
+            if not self._closing.is_set():
+                await self.invitations.tidy()
             try:
                 async with asyncio.timeout(self.timing.beat_s):
                     await self._beat.wait()

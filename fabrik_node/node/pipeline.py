@@ -17,6 +17,7 @@ from fabrik_node.domain.stages import Archived, Done, Stage, check_move, encode_
 from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.node import Node
+from fabrik_node.node.rights import check_allowed
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
@@ -117,7 +118,7 @@ class NodePipeline:
             incarnation=self._incarnation,
             ttls=stage_ttls(timing.stage_ttl_s),
         )
-        self._node.check_allowed([claim_write(view.id, wanted)])  # before the arbiter grants what this node may not write down
+        check_allowed(self._node, [claim_write(view.id, wanted)])  # before the arbiter grants what this node may not write down
         if self._arbiter is None:
             return await self._claim_by_settling(view, wanted)
         return await self._claim_by_arbiter(self._arbiter, view, wanted)

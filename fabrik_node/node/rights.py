@@ -5,7 +5,7 @@ The core decides: a draft refuses an op that would be void. Here it is only said
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from fabrik_node.domain.schema import Role, needed_role
@@ -13,18 +13,32 @@ from fabrik_node.errors import AuthError
 from fabrik_node.ids import show_key
 
 if TYPE_CHECKING:
-    from fabrik_node._core import Write
+    from fabrik_node._core import Chained, Write
     from fabrik_node.node.node import Node
 
-__all__ = ["check_allowed", "explain"]
+__all__ = ["check_allowed", "explain", "submit"]
 
 
 def check_allowed(node: Node, writes: Sequence[Write]) -> None:
-    """Raises the AuthError that writing this would raise now. Nothing is written."""
+    """Returns when an op of these writes would have effect, else raises AuthError. Before anything is done outside that the op has to follow."""
     try:
         node.replica.draft(node.key, node.epoch).append(writes, node.clock.wall_ms())
     except AuthError as error:
         raise explain(node, error, writes) from error
+
+
+async def submit(node: Node, key: Hashable, build: Callable[[], Sequence[Write]]) -> list[Chained]:
+    """One local op; see :meth:`fabrik_node.node.writer.Writer.submit`. Raises AuthError, explained, when it would be void."""
+    writes: list[Write] = []
+
+    def built() -> Sequence[Write]:
+        writes[:] = build()
+        return writes
+
+    try:
+        return await node.writer.submit(key, built)
+    except AuthError as error:
+        raise (explain(node, error, writes) if writes else error) from error
 
 
 def explain(node: Node, error: AuthError, writes: Sequence[Write]) -> AuthError:

@@ -29,6 +29,7 @@ __all__ = [
     "Invite",
     "ItemView",
     "JoinRow",
+    "KnockAnswer",
     "MergeOutcome",
     "OpReads",
     "OpStore",
@@ -97,6 +98,15 @@ class Traffic:
     limits: Mapping[str, int] = field(default_factory=dict)
     """How often each limit was hit, by name; every limit is there."""
     ends: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KnockAnswer:
+    """What a key is told that knocks: a stable code and what to do about it; with the mesh's genesis record it is a member."""
+
+    code: str
+    hint: str
+    genesis: bytes = b""
 
 
 class Replication(Protocol):
@@ -192,6 +202,10 @@ class Replication(Protocol):
 
         ``next_commitment``: to the key that will follow ``key``; empty when it named none.
         """
+        ...
+
+    def knock(self, key: bytes, name: str, next_commitment: bytes, address: str) -> KnockAnswer:
+        """A key that is proven, and that we do not know or that was let in since it asked, knocks from ``address``. What it is told; nothing is written."""
         ...
 
     def committed_s(self, behind: Iterable[tuple[bytes, int, int, int]]) -> float:

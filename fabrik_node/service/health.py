@@ -113,6 +113,8 @@ def node_warnings(node: Node, health: dict[str, Any]) -> list[str]:
             f"{len(node.repair.holes) + health['lost_rows']} stored rows are damaged or wait behind damaged ones: they are fetched again from the peers "
             "(fabrik-node ops check)"
         )
+    if waiting := node.knocks.waiting():
+        found.append(f"{len(waiting)} {'node waits' if len(waiting) == 1 else 'nodes wait'} to be let in: fabrik-node nodes pending")
     if node.replica.stale:
         found.append("a log that is suspended still has effect here: that ends when the damaged rows are back")
     if node.refused_segments:

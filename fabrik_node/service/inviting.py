@@ -1,4 +1,4 @@
-"""Letting nodes in with tokens: ``invite``, ``invitations list`` and ``invitations withdraw``."""
+"""Letting nodes in: with tokens (``invite``, ``invitations``), and those that knock (``nodes pending``, ``approve``, ``reject``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fabrik_node.clock import iso
 from fabrik_node.domain.schema import Role
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.errors import AuthError, Precondition, UsageError
-from fabrik_node.ids import resolve, show_key
+from fabrik_node.ids import fingerprint, resolve, show_key
 from fabrik_node.node.node import Node
 from fabrik_node.ports import Invite
 from fabrik_node.service.reading import Reader
@@ -44,13 +44,21 @@ class Inviter:
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
         """By name."""
-        return {"invite": self.invite, "invitations.list": self.list, "invitations.withdraw": self.withdraw}
+        return {
+            "invite": self.invite,
+            "invitations.list": self.invitations,
+            "invitations.withdraw": self.withdraw,
+            "nodes.list": self.nodes,
+            "nodes.pending": self.pending,
+            "nodes.approve": self.approve,
+            "nodes.reject": self.reject,
+        }
 
     async def invite(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """A token for one new machine, or for several. Only an admin may issue one, and only the node that did can redeem it."""
         node = self._node
         if node.replica.member(node.public).role != Role.ADMIN:
-            raise AuthError("only the mesh's admin can invite, and this node is not it", "run fabrik-node invite on the node that made the mesh")
+            raise AuthError("only an admin can invite, and this node is none", "run fabrik-node invite on a node of an admin: fabrik-node nodes list")
         if not (args.get("url") or self._listen_url()):
             raise Precondition("this node does not listen, so nobody could join through it", "fabrik-node serve --listen 0.0.0.0:7420")
         url = reachable(str(args.get("url") or self._listen_url()))
@@ -63,7 +71,7 @@ class Inviter:
         said = {"token": token.encode(), "id": invite.token_id.hex(), "expires_in_s": ttl_s, "role": role.name.lower(), "url": url, "uses_max": invite.uses_max}
         return self._reader.stamp(said)
 
-    async def list(self, args: Mapping[str, Any]) -> dict[str, Any]:
+    async def invitations(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Those that are open, or all that this node ever issued, with who came in by each. Never a secret."""
         store = self._node.store
         invites, joins = await store.invites(), await store.joins()
@@ -86,6 +94,42 @@ class Inviter:
         if not await self._node.invitations.withdraw(found.token_id):
             raise Precondition(f"the invitation {found.token_id.hex()} is over: {found.ended or 'used'}", "fabrik-node invitations list --all")
         return self._reader.stamp({**_line(found), "state": "withdrawn"})
+
+    async def nodes(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Every member, and who waits to become one."""
+        return {**await self._reader.operations["nodes.list"](args), "pending": self._waiting()}
+
+    async def pending(self, args: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the shape of an operation
+        """Keys that knocked at this node, and wait."""
+        return self._reader.stamp({"pending": self._waiting()})
+
+    async def approve(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Let a key in that waits."""
+        role = parse_role(args.get("role") or "agent", *INVITED)
+        found = await self._node.knocks.approve(str(args.get("key") or ""), role)
+        return self._reader.stamp(
+            {"node": show_key(found.key), "fingerprint": fingerprint(found.key), "name": found.name, "role": role.name.lower(), "state": "approved"}
+        )
+
+    async def reject(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn a key away that waits."""
+        found = self._node.knocks.reject(str(args.get("key") or ""))
+        return self._reader.stamp({"node": show_key(found.key), "fingerprint": fingerprint(found.key), "name": found.name, "state": "rejected"})
+
+    def _waiting(self) -> list[dict[str, Any]]:
+        now = self._node.clock.now()
+        return [
+            {
+                "node": show_key(each.key),
+                "fingerprint": fingerprint(each.key),
+                "name": each.name,
+                "address": each.address,
+                "since": iso(each.since_ms),
+                "waits_s": max(0.0, now - each.since),
+                "last_s": max(0.0, now - each.last),
+            }
+            for each in self._node.knocks.waiting()
+        ]
 
 
 def _line(invite: Invite) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from fabrik_node.errors import Conflict, FabrikError, NotFound, Precondition, Us
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import claim_write, stage_write
+from fabrik_node.node.rights import check_allowed
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent
 from fabrik_node.service.bounds import (
     BODY_BYTES_MAX,
@@ -150,7 +151,7 @@ class ItemWriter:
         holder = f"{self._node.name_of(held.node)} ({held.agent})"
         claim_id = new_id(self._node.clock.wall_ms())
         ending = override(held, claim_id=claim_id, node=self._node.public, incarnation=self._incarnation, reason=reason)
-        self._node.check_allowed([claim_write(item, ending)])
+        check_allowed(self._node, [claim_write(item, ending)])
         if held.receipt == 0:
             return ending, f"{holder} is stopped when it hears of this"
         still = f"{holder} can still merge until it hears of this"

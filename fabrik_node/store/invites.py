@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
 
+from fabrik_node.ports import Invite
 from fabrik_node.store.connection import BUSY_TIMEOUT_MS
 from fabrik_node.store.queries import queries
 
@@ -23,25 +24,33 @@ _PATIENCE_MS = 50
 """How long the writer waits for readers before it leaves the log as it is."""
 
 
-def put_invite(connection: sqlite3.Connection, params: Mapping[str, Any]) -> None:
+def put_invite(connection: sqlite3.Connection, invite: Invite) -> None:
     """Inserting moves other rows between pages, so their old places are zeroed too."""
     with _zeroing(connection):
-        connection.execute(queries()["put_invite"], params)
+        connection.execute(queries()["put_invite"], {name: getattr(invite, name) for name in ("token_id", "secret", "role", "expires_at", "boot_id")})
+        _note(connection, invite)
 
 
 def use_invite(connection: sqlite3.Connection, token_id: bytes, key: bytes, wall_ms: int) -> bool:
     """Count one use and note who joined; False when the invitation is not open."""
-    with _zeroing(connection):
-        if connection.execute(queries()["use_invite"], {"token_id": token_id}).rowcount != 1:
-            return False
-        connection.execute(queries()["add_join"], {"token_id": token_id, "key": key, "at_ms": wall_ms})
-        return True
+    found = _open_one(connection, token_id)
+    if found is None:
+        return False
+    used = replace(found, uses=found.uses + 1, ended="used" if 0 < found.uses_max <= found.uses + 1 else "")
+    _note(connection, used)
+    if used.ended:
+        _close(connection, token_id)
+    connection.execute(queries()["add_join"], {"token_id": token_id, "key": key, "at_ms": wall_ms})
+    return True
 
 
 def end_invites(connection: sqlite3.Connection, token_ids: Sequence[bytes], why: str) -> int:
     """Close the open ones; how many."""
-    with _zeroing(connection):
-        return sum(connection.execute(queries()["end_invite"], {"token_id": token_id, "ended": why}).rowcount for token_id in token_ids)
+    found = [each for token_id in token_ids if (each := _open_one(connection, token_id)) is not None]
+    for each in found:
+        _note(connection, replace(each, ended=why))
+        _close(connection, each.token_id)
+    return len(found)
 
 
 def empty_log(connection: sqlite3.Connection) -> bool:
@@ -56,6 +65,21 @@ def empty_log(connection: sqlite3.Connection) -> bool:
         _log.debug("the write-ahead log was not emptied: %s", error)
         return False
     return not busy
+
+
+def _open_one(connection: sqlite3.Connection, token_id: bytes) -> Invite | None:
+    row = connection.execute(queries()["invite"], {"token_id": token_id}).fetchone()
+    found = None if row is None else Invite(*row)
+    return None if found is None or found.ended else found
+
+
+def _note(connection: sqlite3.Connection, invite: Invite) -> None:
+    connection.execute(queries()["note_invite"], {name: getattr(invite, name) for name in ("token_id", "uses_max", "uses", "created_ms", "ended")})
+
+
+def _close(connection: sqlite3.Connection, token_id: bytes) -> None:
+    with _zeroing(connection):
+        connection.execute(queries()["close_invite"], {"token_id": token_id})
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Numbered migrations from ``migrations/NNNN_name.sql``: what the database is made of, step by step.
 
 Each runs in one transaction together with its row in ``migrations`` and ``user_version``, so that one that was interrupted left nothing
-and is run again at the next start. A migration that was released is never edited: its checksum is in every database.
+and is run again at the next start. A migration that was released is never edited: its checksum is in every database. An older version refuses a database that has
+had more of them; what it can do without stands in ``additions.sql`` instead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from functools import cache
 from importlib import resources
 
 from fabrik_node.errors import ForeignStore, Internal
+
+_ADDITIONS = "additions.sql"
 
 __all__ = ["Migration", "apply", "check_applied", "known_migrations"]
 
@@ -37,7 +40,7 @@ def known_migrations() -> tuple[Migration, ...]:
     """The migrations of this version, in order. Raises :class:`Internal` when the numbers have gaps."""
     found: list[Migration] = []
     for entry in sorted(resources.files("fabrik_node.store").joinpath("migrations").iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".sql"):
+        if entry.name.endswith(".sql") and entry.name != _ADDITIONS:
             number, _, name = entry.name.removesuffix(".sql").partition("_")
             found.append(Migration(int(number), name, entry.read_text(encoding="utf-8")))
     if [migration.number for migration in found] != list(range(1, len(found) + 1)):
@@ -61,7 +64,7 @@ def check_applied(connection: sqlite3.Connection, migrations: Sequence[Migration
 
 
 def apply(connection: sqlite3.Connection, migrations: Sequence[Migration], wall_ms: int, faults: Callable[[str], None]) -> list[Migration]:
-    """Run what is missing, in order; returns what was run. ``connection`` is in autocommit mode. Raises :class:`sqlite3.Error`."""
+    """Run what is missing, in order; returns what was run. Then make the tables beside the schema. ``connection`` is in autocommit mode. Raises :class:`sqlite3.Error`."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     missing = list(migrations[version:])
     for migration in missing:
@@ -81,6 +84,8 @@ def apply(connection: sqlite3.Connection, migrations: Sequence[Migration], wall_
                 connection.execute("ROLLBACK")
             raise
         faults("after_migration_commit")
+    for statement in _statements(resources.files("fabrik_node.store").joinpath("migrations", _ADDITIONS).read_text(encoding="utf-8")):
+        connection.execute(statement)
     return missing
 
 

@@ -126,11 +126,11 @@ class StoreReads:
 
     async def invites(self) -> list[Invite]:
         """All that were issued here, the newest first."""
-        return [Invite(*row) for row in await self._rows("invites")]
+        return sorted((Invite(*row) for row in await self._rows("invites")), key=lambda invite: -invite.created_ms)
 
     async def joins(self) -> list[JoinRow]:
         """Who came in through this node, in order of time."""
-        return [JoinRow(*row) for row in await self._rows("joins")]
+        return sorted((JoinRow(*row) for row in await self._rows("joins")), key=lambda join: (join.at_ms, join.key))
 
     async def runs(self) -> list[RunRow]:
         """This node's own runs, newest first."""

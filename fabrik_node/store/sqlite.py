@@ -186,8 +186,7 @@ class SqliteStore(StoreReads):
 
     async def put_invite(self, invite: Invite) -> None:
         """Store a new invitation. Raises :class:`StoreFailed` when the id was given before, redeemed or not."""
-        params = {name: getattr(invite, name) for name in ("token_id", "secret", "role", "expires_at", "boot_id", "uses_max", "created_ms")}
-        await self._write("invite", "storing an invitation", lambda connection: put_invite(connection, params))
+        await self._write("invite", "storing an invitation", lambda connection: put_invite(connection, invite))
 
     async def use_invite(self, token_id: bytes, key: bytes, wall_ms: int) -> bool:
         """Redeem: True as often as the invitation allows. With the last use its secret is erased."""

@@ -21,7 +21,7 @@ from typing import Any, Self
 from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.transport.certificates import Leaf, anchor, issue
 
-__all__ = ["ALPN", "Armed", "Contexts", "Handshake", "allow", "handshake_of", "read_in_bulk"]
+__all__ = ["ALPN", "Armed", "Contexts", "Handshake", "allow", "handshake_of", "read_in_bulk", "unverified_context"]
 
 ALPN = "fabrik/1"
 _RENEW_S = 86_400.0
@@ -138,6 +138,14 @@ class Contexts:
             self._leaf = issue(self._public, self._sign)
             self._renew_at = self._clock.now() + _RENEW_S
         return self._leaf
+
+
+def unverified_context() -> ssl.SSLContext:
+    """To call a node of which only a fingerprint is known. It shows nothing and trusts everybody: the caller has to look at the certificate before it says a word."""
+    context = _context(server=False, leaf=None, anchors=[])
+    context.verify_mode = ssl.CERT_NONE
+    context.sslobject_class = ssl.SSLObject
+    return context
 
 
 def _context(*, server: bool, leaf: Leaf | None, anchors: list[bytes]) -> ssl.SSLContext:

@@ -51,6 +51,11 @@ class Dial:
     revoked: bool = False
     """The peer ended our session because our key is no longer a member: from then on its gate does not know us."""
 
+    @property
+    def shown(self) -> str:
+        """The address as it is really called."""
+        return f"wss{self.url.removeprefix('ws')}" if self.needs_tls and self.url.startswith("ws://") else self.url
+
     def handle_ready(self, key: bytes, now: float) -> None:
         """The peer is proven and has this key."""
         self.backoff.handle_ready(now)
@@ -137,9 +142,9 @@ class Dials:
             is_news, dial.detail = problem != dial.detail, problem
             refused = isinstance(end, Refused) and retry_of(end.code, refused=True) is not Retry.SOON  # a handshake that was cut off is none
             if end is not None and refused and is_news:
-                self._tell("peer.refused", {"direction": "out", "url": dial.url, "code": end.code, "detail": end.hint, "by_peer": end.by_peer})
+                self._tell("peer.refused", {"direction": "out", "url": dial.shown, "code": end.code, "detail": end.hint, "by_peer": end.by_peer})
             dial.state = "refused" if refused or delay is None else "waiting"
-            if refused or delay is None:
+            if (refused and end is not None and end.code != Reason.TOO_MANY) or delay is None:  # a full node takes us when there is room
                 dial.ended.set()
             self._moved()
             dial.again.clear()

@@ -1,6 +1,7 @@
 """The gate: what a caller has to pass before WebSocket sees a byte of it.
 
-TLS with the certificate of a member, or TLS without one and a join frame that proves the secret of an open invitation. Nothing else is read.
+TLS with the certificate of a member, or TLS without one and a join frame that proves the secret of an open invitation, or a knock, which opens nothing
+and is answered. Nothing else is read.
 Who is refused gets a TLS alert or a refusal record, and a moment to read it.
 """
 
@@ -12,24 +13,23 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from socket import MSG_PEEK, SHUT_WR, socket
-from typing import cast
 
 from fabrik_node.errors import AuthError
 from fabrik_node.ports import Replication
 from fabrik_node.transport.certificates import hash_of, issuer_of
 from fabrik_node.transport.contexts import ALPN, Armed, Handshake, allow, handshake_of
 from fabrik_node.transport.guises import Guises
-from fabrik_node.transport.join_frame import JOIN_BYTES, BadFrame, Refusal, decode_join, encode_refusal, proves
+from fabrik_node.transport.join_frame import JOIN_BYTES, BadFrame, decode_join, encode_refusal, proves
+from fabrik_node.transport.knock_frame import KNOCK_BYTES, KNOCK_MAGIC, decode_knock, encode_welcome
+from fabrik_node.transport.threshold import DISCARD_BYTES, Caller, Shut, Threshold
 from fabrik_sync import Reason
 
-__all__ = ["STRANGER_HINT", "Caller", "Gate", "GateCounters", "Shut", "Threshold"]
+__all__ = ["STRANGER_HINT", "Gate", "GateCounters"]
 
 STRANGER_HINT = "ask the mesh's admin for a token (fabrik-node invite), then: fabrik-node join TOKEN"
 _GO_AWAY_S = 1.0
 """Seconds that a refused caller has to read why and to close."""
 _CALLER_S = 0.001  # seconds that a caller costs besides its TLS handshake
-_DISCARD_BYTES = 65_536
-"""What is read and thrown away of it meanwhile: a connection that is closed with unread bytes takes back what was sent."""
 _TLS_FIRST = 0x16
 """The first byte of a TLS connection: a handshake record (RFC 8446, section 5.1)."""
 _PLAIN_ANSWER = b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.3\r\nConnection: close, Upgrade\r\nContent-Length: 0\r\n\r\n"
@@ -39,99 +39,17 @@ _TLS_ANSWER = b"HTTP/1.1 400 this port does not speak TLS\r\nConnection: close\r
 _log = logging.getLogger("fabrik_node.transport")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who came through. ``key`` stands behind its certificate or join frame, ``token_id`` is the joiner's; ``own_key`` is the one of ours that TLS showed it; empty on a plain link."""
-
-    address: str
-    key: bytes = b""
-    token_id: bytes = b""
-    own_cert: bytes = b""
-    peer_cert: bytes = b""
-    own_key: bytes = b""
-
-
 @dataclass(slots=True)
 class GateCounters:
     """Since the start. ``evicted``: gave way to newer callers before they were known; ``shut``: refused with a code."""
 
     passed: int = 0
     shut: int = 0
+    welcomed: int = 0
+    """Knocks of members: told which mesh it is, to come again with a certificate."""
     timed_out: int = 0
     evicted: int = 0
     discarded_bytes: int = 0
-
-
-class Shut(Exception):
-    """The gate stays shut. ``by_caller``: the caller did not like us."""
-
-    def __init__(self, code: str, hint: str, *, told: str = "", by_caller: bool = False, key: bytes = b"") -> None:
-        super().__init__(code, hint)
-        self.refusal = Refusal(str(code), hint)
-        self.told = told or hint
-        self.by_caller = by_caller
-        self.key = key
-
-
-class Threshold(asyncio.Protocol):
-    """Holds the first bytes of a caller, and no more than a gate may read; reading is paused until somebody asks."""
-
-    transport: asyncio.Transport
-
-    def __init__(self) -> None:
-        self.received = bytearray()
-        self.discarded = 0
-        self._wanted = 1
-        self._discards = False
-        self._moved = asyncio.Event()
-        self._lost = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.pause_reading()
-
-    def data_received(self, data: bytes) -> None:
-        if self._discards:
-            self.discarded += len(data)
-        else:
-            self.received += data
-            if len(self.received) >= self._wanted:
-                self.transport.pause_reading()
-        self._moved.set()
-
-    def eof_received(self) -> None:
-        self._end()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self._end()
-
-    @property
-    def lost(self) -> bool:
-        """The caller is gone."""
-        return self._lost
-
-    def _end(self) -> None:
-        self._lost = True
-        self._moved.set()
-
-    async def read(self, count: int) -> bytes:
-        """The first ``count`` bytes; fewer when the caller ends before. What follows them stays in ``received``."""
-        self._wanted = count
-        self.transport.resume_reading()
-        while len(self.received) < count and not self._lost:
-            self._moved.clear()
-            await self._moved.wait()
-        first = bytes(self.received[:count])
-        del self.received[:count]
-        return first
-
-    async def discard(self) -> None:
-        """Until the caller closes, or has sent too much."""
-        self._discards = True
-        self.transport.resume_reading()
-        while not self._lost and self.discarded < _DISCARD_BYTES:
-            self._moved.clear()
-            await self._moved.wait()
 
 
 class Gate:
@@ -159,7 +77,8 @@ class Gate:
             _log.debug("a caller from %s gave up: %s", address, error)
             return None
         if isinstance(found, Shut):
-            self.counters.shut += 1
+            self.counters.welcomed += bool(found.welcome)
+            self.counters.shut += not found.welcome
         elif found is not None:
             self.counters.passed += 1
         return found
@@ -205,8 +124,8 @@ class Gate:
         return caller, threshold
 
     async def _refuse(self, threshold: Threshold, shut: Shut) -> None:
-        allow(threshold.transport, 2 * _DISCARD_BYTES)
-        threshold.transport.write(encode_refusal(shut.refusal))
+        allow(threshold.transport, 2 * DISCARD_BYTES)
+        threshold.transport.write(encode_welcome(shut.welcome) if shut.welcome else encode_refusal(shut.refusal))
         try:
             async with asyncio.timeout(_GO_AWAY_S):
                 await threshold.discard()
@@ -233,9 +152,11 @@ class Gate:
         return Caller(address, key, b"", armed.own_cert, hash_of(der), own_key)
 
     async def _joiner(self, threshold: Threshold, armed: Armed, address: str, own_key: bytes) -> Caller:
-        first = await threshold.read(JOIN_BYTES)
+        first = await threshold.read(len(KNOCK_MAGIC))
+        if first == KNOCK_MAGIC:
+            raise await self._knocked(first + await threshold.read(KNOCK_BYTES - len(first)), armed, address)
         try:
-            frame = decode_join(first)
+            frame = decode_join(first + await threshold.read(JOIN_BYTES - len(first)))
         except BadFrame:
             raise Shut(Reason.UNKNOWN_KEY, f"no certificate and no invitation was shown; {STRANGER_HINT}") from None
         try:
@@ -243,6 +164,15 @@ class Gate:
         except AuthError as error:
             raise Shut("join_refused", f"{error.message}; {error.hint}") from error  # without its key: nobody has proven that
         return Caller(address, frame.key, frame.token_id, armed.own_cert, b"", own_key)
+
+    async def _knocked(self, frame: bytes, armed: Armed, address: str) -> Shut:
+        """A knock opens nothing. It is answered, and the connection ends."""
+        try:
+            knock = decode_knock(frame, armed.own_cert)
+        except BadFrame as error:
+            return Shut("bad_knock", str(error))
+        answer = self._node.knock(knock.key, knock.name, knock.next_commitment, address)
+        return Shut(answer.code, answer.hint, key=knock.key, welcome=answer.genesis, quiet=True)
 
 
 async def _first_byte(sock: socket) -> int:
@@ -273,7 +203,7 @@ async def _turn_away(sock: socket, answer: bytes, shut: Shut) -> Shut:
             await loop.sock_sendall(sock, answer)
             sock.shutdown(SHUT_WR)
             discarded = 0
-            while discarded < _DISCARD_BYTES and (data := await loop.sock_recv(sock, 4_096)):
+            while discarded < DISCARD_BYTES and (data := await loop.sock_recv(sock, 4_096)):
                 discarded += len(data)
     except (TimeoutError, OSError) as error:
         _log.debug("a caller did not take its refusal: %r", error)

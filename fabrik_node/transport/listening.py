@@ -19,9 +19,10 @@ from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.errors import PortInUse
 from fabrik_node.transport.address import SYNC_PATH, ListenAddress
 from fabrik_node.transport.contexts import read_in_bulk
-from fabrik_node.transport.gate import Caller, Gate, Shut, Threshold
+from fabrik_node.transport.gate import Gate
 from fabrik_node.transport.heard import HeardServer
 from fabrik_node.transport.places import Places
+from fabrik_node.transport.threshold import Caller, Shut, Threshold
 from fabrik_node.transport.turns import Pace
 from fabrik_sync import FRAME_BYTES_MAX
 

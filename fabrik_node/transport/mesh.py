@@ -20,7 +20,7 @@ from fabrik_node.ports import PeerStatus, Replication, Traffic
 from fabrik_node.transport.adapters import NodeLogs
 from fabrik_node.transport.address import ListenAddress, parse_url
 from fabrik_node.transport.dials import Dial, DialEnd, Dials
-from fabrik_node.transport.gate import STRANGER_HINT, Caller, Gate, GateCounters, Shut
+from fabrik_node.transport.gate import STRANGER_HINT, Gate, GateCounters
 from fabrik_node.transport.guises import Guise, Guises
 from fabrik_node.transport.heard import HeardServer
 from fabrik_node.transport.knocking import KnockRefused, knock
@@ -28,6 +28,7 @@ from fabrik_node.transport.link import Link, LinkEnd
 from fabrik_node.transport.listening import Listener
 from fabrik_node.transport.places import neighbourhood
 from fabrik_node.transport.tally import Tally
+from fabrik_node.transport.threshold import Caller, Shut
 from fabrik_node.transport.turns import Pace
 from fabrik_sync import Closed, EphemeralReceived, Hub, Join, Limits, LogId, Reason, Refused, Session, State, Status
 
@@ -142,6 +143,10 @@ class Mesh:
     async def first_sync(self, url: str) -> DialEnd | None:
         """Wait until everything that this peer had is here: None. Or how it ended before that."""
         return await self._dials.first_sync(url)
+
+    def why_not(self, url: str) -> str:
+        """Why the last try to reach this address came to nothing; empty while that is not known."""
+        return self._dials.all[url].detail
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until every connected peer has all that we have, at most ``timeout_s``; whether that came true."""
@@ -298,7 +303,12 @@ class Mesh:
         return end
 
     def _tell_shut(self, address: str, shut: Shut) -> None:
+        if shut.welcome:
+            return
         self.tally.shut(shut.refusal.code, "in")
+        if shut.quiet:
+            self.refused_inbound += 1
+            return
         self._tell_refused_caller(address, shut.key, shut.refusal.code, shut.told)
 
     def _tell_refused_caller(self, address: str, key: bytes, code: str, detail: str) -> None:
@@ -320,7 +330,7 @@ class Mesh:
             self._kick(other)
         if session.state is not State.CLOSED and session.peer_key is not None and self._comings.may(session.peer_key, self._clock.now()):
             self._announced.add(session)
-            self._tell("peer.connected", {"key": show_key(session.peer_key), "direction": direction, "url": url})
+            self._tell("peer.connected", {"key": show_key(session.peer_key), "direction": direction, "url": url if dial is None else dial.shown})
         for author, counter, message in self._node.ephemerals():
             session.send_ephemeral(author, counter, message)
         link.kick()
@@ -384,11 +394,11 @@ class Mesh:
     def _dial_status(self, dial: Dial) -> PeerStatus:
         link = dial.link
         if link is not None and link.session.peer_key is not None and link.session in self._links:
-            return self._link_status(link, dial.url, "out", dial.backoff.attempts, dial.detail)
+            return self._link_status(link, dial.shown, "out", dial.backoff.attempts, dial.detail)
         other = self._hub.peer(dial.key) if dial.key else None
         if other is not None and other in self._links:  # the connection that they opened serves both ways
-            return self._link_status(self._links[other][0], dial.url, "both", dial.backoff.attempts, "")
-        return PeerStatus(dial.url, dial.key, "", dial.state, "out", dial.backoff.attempts, None, None, dial.detail)
+            return self._link_status(self._links[other][0], dial.shown, "both", dial.backoff.attempts, "")
+        return PeerStatus(dial.shown, dial.key, "", dial.state, "out", dial.backoff.attempts, None, None, dial.detail)
 
     def _link_status(self, link: Link, url: str, direction: str, attempts: int, detail: str) -> PeerStatus:
         status = link.session.status()

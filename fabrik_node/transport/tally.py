@@ -13,10 +13,10 @@ from fabrik_sync import Closed as ClosedEnd
 
 __all__ = ["MESH_LIMIT_NAMES", "Tally"]
 
-MESH_LIMIT_NAMES = ("inbound", "inbound_per_key", "gate_handshakes", "gate_s")
-"""Limits of the transport itself: connections of others, callers of whom nothing is known yet, and the time that they have."""
+MESH_LIMIT_NAMES = ("inbound", "inbound_per_key", "gate_handshakes", "gate_s", "knocks")
+"""Limits of the transport itself: connections of others, callers of whom nothing is known yet, the time that they have, and keys that wait for approval."""
 _SUMS = tuple(field.name for field in fields(Counters) if field.name != "limits")
-_SHELL_CODES = frozenset({"bad_segment", "internal", "join_refused"})
+_SHELL_CODES = frozenset({"bad_segment", "internal", "join_refused", "bad_knock", "approval_pending", "knock_rejected", "knocks_full", "not_admin"})
 _KNOWN_CODES = frozenset(map(str, Reason)) | _SHELL_CODES
 
 
@@ -31,6 +31,7 @@ class Tally:
     def shut(self, code: str, direction: str) -> None:
         """Somebody was refused before there was a session. ``direction``: who called, ``in`` or ``out``."""
         self._ended["refused", _known(code), direction] += 1
+        self._limits["knocks"] += code == "knocks_full" and direction == "in"
 
     def full(self, limit: str) -> None:
         """A limit of the transport was hit; an empty name is none."""

@@ -112,7 +112,7 @@ def test_plain_nodes_meet_on_loopback_when_they_are_asked_to(fleet: Fleet) -> No
     fleet.await_equal([host, guest])
     assert len(host.ask("items", "list")["items"]) == 2
     (peer,) = guest.ask("status")["peers"]
-    assert peer["state"] == "connected"
+    assert (peer["state"], peer["url"]) == ("connected", host.url), "shown as it is called now"
 
 
 @pytest.mark.promise("I22")
@@ -160,3 +160,34 @@ def test_a_revoked_node_is_put_out_everywhere_while_all_run(fleet: Fleet) -> Non
     host.add("after the revocation")
     fleet.await_equal([host, relay])
     assert stolen.ask("items", "list")["items"] == []
+
+
+@pytest.mark.promise("F5")
+def test_a_machine_without_a_token_asks_to_be_let_in(fleet: Fleet) -> None:
+    host = fleet.host()
+    shown = host.ask("nodes", "list")["nodes"][0]["fingerprint"]
+    guest = fleet.new("guest")
+    wrong = guest.run("join", host.url, "--fingerprint", "0123-4567-89ab-cdef", "--name", "guest")
+    assert (wrong.returncode, f"another node answers there: its fingerprint is {shown}" in wrong.stderr) == (7, True), wrong.stderr
+    guest.launch("join", host.url, "--fingerprint", shown, "--name", "guest")
+    line = guest.await_line("approval_pending")
+    what = guest.await_line("nodes approve").partition("nodes approve ")[2].split()[0]
+    (waiting,) = host.ask("nodes", "pending")["pending"]
+    assert (waiting["name"], waiting["address"]) == ("guest", "127.0.0.1")
+    assert waiting["fingerprint"] in line
+    assert waiting["node"].startswith(what)
+    assert guest.stop() == 143
+    assert host.ask("nodes", "approve", what, "--role", "peer")["role"] == "peer"
+    assert guest.ask("join", host.url, "--fingerprint", shown, "--name", "guest")["node_id"] == waiting["node"], "the same key, in the second try"
+    guest.start("serve")
+    guest.add("of one that asked")
+    fleet.await_equal([host, guest])
+    again = guest.run("join", host.url, "--fingerprint", shown)
+    assert again.returncode != 0
+    rejected = fleet.new("rejected")
+    rejected.launch("join", host.url, "--fingerprint", shown)
+    rejected.await_line("approval_pending")
+    host.ask("nodes", "reject", str(host.ask("nodes", "pending")["pending"][0]["node"]))
+    rejected.await_line("knock_rejected")
+    assert rejected.process is not None
+    assert rejected.process.wait(60.0) == 7

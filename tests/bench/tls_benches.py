@@ -20,10 +20,11 @@ from fabrik_node.app.opening import load_mesh
 from fabrik_node.clock import SystemClock
 from fabrik_node.transport.address import parse_listen, parse_url
 from fabrik_node.transport.contexts import Contexts
-from fabrik_node.transport.gate import Caller, Gate
+from fabrik_node.transport.gate import Gate
 from fabrik_node.transport.guises import Guise, Guises
 from fabrik_node.transport.knocking import knock
 from fabrik_node.transport.listening import HANDSHAKES_MAX, Listener
+from fabrik_node.transport.threshold import Caller
 from fabrik_sync import Head, LogId, Session
 
 __all__ = ["contexts_of"]

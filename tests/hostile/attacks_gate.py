@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from hostile.kit import Kit, attack, stranger
 from hostile.raw import AUTH, BOUND_S, Ended, Wire, hello_of, open_stream, peer_digest
-from hostile.tls import Certificate, anchor_of, certify, join_frame, tls_context
+from hostile.tls import Certificate, anchor_of, certify, join_frame, knock_frame, tls_context
 
 
 def shown(kit: Kit, certificate: Certificate | None, **options: object) -> str:
@@ -199,3 +199,60 @@ def crowd(kit: Kit) -> str:
             outcomes.add(end.outcome)
     assert kit.host.call("status")["events"] - events <= 2, "events are kept for ever: one is enough"
     return "/".join(sorted(outcomes))
+
+
+# ---- knocks
+
+attack("a knock, and a request behind it", "approval_pending", "knocks_full")(lambda kit: joined(kit, lambda cert: knock_frame(stranger(), cert)))
+attack("a knock for the key of another", "bad_knock")(lambda kit: joined(kit, lambda cert: knock_frame(stranger(), cert, signer=stranger())))
+attack("a knock for the admin's key", "bad_knock")(
+    lambda kit: joined(kit, lambda cert: (forged := knock_frame(stranger(), cert))[:8] + kit.admin + forged[40:])
+)
+attack("a knock for another server", "bad_knock")(lambda kit: joined(kit, lambda _: knock_frame(stranger(), os.urandom(32))))
+attack("a knock whose name is no text", "bad_knock")(lambda kit: joined(kit, lambda cert: knock_frame(stranger(), cert, name=b"\xff\xfe" * 32)))
+attack("a knock of a later version", "unknown_key")(lambda kit: joined(kit, lambda cert: knock_frame(stranger(), cert).replace(b"FABRIKK\x01", b"FABRIKK\x02")))
+attack("a knock with a name of a megabyte", "bad_knock", "cut")(lambda kit: joined(kit, lambda cert: knock_frame(stranger(), cert)[:72] + b"A" * (1 << 20)))
+attack("a member's knock", "welcome")(lambda kit: joined(kit, lambda cert: knock_frame(kit.key, cert)))
+
+
+@attack("a knock that is said again", "approval_pending", "knocks_full")
+def said_again(kit: Kit) -> str:
+    """On the connection that it was made for: the rest of what a knocker says is thrown away."""
+    return joined(kit, lambda cert: knock_frame(stranger(), cert) * 50)
+
+
+@attack("a knock from one connection, said on the next", "approval_pending", "bad_knock", "knocks_full")
+def said_elsewhere(kit: Kit) -> str:
+    """Only its owner and this node can know it; it is the same key in the same place of the queue, or another certificate by now."""
+    kept: list[bytes] = []
+
+    def keeping(cert: bytes) -> bytes:
+        kept.append(knock_frame(stranger(), cert))
+        return kept[0]
+
+    try:
+        joined(kit, keeping)
+    except Ended:
+        before = kit.host.call("nodes.pending")["pending"]
+        try:
+            return joined(kit, lambda _: kept[0])
+        finally:
+            assert len(kit.host.call("nodes.pending")["pending"]) == len(before)
+    return "let in"
+
+
+@attack("a hundred keys that knock", "knocks_full")
+def knocking_crowd(kit: Kit) -> str:
+    """The queue is short, and one address gets a part of it."""
+    outcomes = set()
+    for _ in range(100):
+        try:
+            joined(kit, lambda cert: knock_frame(stranger(), cert))
+        except Ended as end:
+            outcomes.add(end.outcome)
+    assert outcomes <= {"approval_pending", "knocks_full"}, outcomes
+    waiting = kit.host.call("nodes.pending")["pending"]
+    assert len(waiting) <= 16
+    for each in waiting:
+        kit.host.call("nodes.reject", key=each["node"])
+    return "knocks_full" if "knocks_full" in outcomes else "room for all"

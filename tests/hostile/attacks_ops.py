@@ -218,6 +218,20 @@ def self_made(kit: Kit) -> str:
         return "let in"
 
 
+@attack("a claim by a reader", "taken")
+def claiming_reader(kit: Kit) -> str:
+    """It joined with a token of that role, and its program does not ask."""
+    key = kit.join(kit.invite("reader"))
+    return void(kit, (int(Kind.CLAIM), os.urandom(16), int(ClaimField.CLAIM), claim(key.public, os.urandom(16)), None), key=key)
+
+
+@attack("an item by an agent, and another's hold beside it", "taken")
+def adding_agent(kit: Kit) -> str:
+    """One write outside of its role voids the whole op."""
+    key = kit.join(kit.invite("agent"))
+    return void(kit, (ITEM, os.urandom(16), TITLE, "x", None), (ITEM, os.urandom(16), int(ItemField.HOLD), {"reason": "mine"}, None), key=key)
+
+
 @attack("itself as an admin", "taken")
 def promoted(kit: Kit) -> str:
     return void(kit, (int(Kind.MEMBER), kit.key.public, int(MemberField.RECORD), {1: 4}, None))

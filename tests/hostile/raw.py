@@ -108,7 +108,10 @@ class Wire:
         self.send_bytes(head)
         said = self._take(1)
         if said == b"F":
-            assert self._take(7) == b"ABRIKR\x01"
+            kind = self._take(7)
+            if kind == b"ABRIKW\x01":
+                raise Ended("welcome", self._take(int.from_bytes(self._take(2), "big")).hex())
+            assert kind == b"ABRIKR\x01"
             code, _, hint = self._take(int.from_bytes(self._take(2), "big")).decode().partition("\0")
             raise Ended(code, hint)
         while not said.endswith(b"\r\n\r\n"):

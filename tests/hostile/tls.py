@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from fabrik_twin.op import Key
 
-__all__ = ["ALPN", "Certificate", "certify", "join_frame", "tls_context"]
+__all__ = ["ALPN", "Certificate", "certify", "join_frame", "knock_frame", "tls_context"]
 
 ALPN = "fabrik/1"
 
@@ -103,3 +103,10 @@ def join_frame(token_id: bytes, key: bytes, secret: bytes, server_cert: bytes) -
     """What a joiner says first."""
     body = b"FABRIKJ\x01" + token_id + key + os.urandom(16)
     return body + hmac.digest(secret, b"fabrik/v1/gate join\0" + server_cert + body, "sha256")
+
+
+def knock_frame(key: Key, server_cert: bytes, *, name: bytes = b"mallory", signer: Key | None = None) -> bytes:
+    """What a key says that asks to be let in; the name as it is, cut or padded to its 64 bytes."""
+    body = b"FABRIKK\x01" + key.public + bytes(32) + name[:64].ljust(64, b"\0") + os.urandom(16)
+    holder = Ed25519PrivateKey.from_private_bytes((signer or key).seed)
+    return body + holder.sign(b"fabrik/v1/gate knock\0" + server_cert + body)

@@ -14,31 +14,31 @@ SELECT url, key FROM peers ORDER BY url;
 INSERT INTO peers (url, key) VALUES (:url, :key) ON CONFLICT (url) DO UPDATE SET key = excluded.key;
 
 -- name: put_invite
-INSERT INTO invites (token_id, secret, role, expires_at, boot_id, uses_max, created_ms)
-VALUES (:token_id, :secret, :role, :expires_at, :boot_id, :uses_max, :created_ms);
+INSERT INTO invites (token_id, secret, role, expires_at, boot_id) VALUES (:token_id, :secret, :role, :expires_at, :boot_id);
+
+-- name: note_invite
+INSERT OR REPLACE INTO invite_notes (token_id, uses_max, uses, created_ms, ended) VALUES (:token_id, :uses_max, :uses, :created_ms, :ended);
 
 -- name: invite
-SELECT token_id, secret, role, expires_at, boot_id, uses_max, uses, created_ms, ended FROM invites WHERE token_id = :token_id;
+SELECT i.token_id, i.secret, i.role, i.expires_at, i.boot_id, coalesce(n.uses_max, 1), coalesce(n.uses, i.used), coalesce(n.created_ms, 0),
+    CASE WHEN i.used = 0 THEN '' WHEN coalesce(n.ended, '') = '' THEN 'used' ELSE n.ended END
+FROM invites AS i LEFT JOIN invite_notes AS n ON n.token_id = i.token_id
+WHERE i.token_id = :token_id;
 
 -- name: invites
-SELECT token_id, secret, role, expires_at, boot_id, uses_max, uses, created_ms, ended FROM invites ORDER BY created_ms DESC, token_id;
+SELECT i.token_id, i.secret, i.role, i.expires_at, i.boot_id, coalesce(n.uses_max, 1), coalesce(n.uses, i.used), coalesce(n.created_ms, 0),
+    CASE WHEN i.used = 0 THEN '' WHEN coalesce(n.ended, '') = '' THEN 'used' ELSE n.ended END
+FROM invites AS i LEFT JOIN invite_notes AS n ON n.token_id = i.token_id
+ORDER BY i.token_id;
 
--- name: use_invite
-UPDATE invites SET
-    uses = uses + 1,
-    used = uses_max > 0 AND uses + 1 >= uses_max,
-    secret = CASE WHEN uses_max > 0 AND uses + 1 >= uses_max THEN x'' ELSE secret END,
-    ended = CASE WHEN uses_max > 0 AND uses + 1 >= uses_max THEN 'used' ELSE '' END
-WHERE token_id = :token_id AND used = 0;
+-- name: close_invite
+UPDATE invites SET used = 1, secret = x'' WHERE token_id = :token_id AND used = 0;
 
 -- name: add_join
 INSERT OR REPLACE INTO joins (token_id, key, at_ms) VALUES (:token_id, :key, :at_ms);
 
 -- name: joins
-SELECT token_id, key, at_ms FROM joins ORDER BY at_ms, key;
-
--- name: end_invite
-UPDATE invites SET used = 1, secret = x'', ended = :ended WHERE token_id = :token_id AND used = 0;
+SELECT token_id, key, at_ms FROM joins ORDER BY token_id, key;
 
 -- name: put_run
 INSERT INTO runs (

@@ -18,12 +18,12 @@ from fabrik_node.domain.token import JoinToken
 from fabrik_node.transport.adapters import NodeLogs
 from fabrik_node.transport.address import parse_url
 from fabrik_node.transport.certificates import hash_of
-from fabrik_node.transport.gate import Threshold
 from fabrik_node.transport.guises import Guise
 from fabrik_node.transport.join_frame import JOIN_BYTES, Refusal, encode_join
 from fabrik_node.transport.knocking import KnockRefused, knock
 from fabrik_node.transport.listening import HANDSHAKES_MAX
 from fabrik_node.transport.mesh import INBOUND_PER_KEY_MAX
+from fabrik_node.transport.threshold import Threshold
 from fabrik_sync import Join, Limits, Session
 
 NOBODY = Refusal(

@@ -82,6 +82,17 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "claims.release": {**STAMP, "claim": claim(state="released", label="released"), "was": claim(), "note": "beta (agent) is stopped when it hears of this"},
     "tombstone": {**STAMP, "id": ITEM, "at": "2026-11-20T10:00:00.000Z"},
     "tombstones.list": {**STAMP, "tombstones": [{"id": ITEM, "at": "2026-11-20T10:00:00.000Z", "by": "alpha", "reason": "double"}], "total": 1},
+    "nodes.pending": {
+        **STAMP,
+        "pending": [
+            {
+                "node": "ef" * 32, "fingerprint": "efef-efef-efef-efef", "name": "gamma", "address": "10.0.0.7", "since": "2026-11-20T09:00:00.000Z",
+                "waits_s": 62.0, "last_s": 2.0,
+            }
+        ],
+    },
+    "nodes.approve": {**STAMP, "node": "ef" * 32, "fingerprint": "efef-efef-efef-efef", "name": "gamma", "role": "agent", "state": "approved"},
+    "nodes.reject": {**STAMP, "node": "ef" * 32, "fingerprint": "efef-efef-efef-efef", "name": "gamma", "state": "rejected"},
     "nodes.role": {**STAMP, "node": NODE, "name": "beta", "revoked": False, "note": "", "role": "peer"},
     "nodes.revoke": {**STAMP, "node": NODE, "name": "beta", "revoked": True, "kept": 1, "note": ""},
     "nodes.retire": {**STAMP, "node": NODE, "name": "beta", "revoked": False, "note": ""},
@@ -217,6 +228,11 @@ class RecordingHooks:
 
     def join(self, home: Path, token: str, *, name: str) -> dict[str, Any]:
         self.called.append(("join", (home, token, name)))
+        return {"node": name or "host", "node_id": NODE, "mesh": "fabrik", "mesh_id": "cd" * 32, "home": str(home)}
+
+    def knock(self, home: Path, url: str, fingerprint: str, *, name: str, say: Callable[[str, str], None]) -> dict[str, Any]:
+        self.called.append(("knock", (home, url, fingerprint, name)))
+        say("waits", "approve it")
         return {"node": name or "host", "node_id": NODE, "mesh": "fabrik", "mesh_id": "cd" * 32, "home": str(home)}
 
     def offline(self, home: Path) -> OfflineFake:

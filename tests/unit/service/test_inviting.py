@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from node_rig import NodeRig, Rigs
+from node_rig import NodeRig, Rigs, sync
 
 from fabrik_node._core import SigningKey
 from fabrik_node.domain.token import JoinToken
@@ -107,3 +107,19 @@ async def test_the_secrets_of_late_invitations_are_erased_by_the_node(rigs: Rigs
     await again.tidy()
     found = {invite.token_id: invite for invite in await rig.node.store.invites()}
     assert (found[long.token_id].secret, found[long.token_id].ended) == (b"", "expired"), "an invitation ends with the boot"
+
+
+@pytest.mark.promise("F6")
+async def test_another_admin_invites_and_approves_too(rigs: Rigs) -> None:
+    first, second = await admin(rigs), await rigs.open(1)
+    await sync(first, second)
+    second.listen_url = first.listen_url
+    with pytest.raises(AuthError, match="only an admin can invite"):
+        await second.call("invite")
+    await first.call("nodes.role", key=second.node.public.hex(), role="admin")
+    await sync(first, second)
+    await join(second, await token(second, role="peer"), 0)
+    assert second.node.knock(key(1), "ada", b"", "10.0.0.7").code == "approval_pending"
+    await second.call("nodes.approve", key=key(1).hex())
+    await sync(first, second)
+    assert [first.node.is_admitted(key(number)) for number in range(3)] == [True, True, False]

@@ -48,8 +48,8 @@ SCANS = {
     "last_segment": ["SCAN segments"],  # one step from the end of the primary key (ORDER BY pos DESC LIMIT 1)
     "last_event": ["SCAN events"],  # the same
     "peers": ["SCAN peers"],  # all of a few
-    "invites": ["SCAN invites USING INDEX invites_newest"],  # all of them, in the order of an index
-    "joins": ["SCAN joins USING COVERING INDEX joins_in_order"],  # the same
+    "invites": ["SCAN i"],  # all of them
+    "joins": ["SCAN joins"],  # the same
     "runs": ["SCAN runs USING INDEX runs_newest"],  # all of them, in the order of an index
     "node_counts": ["SCAN runs USING COVERING INDEX runs_newest", "SCAN peers"],
 }
