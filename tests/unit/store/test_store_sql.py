@@ -50,6 +50,7 @@ SCANS = {
     "peers": ["SCAN peers"],  # all of a few
     "invites": ["SCAN i"],  # all of them
     "joins": ["SCAN joins"],  # the same
+    "open_runs": ["SCAN runs USING INDEX runs_newest"],  # asked once in a while, and by whoever cleans up
     "runs": ["SCAN runs USING INDEX runs_newest"],  # all of them, in the order of an index
     "node_counts": ["SCAN runs USING COVERING INDEX runs_newest", "SCAN peers"],
 }
