@@ -43,7 +43,7 @@ _REASONS = {
     "doctor": "there is no doctor command and no repair",
     "history": "logs are kept whole; there is no compaction, no look at an earlier board",
     "fleet": "fleet-wide run control (cancel, watch, schedule) is not built",
-    "conflicts": "the losing claim and its branch are kept, but not listed as an object of their own",
+    "conflicts": "conflicts are listed with who was kept, but no event tells of them on every node",
     "hardening": "needs fault injection below the process (disk, power, memory) that the tests do not have yet",
     "unproven": "some of it is built, but no test owns it yet, so nothing is promised",
     "origin": "data of an older system is not taken over",
@@ -284,9 +284,9 @@ I25 partial           Every list carries its date and source | every read that e
 
 J1  held              The git remote itself refuses the merge of a superseded claim, in one atomic push
 J2  later:unproven    Each claim is labelled tentative, confirmed or fenced
-J3  later:conflicts   Conflicts are objects
+J3  partial           Conflicts are objects: both claims, both branches, who was kept and why, listed and shown | to use the loser's work instead is no command
 J4  held              Every change of an item names its author, claim and op; an exported proof of one op verifies offline with the key alone
-J5  later:conflicts   The cost of duplicate work is counted
+J5  held              The cost of duplicate work is counted
 J6  held              why shows one screen
 J7  later:history     Text is edited together
 J8  later:history     The board as it was at any time

@@ -17,6 +17,7 @@ from fabrik_node.errors import BadConfig, NoNode
 from fabrik_node.node.loading import load
 from fabrik_node.paths import HomePaths
 from fabrik_node.service.checking import check_unserved
+from fabrik_node.service.conflicts import Conflicts
 from fabrik_node.service.dumping import Dump
 from fabrik_node.service.explaining import Explaining
 from fabrik_node.service.following import event_json, run_log
@@ -80,7 +81,7 @@ class OfflineReader:
                 replica, seen = await check_unserved(mesh.genesis, store)
                 return await (await self._around(mesh, store, replica)).checking.report(seen)
             reader = await self._reader(mesh, store)
-            operation = {**reader.operations, **Explaining(reader).operations}.get(op)
+            operation = {**reader.operations, **Explaining(reader).operations, **Conflicts(reader).operations}.get(op)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)
             answer = await operation(args)

@@ -26,10 +26,20 @@ def list_(session: Session, all_: bool) -> None:
 
 @command("show", parent=claims)
 @click.argument("item")
+@click.option("--all", "all_", is_flag=True, help="Every claim that the item ever had, the losers' too. Reads the whole log.")
 @click.pass_obj
-def show(session: Session, item: str) -> None:
-    """The claim on one item, with its lease."""
-    session.show(session.read("claims.show", item=item), render_claims.claim)
+def show(session: Session, item: str, all_: bool) -> None:
+    """The claim on one item, with its lease, and what was done twice."""
+    session.show(session.read("claims.show", item=item, all=all_ or None), render_claims.claim)
+
+
+@command("conflicts", parent=claims)
+@click.option("--item", metavar="ID", help="Only of this item.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
+@click.pass_obj
+def conflicts(session: Session, item: str | None, limit: int | None) -> None:
+    """Work that was done twice: who was kept, and what was not used."""
+    session.show(session.read("claims.conflicts", item=item, limit=limit), render_claims.conflicts)
 
 
 @command("release", parent=claims)

@@ -8,7 +8,7 @@ from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, foot
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 from fabrik_node.domain.leases import LeaseState
 
-__all__ = ["claim", "claims", "holder", "released"]
+__all__ = ["claim", "claims", "conflicts", "holder", "released"]
 
 
 def claims(screen: Screen, data: Data) -> None:
@@ -49,7 +49,47 @@ def claim(screen: Screen, data: Data) -> None:
             ("follows", entry.get("follows")),
         ]
     )
+    for each in data.get("conflicts", ()):
+        screen.line(clean(f"conflict ({each['kind']}): {_side(each['winner'])} was kept, for {each['why']}"), "yellow")
+        screen.line(clean(f"  not used: {_side(each['loser'])}, on branch {each['loser']['branch']}{_cost(each)}"))
+    if data.get("claims"):
+        rows = [
+            (each["claim_id"], f"{each['node_name']}/{each['agent']}", each["label"], each["epoch"], each["receipt"], each["first_at"], each["reason"])
+            for each in data["claims"]
+        ]
+        screen.table(("CLAIM", "HOLDER", "LABEL", "EPOCH", "RECEIPT", "SINCE", "REASON"), rows, flexible="REASON", empty="no claims")
     footer(screen, data)
+
+
+def conflicts(screen: Screen, data: Data) -> None:
+    """``claims conflicts``."""
+    entries: Sequence[Data] = data["conflicts"]
+    ids = short_ids([entry["item"] for entry in entries], at_least=FILTERED_ID_CHARS)
+    rows = [
+        (
+            ids[entry["item"]],
+            entry["kind"],
+            _side(entry["winner"]),
+            entry["why"],
+            _side(entry["loser"]),
+            entry["loser"]["branch"],
+            "" if entry["wasted_s"] is None else age(entry["wasted_s"]),
+        )
+        for entry in entries
+    ]
+    screen.table(("ITEM", "KIND", "KEPT", "WHY", "NOT USED", "ITS BRANCH", "COST"), rows, flexible="WHY", empty="no conflicts")
+    cut_short(screen, data, entries)
+    if data.get("wasted_s"):
+        screen.line(f"{age(data['wasted_s'])} of work were done twice in all")
+    footer(screen, data)
+
+
+def _side(side: Data) -> str:
+    return f"{side['node_name'] or 'somebody'}/{side['agent']}"
+
+
+def _cost(conflict: Data) -> str:
+    return "" if conflict["wasted_s"] is None else f" ({age(conflict['wasted_s'])} of work)"
 
 
 def _claim_news(entry: Data) -> str:

@@ -1,20 +1,19 @@
 """The claims of one item as its log tells them: who followed whom, and who rivalled whom. The losers stay listed for ever.
 
-Two claims are **rivals** when they follow the same claim (or are both first): neither knew of the other. A claim that follows another is its
-**successor**, whether the other was released or thought lost.
+Two claims are **rivals** when they follow the same claim (or are both first): neither knew of the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fabrik_node.domain.claims import Claim, decode_claim
+from fabrik_node.domain.claims import Claim, Fence, decode_claim
 from fabrik_node.domain.schema import Kind
 from fabrik_node.errors import InvalidOp
 
-__all__ = ["ClaimStory", "Statement", "reason_of_victory", "rival_groups", "tell_claims"]
+__all__ = ["ClaimStory", "Conflict", "Statement", "Worked", "find_conflicts", "reason_of_victory", "tell_claims"]
 
 
 class Statement(Protocol):
@@ -63,15 +62,51 @@ def tell_claims(statements: Iterable[Statement]) -> list[ClaimStory]:
     return list(found.values())
 
 
-def rival_groups(claims: Iterable[Claim]) -> list[list[Claim]]:
-    """Claims that follow the same one, of two and more; in the order of the input."""
-    groups: dict[bytes, list[Claim]] = {}
-    for claim in claims:
-        groups.setdefault(claim.follows, []).append(claim)
-    return [group for group in groups.values() if len(group) > 1]
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A claim under which somebody worked. ``follows`` None: not said. ``overtaken``: its work went on, or would, when another claim won."""
+
+    claim_id: bytes
+    epoch: int
+    receipt: int
+    follows: bytes | None
+    overtaken: bool
+
+    @property
+    def fence(self) -> Fence:
+        """As of :class:`Claim`."""
+        return (self.receipt, self.epoch, self.claim_id)
 
 
-def reason_of_victory(winner: Claim, loser: Claim) -> str:
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Work was done twice. ``rival``: neither knew of the other; ``takeover``: the loser was thought lost, or was stopped by hand."""
+
+    kind: str
+    winner: Worked
+    loser: Worked
+
+
+def find_conflicts(current: Claim | None, worked: Sequence[Worked], beats: Callable[[Fence, Fence], bool]) -> list[Conflict]:
+    """The conflicts of one item, in the order of ``worked``: one for each claim whose work does not count. ``current``: its winning claim; ``beats``: the merge."""
+    known = {each.claim_id: each for each in worked}
+    if current is not None:
+        known.setdefault(current.claim_id, Worked(current.claim_id, current.epoch, current.receipt, current.follows, overtaken=False))
+    found = []
+    for loser in worked:
+        rivals = [each for each in known.values() if each.follows is not None and each.follows == loser.follows and beats(each.fence, loser.fence)]
+        if rivals:
+            best = rivals[0]
+            for each in rivals[1:]:
+                best = each if beats(each.fence, best.fence) else best
+            found.append(Conflict("rival", best, loser))
+        elif loser.overtaken and current is not None and current.claim_id != loser.claim_id:
+            after = next((each for each in known.values() if each.follows == loser.claim_id), known[current.claim_id])
+            found.append(Conflict("takeover", after, loser))
+    return found
+
+
+def reason_of_victory(winner: Worked, loser: Worked) -> str:
     """Why the merge prefers ``winner``, in a few words."""
     if winner.receipt != loser.receipt:
         return f"its receipt {winner.receipt} is higher than {loser.receipt}" if loser.receipt else "the git remote granted it"

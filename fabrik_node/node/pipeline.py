@@ -244,10 +244,17 @@ class NodePipeline:
     async def put_run(self, row: RunRow) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.put_run`."""
         await self._node.store.put_run(row)
-        summary = run_summary(row)
         known = self._node.replica.get(Kind.RUN, row.run_id, RunField.SUMMARY)
+        summary = run_summary(row) | self._claim_of_run(row, None if known is None else known.value)
         if known is None or known.value != summary:
             await self._node.write(row.run_id, lambda: [(Kind.RUN, row.run_id, RunField.SUMMARY, summary, None)])
+
+    def _claim_of_run(self, row: RunRow, known: Any) -> dict[str, Any]:
+        """What its claim was, for who lists conflicts: the claim register forgets all but the winner."""
+        claim = self._node.board.claim(row.item)
+        if claim is not None and claim.claim_id == row.claim_id:
+            return {"claim_epoch": claim.epoch, "claim_receipt": claim.receipt, "claim_follows": claim.follows}
+        return {} if not isinstance(known, dict) else {name: value for name, value in known.items() if str(name).startswith("claim_")}
 
     # ---- leases ---------------------------------------------------------------------------------
 

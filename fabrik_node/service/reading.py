@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from fabrik_node._core import Genesis, Replica, digests, history
+from fabrik_node._core import Genesis, Replica, Touch, digests, history
 from fabrik_node.clock import Clock, iso
 from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.domain.run_state import STALE_S, RunVerdict
@@ -271,12 +271,13 @@ class Reader:
         whole = parse_id(text)
         item = whole if whole is not None and self.replica.tombstoned(whole) else self.find_item(text)
         self.views()
-        changes: list[dict[str, Any]] = []
-        async for batch in self._store.load():
-            touched = history([row.data for row in batch], item)
-            changes += [self._touch(item, touch) for touch in touched if touch.kind in (Kind.ITEM, Kind.CLAIM, Kind.TOMBSTONE)]
+        changes = [self._touch(item, touch) for touch in await self.touches(item) if touch.kind in (Kind.ITEM, Kind.CLAIM, Kind.TOMBSTONE)]
         changes.sort(key=lambda change: (change["lamport"], change["digest"]))
         return self.stamp({"id": show_id(item), "changes": changes})
+
+    async def touches(self, item: bytes) -> list[Touch]:
+        """Every write to an item, from the whole log."""
+        return [touch async for batch in self._store.load() for touch in history([row.data for row in batch], item)]
 
     def _touch(self, item: bytes, touch: Any) -> dict[str, Any]:
         register = self.replica.get(touch.kind, item, touch.field)

@@ -15,6 +15,7 @@ from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter
 from fabrik_node.service.asking import Asking
 from fabrik_node.service.cleaning import Cleaner
+from fabrik_node.service.conflicts import Conflicts
 from fabrik_node.service.control import AgentView, Controls
 from fabrik_node.service.dumping import Dump
 from fabrik_node.service.explaining import Explaining
@@ -72,6 +73,7 @@ class Service:
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
             **Explaining(reader).operations,
+            **Conflicts(reader).operations,
             **asking.operations,
             **self._item_writes,
             **members.operations,

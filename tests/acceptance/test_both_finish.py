@@ -9,7 +9,7 @@ from acceptance.fleet import Fleet, git, make_remote
 from acceptance.gates import COMMIT, QUICK_AGENT, STEADY_LEASES, WAIT, Gate, merges_of
 
 
-@pytest.mark.promise("I16", "J1")
+@pytest.mark.promise("I16", "J1", "J3", "J5")
 def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
     config = STEADY_LEASES + QUICK_AGENT
@@ -58,5 +58,14 @@ def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(f
         assert runs["one"]["branch"] == kept, "where the loser's work is"
         assert f"claim {claims['two']['claim_id']}" in runs["one"]["reason"]
         assert merges[0] in runs["two"]["reason"]
+        [conflict] = node.ask("claims", "conflicts")["conflicts"]
+        assert (conflict["item"], conflict["kind"], conflict["why"]) == (item, "rival", "its receipt 2 is higher than 1")
+        sides = {side: (conflict[side]["node_name"], conflict[side]["claim_id"], conflict[side]["state"]) for side in ("winner", "loser")}
+        assert sides == {"winner": ("two", claims["two"]["claim_id"], "completed"), "loser": ("one", claims["one"]["claim_id"], "superseded")}
+        assert conflict["loser"]["branch"] == kept
+        assert conflict["wasted_s"] > 0
+        told = node.ask("claims", "show", item, "--all")
+        assert {each["claim_id"] for each in told["claims"]} == {claim["claim_id"] for claim in claims.values()}
+        assert told["conflicts"] == [conflict]
         done = [event for event in node.events() if event["type"] == "item.moved" and event["to"] == "Done"]
         assert len(done) == 1, node.name

@@ -42,6 +42,24 @@ def item(**changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
+def conflict(**changes: Any) -> dict[str, Any]:
+    side = {
+        "claim_id": CLAIM,
+        "epoch": 1,
+        "receipt": 2,
+        "node": NODE,
+        "node_name": "beta",
+        "agent": "agent",
+        "run_id": RUN,
+        "state": "completed",
+        "branch": f"fabrik/{ITEM}/{CLAIM}",
+    }
+    return {
+        "item": ITEM, "title": "Mend the roof", "kind": "rival", "why": "its receipt 2 is higher than 1", "winner": side, "loser": side | {"node_name": "alpha", "state": "superseded"},
+        "wasted_s": 61.0, "at": "2026-11-20T09:59:00.000Z",
+    } | changes  # fmt: skip
+
+
 def run_row(**changes: Any) -> dict[str, Any]:
     return {
         "run_id": RUN, "item": ITEM, "title": "Mend the roof", "claim_id": CLAIM, "node": NODE, "node_name": "beta", "own": False, "agent": "agent", "state": "running",
@@ -78,7 +96,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
         ],
     },
     "claims.list": {**STAMP, "claims": [claim()], "total": 1},
-    "claims.show": {**STAMP, "claim": claim(), "item": item()},
+    "claims.show": {**STAMP, "claim": claim(), "item": item(), "conflicts": [conflict()], "claims": [claim() | {"first_at": "2026-11-20T09:00:00.000Z", "last_at": "2026-11-20T09:00:00.000Z"}]},
+    "claims.conflicts": {**STAMP, "conflicts": [conflict(), conflict(wasted_s=None)], "total": 2, "wasted_s": 61.0},
     "claims.release": {**STAMP, "claim": claim(state="released", label="released"), "was": claim(), "note": "beta (agent) is stopped when it hears of this"},
     "tombstone": {**STAMP, "id": ITEM, "at": "2026-11-20T10:00:00.000Z"},
     "tombstones.list": {**STAMP, "tombstones": [{"id": ITEM, "at": "2026-11-20T10:00:00.000Z", "by": "alpha", "reason": "double"}], "total": 1},

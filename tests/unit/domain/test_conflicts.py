@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fabrik_node.domain.claims import Claim, encode_claim, override, successor
-from fabrik_node.domain.conflicts import reason_of_victory, rival_groups, tell_claims
+from fabrik_node.domain.claims import Claim, Fence, encode_claim, successor
+from fabrik_node.domain.conflicts import Worked, find_conflicts, reason_of_victory, tell_claims
 from fabrik_node.domain.schema import Kind
 
 
@@ -43,19 +43,43 @@ def test_what_its_author_may_not_say_and_what_nobody_can_read_is_left_out() -> N
     assert tell_claims([stage, said(claim, 2, author=b"x" * 32), replace(said(claim, 3), value={1: b"short"}), replace(said(claim, 4), value=7)]) == []
 
 
-def test_rivals_follow_the_same_claim_and_successors_do_not() -> None:
+def worked(number: int, follows: bytes | None = b"", epoch: int = 1, receipt: int = 0, *, overtaken: bool = False) -> Worked:
+    return Worked(bytes([number]) * 16, epoch, receipt, follows, overtaken)
+
+
+def beats(one: Fence, other: Fence) -> bool:
+    return one > other
+
+
+def told(current: Claim | None, *claims: Worked) -> list[tuple[str, bytes, bytes]]:
+    return [(found.kind, found.winner.claim_id[:1], found.loser.claim_id[:1]) for found in find_conflicts(current, claims, beats)]
+
+
+def test_rivals_follow_the_same_claim_and_the_best_of_them_keeps() -> None:
+    third = made(3)
+    assert told(third, worked(1, overtaken=True), worked(2), worked(3)) == [("rival", b"\3", b"\1"), ("rival", b"\3", b"\2")]
+    assert told(third, worked(1)) == [("rival", b"\3", b"\1")], "the winner need not have worked yet"
+
+
+def test_one_after_the_other_is_no_conflict_unless_the_first_went_on() -> None:
     first = made(1)
-    rival, second = made(2), made(3, first)
-    third = made(4, first)
-    assert rival_groups([first, rival, second]) == [[first, rival]]
-    assert rival_groups([first, second, third]) == [[second, third]]
-    assert rival_groups([first, second]) == []
+    second = made(2, first)
+    assert told(second, worked(1), worked(2, first.claim_id, 2)) == []
+    assert told(second, worked(1, overtaken=True), worked(2, first.claim_id, 2)) == [("takeover", b"\2", b"\1")]
+    third = made(3, second)
+    assert told(third, worked(1, overtaken=True), worked(2, first.claim_id, 2)) == [("takeover", b"\2", b"\1")], "by whom it was taken over, not who has it now"
+    assert told(third, worked(1, overtaken=True)) == [("takeover", b"\3", b"\1")]
+    assert told(None, worked(1, overtaken=True)) == []
+
+
+def test_what_an_older_version_did_not_say_makes_no_rivals() -> None:
+    assert told(made(3), worked(1, None), worked(2, None)) == []
+    assert told(made(3), worked(1, None, overtaken=True)) == [("takeover", b"\3", b"\1")]
 
 
 def test_why_a_claim_wins() -> None:
-    first = made(1)
-    granted, later = first.confirmed(3, b"o"), override(first, claim_id=b"z" * 16, node=b"n" * 32, incarnation="", reason="")
-    assert reason_of_victory(granted, first) == "the git remote granted it"
-    assert reason_of_victory(first.confirmed(4, b"o"), granted) == "its receipt 4 is higher than 3"
-    assert reason_of_victory(later, first) == "its epoch 2 is higher than 1"
-    assert reason_of_victory(first, made(2)) == "its hash is lower"
+    first = worked(1)
+    assert reason_of_victory(worked(2, receipt=3), first) == "the git remote granted it"
+    assert reason_of_victory(worked(2, receipt=4), worked(1, receipt=3)) == "its receipt 4 is higher than 3"
+    assert reason_of_victory(worked(2, epoch=2), first) == "its epoch 2 is higher than 1"
+    assert reason_of_victory(worked(2), first) == "its hash is lower"

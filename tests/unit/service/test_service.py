@@ -277,6 +277,63 @@ async def test_claims_are_listed_and_shown_with_their_lease_and_label(rigs: Rigs
     assert len((await rig.call("claims.list", all=True))["claims"]) == 1
 
 
+async def run_of(rig: NodeRig, item: str, claim: Claim, state: RunState, number: int) -> str:
+    row = RunRow(new_id(number), parse_id(item) or b"", claim.claim_id, rig.node.public, "agent", state, "coding", 1_000, branch=f"branch {number}")
+    over = state is not RunState.RUNNING
+    await rig.pipeline.put_run(replace(row, ended_ms=1_000 + 2_500 * number) if over else row)
+    return show_id(row.run_id)
+
+
+@pytest.mark.promise("J3", "J5")
+async def test_work_that_was_done_twice_is_listed_alike_on_all_nodes_with_both_branches(rigs: Rigs) -> None:
+    async with rigs.pair() as (one, two):
+        item, other = await one.add("twice"), await one.add("once")
+        await sync(one, two)
+        claims = {rig: await claim_of(rig, item) for rig in (one, two)}
+        runs = {rig: await run_of(rig, item, claims[rig], RunState.RUNNING, number) for number, rig in ((1, one), (2, two))}
+        after = await claim_of(one, other)
+        await run_of(one, other, after, RunState.FAILED, 3)
+        assert (await one.call("claims.conflicts"))["conflicts"] == []
+        await sync(one, two)
+        winner = one if one.pipeline.is_winning(parse_id(item) or b"", claims[one].claim_id) else two
+        loser = two if winner is one else one
+        for rig in (one, two):
+            answer = await rig.call("claims.conflicts")
+            [conflict] = answer["conflicts"]
+            assert (conflict["item"], conflict["title"], conflict["kind"], conflict["why"], conflict["wasted_s"]) == (
+                item,
+                "twice",
+                "rival",
+                "its hash is lower",
+                None,
+            )
+            for side, who in (("winner", winner), ("loser", loser)):
+                assert (conflict[side]["claim_id"], conflict[side]["run_id"]) == (show_id(claims[who].claim_id), runs[who])
+                assert conflict[side]["branch"] == f"branch {1 if who is one else 2}"
+            assert (await rig.call("claims.conflicts", item=other))["conflicts"] == []
+            shown = await rig.call("claims.show", item=item, all=True)
+            assert shown["conflicts"] == [conflict]
+            assert {claim["claim_id"] for claim in shown["claims"]} == {show_id(claim.claim_id) for claim in claims.values()}
+        row = next(row for row in await loser.reader.runs() if show_id(row.run_id) == runs[loser])
+        await loser.pipeline.put_run(replace(row, state=RunState.SUPERSEDED, ended_ms=row.started_ms + 61_000))
+        await sync(one, two)
+        for rig in (one, two):
+            answer = await rig.call("claims.conflicts", limit=1)
+            assert (answer["total"], answer["wasted_s"], answer["conflicts"][0]["loser"]["state"]) == (1, 61.0, "superseded")
+
+
+@pytest.mark.promise("J3")
+async def test_whose_work_was_taken_over_is_listed_too(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    item = await rig.add("taken")
+    first = await claim_of(rig, item)
+    await run_of(rig, item, first, RunState.SUPERSEDED, 1)
+    await rig.call("claims.release", item=item, reason="by hand")
+    [conflict] = (await rig.call("claims.conflicts"))["conflicts"]
+    assert (conflict["kind"], conflict["why"], conflict["wasted_s"]) == ("takeover", "its epoch 2 is higher than 1", 2.5)
+    assert (conflict["winner"]["run_id"], conflict["winner"]["agent"], conflict["loser"]["branch"]) == (None, "operator", "branch 1")
+
+
 async def test_only_a_held_item_is_requeued(rigs: Rigs) -> None:
     rig = await rigs.open()
     item = await rig.add()
@@ -318,7 +375,8 @@ async def test_every_answer_says_when_and_from_where(rigs: Rigs) -> None:
         "items.edit": {"id": item, "priority": 1},
         "items.move": {"id": item, "to": "Coding"},
         "claims.list": {},
-        "claims.show": {"item": item},
+        "claims.show": {"item": item, "all": True},
+        "claims.conflicts": {},
         "tombstones.list": {},
         "nodes.list": {},
         "keys.list": {},
@@ -429,7 +487,8 @@ OPS = {
     "items.history": ["id"],
     "ops.proof": ["id"],
     "claims.list": ["all", "limit"],
-    "claims.show": ["item"],
+    "claims.show": ["item", "all"],
+    "claims.conflicts": ["item", "limit"],
     "claims.release": ["item", "reason"],
     "tombstone": ["id", "reason"],
     "tombstones.list": ["limit"],
