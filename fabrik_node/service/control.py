@@ -93,7 +93,7 @@ class Controls:
             async with asyncio.timeout(_WAIT_S):
                 in_hand = await self._agent.cancel(row.run_id, reason)
         except TimeoutError:
-            return await self._shown(row, "it does not end in time: its processes get SIGKILL, and its item is held")
+            return await self._shown(row, f"it was told to stop and has not ended within {_WAIT_S:g} s; its item is held")
         if not in_hand and (await self._reader.find_run(name)).state not in FINAL_STATES:
             why = "its item is held; nobody has the run in hand, and the next start of this node closes it"
             return await self._shown(row, why)
