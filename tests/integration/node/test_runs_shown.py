@@ -119,6 +119,7 @@ async def test_an_observer_that_started_anew_does_not_take_the_claim_for_a_heart
     worker.beat()
     worker.beat()
     assert (await worker.shown())["state"] == "running"
+    await worker.observer.stop()  # before the store that both had is closed
 
 
 async def test_no_progress_is_not_a_lost_heartbeat(memory_rigs: Rigs, worker: Worker) -> None:
