@@ -483,4 +483,25 @@ BUGS = (
         "True",
         ("tests/unit/domain/test_retention.py",),
     ),
+    Bug(
+        "a packet of thousands of frames is taken at once",
+        "fabrik_node/transport/heard.py",
+        "while self._backlog and not self._full and self.frames_heard - before < FRAMES_PER_STEP:",
+        "while self._backlog and not self._full:",
+        ("tests/unit/transport/test_turns.py",),
+    ),
+    Bug(
+        "who begins logs without end is asked for all of them",
+        "sync/fabrik_sync/wants.py",
+        "may = left >= 1.0",
+        "may = True",
+        ("tests/sim/test_sync_limits.py",),
+    ),
+    Bug(
+        "joined ops are sent unchecked",
+        "fabrik_node/node/relay.py",
+        "if any(await _judged(node, joined)) or not joined:",
+        "if not joined:",
+        ("tests/integration/node/test_relay.py",),
+    ),
 )
