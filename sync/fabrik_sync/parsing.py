@@ -120,6 +120,25 @@ class _Fields:
             raise self._fail("an element is not an array")
         return rows
 
+    def marks(self, low: int, high: int, size: int, limit: str) -> list[tuple[int, bytes]]:
+        """An array of ``[sequence number, so many bytes]``."""
+        item = self._next()
+        if not isinstance(item, list) or not low <= len(item) <= high:
+            raise self._fail(f"not an array of {low}..{high} elements", limit if isinstance(item, list) and len(item) > high else "")
+        found: list[tuple[int, bytes]] = []
+        for part in item:
+            match part:
+                case [int(seq), bytes(mark)] if len(mark) == size and 1 <= seq <= _SEQ_MAX and seq is not True:
+                    found.append((seq, mark))
+                case list():
+                    row = _Fields(self._kind, part)
+                    row.uint(1, _SEQ_MAX)
+                    row.blob(size, size)
+                    row.end()
+                case _:
+                    raise self._fail("an element is not an array")
+        return found
+
     def uints(self, count_max: int, high: int) -> tuple[int, ...]:
         item = self._next()
         if not isinstance(item, list) or not 1 <= len(item) <= count_max:
@@ -166,10 +185,8 @@ def _heads(f: _Fields) -> HeadsFrame:
     more = f.flag()
     logs: list[tuple[LogId, Heads]] = []
     for row in f.rows(0, 4_096):
-        log, heads = row.log(), []
-        for part in row.rows(1, HEADS_PER_LOG_MAX, "heads_per_log"):
-            heads.append(Head(part.uint(1, _SEQ_MAX), part.blob(32, 32)))
-            part.end()
+        log = row.log()
+        heads = [Head(seq, h) for seq, h in row.marks(1, HEADS_PER_LOG_MAX, 32, "heads_per_log")]
         row.end()
         if any(left >= right for left, right in itertools.pairwise(heads)):
             raise Malformed("frame type 7: heads of a log are not in rising order")
@@ -189,11 +206,7 @@ def _want(f: _Fields) -> Want:
 
 
 def _places(f: _Fields) -> tuple[Place, ...]:
-    places = []
-    for part in f.rows(0, PLACES_MAX, "places"):
-        places.append((part.uint(1, _SEQ_MAX), part.blob(MARK_BYTES, MARK_BYTES)))
-        part.end()
-    return tuple(places)
+    return tuple(f.marks(0, PLACES_MAX, MARK_BYTES, "places"))
 
 
 def _segment(f: _Fields) -> Segment:

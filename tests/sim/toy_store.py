@@ -168,7 +168,7 @@ class ToyStore:
         return key in self.members
 
     def takes(self, author: bytes) -> bool:
-        return author in self.named
+        return author in self.named or author in self.members
 
     def priority(self, author: bytes) -> int:
         return 0 if author == self.admin else 1
