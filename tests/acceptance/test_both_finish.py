@@ -67,5 +67,7 @@ def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(f
         told = node.ask("claims", "show", item, "--all")
         assert {each["claim_id"] for each in told["claims"]} == {claim["claim_id"] for claim in claims.values()}
         assert told["conflicts"] == [conflict]
+        [conflict] = node.ask("claims", "conflicts")["conflicts"]
+        assert (conflict["item"], conflict["winner"]["node_name"], conflict["loser"]["branch"]) == (item, "two", kept)
         done = [event for event in node.events() if event["type"] == "item.moved" and event["to"] == "Done"]
         assert len(done) == 1, node.name
