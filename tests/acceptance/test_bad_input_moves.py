@@ -163,7 +163,7 @@ def test_values_that_are_too_large_are_refused_with_their_limit(fleet: Fleet) ->
     refused(host, 2, "items", "move", item, "Merge", "--branch", "b" * 256, "--commits-ahead", "1", saying="the branch has 256 bytes")
     refused(host, 2, "items", "move", item, "Merge", "--branch", "b", "--commits-ahead", str(2**32), saying="is not within 1 and 4294967295")
     refused(host, 2, "tombstone", item, "--reason", "x" * 1001, saying="the reason has 1001 bytes")
-    refused(host, 2, "invite", "--role", "admin", saying="nobody can be invited as admin")
+    refused(host, 2, "invite", "--role", "admin", saying="a role here is one of reader, agent, peer, not 'admin'")
     refused(host, 2, "invite", "--ttl", "31d", saying="1 second to 30 days")
     refused(host, 2, "invite", "--url", "http://example.org", saying="is not the address of a peer")
     refused(host, 5, "invite", "--url", "ws://192.0.2.1:7420", saying="stays on loopback")

@@ -65,8 +65,11 @@ attack("a refusal full of control characters", "cut", "ws 1000")(lambda kit: sai
 attack("a code that is none", "malformed")(lambda kit: said(kit, frame(CLOSE, "Fine!", "")))
 attack("twenty thousand pings", "ignored")(lambda kit: said(kit, *[frame(PING, n) for n in range(20_000)]))
 attack("a thousand times: there is another connection", "ignored")(lambda kit: said(kit, *[frame(PING, DUPLICATE_PING)] * 1_000))
-attack("seventy thousand logs of nobody", "ignored")(lambda kit: said(kit, *[frame(HEADS, False, logs(1_000)) for _ in range(70)]))
-attack("four thousand logs that nobody holds are wanted", "ignored")(lambda kit: said(kit, frame(WANT, [[os.urandom(32), 1, 0] for _ in range(4_096)])))
+attack("seventy thousand logs of nobody", "ignored")(lambda kit: said(kit, *[frame(HEADS, False, logs(800)) for _ in range(90)]))
+attack("four thousand logs that nobody holds are wanted", "ignored")(
+    lambda kit: said(kit, *[frame(WANT, [[os.urandom(32), 1, 0] for _ in range(1_024)]) for _ in range(4)])
+)
+attack("four thousand logs are wanted in one frame", "malformed")(lambda kit: said(kit, frame(WANT, [[os.urandom(32), 1, 0] for _ in range(4_096)])))
 attack("segments of nobody", "ignored")(lambda kit: said(kit, *[frame(SEGMENT, os.urandom(32), 1, 1, 1, bytes(200_000)) for _ in range(20)]))
 
 
