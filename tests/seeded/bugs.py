@@ -504,4 +504,18 @@ BUGS = (
         "if not joined:",
         ("tests/integration/node/test_relay.py",),
     ),
+    Bug(
+        "an observer counts the time in which it slept as listened",
+        "fabrik_node/domain/leases.py",
+        "awake = listens and self._listens and passed_s <= self.timing.nap_s",
+        "awake = True",
+        ("tests/model/test_leases_model.py",),
+    ),
+    Bug(
+        "a claim is taken over by a node that sees almost nobody",
+        "fabrik_node/node/pipeline.py",
+        "held_back = lease is LeaseState.LOST and self._node.leases.held_back",
+        'held_back = lease is LeaseState.LOST and ""',
+        ("tests/integration/node/test_pipeline.py",),
+    ),
 )
