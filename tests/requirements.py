@@ -275,7 +275,7 @@ I16 held              Of two finished works exactly one merge reaches the base b
 I17 held              A holder that can not renew stops before others take over
 I18 held              Every queue, map and file has a limit and a counter
 I19 held              Unauthenticated bytes cost a bounded little
-I20 partial           No peer holds the event loop | measured by loop.* on a busy machine only: 99 in 100 answers within 100 ms during seven of eight floods, within 147 in the eighth before its frames became cheaper; not on a quiet machine, and not with a bulk of a million ops
+I20 partial           No peer holds the event loop | measured by loop.* on a busy machine only: 99 in 100 answers within 100 ms during each of eight floods, but 104 to 153 ms with 32 strangers, and more with a bulk of a million ops; not on a quiet machine
 I21 later:http        Every mutating local call needs a token
 I22 partial           Secrets are apart from data, and show nowhere | the secret of an open invitation lies in the store, and a password in the URL of the git remote in the process list while git runs; logs of agents are their own affair
 I23 held              Unknown op kinds and fields are kept and relayed bit for bit and take effect after an upgrade, from the same stored ops; unknown frames are ignored
