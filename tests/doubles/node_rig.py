@@ -256,6 +256,7 @@ class Rigs:
         for rig in self.rigs:
             if rig.running is not None and not rig.running.done():
                 await rig.stop()
+        for rig in self.rigs:  # afterwards: a node that was opened again has the store of the one before it
             await rig.node.store.close()
         for store in self._stores.values():  # also of a node that refused to start
             await store.close()
