@@ -77,11 +77,14 @@ attack("segments of nobody", "ignored")(lambda kit: said(kit, *[frame(SEGMENT, o
 def rewind(kit: Kit) -> str:
     with kit.peer().ready() as peer:
         author, epoch, _ = peer.meet()[0]
+        total = 0
         for _ in range(1_200):
             peer.say(WANT, [[author, epoch, 0]])
             heard = peer.hear()
             while heard[0] != SEGMENT:
                 heard = peer.hear()
+            total += len(heard[5])
+            peer.say(ACK, total)  # however long the log is: with a full window nothing more would come
         return peer.alive()
 
 
