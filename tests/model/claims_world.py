@@ -33,8 +33,10 @@ class Bounds:
     """How much may happen. ``arbiter``: there is a git remote; ``deaf``: this node's operator has none."""
 
     nodes: int = 2
+    claimers: int = 2
+    """Those that claim; the others hear, pass on, and have operators."""
     claims: int = 2
-    """By each node."""
+    """By each claimer."""
     overrides: int = 1
     crashes: int = 1
     arbiter: bool = True
@@ -124,7 +126,7 @@ class World:
     # ---- what a node does in each phase ------------------------------------------------------------
 
     def _idle(self, state: State, node: int, view: View) -> Iterator[Step]:
-        if state.claims[node] >= self.bounds.claims or not is_free(view.stage, view.claim, LeaseState.LOST):
+        if node >= self.bounds.claimers or state.claims[node] >= self.bounds.claims or not is_free(view.stage, view.claim, LeaseState.LOST):
             return
         wanted = self._wanted(state, node, view)
         counted = replace(state, claims=_put(state.claims, node, state.claims[node] + 1))

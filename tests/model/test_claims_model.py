@@ -15,13 +15,14 @@ WORLDS = {
     "a git remote": Bounds(claims=1),
     "a git remote, and an operator who has none": Bounds(claims=1, crashes=0, deaf=True),
     "no arbiter": Bounds(claims=1, overrides=0, arbiter=False),
+    "a third node": Bounds(nodes=3, claims=1, overrides=0, crashes=0, whole=True),
 }
 LARGE = {
     "a deaf operator and a crash": Bounds(claims=1, deaf=True),
     "no arbiter, and an operator": Bounds(claims=1, arbiter=False),
     "twice each": Bounds(claims=2, overrides=0, crashes=0, whole=True),
-    "three nodes": Bounds(nodes=3, claims=1, overrides=0, crashes=0, whole=True),
-    "three nodes without an arbiter": Bounds(nodes=3, claims=1, overrides=0, crashes=0, arbiter=False, whole=True),
+    "a third node and an operator": Bounds(nodes=3, claims=1, crashes=0, whole=True),
+    "a third node, and no arbiter": Bounds(nodes=3, claims=1, overrides=0, crashes=0, arbiter=False, whole=True),
 }
 
 
@@ -33,10 +34,10 @@ def searched(name: str, bounds: Bounds) -> Count:
 
 @pytest.mark.promise("I15")
 @pytest.mark.parametrize("name", WORLDS)
-def test_every_state_of_two_nodes_with_a_claim_each(name: str) -> None:
+def test_every_state_of_two_claimers_with_a_claim_each(name: str) -> None:
     count = searched(name, WORLDS[name])
     assert count.states > 5_000, "the world became smaller: what can not happen any more?"
-    assert min(count.converged, count.merged) > 500, "it never comes to its end"
+    assert min(count.converged, count.merged) > 400, "it never comes to its end"
 
 
 @pytest.mark.skipif(not os.environ.get("SMALL_CLAIMS"), reason="by hand: SMALL_CLAIMS=1")
