@@ -17,7 +17,7 @@ MEMBER_WINDOW_S = 3600.0
 def is_minority(heard_s: Mapping[bytes, float], here: Collection[bytes]) -> bool:
     """Whether fewer than half of the nodes are to be seen from here, this one included.
 
-    ``heard_s``: seconds since the last message of each other node; ``here``: those that are seen to live. Half is enough: of two, one takes over.
+    ``heard_s``: seconds since the last message of each other node that lived since our start; ``here``: those that are seen to live. Half is enough: of two, one takes over.
     """
     known = {key for key, age_s in heard_s.items() if age_s <= MEMBER_WINDOW_S}
     return 2 * (1 + len(known & set(here))) < 1 + len(known)

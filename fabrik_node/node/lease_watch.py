@@ -56,12 +56,13 @@ class LeaseWatch:
         leases.held_back = self._held_back(now)
 
     def others(self) -> tuple[dict[bytes, float], set[bytes]]:
-        """Seconds since the last message of each other node, and those that are seen to live."""
-        now, beat_s = self._clock.now(), self._leases.timing.beat_s
-        ages = {key: now - said.at for key, said in self._heard().items() if key != self._own}
-        return ages, {
-            key for key, said in self._heard().items() if key in ages and said.changed and ages[key] <= silent_after_s(said.payload.get("beat_ms"), beat_s)
-        }
+        """Seconds since the last message of each other node that was seen to live since our start, and those that are seen to live now.
+
+        A first message says neither: peers keep the last one of a node that is gone, and hand it to each that starts.
+        """
+        now, beat_s, heard = self._clock.now(), self._leases.timing.beat_s, self._heard()
+        ages = {key: now - said.at for key, said in heard.items() if key != self._own and said.changed}
+        return ages, {key for key, age_s in ages.items() if age_s <= silent_after_s(heard[key].payload.get("beat_ms"), beat_s)}
 
     def _held_back(self, now: float) -> str:
         ages, here = self.others()

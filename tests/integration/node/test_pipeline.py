@@ -421,6 +421,20 @@ async def test_a_minority_takes_nothing_over_and_says_so(rigs: Rigs) -> None:
 
 
 @pytest.mark.promise("F12")
+async def test_members_that_are_long_gone_make_no_minority_of_who_starts(rigs: Rigs) -> None:
+    nodes = [await rigs.open(number) for number in range(4)]
+    item = await added(nodes[0])
+    await claimed(nodes[0], item)
+    await sync(*nodes)
+    other = nodes[1]
+    for rig in (nodes[0], nodes[2], nodes[3]):  # as a peer hands their last messages to a node that starts
+        rig.node.presence.publish({"beat_ms": 10_000})
+        assert other.node.ephemeral_in(rig.node.presence.heard()[rig.node.public].message) is not None
+    other.watch(TAKEOVER_S + TIMING.beat_s)
+    assert (other.node.leases.held_back, titles(other)) == ("", ["an item"])
+
+
+@pytest.mark.promise("F12")
 async def test_many_claims_lost_at_once_put_the_brake_on_for_a_while(memory_rigs: Rigs) -> None:
     rig = await memory_rigs.open()
     for number in range(3):
