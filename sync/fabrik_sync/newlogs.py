@@ -30,7 +30,7 @@ class NewLogs:
         """False for a log of which we hold nothing, and whose author began too many of them: it waits, if we know it."""
         if row is not None and row.local:
             return True
-        if self._wants.may_begin(log, now, burst=self._limits.new_logs, every_s=self._limits.new_log_s):
+        if self._wants.may_begin(log, self, now, burst=self._limits.new_logs, every_s=self._limits.new_log_s):
             self._late.discard(log)
             return True
         if row is not None:

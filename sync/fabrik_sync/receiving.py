@@ -297,4 +297,4 @@ class Receiver:
 
     def release(self) -> None:
         """The session is over: other sessions may fetch what this one did."""
-        self._wants.release(self)
+        self._wants.release(self, self.new)

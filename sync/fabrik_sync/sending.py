@@ -77,10 +77,12 @@ class Sender:
             self._level(log, row)
         elif row.sent is None and 0 < row.local_seq <= row.remote_seq and not self._first_exchange:
             row.sent = row.remote_seq
-            self._announce.pop(log, None)
+            self._acknowledge(log, row)
             self._counters.duplicates_avoided += 1
         if (not row.taken or row.suspended or row.outdated) and row.told != row.shown and row.remote != (MARKER,):
             self._announce[log] = None
+        elif row.fork is None and row.remote == row.shown and not row.wanted:
+            self._acknowledge(log, row)
         if row.next_read():
             self._enqueue(log)
         elif row.taken:
@@ -98,7 +100,12 @@ class Sender:
             row.sent = seq
         elif row.sent is None and row.local_seq and seq >= row.local_seq and (row.remote == row.shown or not self._first_exchange):
             row.sent = seq  # in the first exchange a shorter log is told all the same: the longer one need not contain it
-            self._announce.pop(log, None)
+            self._acknowledge(log, row)
+
+    def _acknowledge(self, log: LogId, row: LogRow) -> None:
+        """We have what the peer announced, and it asks nobody: it hears so once, else it would say for ever that we lack it."""
+        if row.told != row.shown:
+            self._announce[log] = None
 
     def forked(self, log: LogId, row: LogRow) -> None:
         """The log is known to be forked: what the peer has of it is not told by numbers. It hears of our heads, and asks."""
@@ -141,8 +148,7 @@ class Sender:
             self._announce.pop(log, None)
         elif fork.cursors is None and row.local and not row.suspended and (row.remote == row.shown or not self._replica.cursors(log, self._known(row))):
             fork.cursors = {tip.branch: tip.seq for tip in row.local}
-            if not row.outdated:
-                self._announce.pop(log, None)
+            self._acknowledge(log, row)
 
     def _cursors(self, log: LogId, row: LogRow, places: Sequence[Place]) -> dict[int, int]:
         return {tip.branch: tip.seq for tip in row.local} | dict(self._replica.cursors(log, places))

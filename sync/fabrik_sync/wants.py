@@ -22,7 +22,8 @@ class Wants:
     def __init__(self) -> None:
         self._takes: dict[LogId, _Take] = {}
         self._of: dict[object, set[LogId]] = {}
-        self._begun: set[LogId] = set()
+        self._begun: dict[LogId, object] = {}
+        self._asked: dict[tuple[object, bytes], set[LogId]] = {}
         self._left: dict[bytes, tuple[float, float]] = {}
 
     def take(self, log: LogId, owner: object, *, have_seq: int, up_to: int, now: float, defer_s: float) -> bool:
@@ -41,21 +42,28 @@ class Wants:
         elif held.owner is owner:
             held.up_to, held.at = max(held.up_to, up_to), now
 
-    def may_begin(self, log: LogId, now: float, *, burst: int, every_s: float) -> bool:
-        """Whether a log of which we hold nothing may be asked for: ``burst`` of an author at once, then one in ``every_s``. Of authors that are taken only."""
+    def may_begin(self, log: LogId, owner: object, now: float, *, burst: int, every_s: float) -> bool:
+        """Whether a log of which we hold nothing may be asked for. Counted when something of it is held, for only then its author began it:
+        ``burst`` of an author at once, then one in ``every_s``; and as many may be asked of one ``owner`` that brought nothing of them yet.
+        """
         if log in self._begun:
             return True
         left, at = self._left.get(log.author, (float(burst), now))
         left = min(float(burst), left + max(0.0, now - at) / every_s)
-        may = left >= 1.0
-        self._left[log.author] = (left - may, now)
-        if may:
-            self._begun.add(log)
-        return may
+        self._left[log.author] = (left, now)
+        asked = self._asked.setdefault((owner, log.author), set())
+        if left - len(asked) < 1.0:
+            return False
+        asked.add(log)
+        self._begun[log] = owner
+        return True
 
     def held(self, log: LogId) -> None:
         """We hold something of it: it is no new log any more."""
-        self._begun.discard(log)
+        if log in self._begun:
+            self._asked[self._begun.pop(log), log.author].discard(log)
+            left, at = self._left[log.author]
+            self._left[log.author] = (left - 1.0, at)
 
     def done(self, log: LogId, owner: object) -> None:
         """``owner`` has nothing more of ``log`` to bring."""
@@ -64,10 +72,14 @@ class Wants:
             del self._takes[log]
             self._of[owner].discard(log)
 
-    def release(self, owner: object) -> None:
-        """``owner`` is gone: everything that it fetched is free."""
-        for log in self._of.pop(owner, ()):
-            del self._takes[log]
+    def release(self, *owners: object) -> None:
+        """They are gone: everything that they fetched, or began to, is free."""
+        for owner in owners:
+            for log in self._of.pop(owner, ()):
+                del self._takes[log]
+        for key in [key for key in self._asked if key[0] in owners]:
+            for log in self._asked.pop(key):
+                del self._begun[log]
 
     def _put(self, log: LogId, owner: object, up_to: int, now: float) -> None:
         held = self._takes.get(log)

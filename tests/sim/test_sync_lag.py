@@ -8,7 +8,7 @@ import pytest
 from sim.pair import feed, frames, members, ready, shuttle
 from sim.world import World
 
-from fabrik_sync import SegmentsReceived, Session
+from fabrik_sync import SegmentsReceived, Session, State
 from fabrik_sync.flight import Flight
 
 
@@ -71,3 +71,24 @@ def test_a_window_of_tiny_segments_is_few_entries() -> None:
     assert 2_500 <= flight.ops <= 2_500 + 164, "a joined part counts until its last byte"
     flight.acked(1_000_000)
     assert (flight.ops, list(flight.behind())) == (0, [])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nobody_is_said_to_lack_what_everybody_holds(seed: int) -> None:
+    """Who got a log from elsewhere says so to a peer that announced it: in a mesh each log comes from one of several."""
+    random = Random(seed)
+    world = World(seed)
+    nodes = [world.add(name) for name in "abcd"]
+    for _ in range(random.randint(0, 5)):
+        for node in nodes:
+            node.write(b"before they meet")
+    for one, other in ((0, 1), (1, 2), (0, 2), (2, 3), (1, 3)):
+        world.link(nodes[one], nodes[other])
+        world.run(random.choice([0.0, 0.01, 0.5]))
+    for _ in range(20):
+        random.choice(nodes).write(random.randbytes(random.randint(1, 500)))
+        world.run(random.choice([0.0, 0.001, 0.1]))
+    assert world.run(60.0, until=world.converged)
+    world.run(5.0)
+    live = [end.session.status() for conn in world.conns for end in conn if end.session.state is State.LIVE]
+    assert [(status.lag_out, status.lag_in) for status in live] == [(0, 0)] * 10, f"seed {seed}"

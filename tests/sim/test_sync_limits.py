@@ -222,6 +222,10 @@ def many_new(later_s: float = 0.0) -> Session:
     left, right = members("left", "right")
     a, _ = ready(left, right, limits=Limits(new_logs=3, new_log_s=1.0))
     feed(a, [HeadsFrame(False, tuple((LogId(right.signer.public, epoch), (Head(1, b"h" * 32),)) for epoch in range(2, 12))).encode()])
+    for epoch in range(2, 5) if later_s else ():  # the author has begun those that are held, and may begin others later
+        log = LogId(right.signer.public, epoch)
+        left.store.append(log, b"held")
+        a.handle_heads(log, left.store.heads_of(log))
     a.handle_timeout(later_s)
     return a
 
@@ -335,3 +339,22 @@ def test_who_begins_logs_without_end_is_asked_for_them_slowly_and_others_do_not_
     assert turns == 7
     assert set(asked) == {*many, LogId(other, 1)}
     assert a.status().lag_in == 0
+
+
+@pytest.mark.promise("I18")
+def test_logs_that_a_peer_invents_keep_nobody_from_beginning_one() -> None:
+    """What a liar says of an author's logs is counted as asked of the liar, not as begun by the author."""
+    honest, victim, evil = members("honest", "victim", "evil")
+    wants = Wants()
+    limits = Limits(new_logs=8)
+    lies, truth = victim.accept(wants=wants, limits=limits), victim.accept(wants=wants, limits=limits)
+    liar, good = evil.connect(), honest.connect()
+    shuttle(liar, lies)
+    feed(lies, [HeadsFrame(False, tuple((LogId(honest.signer.public, 10_000 + number), (Head(1, bytes(32)),)) for number in range(20))).encode()])
+    frames(lies)
+    shuttle(good, truth)
+    honest.store.append(honest.log, b"real")
+    good.handle_heads(honest.log, honest.store.heads_of(honest.log))
+    feed(truth, frames(good))
+    asked = [decode_frame(frame) for frame in frames(truth)]
+    assert [wanted.log for frame in asked if isinstance(frame, Want) for wanted in frame.logs] == [honest.log]
