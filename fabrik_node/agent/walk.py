@@ -1,4 +1,4 @@
-"""The ways of a claimed item through the stages that are not the work itself. Every step is a legal move of the one table."""
+"""The ways of a claimed item through the stages that are not the work itself. Every step is a legal move of the one table, or changes the branch of a Merge."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ async def walk_back(pipeline: Pipeline, item: bytes, claim: Claim, *, anew: bool
 
 
 async def walk_to_merge(pipeline: Pipeline, item: bytes, claim: Claim, merge: Merge) -> None:
-    """To ``merge``, which names the branch of this claim: from Qa, or from a Merge that names the branch of an earlier one. Raises IllegalMove from Done and Archived."""
+    """To ``merge``, which names the branch of this claim: from Qa, or from a Merge that names the branch of an earlier one. Raises IllegalMove from Done and Archived.
+
+    Finished work never leaves Merge on the way: whoever is killed here leaves it to be merged, not to be done again.
+    """
     while True:
         stage = held_item(pipeline, item, claim).stage
         following: Stage
@@ -65,7 +68,8 @@ async def walk_to_merge(pipeline: Pipeline, item: bytes, claim: Claim, merge: Me
             case Merge() if stage == merge:
                 return
             case Merge():
-                following = Coding()
+                await pipeline.change_branch(item, merge, claim)
+                return
             case Qa() | Done() | Archived():
                 following = merge
             case _:

@@ -27,6 +27,7 @@ __all__ = [
     "Merge",
     "Qa",
     "Stage",
+    "check_in_merge",
     "check_move",
     "decode_stage",
     "encode_stage",
@@ -165,6 +166,12 @@ def check_move(old: Stage, new: Stage | type[Stage]) -> None:
         names = [cls.name for cls in STAGE_TYPES if cls in legal]
         where = f"{old.name} ({REASON_NAMES[old.reason]})" if isinstance(old, Archived) else old.name
         raise IllegalMove(f"an item can not move from {where} to {target.name}", f"from {where} it can go to: {', '.join(names) or 'nowhere'}")
+
+
+def check_in_merge(stage: Stage) -> None:
+    """Returns for an item in Merge, whose branch may be changed without a move; raises :class:`IllegalMove` for any other."""
+    if not isinstance(stage, Merge):
+        raise IllegalMove(f"an item in {stage.name} has no branch that could be changed", "fabrik-node items show ID")
 
 
 def encode_stage(stage: Stage) -> list[Any]:

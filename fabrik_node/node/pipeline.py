@@ -13,7 +13,7 @@ from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.picking import agents_ahead, preferred_labels, required_labels, turn_s
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
-from fabrik_node.domain.stages import Archived, Done, Stage, check_move, encode_stage
+from fabrik_node.domain.stages import Archived, Done, Merge, Stage, check_in_merge, check_move, encode_stage
 from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.node import Node
@@ -217,6 +217,16 @@ class NodePipeline:
             self._must_win(item, claim)
             check_move(self._node.board.stage(item), stage)
             return [stage_write(item, stage, claim.fence)]
+
+        await self._node.write(item, build)
+
+    async def change_branch(self, item: bytes, merge: Merge, claim: Claim) -> None:
+        """See :meth:`fabrik_node.ports.Pipeline.change_branch`."""
+
+        def build() -> Sequence[Write]:
+            self._must_win(item, claim)
+            check_in_merge(self._node.board.stage(item))
+            return [stage_write(item, merge, claim.fence)]
 
         await self._node.write(item, build)
 

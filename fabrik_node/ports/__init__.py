@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from fabrik_node._core import Chained, Head
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow
-from fabrik_node.domain.stages import Stage
+from fabrik_node.domain.stages import Merge, Stage
 from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, JoinRow, OpReads, OpStore, PeerAddress, RowCheck, Snapshots, StoredSegment
 
 __all__ = [
@@ -379,6 +379,10 @@ class Pipeline(Protocol):
 
     async def move(self, item: bytes, stage: Stage, claim: Claim) -> None:
         """A fenced stage write. Raises ClaimLost, IllegalMove."""
+        ...
+
+    async def change_branch(self, item: bytes, merge: Merge, claim: Claim) -> None:
+        """An item in Merge stays there, with the branch of this claim: one fenced write. Raises ClaimLost, IllegalMove when it is not in Merge."""
         ...
 
     async def finish(self, item: bytes, claim: Claim, reason: str, outcome: Mapping[str, Any], *, charge_attempt: bool, hold: str = "") -> None:

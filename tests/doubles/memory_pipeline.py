@@ -10,7 +10,7 @@ from typing import Any
 from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.domain.claims import Claim, ClaimState, override, stage_ttls, successor
 from fabrik_node.domain.runs import RunRow
-from fabrik_node.domain.stages import Archived, Backlog, Done, Stage, check_move
+from fabrik_node.domain.stages import Archived, Backlog, Done, Merge, Stage, check_in_merge, check_move
 from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id
 from fabrik_node.ports import ClaimRefused, ItemView
@@ -171,9 +171,12 @@ class MemoryPipeline:
     async def move(self, item: bytes, stage: Stage, claim: Claim) -> None:
         view = self._must_win(item, claim)
         check_move(view.stage, stage)
-        self.world.items[item] = replace(view, stage=stage)
-        self.world.stages[item].append(stage)
-        self.world.touch()
+        self._set_stage(view, stage)
+
+    async def change_branch(self, item: bytes, merge: Merge, claim: Claim) -> None:
+        view = self._must_win(item, claim)
+        check_in_merge(view.stage)
+        self._set_stage(view, merge)
 
     async def finish(self, item: bytes, claim: Claim, reason: str, outcome: Mapping[str, Any], *, charge_attempt: bool, hold: str = "") -> None:
         view = self._must_win(item, claim)
@@ -223,6 +226,11 @@ class MemoryPipeline:
     def last_rows(self) -> list[RunRow]:
         """The newest row of each run."""
         return [rows[-1] for rows in self.rows.values()]
+
+    def _set_stage(self, view: ItemView, stage: Stage) -> None:
+        self.world.items[view.id] = replace(view, stage=stage)
+        self.world.stages[view.id].append(stage)
+        self.world.touch()
 
     def _is_free(self, view: ItemView) -> bool:
         return view.claim is None or not view.claim.held or view.claim.claim_id in self.world.lost_leases

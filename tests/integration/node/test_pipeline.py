@@ -283,6 +283,27 @@ async def test_moves_are_checked_and_fenced(memory_rigs: Rigs) -> None:
         await rig.pipeline.move(item, Coding(), claim)
 
 
+async def test_an_item_in_merge_gets_the_branch_of_its_next_claim_in_one_op(rigs: Rigs) -> None:
+    rig, other = await rigs.open(0), await rigs.open(1)
+    item = await added(rig)
+    first = await claimed(rig, item)
+    await rig.pipeline.move(item, Coding(), first)
+    with pytest.raises(IllegalMove, match="an item in Coding has no branch"):
+        await rig.pipeline.change_branch(item, Merge("one", 1), first)
+    await rig.pipeline.move(item, Qa(), first)
+    await rig.pipeline.move(item, Merge("one", 1), first)
+    await rig.pipeline.finish(item, first, "infra_lost: the remote is away", {}, charge_attempt=False)
+    second = await claimed(rig, item)
+    with pytest.raises(ClaimLost):
+        await rig.pipeline.change_branch(item, Merge("late", 1), first)
+    ops = rig.node.replica.ops
+    await rig.pipeline.change_branch(item, Merge("two", 2), second)
+    assert rig.node.replica.ops == ops + 1
+    await sync(rig, other)
+    assert [each.node.board.stage(item) for each in (rig, other)] == [Merge("two", 2)] * 2
+    assert [each.node.replica.voided for each in (rig, other)] == [0, 0]
+
+
 async def test_the_holder_of_a_deleted_item_is_told(memory_rigs: Rigs) -> None:
     rig = await memory_rigs.open()
     item = await added(rig)
