@@ -67,7 +67,11 @@ class Backoff:
 
     def is_closed(self, now: float) -> bool:
         """A rate limit is waited for."""
-        return now < self._closed_until
+        return self.closed_s(now) > 0
+
+    def closed_s(self, now: float) -> float:
+        """Seconds for which nothing at all may be tried."""
+        return max(0.0, self._closed_until - now)
 
 
 def _doubled(base_s: float, times: int) -> float:

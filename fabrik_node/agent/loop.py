@@ -95,6 +95,11 @@ class ClaimLoop:
             return AgentState.HALTED
         return AgentState.RATE_LIMITED if self._backoff.is_closed(self._setup.clock.now()) else AgentState.IDLE
 
+    @property
+    def wait_s(self) -> float:
+        """Seconds for which this agent takes nothing, after a rate limit or failures in a row."""
+        return self._backoff.closed_s(self._setup.clock.now())
+
     async def run(self) -> None:
         """Returns after :meth:`drain` or :meth:`stop`, when the last run is over. Raises what the node must stop for; every run is ended then."""
         unsubscribe = self._setup.pipeline.on_change(self._wake.set)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from fabrik_node import __version__
 from fabrik_node.agent.halt import GO_ON, Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.loop import ClaimLoop
+from fabrik_node.agent.obstacle import obstacle
 from fabrik_node.agent.recover import recover_runs
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.api.server import LocalApi
@@ -462,18 +463,18 @@ class Running:
             "version": __version__,
             "accepting": self.loop is not None and self.loop.accepting and not self._draining,
             "url": self._told_url,
-            **({"agent": self._describe_agent()} if self.loop is not None else {}),
+            **({"agent": self._describe_agent(self.loop)} if self.loop is not None else {}),
         }
 
-    def _describe_agent(self) -> Mapping[str, Any]:
+    def _describe_agent(self, loop: ClaimLoop) -> Mapping[str, Any]:
         """What others need to say why an item waits."""
-        said = self.describe()
+        full = self.node.upkeep.full
         labels = list(self.config.agent.labels)
         if sum(map(len, labels)) > 2_048:  # a message has 16 KiB, and leases go first
             labels = []
         return {
             **({"labels": labels} if labels or not self.config.agent.labels else {}),
-            "slots": said["slots"],
-            "busy": len(said["running"]),
-            "problem": (said["problem"] or "")[:200],
+            "slots": self.config.agent.slots,
+            "busy": len(loop.runs),
+            "problem": obstacle(self.halts.halt, stopping=self._draining, disk="" if full is None else full.message, refused=loop.problem, wait_s=loop.wait_s),
         }

@@ -28,7 +28,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class AgentFacts:
-    """A node that said that it takes work. ``labels`` None: it did not say which."""
+    """A node that said that it takes work, or why it does not now (``problem``). ``labels`` None: it did not say which."""
 
     name: str
     near: Nearness

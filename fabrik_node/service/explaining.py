@@ -125,10 +125,14 @@ class Explaining:
         )
 
     def _agents(self) -> list[AgentFacts]:
-        """Every node that said that it takes work."""
+        """Every node that said that it takes work, or why its agent takes none now."""
         near = self._reader.near()
-        heard = self._reader.heard()
-        return [_agent(self._reader.name_of(key), near.judge(key).state, each) for key, each in sorted(heard.items()) if each.payload.get("accepting") is True]
+        found = []
+        for key, each in sorted(self._reader.heard().items()):
+            agent = _agent(self._reader.name_of(key), near.judge(key).state, each)
+            if agent.problem or each.payload.get("accepting") is True:
+                found.append(agent)
+        return found
 
     def _changes(self, item: bytes) -> list[dict[str, Any]]:
         """The last writes that count: what each register of the item and its claim was set to, by whom and when, newest first."""

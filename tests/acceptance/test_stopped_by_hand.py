@@ -44,6 +44,9 @@ def test_what_is_stopped_by_hand_ends_whole_and_stays_stopped(fleet: Fleet, tmp_
         status = one.ask("status")
         assert (status["agent"]["halt"]["code"], status["agent"]["halt"]["reason"]) == ("operator", "new disk")
         assert any("takes no work: operator: new disk; to go on: fabrik-node drain --off" in warning for warning in status["warnings"])
+        host.await_true(
+            lambda: "operator: new disk (fabrik-node drain --off)" in host.ask("why", third)["causes"][0]["text"], "the halt as the cause, elsewhere"
+        )
         assert one.ask("drain", "--off")["draining"] is False
         host.await_stage(third, "Done")
     for item in (first, second):

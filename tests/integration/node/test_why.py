@@ -18,9 +18,10 @@ from fabrik_node.service.reading import Reader
 
 
 def speak(listener: NodeRig, speaker: NodeRig, **agent: Any) -> None:
-    """Two messages: that it takes work, and with what."""
+    """Two messages: that it takes work, and with what; ``accepting``: whether it does."""
+    accepting = agent.pop("accepting", True)
     for _ in range(2):
-        speaker.node.presence.publish({"accepting": True, "agent": agent} if agent else {})
+        speaker.node.presence.publish({"accepting": accepting, "agent": agent} if agent else {})
         assert listener.node.ephemeral_in(speaker.node.presence.heard()[speaker.node.public].message)
 
 
@@ -46,6 +47,11 @@ async def test_an_item_on_its_way_is_explained_at_each_step(memory_rigs: Rigs) -
     assert answer["causes"][0]["text"] == "every agent that could take it is at work (node1 1 of 1), and 1 item is before it"
     speak(rig, other, labels=["gpu"], slots=1, busy=0, problem="the remote is gone")
     assert await codes() == ["agent_problem"]
+    speak(rig, other, accepting=False, labels=["gpu"], slots=1, busy=0, problem="operator: new disk (fabrik-node drain --off)")
+    answer = await rig.call("why", id=item)
+    assert (answer["state"], answer["causes"][0]["text"]) == ("agent_problem", "node1 can not claim work: operator: new disk (fabrik-node drain --off)")
+    speak(rig, other, accepting=False, labels=["gpu"], slots=1, busy=0, problem="")
+    assert await codes() == ["no_agent"], "it takes nothing and does not say why"
     speak(rig, other, labels=["gpu"], slots=1, busy=0, problem="")
     assert await codes() == ["ready"]
     for odd in ({"labels": 7, "slots": "x", "busy": -1, "problem": 5}, {"labels": [1, b"x", "gpu"], "slots": True}):

@@ -44,6 +44,8 @@ def test_a_rate_limit_stops_everything() -> None:
     backoff = Backoff(30.0, 10.0, random.Random(1))
     backoff.rate_limited(0.0)
     assert backoff.is_closed(22.0)
+    assert 0.5 <= backoff.closed_s(22.0) <= 8.0
+    assert backoff.closed_s(31.0) == 0.0
     assert backoff.ready([A, B], 22.0) == []
     assert backoff.ready([A, B], 30.0) == [A, B]
     backoff.rate_limited(30.0)
