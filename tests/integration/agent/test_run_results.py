@@ -129,6 +129,7 @@ async def test_a_rate_limit_costs_no_attempt_and_the_agent_waits(rig: AgentRig) 
         looks = rig.pipeline.looks
         await rig.world.until(lambda: rig.pipeline.looks >= looks + 3)
         assert loop.state is AgentState.RATE_LIMITED
+        assert loop.wait_s > 0, "so that others can say it"
     finish = rig.world.finish_of(item)
     assert (finish.charged, finish.hold, finish.outcome["result"]) == (False, "", "rate_limited")
     assert rig.world.items[item].attempts == 0
