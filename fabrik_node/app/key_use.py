@@ -14,8 +14,9 @@ from fabrik_node.errors import Conflict, ForeignStore, Precondition
 from fabrik_node.ids import fingerprint, show_key
 from fabrik_node.node.epochs import DOUBT_KEY
 from fabrik_node.node.identity import load_key, read_seed, replace_key, sync_folder
+from fabrik_node.node.member_records import commitments
 from fabrik_node.paths import HomePaths
-from fabrik_node.service.keys import commitments, line_of
+from fabrik_node.service.keys import line_of
 from fabrik_node.store.owner import OwnerLock
 from fabrik_node.store.sqlite import SqliteStore
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
+from fabrik_node.domain.schema import Role
 from fabrik_node.errors import AuthError, StoreFull
 from fabrik_node.ids import show_key
+from fabrik_node.node.member_records import admission, check_admitted, check_not_out
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.ports import Invite
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
-    from fabrik_node._core import Write
     from fabrik_node.node.node import Node
 
-__all__ = ["Invitations", "admission"]
+__all__ = ["Invitations"]
 
 _AGAIN = "ask its operator for a new one: fabrik-node invite"
 _OVER = {
@@ -25,12 +25,6 @@ _OVER = {
     "expired": "the invitation has expired",
     "withdrawn": "the invitation was withdrawn",
 }
-
-
-def admission(key: bytes, role: Role, *, name: str = "", next_commitment: bytes = b"") -> Write:
-    """The member record of a new node: its role binds from its first op on."""
-    more: dict[int, Any] = ({2: name} if name else {}) | ({5: next_commitment} if next_commitment else {})
-    return (Kind.MEMBER, key, MemberField.RECORD, {1: int(role), 3: NOWHERE} | more, None)
 
 
 class Invitations:
@@ -64,18 +58,23 @@ class Invitations:
         return invite
 
     async def redeem(self, token_id: bytes, key: bytes, check: Callable[[bytes], bool], next_commitment: bytes) -> None:
-        """Admit ``key``, and its commitment to its next key, durably; ``check(secret)`` tells whether its proof fits. Raises AuthError, and what keeps the node from writing."""
+        """Admit ``key``, and its commitment to its next key, durably; ``check(secret)`` tells whether its proof fits. Nothing is counted for a member.
+
+        Raises AuthError, also for a key that no record brings back, and what keeps the node from writing.
+        """
         node = self._node
         invite = await self.check(token_id, check)
+        check_not_out(node, key)
+        if node.is_admitted(key):  # it was cut off before it heard of that
+            return
         role = Role(invite.role)
-        record = admission(key, role, next_commitment=next_commitment)
         node.check_writable()
-        if not node.is_admitted(key):
-            check_allowed(node, [record])
+        check_allowed(node, [admission(node, key, role, next_commitment=next_commitment)])
         if not await node.store.use_invite(token_id, key, node.clock.wall_ms()):
             raise AuthError("the invitation was used already", _AGAIN)
         self._traces = True
-        await node.write(("member", key), lambda: [] if node.is_admitted(key) else [record])
+        await node.write(("member", key), lambda: [] if node.is_admitted(key) else [admission(node, key, role, next_commitment=next_commitment)])
+        check_admitted(node, key)
         node.tell("node.joined", {"key": show_key(key), "role": role.name.lower(), "invitation": token_id.hex()})
 
     async def withdraw(self, token_id: bytes) -> bool:

@@ -14,10 +14,11 @@ from fabrik_node.domain.schema import Role
 from fabrik_node.domain.sparing import Sparing
 from fabrik_node.errors import Conflict, NotFound
 from fabrik_node.ids import fingerprint, resolve, show_key
-from fabrik_node.node.invitations import admission
+from fabrik_node.node.member_records import admission, check_admitted, check_not_out
 from fabrik_node.ports import JoinRow, KnockAnswer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
     from fabrik_node.node.node import Node
 
 __all__ = ["AGE_S", "COUNT_MAX", "PER_ADDRESS_MAX", "Knocks", "Waiting"]
@@ -36,7 +37,7 @@ _TOLD_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One key that knocks. ``name`` is its own word; ``since`` and ``last`` are seconds of the node's clock, ``since_ms`` is wall time to show."""
+    """One key that knocks. ``name`` is its own word, of its first knock like its commitment; ``since`` and ``last`` are seconds of the node's clock, ``since_ms`` is wall time to show."""
 
     key: bytes
     name: str
@@ -88,7 +89,7 @@ class Knocks:
             if self._told.may("", now):
                 node.tell("node.knocked", {"key": show_key(key), "name": name, "address": address})
         else:
-            self._waiting[key] = replace(known, name=name, next_commitment=next_commitment, address=address, last=now)
+            self._waiting[key] = replace(known, address=address, last=now)  # what an operator saw stays
         return KnockAnswer("approval_pending", f"on that node, if the key is {fingerprint(key)}: fabrik-node nodes approve {show_key(key)[:16]} --role agent")
 
     def waiting(self) -> list[Waiting]:
@@ -97,10 +98,16 @@ class Knocks:
         return list(self._waiting.values())
 
     async def approve(self, prefix: str, role: Role) -> Waiting:
-        """Let a key in that waits, by its first hex digits. Raises NotFound, Conflict for an ambiguous one, AuthError when this node may not, and what keeps it from writing."""
+        """Let a key in that waits, by its first hex digits. Raises NotFound, Conflict for an ambiguous one, AuthError when this node may not or nothing brings that key back, and what keeps it from writing."""
         found, node = self._find(prefix), self._node
-        record = admission(found.key, role, name=found.name, next_commitment=found.next_commitment)
-        await node.write(("member", found.key), lambda: [] if node.is_admitted(found.key) else [record])
+        check_not_out(node, found.key)
+
+        def build() -> list[Write]:
+            admitted = node.is_admitted(found.key)
+            return [] if admitted else [admission(node, found.key, role, name=found.name, next_commitment=found.next_commitment)]
+
+        await node.write(("member", found.key), build)
+        check_admitted(node, found.key)
         await node.store.note_join(JoinRow(b"", found.key, node.clock.wall_ms()))
         self._waiting.pop(found.key, None)
         node.tell("node.joined", {"key": show_key(found.key), "role": role.name.lower(), "invitation": None})

@@ -81,7 +81,9 @@ class Inviter:
             if ended and not args.get("all"):
                 continue
             joined = [
-                {"node": show_key(join.key), "name": self._node.name_of(join.key), "at": iso(join.at_ms)} for join in joins if join.token_id == invite.token_id
+                {"node": show_key(join.key), "name": self._node.name_of(join.key), "at": iso(join.at_ms)}
+                for join in joins
+                if join.token_id == invite.token_id and self._node.replica.member(join.key).named  # counted, and cut off before it was written: not in
             ]
             left_s = None if ended else max(0.0, invite.expires_at - self._node.clock.now())
             lines.append({**_line(invite), "state": ended or "open", "expires_in_s": left_s, "joined": joined})

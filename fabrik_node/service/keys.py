@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fabrik_node._core import Genesis, Replica
-from fabrik_node.domain.schema import Kind, MemberField, Role, RotationField
+from fabrik_node.domain.schema import Kind, Role
 from fabrik_node.ids import fingerprint, show_key
+from fabrik_node.node.member_records import commitments
 
-__all__ = ["KeyLines", "commitments", "line_of"]
+__all__ = ["KeyLines", "line_of"]
 
 
 def line_of(replica: Replica, key: bytes) -> list[bytes]:
@@ -19,14 +20,6 @@ def line_of(replica: Replica, key: bytes) -> list[bytes]:
     while (old := olds.get(line[0])) is not None and old not in line:
         line.insert(0, old)
     return line
-
-
-def commitments(replica: Replica, genesis: Genesis, key: bytes) -> list[bytes]:
-    """To which keys ``key`` may rotate, as far as the registers show: by the genesis record, its member record and the rotation that made it."""
-    found: list[Any] = [genesis.next] if key == genesis.admin else []
-    found.append(replica.row(Kind.MEMBER, key).get(MemberField.RECORD, {}).get(5))
-    found += [row[RotationField.ROTATION].get(3) for old, row in replica.rows(Kind.ROTATION) if replica.member(old).successor == key]
-    return [each for each in found if isinstance(each, bytes) and len(each) == 32]
 
 
 class KeyLines:

@@ -6,20 +6,17 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from fabrik_node._core import Genesis, Head
-from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role, RotationField
+from fabrik_node._core import Genesis
+from fabrik_node.domain.schema import Kind, MemberField, Role, RotationField
 from fabrik_node.errors import NotFound, Precondition, UsageError
-from fabrik_node.ids import show_key
+from fabrik_node.ids import PREFIX_CHARS_MIN, show_key
+from fabrik_node.node.member_records import PLACES_MAX, Place, bound_by, commitments, held_by, place_of
 from fabrik_node.node.node import Node
 from fabrik_node.service.inviting import parse_role
-from fabrik_node.service.keys import commitments
 from fabrik_node.service.reading import Reader
 
-__all__ = ["PLACES_MAX", "MembershipWriter", "Place", "bound_by", "place_of"]
+__all__ = ["MembershipWriter"]
 
-PLACES_MAX = 1_000
-"""Heads that one record names: more do not fit into an op."""
-Place = tuple[int, int, bytes]
 _PLACE = re.compile(r"([0-9]{1,16}):([0-9]{1,16})(?::([0-9]{1,9}))?")
 _CHOICES = "--keep held, first, nothing, EPOCH:SEQ or EPOCH:SEQ:BRANCH"
 
@@ -44,8 +41,8 @@ class MembershipWriter:
             raise Precondition(
                 f"{show_key(key)} is no member any more, and a role does not bring it back", "a new home there, with a token: fabrik-node invite"
             )
-        heads = self._heads(key, "fabrik-node nodes revoke KEY, and a token for a new home there")
-        await self._write(key, {1: int(role)} | bound_by([place_of(head) for head in heads]))
+        places = held_by(self._node, key, "fabrik-node nodes revoke KEY, and a token for a new home there")
+        await self._write(key, {1: int(role)} | bound_by(places))
         return self._answer(key, role=role.name.lower())
 
     async def revoke(self, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,21 +108,18 @@ class MembershipWriter:
         await self._write(key, {1: int(Role.NONE)})
         return self._answer(key)
 
-    def _heads(self, key: bytes, else_: str) -> list[Head]:
-        """What this node holds of a key's logs. Raises Precondition with the hint ``else_`` when they are too many for one record."""
-        heads = [head for head in self._node.heads() if head.author == key]
-        if len(heads) > PLACES_MAX:
-            raise Precondition(f"{show_key(key)} has {len(heads)} heads, and a member record has room for {PLACES_MAX}", else_)
-        return heads
-
     def _other(self, args: Mapping[str, Any]) -> bytes:
         return self.find(str(args.get("key") or ""))
 
     def find(self, text: str) -> bytes:
-        """Another member by its name or the first digits of its key. Raises NotFound, UsageError."""
-        known = self._node.board.roles()
+        """Another member by its name or the first digits of its key, with dashes or without. Raises NotFound, UsageError.
+
+        Names are their owners' own words: one that looks like the digits of another key is ambiguous, and never stands for that key.
+        """
+        known, digits = self._node.board.roles(), text.replace("-", "").lower()
         named = [key for key in known if text and self._node.name_of(key) == text and self._node.replica.member(key).successor is None]
-        found = named or [key for key in known if text and show_key(key).startswith(text.lower())]
+        begun = [key for key in known if digits and show_key(key).startswith(digits) and (len(digits) >= PREFIX_CHARS_MIN or not named)]
+        found = [key for key in known if show_key(key) == digits] or list(dict.fromkeys(named + begun))
         if not found:
             raise NotFound(f"no member {text!r}", "fabrik-node nodes list")
         if len(found) > 1:
@@ -146,14 +140,3 @@ class MembershipWriter:
         if member.successor is not None:
             said["note"] = f"it rotated to {show_key(member.successor)}, which is a key of its own: fabrik-node nodes list"
         return self._reader.stamp(said | more)
-
-
-def place_of(head: Head) -> Place:
-    """The place that a head stands on."""
-    return head.epoch, head.seq, head.head
-
-
-def bound_by(places: Sequence[Place]) -> dict[int, Any]:
-    """Keys 3 and 4 of a member record: it binds whatever is not at or before one of these places."""
-    first, *more = [list(place) for place in places] or [NOWHERE]
-    return {3: first} | ({4: more} if more else {})

@@ -15,10 +15,10 @@ from fabrik_node.errors import AuthError, Internal, Precondition
 from fabrik_node.ids import fingerprint, show_key
 from fabrik_node.node.epochs import next_epoch
 from fabrik_node.node.identity import commitment_of
+from fabrik_node.node.member_records import PLACES_MAX, bound_by, commitments, place_of
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
-from fabrik_node.service.keys import commitments
-from fabrik_node.service.membership import PLACES_MAX, MembershipWriter, bound_by, place_of
+from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.rotating import seed_of
 

@@ -14,9 +14,9 @@ from fabrik_node.domain.schema import Role
 from fabrik_node.errors import AuthError, Internal, NotFound, Precondition, UsageError
 from fabrik_node.ids import fingerprint, show_id, show_key
 from fabrik_node.node.identity import create_key, load_key, replace_key
+from fabrik_node.node.member_records import commitments
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
-from fabrik_node.service.keys import commitments
 from fabrik_node.service.reading import Reader
 
 __all__ = ["KEEPS_MAX", "KeyRotator", "seed_of"]

@@ -207,9 +207,13 @@ class Mesh:
     async def _call(self, dial: Dial) -> tuple[LinkEnd | None, str]:
         """One try. How it ended, or what went wrong before there was anybody to talk to.
 
-        A peer that knows none but a former key of ours is given the rotation under that one, and then called under our own.
+        A peer that knows none but a former key of ours is given the rotation under that one, and then called under our own. One that refuses our
+        token may have let us in by it, and we were cut off before we heard of that: it is called once more, as by a member.
         """
         found = await self._call_as(dial, self._guises.own)
+        if dial.join is not None and _refused(found[0], "join_refused", by_peer=True):
+            again = await self._call_as(dial, self._guises.own, with_token=False)
+            found = found if _refused(again[0], Reason.UNKNOWN_KEY, by_peer=True) else again
         if not dial.key and _refused(found[0], Reason.UNKNOWN_KEY, by_peer=False) and (guess := self._guess(dial)):
             guessed = await self._call_as(dial, self._guises.own, guess)
             found = found if _refused(guessed[0], Reason.WRONG_KEY, by_peer=False) else guessed
@@ -227,11 +231,11 @@ class Mesh:
         dial.guesses += 1
         return members[dial.guesses % len(members)] if members and self._node.is_admitted(self._node.public) else b""
 
-    async def _call_as(self, dial: Dial, guise: Guise, guess: bytes = b"") -> tuple[LinkEnd | None, str]:
+    async def _call_as(self, dial: Dial, guise: Guise, guess: bytes = b"", *, with_token: bool = True) -> tuple[LinkEnd | None, str]:
         is_member = self._node.is_admitted(self._node.public)
         if is_member and dial.key and not self._node.is_admitted(dial.key):
             dial.key = self._newest(dial.key)
-        join = None if is_member else dial.join
+        join = None if is_member or not with_token else dial.join
         url = parse_url(dial.url)
         try:
             opened = await knock(replace(url, plain=url.plain and not dial.needs_tls), guise.contexts, guise.public, expected=dial.key or guess, join=join)
@@ -239,7 +243,7 @@ class Mesh:
             self.tally.shut(refused.code, "out")
             if refused.code == Reason.NEEDS_TLS and not dial.needs_tls:
                 dial.needs_tls = True
-                return await self._call_as(dial, guise, guess)
+                return await self._call_as(dial, guise, guess, with_token=with_token)
             return Refused(refused.code, refused.hint, by_peer=refused.by_peer, proven=False), ""
         except (OSError, TimeoutError, InvalidHandshake) as error:
             return None, str(error) or type(error).__name__

@@ -8,8 +8,9 @@ import pytest
 from node_rig import NodeRig, Rigs, sync
 
 from fabrik_node._core import HEADS_MAX, Replica, next_key
-from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
+from fabrik_node.domain.schema import ItemField, Kind, MemberField, NodeField, Role
 from fabrik_node.errors import AuthError, NotFound, Precondition, UsageError
+from fabrik_node.ids import fingerprint
 
 
 @pytest.fixture
@@ -161,3 +162,29 @@ async def test_a_cut_before_a_rotation_is_refused_while_the_new_key_is_a_member(
     assert admin.node.is_admitted(new.public), "what is kept holds it"
     assert (await admin.call("nodes.revoke", key=new.public.hex(), keep=["nothing"]))["revoked"]
     assert (await admin.call("nodes.revoke", key=key.hex(), keep=["nothing"]))["revoked"]
+
+
+async def call_itself(rig: NodeRig, name: str) -> None:
+    await rig.node.write("name", lambda: [(Kind.NODE, rig.node.public, NodeField.NAME, name, None)])
+
+
+@pytest.mark.promise("I14", "F5")
+async def test_a_name_never_stands_for_the_digits_of_another_key(rigs: Rigs) -> None:
+    """Else a member that calls itself like the first digits of a key gets the role that was meant for that one, and another is revoked in its place."""
+    admin, good, liar = await rigs.open(), await rigs.open(1), await rigs.open(2)
+    key = good.node.public
+    await sync(admin, good, liar)
+    for name in (key.hex()[:16], fingerprint(key), key.hex()[:16].upper(), key.hex()[:4]):
+        await call_itself(liar, name)
+        await sync(admin, good, liar)
+        assert admin.node.name_of(liar.node.public) == name
+        before = admin.facts()
+        for op, more in (("nodes.role", {"role": "admin"}), ("nodes.revoke", {}), ("nodes.retire", {})):
+            with pytest.raises(UsageError, match="fits 2 members"):
+                await admin.call(op, key=name, **more)
+        assert admin.facts() == before
+    await call_itself(liar, key.hex())
+    await sync(admin, good, liar)
+    assert (await admin.call("nodes.role", key=key.hex(), role="admin"))["node"] == key.hex(), "the whole key is never a name"
+    assert (await admin.call("nodes.role", key=fingerprint(key), role="peer"))["node"] == key.hex()
+    assert admin.node.replica.member(liar.node.public).role == Role.AGENT
