@@ -27,6 +27,7 @@ _STATUS_BYTES_MAX = 65_536
 class ChildExit:
     """How a command ended. ``status`` is its exit code or minus its signal; None when it could not be started or its shim was killed.
 
+    ``unstartable``: why it could not be started, empty when it could; ``start_errno``: the number of that error.
     ``left`` counts processes that it left behind (they were ended), ``survivors`` are pids that could not be ended.
     """
 
@@ -35,6 +36,7 @@ class ChildExit:
     left: int = 0
     survivors: tuple[int, ...] = ()
     log_error: str = ""
+    start_errno: int = 0
 
 
 class Child:
@@ -157,7 +159,7 @@ class Child:
         except BlockingIOError:
             text = ""
         status: int | None = None
-        unstartable, log_error, left = "", "", 0
+        unstartable, log_error, left, start_errno = "", "", 0, 0
         survivors: tuple[int, ...] = ()
         for line in text.splitlines():
             word, _, rest = line.partition(" ")
@@ -167,7 +169,8 @@ class Child:
                 case "signalled":
                     status = -int(rest)
                 case "unstartable":
-                    unstartable = rest.partition(" ")[2] or rest
+                    number, _, text = rest.partition(" ")
+                    unstartable, start_errno = text or rest, int(number) if number.isdigit() else 0
                 case "left":
                     left = int(rest)
                 case "alive":
@@ -176,4 +179,4 @@ class Child:
                     log_error = rest
                 case _:
                     continue
-        return ChildExit(status, unstartable, left, survivors, log_error)
+        return ChildExit(status, unstartable, left, survivors, log_error, start_errno)

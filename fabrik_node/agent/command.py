@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shlex
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,9 @@ from fabrik_node.ids import show_id
 
 __all__ = ["CommandRunner"]
 
+_FILE_ERRORS = frozenset({errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC, errno.ELOOP})
+"""What starting a program gives when its file is not there or is no program. Others, like a lack of memory, are the host's."""
+
 
 class CommandRunner:
     """Runs commands of one run, one after the other, into its one log."""
@@ -32,11 +36,19 @@ class CommandRunner:
         self._keeper = keeper
 
     async def run(
-        self, what: str, command: list[str] | str, cwd: Path, context: CommandContext, started: Callable[[ProcessId | None], Awaitable[None]]
+        self,
+        what: str,
+        command: list[str] | str,
+        cwd: Path,
+        context: CommandContext,
+        started: Callable[[ProcessId | None], Awaitable[None]],
+        *,
+        of_branch: bool = False,
     ) -> Verdict:
         """Start, tell ``started`` which process it is, wait. When this returns or raises, no process of the command is left.
 
-        A command that can not be started is ``infra_lost``: a missing program is the host's fault, not the item's.
+        A command that can not be started is ``infra_lost``: a missing program is the host's fault, not the item's. ``of_branch``: what lies in ``cwd`` is the
+        item's work. Then a program that is given by a path relative to it, and is not there or is none, is ``agent_failed``: the work removed it.
         """
         arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         self._folder.say(f"{what}: {shlex.join(arguments)}")
@@ -52,7 +64,7 @@ class CommandRunner:
                 detach()
         finally:
             await child.close()
-        return self._judge(what, arguments, ended)
+        return self._judge(what, arguments, ended, of_branch=of_branch)
 
     async def _start(self, arguments: list[str], cwd: Path, context: CommandContext) -> Child:
         config = self._setup.config
@@ -84,7 +96,7 @@ class CommandRunner:
     def _time_out(self, what: str) -> None:
         self._switch.throw(Stop(Result.TIMEOUT, f"{what} took longer than {self._setup.config.timeout_s:g} s"))
 
-    def _judge(self, what: str, arguments: list[str], ended: ChildExit) -> Verdict:
+    def _judge(self, what: str, arguments: list[str], ended: ChildExit, *, of_branch: bool) -> Verdict:
         if ended.left:
             self._folder.say(f"{what} left {ended.left} processes behind; they were ended")
         if ended.log_error:
@@ -98,7 +110,15 @@ class CommandRunner:
         if stop is not None:
             return Verdict(stop.result, stop.reason, hold=stop.hold)
         if ended.unstartable:
-            return Verdict(Result.INFRA_LOST, f"{what}: {arguments[0]!r} can not be started: {ended.unstartable}", unstartable=True)
+            reason = f"{what}: {arguments[0]!r} can not be started: {ended.unstartable}"
+            if not (of_branch and _is_in_worktree(arguments[0])):
+                return Verdict(Result.INFRA_LOST, reason, unstartable=True)
+            return Verdict(Result.AGENT_FAILED if ended.start_errno in _FILE_ERRORS else Result.INFRA_LOST, reason)
         if ended.status is None:
             return Verdict(Result.INFRA_LOST, f"{what}: its supervisor process was killed")
         return judge_exit(what, ended.status)
+
+
+def _is_in_worktree(program: str) -> bool:
+    """A name without a slash is looked for in PATH."""
+    return "/" in program and not program.startswith("/")

@@ -1,8 +1,8 @@
 """The guard against an agent whose command is broken: it would burn the attempts of every item, one after the other.
 
 An item that breaks every agent is held by its own attempts; an agent that breaks every item is halted here. What tells them
-apart: an item may fail quickly as often as it may, but only the agent is to blame for different items, and for a command that
-can not even be started.
+apart: an item may fail quickly as often as it may, but only the agent is to blame for different items, and for a command of
+the host that can not even be started. A program that an item's own branch took away is that item's failure.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class CrashGuard:
             return ""
         if not self._limit or self.streak < self._limit:
             return ""
-        return f"{self.streak} runs in a row failed within {self._fast_s:g} s; the last: {verdict.line}"
+        fast_ends = f"ended with a command that failed within {self._fast_s:g} s"
+        no_starts = "could not start a command"
+        how = " or ".join(said for said, seen in ((fast_ends, self._items), (no_starts, self._unstartable)) if seen)
+        return f"{self.streak} runs in a row {how}; the last: {verdict.line}"
 
     def forget(self) -> None:
         """A run was neither, or a person says to go on."""

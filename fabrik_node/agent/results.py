@@ -104,7 +104,7 @@ class Verdict:
     resolve: str = ""
     """Of a merge conflict: the commands that solve it by hand, one in a line."""
     unstartable: bool = False
-    """The command could not even be started: no item is to blame."""
+    """The command could not even be started, and no item is to blame for that."""
 
     def __post_init__(self) -> None:
         """Reasons quote git and other programs: they are cut, because they become part of ops."""

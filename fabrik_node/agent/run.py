@@ -214,7 +214,7 @@ class AgentRun:
         async def started(process: ProcessId | None) -> None:
             await self._note(phase=phase, process=process, state=RunState.RUNNING)
 
-        return await runner.run(phase, command, workspace.path, context, started)
+        return await runner.run(phase, command, workspace.path, context, started, of_branch=phase is Phase.QA)
 
     async def _merge(self, view: ItemView, workspace: Workspace) -> Verdict:
         pipeline = self.setup.pipeline

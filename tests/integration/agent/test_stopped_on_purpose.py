@@ -108,7 +108,10 @@ async def test_an_agent_whose_command_is_broken_stops_and_says_why(rig: AgentRig
         await rig.world.until(lambda: loop.state is AgentState.HALTED)
     halt = rig.halts().halt
     assert halt is not None, "it survives the node"
-    assert (halt.code, halt.reason) == (HaltCode.CRASH_LOOP, "3 runs in a row failed within 10 s; the last: agent_failed: coding failed with exit code 3")
+    assert (halt.code, halt.reason) == (
+        HaltCode.CRASH_LOOP,
+        "3 runs in a row ended with a command that failed within 10 s; the last: agent_failed: coding failed with exit code 3",
+    )
     assert "fabrik-node drain --off" in halt.line
     tried = {finish.item for finish in rig.world.finishes}
     assert len(tried) == 3
@@ -122,6 +125,23 @@ async def test_a_command_that_can_not_be_started_stops_its_agent_too(rig: AgentR
         await rig.world.until(lambda: loop.state is AgentState.HALTED)
     assert len(rig.pipeline.rows) == 3
     assert not any(finish.charged for finish in rig.world.finishes)
+    halt = rig.halts().halt
+    assert halt is not None
+    assert halt.reason.startswith("3 runs in a row could not start a command; the last: infra_lost: coding: 'no-such-program-here' can not be started")
+
+
+@pytest.mark.promise("C6")
+async def test_one_item_whose_work_removes_the_tests_is_held_and_its_agent_goes_on(rig: AgentRig) -> None:
+    bad, good = rig.world.add("bad"), rig.world.add("good")
+    command = 'touch commit-1; if [ "$FABRIK_TITLE" = good ]; then printf "#!/bin/sh\\n" > qa.sh; chmod +x qa.sh; fi'
+    async with rig.agent(command=command, qa=["./qa.sh"], max_attempts=4) as loop:
+        await rig.world.until(lambda: isinstance(rig.world.items[good].stage, Done) and rig.world.items[bad].hold is not None)
+        assert loop.accepting
+    assert rig.world.items[bad].attempts == 4
+    assert rig.world.items[bad].hold == {
+        "reason": "4 of 4 attempts failed; the last: agent_failed: qa: './qa.sh' can not be started: No such file or directory"
+    }
+    assert rig.halts().halt is None
 
 
 @pytest.mark.promise("C6")
