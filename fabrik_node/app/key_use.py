@@ -1,8 +1,9 @@
-"""``keys use``: a home that was put back from a backup takes up the key to which it had been rotated meanwhile."""
+"""``keys use``: a home that was put back from a backup takes up the key to which it had been rotated meanwhile, or goes back when it had not been."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from fabrik_node._core import Replica, SigningKey, next_key
 from fabrik_node.app.opening import NODE_KEY, Mesh, load_mesh
 from fabrik_node.app.rotation import keep_former, load_all
 from fabrik_node.clock import SystemClock
+from fabrik_node.domain.schema import Role
 from fabrik_node.errors import Conflict, ForeignStore, Precondition
 from fabrik_node.ids import fingerprint, show_key
 from fabrik_node.node.epochs import DOUBT_KEY
@@ -64,11 +66,16 @@ async def _use(paths: HomePaths, seed: bytes) -> dict[str, Any]:
                 raise ForeignStore(
                     f"{paths.store} is the database of node {show_key(owner)[:8]}: nothing was changed", "put back the folder of the home as a whole"
                 )
-            _check_follows(replica, mesh, new.public)
+            back = _is_way_back(replica, mesh, new.public)
+            if not back:
+                _check_follows(replica, mesh, new.public)
             await store.set_meta(DOUBT_KEY, _DOUBT.encode())  # our ops under this key are with the peers
             await store.set_meta(NODE_KEY, new.public)
             if old != new.public:
-                keep_former(paths, old)
+                if back and not paths.next_key.exists():
+                    os.link(paths.identity_key, paths.next_key)  # it is the next key again
+                else:
+                    keep_former(paths, old)
                 replace_key(paths.identity_key, seed)
             if paths.next_key.exists() and load_key(paths.next_key).public == new.public:
                 paths.next_key.unlink()
@@ -78,7 +85,15 @@ async def _use(paths: HomePaths, seed: bytes) -> dict[str, Any]:
         lock.release()
 
 
+def _is_way_back(replica: Replica, mesh: Mesh, new: bytes) -> bool:
+    """The home took up its next key, and there had been no rotation: as far as it knows, ``new`` is still the member and never followed by that one."""
+    member, old = replica.member(new), mesh.key.public
+    never = member.role != Role.NONE and member.successor is None and replica.member(old).role == Role.NONE
+    return never and next_key(old) in commitments(replica, mesh.record, new)
+
+
 def _check_follows(replica: Replica, mesh: Mesh, new: bytes) -> None:
+    """An older store may not know of the rotation, so the next key is taken on trust; :func:`_is_way_back` undoes that."""
     old = mesh.key.public
     if new == old or old in line_of(replica, new) or next_key(new) in commitments(replica, mesh.record, old):
         return

@@ -137,3 +137,18 @@ async def test_nobody_else_is_believed(world: World, tmp_path: Path) -> None:
     assert genesis.next == next_key(SigningKey.from_seed(bytes.fromhex(plain.next_key.read_text())).public)
     async with world.serve(plain) as running:
         assert (await fails(running, Precondition, "made without a recovery key", recovery=world.seed)).exit_status == 5
+
+
+@pytest.mark.promise("F8", "I14")
+async def test_who_recovers_and_puts_out_its_own_former_key_stays_in(world: World) -> None:
+    """What is held stays, and the rotation is held: the new key is not cut off with the old one."""
+    old = SigningKey.from_seed(bytes.fromhex(world.member.identity_key.read_text())).public
+    async with world.serve(world.member) as running:
+        await running.service.call("keys.rotate", {})
+    async with world.serve(world.member) as running, world.serve(world.admin) as admin:
+        await running.service.call("keys.recover", {"recovery": world.seed, "revoke": [old.hex()]})
+        await exchange(running.node, admin.node)
+        for node in (running.node, admin.node):
+            assert node.replica.member(old).revoked
+            assert node.is_admitted(running.node.public)
+        await running.service.call("items.add", {"title": "goes on"})

@@ -274,3 +274,26 @@ async def test_a_home_from_a_backup_takes_up_the_key_that_it_was_rotated_to(path
         assert sorted(view.title for view in running.node.board.items()) == ["after the backup", "under the new key"]
     with pytest.raises(Conflict, match="already"):
         await _use(paths, bytes.fromhex(paths.identity_key.read_text()))
+
+
+@pytest.mark.promise("F8")
+async def test_a_home_that_took_up_its_next_key_without_a_rotation_comes_back(paths: HomePaths) -> None:
+    async with served(paths) as running:
+        await running.service.call("items.add", {"title": "before"})
+    old, new = key_in(paths.identity_key).public, key_in(paths.next_key).public
+    await _use(paths, bytes.fromhex(paths.next_key.read_text()))
+    async with served(paths) as running:
+        assert (running.node.public, running.node.is_admitted(new)) == (new, False)
+    with pytest.raises(Precondition, match="does not follow"):
+        await _use(paths, bytes([5]) * 32)
+    (former,) = paths.former_keys.iterdir()
+    assert (await _use(paths, bytes.fromhex(former.read_text())))["new"] == show_key(old)
+    assert (key_in(paths.identity_key).public, key_in(paths.next_key).public) == (old, new)
+    async with served(paths) as running:
+        await running.service.call("items.add", {"title": "after"})
+        assert sorted(view.title for view in running.node.board.items()) == ["after", "before"]
+        await rotate(running)
+    async with served(paths) as running:
+        assert (running.node.public, running.node.replica.voided) == (new, 0)
+    with pytest.raises(Precondition, match="does not follow"):
+        await _use(paths, bytes.fromhex(former.read_text()))
