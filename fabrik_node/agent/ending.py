@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
 from fabrik_node.agent.folder import one_line
-from fabrik_node.agent.results import RESULT_RULES, Result, Verdict
+from fabrik_node.agent.results import RESULT_RULES, Result, Verdict, not_allowed
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.walk import walk_back
 from fabrik_node.domain.claims import Claim
-from fabrik_node.errors import ClaimLost, Conflict, FabrikError, IllegalMove, NotFound
+from fabrik_node.errors import AuthError, ClaimLost, Conflict, FabrikError, IllegalMove, NotFound
 from fabrik_node.ports import ItemView, Workspace
 
-__all__ = ["KEEP_WORK_S", "cancelled_by", "clear_up", "give_back", "keep_work"]
+__all__ = ["KEEP_WORK_S", "cancelled_by", "clear_up", "forbidden", "give_back", "keep_work", "told"]
 
 KEEP_WORK_S = 30.0
 """For committing and pushing the work of a run that did not succeed: the remote may be away, and a stop has to end."""
@@ -46,7 +47,8 @@ async def keep_work(workspace: Workspace, claim: Claim, verdict: Verdict, *, hur
 async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdict, attempts: int, facts: dict[str, Any]) -> Verdict:
     """Write the outcome and release the claim; out of the stages that say that somebody works on it, unless it is Done or waits to be merged.
 
-    ``attempts`` is the number before this run; ``facts`` go into the outcome. A superseded run writes nothing: it would not count.
+    ``attempts`` is the number before this run; ``facts`` go into the outcome. A superseded run writes nothing: it would not count. Nor does one
+    whose node lost its role: the claim ends with its lease.
     """
     if verdict.result is Result.SUPERSEDED:
         return verdict
@@ -63,8 +65,27 @@ async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdi
         if verdict.result is Result.CANCELLED and cancelled_by(setup.pipeline.item(item), claim):
             return verdict  # whoever cancelled it has written all that there is to write
         return replace(verdict, result=Result.SUPERSEDED, reason=f"{verdict.line}; then {error}")
+    except AuthError as error:
+        return forbidden(verdict, error)
     except (NotFound, IllegalMove, Conflict) as error:
         return verdict.noting(str(error))
+    return verdict
+
+
+def forbidden(verdict: Verdict, error: AuthError) -> Verdict:
+    """``verdict``, which could not be written because this node may not."""
+    if verdict.result is Result.NOT_ALLOWED:
+        return verdict
+    said = not_allowed(error)
+    return replace(verdict, result=said.result, reason=f"{said.reason}; before that: {verdict.line}")
+
+
+async def told(writing: Awaitable[None], verdict: Verdict) -> Verdict:
+    """``verdict`` after ``writing`` the row of its run. When this node may not tell the others, the row is kept here all the same."""
+    try:
+        await writing
+    except AuthError as error:
+        return forbidden(verdict, error)
     return verdict
 
 

@@ -12,7 +12,7 @@ from fabrik_node.agent.results import Result, Verdict
 __all__ = ["CrashGuard"]
 
 _FAULTS = frozenset({Result.AGENT_FAILED})
-_SAYS_NOTHING = frozenset({Result.CANCELLED, Result.SUPERSEDED, Result.LEASE_LOST, Result.RATE_LIMITED, Result.INFRA_LOST})
+_SAYS_NOTHING = frozenset({Result.CANCELLED, Result.SUPERSEDED, Result.LEASE_LOST, Result.RATE_LIMITED, Result.INFRA_LOST, Result.NOT_ALLOWED})
 """Neither that the command works nor that it does not."""
 
 

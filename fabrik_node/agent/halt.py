@@ -1,4 +1,4 @@
-"""Whether this agent takes work at all: a halt that a person or the crash guard set, kept over restarts of the node until somebody lifts it.
+"""Whether this agent takes work at all: a halt that a person, the crash guard or a lost role set, kept over restarts of the node until somebody lifts it.
 
 Running work goes on to its end; only nothing new is begun.
 """
@@ -21,6 +21,8 @@ class HaltCode(StrEnum):
 
     OPERATOR = "operator"
     CRASH_LOOP = "crash_loop"
+    NOT_ALLOWED = "not_allowed"
+    """The node lost the role that its work takes, while it had work."""
     UNREADABLE = "unreadable"
     """What was saved can not be read: nobody knows that it is over."""
 

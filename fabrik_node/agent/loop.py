@@ -253,10 +253,12 @@ class ClaimLoop:
         self._wake.set()
 
     async def _learn(self, report: RunReport) -> None:
-        now = self._setup.clock.now()
+        now, wall_ms = self._setup.clock.now(), self._setup.clock.wall_ms()
         broken = self._guard.note(report.item, report.verdict, report.lasted_s)
-        if broken:
-            await self._setup.halts.set(Halt(HaltCode.CRASH_LOOP, broken, self._setup.clock.wall_ms()))
+        if report.verdict.result is Result.NOT_ALLOWED:
+            await self._setup.halts.set(Halt(HaltCode.NOT_ALLOWED, report.verdict.reason, wall_ms))
+        elif broken:
+            await self._setup.halts.set(Halt(HaltCode.CRASH_LOOP, broken, wall_ms))
         elif self._guard.streak > 1:
             self._backoff.rate_limited(now)
         match RESULT_RULES[report.verdict.result].pause:

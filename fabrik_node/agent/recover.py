@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.members import end_members, run_tag
-from fabrik_node.agent.results import Result
+from fabrik_node.agent.results import Result, not_allowed
 from fabrik_node.agent.walk import walk_back, walk_to_done
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import FINAL_STATES, ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Done
-from fabrik_node.errors import Conflict, GitFailed, IllegalMove, NotFound, Precondition, Unreachable
+from fabrik_node.errors import AuthError, Conflict, GitFailed, IllegalMove, NotFound, Precondition, Unreachable
 from fabrik_node.ids import show_id
 from fabrik_node.ports import Pipeline, Workspaces
 from fabrik_node.process import is_alive
@@ -20,7 +21,9 @@ from fabrik_node.process import is_alive
 __all__ = ["recover_runs"]
 
 
-async def recover_runs(pipeline: Pipeline, workspaces: Workspaces | None, rows: Iterable[RunRow], clock: Clock, kill_grace_s: float) -> list[RunRow]:
+async def recover_runs(
+    pipeline: Pipeline, workspaces: Workspaces | None, rows: Iterable[RunRow], clock: Clock, kill_grace_s: float, halts: HaltSwitch | None = None
+) -> list[RunRow]:
     """Close every own run that has no end: call it after the store is loaded and before the claim loop starts.
 
     For each: its processes are ended (they end themselves within ``kill_grace_s`` when their node dies; this makes sure), its
@@ -29,7 +32,7 @@ async def recover_runs(pipeline: Pipeline, workspaces: Workspaces | None, rows: 
     An item that the run had merged already, as ``workspaces`` can tell, goes on to Done. Returns the rows as they were written.
 
     A process is ended only when it is verified to be the run's: pid, start time and boot, or the run's id in its environment.
-    Raises StoreFailed.
+    What this node lost the role to write stays unwritten, and its agent is halted. Raises StoreFailed.
     """
     closed = []
     for row in rows:
@@ -44,7 +47,11 @@ async def recover_runs(pipeline: Pipeline, workspaces: Workspaces | None, rows: 
         said = f"{cancelled}; {reason}" if cancelled else f"{Result.INFRA_LOST}: {reason}"
         state = RunState.CANCELLED if cancelled and not merged else RunState.INTERRUPTED
         closed.append(replace(row, state=state, process=None, ended_ms=max(clock.wall_ms(), row.started_ms), reason=said))
-        await pipeline.put_run(closed[-1])
+        try:
+            await pipeline.put_run(closed[-1])
+        except AuthError as error:  # the row is kept here all the same
+            if halts is not None:
+                await halts.set(Halt(HaltCode.NOT_ALLOWED, not_allowed(error).reason, clock.wall_ms()))
     return closed
 
 
@@ -77,6 +84,8 @@ async def _give_back(
         else:
             await walk_back(pipeline, row.item, claim)
         await pipeline.finish(row.item, claim, f"{outcome['result']}: {reason}", outcome, charge_attempt=False, hold=hold)
+    except AuthError as error:
+        return f"; its claim could not be given back, and ends with its lease: {not_allowed(error).reason}", merged is not None
     except (NotFound, IllegalMove, Conflict) as error:  # ClaimLost is a Conflict
         return f"; its claim could not be given back: {error}", merged is not None
     if merged is not None:

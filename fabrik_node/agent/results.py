@@ -8,8 +8,22 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
 from fabrik_node.domain.runs import RunState
+from fabrik_node.errors import AuthError
 
-__all__ = ["EXIT_CODES", "REASON_CHARS_MAX", "RESULT_RULES", "SIGNALS", "ExitRule", "Pause", "Result", "ResultRule", "Verdict", "conflict", "judge_exit"]
+__all__ = [
+    "EXIT_CODES",
+    "REASON_CHARS_MAX",
+    "RESULT_RULES",
+    "SIGNALS",
+    "ExitRule",
+    "Pause",
+    "Result",
+    "ResultRule",
+    "Verdict",
+    "conflict",
+    "judge_exit",
+    "not_allowed",
+]
 
 
 class Result(StrEnum):
@@ -24,6 +38,7 @@ class Result(StrEnum):
     LEASE_LOST = "lease_lost"
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
+    NOT_ALLOWED = "not_allowed"
 
 
 class Pause(Enum):
@@ -55,6 +70,7 @@ RESULT_RULES: Mapping[Result, ResultRule] = {
     Result.LEASE_LOST: ResultRule(charges=False, state=RunState.INTERRUPTED, pause=Pause.ITEM),
     Result.SUPERSEDED: ResultRule(charges=False, state=RunState.SUPERSEDED, pause=Pause.NOBODY),
     Result.CANCELLED: ResultRule(charges=False, state=RunState.CANCELLED, pause=Pause.NOBODY),
+    Result.NOT_ALLOWED: ResultRule(charges=False, state=RunState.FAILED, pause=Pause.ITEM),  # and the agent is halted
 }
 """Only ``agent_failed`` and ``timeout`` use up attempts: the others say nothing about the work."""
 
@@ -125,6 +141,11 @@ def conflict(reason: str, item: str, commands: str = "") -> Verdict:
     """Finished work that a person has to look at before it can be merged. ``commands``: of git, one in a line; ours, which lets agents merge, follows."""
     resolve = "\n".join(line for line in (commands, f"fabrik-node items resolve {item}") if line)
     return Verdict(Result.CONFLICT, reason, hold=reason, resolve=resolve)
+
+
+def not_allowed(error: AuthError) -> Verdict:
+    """This node may not write what a run has to write: another role, or removed from the mesh."""
+    return Verdict(Result.NOT_ALLOWED, f"{error} ({error.hint})" if error.hint else str(error))
 
 
 def judge_exit(what: str, status: int) -> Verdict:

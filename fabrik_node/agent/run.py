@@ -13,10 +13,10 @@ from typing import Any
 
 from fabrik_node import __version__
 from fabrik_node.agent.command import CommandRunner
-from fabrik_node.agent.ending import cancelled_by, clear_up, give_back, keep_work
+from fabrik_node.agent.ending import cancelled_by, clear_up, forbidden, give_back, keep_work, told
 from fabrik_node.agent.environment import CommandContext
 from fabrik_node.agent.folder import RunFolder, one_line
-from fabrik_node.agent.results import RESULT_RULES, Result, Verdict, conflict
+from fabrik_node.agent.results import RESULT_RULES, Result, Verdict, conflict, not_allowed
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop, Stopped, StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
@@ -24,7 +24,7 @@ from fabrik_node.agent.walk import held_item, walk_to_coding, walk_to_done, walk
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Coding, Done, Merge, Qa
-from fabrik_node.errors import ClaimLost, Conflict, GitFailed, IllegalMove, Internal, MergeConflict, NoCommits, NotFound, Precondition, Unreachable
+from fabrik_node.errors import AuthError, ClaimLost, Conflict, GitFailed, IllegalMove, Internal, MergeConflict, NoCommits, NotFound, Precondition, Unreachable
 from fabrik_node.ids import new_id, show_id
 from fabrik_node.ports import ItemView, Workspace
 
@@ -110,8 +110,9 @@ class AgentRun:
     async def cancel(self, reason: str) -> None:
         """End it on an operator's word. The row says so before the command hears of it: should the node die now, its next start knows."""
         if self.switch.stop is None:
-            await self._note(reason=f"{Result.CANCELLED}: {reason}")
-            self.switch.throw(Stop(Result.CANCELLED, reason, hold=f"{Result.CANCELLED}: {reason}"))
+            cancelled = Verdict(Result.CANCELLED, reason)
+            await told(self._note(reason=cancelled.line), cancelled)
+            self.switch.throw(Stop(Result.CANCELLED, reason, hold=cancelled.line))
 
     def _on_claim_lost(self, reason: str) -> None:
         said = cancelled_by(self.setup.pipeline.item(self.item), self.claim)
@@ -144,6 +145,8 @@ class AgentRun:
             verdict = Verdict(Result.CANCELLED, f"somebody else changed the item: {error}")
         except (GitFailed, Unreachable, Precondition, Conflict, OSError) as error:
             verdict = Verdict(Result.INFRA_LOST, str(error))
+        except AuthError as error:
+            verdict = not_allowed(error)
         stop = self.switch.stop
         if stop is None or verdict.merge_commit:
             return verdict
@@ -251,6 +254,8 @@ class AgentRun:
             await self.setup.pipeline.move(self.item, self._done(commit), self.claim)
         except (ClaimLost, NotFound, IllegalMove) as error:
             return Verdict(Result.SUPERSEDED, f"{how} as {commit.hex()}, but could not say so: {error}", merge_commit=commit)
+        except AuthError as error:
+            return forbidden(Verdict(Result.OK, f"{how} as {commit.hex()}", merge_commit=commit), error)
         return Verdict(Result.OK, f"{how} as {commit.hex()}", 0, merge_commit=commit)
 
     def _keep_for_stage(self) -> None:
@@ -283,8 +288,7 @@ class AgentRun:
             except OSError as error:
                 verdict = verdict.noting(f"its log is incomplete: {error}")
         state, ended_ms = RESULT_RULES[verdict.result].state, self.row.started_ms + self._duration_ms()
-        await self._note(state=state, process=None, ended_ms=ended_ms, exit_code=verdict.exit_code, reason=verdict.line)
-        return verdict
+        return await told(self._note(state=state, process=None, ended_ms=ended_ms, exit_code=verdict.exit_code, reason=verdict.line), verdict)
 
     def _duration_ms(self) -> int:
         """Time that really passed: added to the start, it gives an end that a corrected wall clock does not falsify."""

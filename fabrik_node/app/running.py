@@ -329,8 +329,11 @@ class Running:
         node, name = self.node, self.config.node.name
         known = node.replica.get(Kind.NODE, node.public, NodeField.NAME)
         if name and (known is None or known.value != name):
-            await node.write("name", lambda: [(Kind.NODE, node.public, NodeField.NAME, name, None)])
-        for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, self.config.agent.kill_grace_s):
+            try:
+                await node.write("name", lambda: [(Kind.NODE, node.public, NodeField.NAME, name, None)])
+            except AuthError as error:
+                _log.warning("the name of this node stays as it was: %s", error)
+        for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, self.config.agent.kill_grace_s, self.halts):
             _log.warning("run %s was interrupted: %s", show_id(row.run_id), row.reason)
 
     async def _clean(self, recovered: asyncio.Task[None]) -> None:

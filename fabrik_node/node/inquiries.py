@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +22,23 @@ __all__ = ["ASKS_MAX", "PATIENCE_S", "TELLS_MAX", "Inquiries"]
 ASKS_MAX = 8
 """Questions of one node under way, and the most that are read of one message: people ask, not programs."""
 TELLS_MAX = 64
-"""Answers that wait to be taken, of all who ask."""
+"""Answers that may still be waited for, of all who ask. Besides, each member that speaks may have :data:`ASKS_MAX` old ones."""
 PATIENCE_S = 2.0
 """How long an answer is waited for: there and back through a few relays."""
+_KEPT_S = 2 * PATIENCE_S
+"""Of an answer, from the question on: after that nobody waits for it, also when its asker died and never says so."""
 _EARLY_S = 0.2
 """Between two messages that are sent before their beat for a question or an answer: who asks without end can not make us talk faster."""
 _ENVELOPE_BYTES = 64
 _log = logging.getLogger("fabrik_node")
+
+
+@dataclass(slots=True)
+class _Tell:
+    at: float
+    """When it was asked, on our clock."""
+    said: Mapping[str, Any] | None = None
+    """None while it is looked up."""
 
 
 @dataclass(slots=True)
@@ -51,7 +62,7 @@ class Inquiries:
         self._beat_now = beat_now
         self._number = first
         self._asks: dict[int, _Ask] = {}
-        self._tells: dict[tuple[bytes, int], Mapping[str, Any] | None] = {}
+        self._tells: dict[tuple[bytes, int], _Tell] = {}
         self._lookups: set[asyncio.Task[None]] = set()
         self._early_at = -_EARLY_S
         self._later: asyncio.TimerHandle | None = None
@@ -84,13 +95,22 @@ class Inquiries:
         asks = [[ask.owner, number, ask.run_id] for number, ask in self._asks.items()]
         room -= _ENVELOPE_BYTES + len(cbor_encode(asks))
         tells: list[list[Any]] = []
-        for (asker, number), said in self._tells.items():
-            entry = None if said is None else [asker, number, dict(said)]
-            size = 0 if entry is None else len(cbor_encode(entry))
-            if entry is not None and size <= room and len(tells) < ASKS_MAX:
+        for entry in self._fairly():
+            size = len(cbor_encode(entry))
+            if size <= room and len(tells) < ASKS_MAX:
                 tells.append(entry)
                 room -= size
         return {**({"asks": asks} if asks else {}), **({"tells": tells} if tells else {})}
+
+    def _fairly(self) -> list[list[Any]]:
+        """The answers that somebody may wait for: the first of each asker, then the second, and so on, so that nobody takes all places."""
+        since, of_asker = self._clock.now() - _KEPT_S, Counter[bytes]()
+        ranked: list[tuple[int, list[Any]]] = []
+        for (asker, number), tell in self._tells.items():
+            if tell.said is not None and tell.at >= since:
+                ranked.append((of_asker[asker], [asker, number, dict(tell.said)]))
+                of_asker[asker] += 1
+        return [entry for _, entry in sorted(ranked, key=lambda each: each[0])]
 
     # ---- messages of others -------------------------------------------------------------------------
 
@@ -110,10 +130,12 @@ class Inquiries:
                 ask.answer.set_result(said)
 
     def _asked(self, author: bytes, number: int, run_id: bytes) -> None:
-        if len(self._tells) >= TELLS_MAX or len(self._lookups) >= ASKS_MAX:
+        self._forget_silent()
+        since = self._clock.now() - _KEPT_S
+        if sum(tell.at >= since for tell in self._tells.values()) >= TELLS_MAX or len(self._lookups) >= ASKS_MAX:
             self.dropped += 1
             return
-        self._tells[author, number] = None
+        self._tells[author, number] = _Tell(self._clock.now())
         lookup = asyncio.ensure_future(self._look((author, number), run_id))
         self._lookups.add(lookup)
         lookup.add_done_callback(self._lookups.discard)
@@ -124,9 +146,15 @@ class Inquiries:
         except FabrikError as error:  # the asker waits no longer than its patience
             _log.warning("a question of another node could not be answered: %s", error)
             return
-        if key in self._tells:
-            self._tells[key] = said
+        if (tell := self._tells.get(key)) is not None:
+            tell.said = said
             self._soon()
+
+    def _forget_silent(self) -> None:
+        """Old questions of who is silent, or no member any more. Who speaks and still asks keeps its few: forgotten, they would be looked up again with each message."""
+        since, heard = self._clock.now() - _KEPT_S, self._presence.heard()
+        for key in [key for key, tell in self._tells.items() if tell.at < since and (key[0] not in heard or heard[key[0]].at < since)]:
+            del self._tells[key]
 
     # ---- sending ------------------------------------------------------------------------------------
 

@@ -390,7 +390,7 @@ class Pipeline(Protocol):
         ...
 
     async def put_run(self, row: RunRow) -> None:
-        """Store the run here and publish its summary."""
+        """Store the run here and publish its summary. Raises AuthError, and has stored it, when this node may not publish."""
         ...
 
     def renew(self, item: bytes, claim: Claim, run_id: bytes, progress_n: int) -> bool:

@@ -18,7 +18,7 @@ from fabrik_node.errors import AuthError
 from fabrik_node.ports import Replication
 from fabrik_node.transport.certificates import hash_of, issuer_of
 from fabrik_node.transport.contexts import ALPN, Armed, Handshake, allow, handshake_of
-from fabrik_node.transport.guises import Guises
+from fabrik_node.transport.guises import Greeting, Guises
 from fabrik_node.transport.join_frame import JOIN_BYTES, BadFrame, decode_join, encode_refusal, proves
 from fabrik_node.transport.knock_frame import KNOCK_BYTES, KNOCK_MAGIC, decode_knock, encode_welcome
 from fabrik_node.transport.threshold import DISCARD_BYTES, Caller, Shut, Threshold
@@ -87,27 +87,27 @@ class Gate:
         loop, guises = asyncio.get_running_loop(), self._contexts
         try:
             speaks_tls = await _first_byte(sock) == _TLS_FIRST
-            armed = None if guises is None or not speaks_tls else await guises.server()
+            greeting = None if guises is None or not speaks_tls else await guises.server()
         except BaseException:
             sock.close()
             raise
-        if armed is None and speaks_tls:
+        if greeting is None and speaks_tls:
             return await _turn_away(sock, _TLS_ANSWER, Shut(Reason.NOT_TLS, "this port does not speak TLS", told="TLS came to a plain port"))
-        if armed is None and self._contexts is not None:
+        if greeting is None and self._contexts is not None:
             return await _turn_away(sock, _PLAIN_ANSWER, Shut(Reason.NEEDS_TLS, "this port speaks TLS", told="what came to the TLS port was no TLS"))
-        if armed is None or guises is None:
+        if greeting is None:
             _, threshold = await loop.connect_accepted_socket(Threshold, sock)
             return await self._judge(threshold, lambda: asyncio.sleep(0, Caller(address)))
         with handshake_of(sock) as handshake:
             try:
-                _, threshold = await loop.connect_accepted_socket(Threshold, sock, ssl=armed.context, ssl_handshake_timeout=60, ssl_shutdown_timeout=2)
+                _, threshold = await loop.connect_accepted_socket(Threshold, sock, ssl=greeting.armed.context, ssl_handshake_timeout=60, ssl_shutdown_timeout=2)
             except ssl.SSLError as error:
                 return await _after_alert(handshake, error)
             finally:
                 self.cost_s += (_CALLER_S + handshake.worked_s - self.cost_s) / 8
                 if handshake.kept is not None and handshake.kept.fileno() >= 0:
                     handshake.kept.close()
-        return await self._judge(threshold, lambda: self._identify(threshold, guises, armed, address))
+        return await self._judge(threshold, lambda: self._identify(threshold, greeting, address))
 
     async def _judge(self, threshold: Threshold, identify: Callable[[], Awaitable[Caller]]) -> tuple[Caller, Threshold] | Shut:
         """Refusals of a caller with whom we can talk already."""
@@ -135,9 +135,9 @@ class Gate:
             self.counters.discarded_bytes += threshold.discarded
             threshold.transport.abort()
 
-    async def _identify(self, threshold: Threshold, guises: Guises, greeted: Armed, address: str) -> Caller:
+    async def _identify(self, threshold: Threshold, greeting: Greeting, address: str) -> Caller:
         tls = threshold.transport.get_extra_info("ssl_object")
-        armed, own_key = await guises.worn(tls.context, greeted)
+        armed, own_key = greeting.worn(tls.context)
         if tls.selected_alpn_protocol() != ALPN:
             raise Shut(Reason.NO_COMMON_VERSION, f"this port speaks {ALPN} and nothing else: upgrade the older of the two nodes")
         der = tls.getpeercert(binary_form=True) or b""

@@ -11,12 +11,13 @@ import hashlib
 import secrets
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from fabrik_node._core import SigningKey, verify
 from fabrik_node.clock import Clock
 from fabrik_node.transport.contexts import Armed, Contexts
 
-__all__ = ["FORMER_MAX", "Guise", "Guises", "server_name"]
+__all__ = ["FORMER_MAX", "Greeting", "Guise", "Guises", "server_name"]
 
 FORMER_MAX = 8
 """Former keys that a node still answers to: a peer that missed more rotations in a row needs a new token."""
@@ -44,6 +45,22 @@ class Guise:
         return secrets.token_bytes(n)
 
 
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a caller may be answered with. ``armed`` is for :attr:`own`; ``former``: what it is answered with that names a former key.
+
+    Kept for the length of the handshake: contexts are made anew when the members change meanwhile.
+    """
+
+    armed: Armed
+    own: bytes
+    former: tuple[tuple[Armed, bytes], ...] = ()
+
+    def worn(self, context: ssl.SSLContext) -> tuple[Armed, bytes]:
+        """Under which certificate, and which key, the caller was answered whose handshake ended in ``context``."""
+        return next(((armed, public) for armed, public in self.former if armed.context is context), (self.armed, self.own))
+
+
 class Guises:
     """``own``: the key of the node; ``former``: those before it, the newest first."""
 
@@ -60,21 +77,14 @@ class Guises:
         for guise in self.all:
             guise.contexts.handle_members()
 
-    async def server(self) -> Armed:
+    async def server(self) -> Greeting:
         """For those who call us: under the key that they name, if it is one of ours, else under the newest."""
         armed = await self.own.contexts.server()
-        if len(self.all) > 1:
-            named = {server_name(guise.public): (await guise.contexts.server()).context for guise in self.all[1:]}
+        former = [(await guise.contexts.server(), guise.public) for guise in self.all[1:]]
+        if former:
+            named = {server_name(public): other.context for other, public in former}
             armed.context.sni_callback = lambda tls, name, _: _wear(tls, name, named)
-        return armed
-
-    async def worn(self, context: ssl.SSLContext, armed: Armed) -> tuple[Armed, bytes]:
-        """Under which certificate, and which key, a caller was answered that was greeted with ``armed``."""
-        for guise in self.all[1:]:
-            other = await guise.contexts.server()
-            if other.context is context:
-                return other, guise.public
-        return armed, self.own.public
+        return Greeting(armed, self.own.public, tuple(former))
 
 
 def _wear(tls: ssl.SSLSocket | ssl.SSLObject, name: str | None, named: Mapping[str, ssl.SSLContext]) -> None:

@@ -11,7 +11,7 @@ from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.domain.claims import Claim, ClaimState, override, stage_ttls, successor
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Archived, Backlog, Done, Merge, Stage, check_in_merge, check_move
-from fabrik_node.errors import ClaimLost, NotFound
+from fabrik_node.errors import AuthError, ClaimLost, NotFound
 from fabrik_node.ids import new_id
 from fabrik_node.ports import ClaimRefused, ItemView
 
@@ -112,6 +112,8 @@ class MemoryPipeline:
         self.node = node
         self.clock = clock or SystemClock()
         self.reachable = True
+        self.forbidden: AuthError | None = None
+        """What every write raises: this node lost its role. Rows are kept here all the same."""
         self.on_renew: Callable[[], None] = lambda: None
         self.renewals: list[tuple[bytes, bytes, int]] = []
         self.forgotten: list[bytes] = []
@@ -193,6 +195,7 @@ class MemoryPipeline:
     async def put_run(self, row: RunRow) -> None:
         self.rows.setdefault(row.run_id, []).append(row)
         self.world.touch()
+        self._check_allowed()
 
     def renew(self, item: bytes, claim: Claim, run_id: bytes, progress_n: int) -> bool:
         self.on_renew()
@@ -241,4 +244,9 @@ class MemoryPipeline:
             raise NotFound("the item is deleted")
         if not self.is_winning(item, claim.claim_id):
             raise ClaimLost("the claim is lost")
+        self._check_allowed()
         return view
+
+    def _check_allowed(self) -> None:
+        if self.forbidden is not None:
+            raise self.forbidden

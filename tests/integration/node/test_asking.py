@@ -14,7 +14,7 @@ from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.ids import new_id, parse_id, show_id
-from fabrik_node.node.inquiries import ASKS_MAX, TELLS_MAX
+from fabrik_node.node.inquiries import ASKS_MAX, PATIENCE_S, TELLS_MAX, _Tell
 
 
 @dataclass
@@ -151,7 +151,7 @@ async def test_questions_without_end_are_bounded(line: Line) -> None:
     await eventually(lambda: not owner.inquiries._lookups)
     assert beats <= 1, "the hand of the clock did not move"
     for key in range(TELLS_MAX):
-        owner.inquiries._tells[bytes([key]) * 32, 1] = {"state": "running", "evidence": "x" * 200}
+        owner.inquiries._tells[bytes([key]) * 32, 1] = _Tell(owner.clock.now(), {"state": "running", "evidence": "x" * 200})
     asker.presence.publish({"asks": [[owner.public, 10**6, line.row.run_id]]})
     assert len(owner.inquiries._tells) <= TELLS_MAX
     assert owner.inquiries.dropped
@@ -159,6 +159,32 @@ async def test_questions_without_end_are_bounded(line: Line) -> None:
     assert len(owner.inquiries.part(room)["tells"]) == ASKS_MAX
     assert len(owner.inquiries.part(600)["tells"]) < ASKS_MAX
     assert owner.inquiries.part(10) == {}
+
+
+async def test_one_member_with_many_questions_leaves_room_for_the_others(line: Line) -> None:
+    """The relay asks eight things and never stops; the asker's one question has its place in each message."""
+    owner, asker, relay = line.owner.node, line.asker.node, line.relay.node
+    relay.presence.publish({"asks": [[owner.public, number, line.row.run_id] for number in range(ASKS_MAX)]})
+    await eventually(lambda: not owner.inquiries._lookups)
+    asker.presence.publish({"asks": [[owner.public, 1, line.row.run_id]]})
+    await eventually(lambda: not owner.inquiries._lookups)
+    tells = owner.inquiries.part(owner.presence.room({}))["tells"]
+    assert [key for key, *_ in tells] == [relay.public, asker.public] + [relay.public] * (ASKS_MAX - 2)
+
+
+async def test_an_asker_that_died_keeps_no_place(line: Line) -> None:
+    owner, asker, relay = line.owner.node, line.asker.node, line.relay.node
+    relay.presence.publish({"asks": [[owner.public, 1, line.row.run_id]]})
+    await eventually(lambda: owner.inquiries._tells[relay.public, 1].said is not None)
+    for key in range(1, TELLS_MAX):  # of nodes that were members
+        owner.inquiries._tells[bytes([key]) * 32, 1] = _Tell(owner.clock.now(), {"state": "running"})
+    asker.presence.publish({"asks": [[owner.public, 1, line.row.run_id]]})
+    assert owner.inquiries.dropped == 1
+    owner.clock.advance(2 * PATIENCE_S + 0.1)  # type: ignore[attr-defined]
+    assert owner.inquiries.part(owner.presence.room({})) == {}, "nobody waits any more"
+    asker.presence.publish({"asks": [[owner.public, 2, line.row.run_id]]})
+    assert owner.inquiries.dropped == 1
+    assert list(owner.inquiries._tells) == [(asker.public, 2)], "the silent are forgotten"
 
 
 @pytest.mark.parametrize("odd", [None, 7, "x", [], {}, [[1, 2]], [[b"k" * 32, "n", b"r"]], [[b"k" * 32, 1]]])

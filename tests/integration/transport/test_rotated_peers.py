@@ -91,3 +91,17 @@ def test_a_server_name_tells_nothing_but_whom_one_expects(net: Net) -> None:
     assert len(many.all) == 1 + FORMER_MAX
     assert many.of(keys[2].public).public == keys[2].public
     assert many.of(bytes(32)) is many.own
+
+
+async def test_a_former_key_is_known_again_though_the_members_changed_during_the_handshake(net: Net) -> None:
+    """Removing a member makes all contexts anew; a handshake that is under way goes on with its own."""
+    keys, clock = net.rigs.keys, SystemClock()
+    members = [key.public for key in keys[:4]]
+    guises = Guises(Guise(keys[0].public, keys[0].sign, lambda: members, clock), [keys[1]], lambda: members, clock)
+    greeting = await guises.server()
+    [(former, _)] = greeting.former
+    members.pop()
+    guises.handle_members()
+    assert (await guises.server()).former[0][0].context is not former.context, "made anew meanwhile"
+    assert greeting.worn(former.context) == (former, keys[1].public)
+    assert greeting.worn(greeting.armed.context) == (greeting.armed, keys[0].public)
