@@ -269,7 +269,7 @@ I10 held              A fork ends in the same state everywhere, in whatever orde
 I11 held              Nothing with a bad signature, wrong mesh, broken chain or non-canonical bytes is stored or relayed, and a bad segment changes nothing
 I12 held              An op that breaks a rule of meaning is void everywhere and does not block its author's later ops
 I13 held              The wall clock decides nothing but displayed times
-I14 held              Revocation has a cut, in any order of arrival, through any relay; open sessions of the revoked end where the record is committed
+I14 partial           Revocation has a cut, in any order of arrival, through any relay; open sessions of the revoked end where the record is committed | a peer that lies about the admin's log can add 2 s per hop, so over such peers the promised 2 s for open sessions can be passed
 I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push
 I16 held              Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 held              A holder that can not renew stops before others take over

@@ -187,6 +187,18 @@ async def test_an_asker_that_died_keeps_no_place(line: Line) -> None:
     assert list(owner.inquiries._tells) == [(asker.public, 2)], "the silent are forgotten"
 
 
+async def test_questions_that_nobody_takes_back_count_for_a_while_only(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fabrik_node.node.inquiries.TELLS_MAX", 1)
+    owner, asker, relay = line.owner.node, line.asker.node, line.relay.node
+    standing = {"asks": [[owner.public, 1, line.row.run_id]]}
+    relay.presence.publish(standing)
+    owner.clock.advance(2 * PATIENCE_S + 0.1)  # type: ignore[attr-defined]
+    relay.presence.publish(standing)
+    asker.presence.publish({"asks": [[owner.public, 2, line.row.run_id]]})
+    assert list(owner.inquiries._tells) == [(relay.public, 1), (asker.public, 2)], "it speaks and asks still: not looked up anew with each message"
+    assert owner.inquiries.dropped == 0
+
+
 @pytest.mark.parametrize("odd", [None, 7, "x", [], {}, [[1, 2]], [[b"k" * 32, "n", b"r"]], [[b"k" * 32, 1]]])
 async def test_odd_questions_and_answers_are_left_aside(line: Line, odd: Any) -> None:
     line.relay.node.presence.publish({"asks": odd, "tells": odd})
