@@ -29,10 +29,31 @@ class Bug:
 BUGS = (
     Bug(
         "an invitation does not bind its role",
-        "fabrik_node/node/invitations.py",
-        "{1: int(role), 3: NOWHERE}",
-        "{1: int(role)}",
+        "fabrik_node/node/member_records.py",
+        "{1: int(role)} | bound_by(places) | more",
+        "{1: int(role)} | more",
         ("tests/unit/service/test_roles.py",),
+    ),
+    Bug(
+        "who comes back by a token or an approval loses what it wrote",
+        "fabrik_node/node/member_records.py",
+        "bound_by(places) | more",
+        "bound_by([]) | more",
+        ("tests/integration/node/test_coming_back.py",),
+    ),
+    Bug(
+        "a name stands for the digits of another key",
+        "fabrik_node/service/membership.py",
+        "list(dict.fromkeys(named + begun))",
+        "named or begun",
+        ("tests/unit/service/test_membership.py",),
+    ),
+    Bug(
+        "a revoked key uses up an invitation",
+        "fabrik_node/node/invitations.py",
+        "        check_not_out(node, key)\n",
+        "",
+        ("tests/integration/node/test_coming_back.py",),
     ),
     Bug(
         "the remote is asked for a claim that this node may not write",
