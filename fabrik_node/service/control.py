@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fabrik_node.clock import iso
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import Done
+from fabrik_node.domain.stages import Archived, Done
 from fabrik_node.errors import Conflict, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
@@ -88,20 +88,32 @@ class Controls:
         if row.node != self._node.public:
             return await self._cancel_elsewhere(row, reason)
         view = self._node.board.item(row.item)
-        await self._hold(row, reason)
+        held = await self._hold(row, reason)
+        on_item = "its item is held" if held else "its item is left alone: another claim has it"
         try:
             async with asyncio.timeout(_WAIT_S):
                 in_hand = await self._agent.cancel(row.run_id, reason)
         except TimeoutError:
-            return await self._shown(row, f"it was told to stop and has not ended within {_WAIT_S:g} s; its item is held")
+            return await self._shown(row, f"it was told to stop and has not ended within {_WAIT_S:g} s; {on_item}")
         if not in_hand and (await self._reader.find_run(name)).state not in FINAL_STATES:
-            why = "its item is held; nobody has the run in hand, and the next start of this node closes it"
+            why = f"{on_item}; nobody has the run in hand, and the next start of this node closes it"
             return await self._shown(row, why)
         ended = await self._reader.find_run(name)
         if ended.state is not RunState.CANCELLED:
-            await self._unhold(row, None if view is None else view.hold)
-            raise Conflict(f"run {name} ended by itself before it could be cancelled: {ended.state.value}", f"fabrik-node runs show {name}")
-        return await self._shown(row, f"its item is held; to let agents try again: fabrik-node items requeue {show_id(row.item)}")
+            if held:
+                await self._unhold(row, None if view is None else view.hold)
+            raise self._too_late(ended)
+        requeue = f"; to let agents try again: fabrik-node items requeue {show_id(row.item)}" if held else ""
+        return await self._shown(row, on_item + requeue)
+
+    def _too_late(self, ended: RunRow) -> Conflict:
+        """A run that is not done stays as its operator wanted it: nobody begins its item again unasked. The error says so."""
+        name, view = show_id(ended.run_id), self._node.board.item(ended.item)
+        said = f"run {name} ended by itself before it could be cancelled: {ended.state.value}"
+        hold = None if view is None else view.hold
+        if hold is None or view is None or isinstance(view.stage, Done | Archived):
+            return Conflict(said, f"fabrik-node runs show {name}")
+        return Conflict(f"{said}; its item is held: {hold.get('reason', '')}", f"fabrik-node items requeue {show_id(ended.item)}")
 
     async def _cancel_elsewhere(self, row: RunRow, reason: str) -> dict[str, Any]:
         held = self._node.board.claim(row.item)
@@ -111,15 +123,20 @@ class Controls:
         said = await self._writer.end_claim(row.item, held, f"{_WORD}: {reason}", hold=f"{_WORD}: {reason}")
         return await self._shown(row, said["note"])
 
-    async def _hold(self, row: RunRow, reason: str) -> None:
-        """Before the run hears of it: should this node die now, nobody begins the item again, here or elsewhere."""
+    async def _hold(self, row: RunRow, reason: str) -> bool:
+        """Before the run hears of it: should this node die now, nobody begins the item again, here or elsewhere. False: it is not its item any more."""
+        held = False
 
         def build() -> list[Write]:
-            if self._node.board.item(row.item) is None:
+            nonlocal held
+            claim = self._node.board.claim(row.item)
+            held = self._node.board.item(row.item) is not None and (claim is None or claim.claim_id == row.claim_id)
+            if not held:
                 return []
             return [(Kind.ITEM, row.item, ItemField.HOLD, {"reason": f"{_WORD}: {reason}", "since_ms": self._node.clock.wall_ms()}, None)]
 
         await self._node.write(row.item, build)
+        return held
 
     async def _unhold(self, row: RunRow, before: Mapping[str, Any] | None) -> None:
         """It was done before it could be cancelled: the hold says nothing true any more. What held it before, or holds it since, stays."""

@@ -99,6 +99,38 @@ async def test_a_run_that_was_merged_before_it_could_be_cancelled_is_not_held(ri
     assert (await rig.call("items.show", id=item))["item"]["hold"] is None
 
 
+async def test_a_run_that_failed_before_it_could_be_cancelled_leaves_its_item_held_and_says_so(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    item = await rig.add()
+    row = await at_work(rig, item)
+
+    async def cancel(_run_id: bytes, _reason: str) -> bool:
+        await rig.pipeline.put_run(replace(row, state=RunState.FAILED, ended_ms=1_700_000_000_001))
+        return True
+
+    rig.agent.on_cancel = cancel
+    with pytest.raises(Conflict, match="cancelled: failed; its item is held: cancelled: by an operator") as caught:
+        await rig.call("runs.cancel", id=show_id(RUN))
+    assert caught.value.hint == f"fabrik-node items requeue {item}"
+    assert (await rig.call("items.show", id=item))["item"]["hold"]["reason"] == "cancelled: by an operator"
+
+
+async def test_cancelling_a_run_that_lost_its_item_does_not_hold_it_against_who_has_it_now(rigs: Rigs) -> None:
+    rig, other = await rigs.open(0), await rigs.open(1)
+    item = await rig.add()
+    row = await at_work(rig, item)
+    claim = rig.node.board.claim(row.item)
+    assert claim is not None
+    await rig.pipeline.finish(row.item, claim, "lost", {}, charge_attempt=False)
+    await sync(rig, other)
+    theirs = await asyncio.wait_for(other.pipeline.claim(row.item, "agent"), BOUND_S)
+    assert isinstance(theirs, Claim)
+    await sync(rig, other)
+    answer = await rig.call("runs.cancel", id=show_id(RUN))
+    assert "another claim has it" in answer["note"]
+    assert (await rig.call("items.show", id=item))["item"]["hold"] is None
+
+
 async def test_a_run_that_nobody_has_in_hand_is_held_and_that_is_said(rigs: Rigs) -> None:
     rig = await rigs.open()
     item = await rig.add()
