@@ -22,7 +22,7 @@ from fabrik_node.agent.stop import Stop, Stopped, StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
 from fabrik_node.agent.walk import held_item, walk_to_coding, walk_to_done, walk_to_merge
 from fabrik_node.domain.claims import Claim
-from fabrik_node.domain.runs import ProcessId, RunRow, RunState
+from fabrik_node.domain.runs import FINAL_STATES, ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Coding, Done, Merge, Qa
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, GitFailed, IllegalMove, Internal, MergeConflict, NoCommits, NotFound, Precondition, Unreachable
 from fabrik_node.ids import new_id, show_id
@@ -109,7 +109,7 @@ class AgentRun:
 
     async def cancel(self, reason: str) -> None:
         """End it on an operator's word. The row says so before the command hears of it: should the node die now, its next start knows."""
-        if self.switch.stop is None:
+        if self.switch.stop is None and self.row.state not in FINAL_STATES:
             cancelled = Verdict(Result.CANCELLED, reason)
             await told(self._note(reason=cancelled.line), cancelled)
             self.switch.throw(Stop(Result.CANCELLED, reason, hold=cancelled.line))

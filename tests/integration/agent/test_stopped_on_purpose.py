@@ -13,6 +13,7 @@ from memory_pipeline import FAILURE_BOUND_S
 from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.loop import AgentState
 from fabrik_node.agent.recover import recover_runs
+from fabrik_node.agent.run import AgentRun
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.stages import Backlog, Coding, Done
@@ -66,6 +67,18 @@ async def test_a_cancel_that_came_after_the_merge_changes_nothing(rig: AgentRig)
     [closed] = await recover_runs(rig.pipeline, rig.workspaces, [row], rig.clock, 0.0)
     assert isinstance(rig.world.items[item].stage, Done)
     assert (rig.world.finish_of(item).hold, closed.state) == ("", RunState.INTERRUPTED)
+
+
+async def test_a_cancel_that_came_after_the_end_of_a_run_rewrites_nothing(rig: AgentRig) -> None:
+    item = rig.world.add()
+    claim = await rig.pipeline.claim(item, "agent")
+    assert isinstance(claim, Claim)
+    run = AgentRun(rig.setup(), item, claim, rig.clock.now())
+    await asyncio.wait_for(run.execute(), FAILURE_BOUND_S)
+    [*_, ended] = rows = list(rig.pipeline.rows[run.row.run_id])
+    assert ended.state is RunState.COMPLETED
+    await run.cancel("too late")
+    assert rig.pipeline.rows[run.row.run_id] == rows
 
 
 @pytest.mark.promise("C18")
