@@ -8,14 +8,14 @@ from typing import Any
 
 from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.members import end_members, run_tag
-from fabrik_node.agent.results import Result, not_allowed
+from fabrik_node.agent.results import RESULT_RULES, Result, not_allowed
 from fabrik_node.agent.walk import walk_back, walk_to_done
 from fabrik_node.clock import Clock
 from fabrik_node.domain.runs import FINAL_STATES, ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Done
 from fabrik_node.errors import AuthError, Conflict, GitFailed, IllegalMove, NotFound, Precondition, Unreachable
 from fabrik_node.ids import show_id
-from fabrik_node.ports import Pipeline, Workspaces
+from fabrik_node.ports import ItemView, Pipeline, Workspaces
 from fabrik_node.process import is_alive
 
 __all__ = ["recover_runs"]
@@ -28,6 +28,7 @@ async def recover_runs(
 
     For each: its processes are ended (they end themselves within ``kill_grace_s`` when their node dies; this makes sure), its
     row becomes ``interrupted`` with reason and time, and its claim, if it still wins, is given back without charging an attempt.
+    One whose outcome is written down already had only its own row left to write, and that says how it ended.
     One that was just being cancelled becomes ``cancelled``, and its item is held: what was stopped on purpose is not begun again.
     An item that the run had merged already, as ``workspaces`` can tell, goes on to Done. Returns the rows as they were written.
 
@@ -40,19 +41,50 @@ async def recover_runs(
             continue
         was_alive = row.process is not None and is_alive(row.process) is True
         survivors = await end_members(row.process, run_tag(show_id(row.run_id)), kill_grace_s)
-        reason = f"the node ended in phase {row.phase}; {_process_line(row.process, was_alive=was_alive, survivors=survivors)}"
-        cancelled = row.reason if row.reason.startswith(f"{Result.CANCELLED}:") else ""
-        given, merged = await _give_back(pipeline, workspaces, row, reason, clock, survivors, cancelled)
-        reason += given
-        said = f"{cancelled}; {reason}" if cancelled else f"{Result.INFRA_LOST}: {reason}"
-        state = RunState.CANCELLED if cancelled and not merged else RunState.INTERRUPTED
-        closed.append(replace(row, state=state, process=None, ended_ms=max(clock.wall_ms(), row.started_ms), reason=said))
+        ended = None if survivors else _as_it_ended(pipeline.item(row.item), row)
+        if ended is None:
+            process = _process_line(row.process, was_alive=was_alive, survivors=survivors)
+            ended = await _interrupted(pipeline, workspaces, row, f"the node ended in phase {row.phase}; {process}", clock, survivors)
+        closed.append(ended)
         try:
             await pipeline.put_run(closed[-1])
         except AuthError as error:  # the row is kept here all the same
             if halts is not None:
                 await halts.set(Halt(HaltCode.NOT_ALLOWED, not_allowed(error).reason, clock.wall_ms()))
     return closed
+
+
+async def _interrupted(pipeline: Pipeline, workspaces: Workspaces | None, row: RunRow, reason: str, clock: Clock, survivors: list[int]) -> RunRow:
+    """Give its claim back; the row that says what became of it."""
+    cancelled = row.reason if row.reason.startswith(f"{Result.CANCELLED}:") else ""
+    given, merged = await _give_back(pipeline, workspaces, row, reason, clock, survivors, cancelled)
+    said = f"{cancelled}; {reason}{given}" if cancelled else f"{Result.INFRA_LOST}: {reason}{given}"
+    state = RunState.CANCELLED if cancelled and not merged else RunState.INTERRUPTED
+    return replace(row, state=state, process=None, ended_ms=max(clock.wall_ms(), row.started_ms), reason=said)
+
+
+def _as_it_ended(view: ItemView | None, row: RunRow) -> RunRow | None:
+    """The row as the run wanted to write it: its outcome and the end of its claim were one op. None when its item says nothing of this run."""
+    outcome = None if view is None else view.outcome
+    if view is None or outcome is None or outcome.get("run") != row.run_id or _holds(view, row):
+        return None
+    try:
+        result = Result(str(outcome.get("result")))
+    except ValueError:  # a class of another version
+        return None
+    exit_code, duration_ms = outcome.get("exit_code"), outcome.get("duration_ms")
+    return replace(
+        row,
+        state=RESULT_RULES[result].state,
+        process=None,
+        ended_ms=row.started_ms + (duration_ms if isinstance(duration_ms, int) else 0),
+        exit_code=exit_code if isinstance(exit_code, int) else row.exit_code,
+        reason=f"{result}: {outcome.get('reason', '')}",
+    )
+
+
+def _holds(view: ItemView, row: RunRow) -> bool:
+    return view.claim is not None and view.claim.held and view.claim.claim_id == row.claim_id
 
 
 def _process_line(process: ProcessId | None, *, was_alive: bool, survivors: list[int]) -> str:

@@ -115,6 +115,21 @@ async def test_a_run_that_had_merged_goes_on_to_done(rig: AgentRig) -> None:
     assert rig.world.finish_of(item).outcome["result"] == "ok"
 
 
+@pytest.mark.parametrize("reason", ["", "cancelled: too late"])
+async def test_a_run_whose_outcome_was_written_ended_as_that_says(rig: AgentRig, reason: str) -> None:
+    item = rig.world.add(stage=Done(1, bytes(20)))
+    claim = await claimed(rig, item)
+    row = row_of(claim, item, phase="closing", reason=reason)
+    outcome = {"result": "ok", "reason": "merged as 00", "run": row.run_id, "exit_code": 0, "duration_ms": 5_000}
+    await rig.pipeline.finish(item, claim, "ok: merged as 00", outcome, charge_attempt=False)
+    [closed] = await recover_runs(rig.pipeline, rig.workspaces, [row], rig.clock, 0.0)
+    assert (closed.state, closed.reason, closed.exit_code) == (RunState.COMPLETED, "ok: merged as 00", 0)
+    assert closed.ended_ms == row.started_ms + 5_000
+    assert rig.pipeline.rows[row.run_id] == [closed]
+    [of_another] = await recover_runs(rig.pipeline, rig.workspaces, [row_of(claim, item, run_id=new_id(2), phase="closing")], rig.clock, 0.0)
+    assert of_another.state is RunState.INTERRUPTED, "the outcome is not its own"
+
+
 async def test_the_claim_is_given_back_even_while_the_remote_is_away(rig: AgentRig) -> None:
     item = rig.world.add(stage=Coding())
     claim = await claimed(rig, item)
