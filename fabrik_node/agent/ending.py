@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 from fabrik_node.agent.folder import one_line
 from fabrik_node.agent.results import RESULT_RULES, Result, Verdict, not_allowed
 from fabrik_node.agent.setup import AgentSetup
+from fabrik_node.agent.stop import Stop
 from fabrik_node.agent.walk import walk_back
 from fabrik_node.domain.claims import Claim
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, FabrikError, IllegalMove, NotFound
+from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Workspace
 
-__all__ = ["KEEP_WORK_S", "cancelled_by", "clear_up", "forbidden", "give_back", "keep_work", "told"]
+__all__ = ["KEEP_WORK_S", "cancelled_by", "clear_up", "forbidden", "give_back", "give_back_unused", "keep_work", "told"]
 
+_log = logging.getLogger("fabrik_node.agent")
 KEEP_WORK_S = 30.0
 """For committing and pushing the work of a run that did not succeed: the remote may be away, and a stop has to end."""
 
@@ -87,6 +91,18 @@ async def told(writing: Awaitable[None], verdict: Verdict) -> Verdict:
     except AuthError as error:
         return forbidden(verdict, error)
     return verdict
+
+
+async def give_back_unused(setup: AgentSetup, item: bytes, claim: Claim, stop: Stop | None) -> None:
+    """A claim that was granted after its agent was told to take nothing new: no run begins with it, and no attempt is charged. Raises StoreFailed."""
+    reason = "its agent takes nothing new since the claim was asked for" if stop is None else stop.reason
+    outcome = {"result": str(Result.CANCELLED), "reason": reason, "agent": claim.agent}
+    try:
+        await setup.pipeline.finish(item, claim, f"{Result.CANCELLED}: {reason}", outcome, charge_attempt=False)
+    except (Conflict, NotFound, AuthError) as error:  # ClaimLost is a Conflict; who lost its role meanwhile leaves the claim to run out
+        _log.info("the claim on item %s is not given back: %s", show_id(item), error)
+    finally:
+        setup.pipeline.stop_renewing(claim.claim_id)
 
 
 async def clear_up(setup: AgentSetup, workspace: Workspace, verdict: Verdict) -> Verdict:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from fabrik_node.agent.backoff import Backoff
 from fabrik_node.agent.child import SHIM_MARGIN_S
-from fabrik_node.agent.ending import KEEP_WORK_S
+from fabrik_node.agent.ending import KEEP_WORK_S, give_back_unused
 from fabrik_node.agent.folder import one_line
 from fabrik_node.agent.guard import CrashGuard
 from fabrik_node.agent.halt import Halt, HaltCode
@@ -67,6 +67,7 @@ class ClaimLoop:
         self._stop: Stop | None = None
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._runs: dict[bytes, AgentRun] = {}
+        self._claiming: set[bytes] = set()
         self._failure: BaseException | None = None
         self.problem = ""
         """Why nothing could be claimed at the last try, one line; empty while nothing is in the way."""
@@ -76,6 +77,11 @@ class ClaimLoop:
     def runs(self) -> Mapping[bytes, AgentRun]:
         """Runs in progress, by run id."""
         return MappingProxyType(self._runs)
+
+    @property
+    def claiming(self) -> list[bytes]:
+        """Items whose claim was asked for and not answered yet. One that is granted when this agent takes nothing new any more is given back."""
+        return sorted(self._claiming)
 
     @property
     def accepting(self) -> bool:
@@ -206,31 +212,40 @@ class ClaimLoop:
         if not self.accepting or not self._is_candidate(item):
             return
         since = setup.clock.now()
-        try:
-            claim = await setup.pipeline.claim(item, setup.config.name)
-        except (Conflict, NotFound):  # somebody else's, or gone
-            self._backoff.refused(item, setup.clock.now())
-            return
-        except (Unreachable, GitFailed, Precondition, AuthError) as error:  # nobody to ask, or not allowed: that may be different at the next look
-            self._backoff.refused(item, setup.clock.now())
-            self._is_prevented(error)
-            return
-        self._is_prevented(None)
-        if not isinstance(claim, Claim):
-            self._backoff.refused(item, setup.clock.now())
+        if (claim := await self._claim(item)) is None:
             return
         run = AgentRun(setup, item, claim, since)
         name = f"run {show_id(run.row.run_id)} of item {show_id(item)}"
         _log.info("%s begins: %s", name, self._title(item))
         self._runs[run.row.run_id] = run
-        if self._stop is not None:
-            run.switch.throw(self._stop)
         try:
             report = await run.execute()
             _log.info("%s is over: %s", name, report.verdict.line)
             await self._learn(report)
         finally:
             del self._runs[run.row.run_id]
+
+    async def _claim(self, item: bytes) -> Claim | None:
+        self._claiming.add(item)
+        try:
+            claim = await self._setup.pipeline.claim(item, self._setup.config.name)
+        except (Conflict, NotFound):  # somebody else's, or gone
+            self._backoff.refused(item, self._setup.clock.now())
+            return None
+        except (Unreachable, GitFailed, Precondition, AuthError) as error:  # nobody to ask, or not allowed: that may be different at the next look
+            self._backoff.refused(item, self._setup.clock.now())
+            self._is_prevented(error)
+            return None
+        finally:
+            self._claiming.discard(item)
+        self._is_prevented(None)
+        if not isinstance(claim, Claim):
+            self._backoff.refused(item, self._setup.clock.now())
+            return None
+        if not self.accepting:
+            await give_back_unused(self._setup, item, claim, self._stop)
+            return None
+        return claim
 
     def _is_candidate(self, item: bytes) -> bool:
         views: list[ItemView] = self._setup.pipeline.candidates(self._setup.config.labels)

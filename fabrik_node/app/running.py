@@ -409,6 +409,7 @@ class Running:
             "enabled": bool(self.config.agent.command),
             "slots": self.config.agent.slots if self.config.agent.command else 0,
             "running": [] if loop is None else [show_id(run_id) for run_id in loop.runs],
+            "claiming": [] if loop is None else [show_id(item) for item in loop.claiming],
             "draining": self._draining or halt is not None,
             "halt": None if halt is None else {"code": str(halt.code), "reason": halt.reason, "since_ms": halt.since_ms, "next": GO_ON},
             "state": None if loop is None else loop.state.value,

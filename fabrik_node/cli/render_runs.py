@@ -118,11 +118,13 @@ def drained(screen: Screen, data: Data) -> None:
     """``drain``."""
     halt: Data = data.get("halt") or {}
     running: Sequence[str] = data.get("running") or []
+    claiming: Sequence[str] = data.get("claiming") or []
     screen.fields(
         [
             ("agent", f"takes nothing new since {halt['since']}" if halt else "takes work"),
             ("why", f"{halt['code']}: {halt['reason']}" if halt else ""),
             ("running", f"{len(running)}: {', '.join(running)}" if running else "nothing"),
+            ("claiming", f"{len(claiming)}: {', '.join(claiming)}; given back when granted" if claiming and halt else ""),
             ("to go on", "fabrik-node drain --off" if halt else ""),
         ]
     )

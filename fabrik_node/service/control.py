@@ -31,7 +31,9 @@ class AgentView(Protocol):
     """The agent of this node, as the service sees it."""
 
     def describe(self) -> Mapping[str, Any]:
-        """For ``status``: ``enabled``, ``slots``, ``running`` (run ids), ``draining``, ``halt`` (code, reason, since_ms, next; or None), ``problem``, ``warnings``."""
+        """For ``status``: ``enabled``, ``slots``, ``running`` (run ids), ``claiming`` (item ids), ``draining``, ``halt`` (code, reason, since_ms, next; or None),
+        ``problem``, ``warnings``.
+        """
         ...
 
     async def cancel(self, run_id: bytes, reason: str) -> bool:
@@ -62,7 +64,7 @@ class Controls:
         return {"runs.cancel": self.cancel, "drain": self.drain}
 
     async def drain(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Take no more work, or with ``off`` take work again. Running work goes on; the answer names it."""
+        """Take no more work, or with ``off`` take work again. Running work goes on; the answer names it, and items whose claim is under way: those are given back."""
         if not self._agent.describe().get("enabled"):
             raise Precondition("this node takes no work: it has no agent", "fabrik-node serve --command CMD")
         if args.get("off"):
@@ -73,7 +75,8 @@ class Controls:
         said = self._agent.describe()
         halt = said.get("halt")
         shown = None if halt is None else {**halt, "since": iso(halt["since_ms"])}
-        return self._reader.stamp({"draining": halt is not None, "changed": changed, "halt": shown, "running": list(said.get("running") or [])})
+        at_work = {name: list(said.get(name) or []) for name in ("running", "claiming")}
+        return self._reader.stamp({"draining": halt is not None, "changed": changed, "halt": shown, **at_work})
 
     async def cancel(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """End a run and hold its item. Of this node: answers when its processes are gone. Of another: it stops when it hears of it."""

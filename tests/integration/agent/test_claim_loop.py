@@ -9,6 +9,7 @@ import pytest
 from agent_rig import AgentRig, has_ended
 from memory_pipeline import FAILURE_BOUND_S, MemoryPipeline
 
+from fabrik_node.agent.halt import Halt, HaltCode
 from fabrik_node.agent.loop import AgentState
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Backlog, Done
@@ -183,6 +184,30 @@ async def test_stopping_while_a_claim_is_on_its_way_gives_it_back(rig: AgentRig)
         await asyncio.wait_for(stopping, FAILURE_BOUND_S)
     assert not rig.world.claim_of(item).held
     assert rig.world.finish_of(item).outcome["result"] == "cancelled"
+
+
+@pytest.mark.promise("C21")
+async def test_a_halt_while_a_claim_is_on_its_way_gives_it_back_and_begins_nothing(rig: AgentRig) -> None:
+    item = rig.world.add()
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def delay() -> None:
+        asked.set()
+        await answer.wait()
+
+    rig.pipeline.claim_delay = delay
+    setup = rig.setup()
+    async with rig.agent(setup=setup) as loop:
+        await asyncio.wait_for(asked.wait(), FAILURE_BOUND_S)
+        assert loop.claiming == [item]
+        await setup.halts.set(Halt(HaltCode.OPERATOR, "by hand", 0))
+        answer.set()
+        await rig.world.until(lambda: bool(rig.world.finishes) or bool(rig.pipeline.rows))
+        assert (loop.claiming, dict(loop.runs), rig.pipeline.rows) == ([], {}, {})
+        finish = rig.world.finish_of(item)
+        assert (finish.charged, finish.hold, finish.reason) == (False, "", "cancelled: its agent takes nothing new since the claim was asked for")
+        assert rig.pipeline.forgotten == [finish.claim_id]
+        assert rig.world.stages[item] == [Backlog()]
 
 
 @pytest.mark.promise("I24")

@@ -149,7 +149,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "runs": [{"run_id": RUN, "bytes": 4096, "ended_at": "2026-09-20T09:59:00.000Z", "why": "ended 61 days ago: more than 30", "problem": ""}],
     },
     "drain": {
-        **STAMP, "draining": True, "changed": True, "running": [RUN],
+        **STAMP, "draining": True, "changed": True, "running": [RUN], "claiming": [ITEM],
         "halt": {"code": "operator", "reason": "by hand", "since_ms": 1_763_632_740_000, "since": "2025-11-20T09:59:00.000Z", "next": "fabrik-node drain --off"},
     },
     "ops.forks": {
