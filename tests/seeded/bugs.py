@@ -114,7 +114,7 @@ BUGS = (
     Bug(
         "a node that rotated is its new key alone to those who call it",
         "fabrik_node/transport/guises.py",
-        "        if len(self.all) > 1:\n",
+        "        if former:\n",
         "        if False:\n",
         ("tests/integration/transport/test_rotated_peers.py",),
     ),
