@@ -12,7 +12,7 @@ from stat import S_ISDIR
 from typing import Any
 
 from fabrik_node.clock import iso
-from fabrik_node.domain.retention import KeptRun, Leftover, Retention, plan_cleanup
+from fabrik_node.domain.retention import KeptRun, Leftover, Retention, WallWatch, plan_cleanup
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.stages import Archived, Done
 from fabrik_node.ids import parse_id, show_id
@@ -34,6 +34,7 @@ class Cleaner:
         self._limits = limits
         self._in_hand = in_hand
         self._turn = asyncio.Lock()
+        self._wall = WallWatch()
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -42,10 +43,12 @@ class Cleaner:
 
     async def clean(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Remove what may go; with ``dry_run`` only say what that is."""
-        dry_run = bool(args.get("dry_run"))
+        return await self._clean(dry_run=bool(args.get("dry_run")), by_age=True)
+
+    async def _clean(self, *, dry_run: bool, by_age: bool) -> dict[str, Any]:
         async with self._turn:
             known = await self._known()
-            leftovers = plan_cleanup(known, self._limits, self._node.clock.wall_ms())
+            leftovers = plan_cleanup(known, self._limits, self._node.clock.wall_ms(), by_age=by_age)
             kept = {} if dry_run else await asyncio.to_thread(_remove, self._folder, leftovers)
         gone = sum(each.run.size_bytes for each in leftovers if each.run.run_id not in kept)
         shown = [
@@ -63,9 +66,15 @@ class Cleaner:
         )
 
     async def sweep(self) -> None:
-        """The same for the node itself, now and then; what could not be removed is told and tried again the next time."""
+        """The same for the node itself, now and then; what could not be removed is told and tried again the next time.
+
+        For a day after the wall clock jumped nothing goes for its age: nobody looks at what this removes.
+        """
+        by_age = self._wall.is_steady(self._node.clock.now(), self._node.clock.wall_ms())
+        if not by_age:
+            _log.warning("the wall clock of this host jumped by more than an hour within the last day: no folder of a run is removed for its age")
         try:
-            said = await self.clean({})
+            said = await self._clean(dry_run=False, by_age=by_age)
         except OSError as error:
             _log.warning("the folders of old runs can not be looked at: %s", error)
             return

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabrik_node.domain.retention import KeptRun, Retention, plan_cleanup
+from fabrik_node.domain.retention import KeptRun, Retention, WallWatch, plan_cleanup
 
 DAY_MS = 86_400_000
 NOW_MS = 1_800_000_000_000
@@ -33,3 +33,17 @@ def test_what_goes_is_old_or_too_much_and_never_what_somebody_needs(runs: list[K
     assert sum(run.size_bytes for run in left) <= most or not may_go, "the bound holds for what may go"
     assert [run.ended_ms for run in gone] == sorted(run.ended_ms or 0 for run in gone), "the oldest go first"
     assert plan_cleanup(left, limits, NOW_MS) == [], "and then nothing is left to do"
+
+
+@pytest.mark.parametrize(("moved_s", "believed"), [(0.0, True), (3600.0, True), (-3600.0, True), (3601.0, False), (-3601.0, False), (1e9, False)])
+def test_ages_are_not_believed_for_a_day_after_the_wall_clock_jumped(moved_s: float, believed: bool) -> None:
+    watch = WallWatch()
+    assert watch.is_steady(50.0, NOW_MS), "nothing is known against it"
+    at_ms = NOW_MS + round(moved_s * 1000)
+    looks = [watch.is_steady(50.0 + hours * 3600.0, at_ms + hours * 3_600_000) for hours in range(1, 30)]
+    assert looks == [believed or hours > 25 for hours in range(1, 30)]
+
+
+def test_without_the_rule_of_age_the_bound_on_bytes_holds() -> None:
+    runs = [KeptRun(f"{number}", b"a", 100, NOW_MS - (90 - number) * DAY_MS, finished=True) for number in range(3)]
+    assert [each.run.run_id for each in plan_cleanup(runs, Retention(30.0, 200), NOW_MS, by_age=False)] == ["0"]

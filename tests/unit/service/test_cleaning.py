@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from node_rig import NodeRig, Rigs
+from store_doubles import HandClock
 
 from fabrik_node.domain.retention import Retention
 from fabrik_node.domain.runs import RunRow, RunState
@@ -79,3 +80,28 @@ async def test_the_disk_that_finished_runs_take_is_bounded(rig: NodeRig, tmp_pat
     assert [run["run_id"] for run in answer["runs"]] == names[:3]
     assert answer["kept_bytes"] == 2000
     assert "all runs take 5000 bytes: more than 2500" in answer["runs"][0]["why"]
+
+
+@pytest.mark.promise("C24")
+async def test_a_wall_clock_that_jumps_ahead_by_years_removes_nothing(rig: NodeRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = HandClock(rig.node.clock.wall_ms())
+    monkeypatch.setattr(rig.node, "clock", clock)
+    item = await rig.add()
+    await rig.call("items.move", id=item, to="Archived", reason="Completed")
+    old = await put(rig, tmp_path, item, 1, days_ago=31)
+    young = await put(rig, tmp_path, item, 2, days_ago=20)
+    cleaner = Cleaner(rig.node, rig.reader, tmp_path, Retention(30.0, 10_000), set)
+
+    async def sweep_after(seconds: float) -> list[str]:
+        clock.advance(seconds)
+        await cleaner.sweep()
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    assert await sweep_after(0.0) == [young], f"{old} is old"
+    clock.wall += 10 * 365 * DAY_MS
+    assert await sweep_after(3600.0) == [young]
+    clock.wall -= 10 * 365 * DAY_MS
+    assert await sweep_after(3600.0) == [young]
+    for _ in range(24):
+        assert await sweep_after(3600.0) == [young], "the clock is right again"
+    assert await sweep_after(9 * DAY_MS / 1000) == [], "its time came"
