@@ -114,12 +114,16 @@ class LeaseTable:
         lease = self._leases.get(claim_id)
         return None if lease is None else max(0.0, now - lease.seen_at)
 
+    def ttl_s(self, claim_id: bytes, otherwise: float) -> float:
+        """What counts for the claim in the stage that its item had at the last :meth:`watch`; ``otherwise`` for one that was not watched yet."""
+        return self._ttls.get(claim_id, otherwise)
+
     def state(self, claim_id: bytes, ttl_s: float, now: float) -> LeaseState:
         """The verdict of this observer. ``ttl_s`` counts until the claim is watched. An unknown claim is unreachable, never lost: call :meth:`first_seen`."""
         age = self.age_s(claim_id, now)
         if age is None:
             return LeaseState.UNREACHABLE
-        ttl_s = self._ttls.get(claim_id, ttl_s)
+        ttl_s = self.ttl_s(claim_id, ttl_s)
         if age <= ttl_s:
             return LeaseState.FRESH
         looked = self._watched_at is not None and now - self._watched_at <= self.timing.nap_s
@@ -131,7 +135,7 @@ class LeaseTable:
         if self.state(claim_id, ttl_s, now) is LeaseState.LOST:
             return 0.0
         beat_s = self.timing.beat_s
-        begins_s = max(0.0, self._ttls.get(claim_id, ttl_s) + self.timing.grace_s - (self.age_s(claim_id, now) or 0.0))
+        begins_s = max(0.0, self.ttl_s(claim_id, ttl_s) + self.timing.grace_s - (self.age_s(claim_id, now) or 0.0))
         return begins_s + beat_s + beat_s * ceil(max(0.0, self.timing.lock_delay_s - self._suspects.get(claim_id, 0.0)) / beat_s)
 
     def watch(self, now: float, held: Mapping[bytes, float], *, listens: bool) -> list[bytes]:

@@ -90,7 +90,7 @@ class Explaining:
         claim, leases = view.claim, self._reader.leases
         if claim is None or not claim.held:
             return None
-        holder, ttl_s = f"{self._reader.name_of(claim.node)}/{claim.agent}", claim.ttl_ms / 1000
+        holder, ttl_s = f"{self._reader.name_of(claim.node)}/{claim.agent}", claim.ttl_s(view.stage)
         if leases is None:
             return ClaimFacts(holder, run, None, None, heard=False, takeover_s=0.0)
         now, lease = self._reader.now(), leases.get(claim.claim_id)

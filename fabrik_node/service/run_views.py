@@ -110,6 +110,8 @@ class RunViews:
         own = row.node == self._own
         wins = None if claim is None else claim.claim_id == row.claim_id
         ttl_s = claim.ttl_ms / 1000 if claim is not None and wins else self._timing.ttl_s
+        if self._leases is not None:
+            ttl_s = self._leases.ttl_s(row.claim_id, ttl_s)
         lease = None if self._leases is None else self._leases.get(row.claim_id)
         owner = self._near.judge(row.node)
         work = self._at_work

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from node_rig import BOUND_S, NodeRig, Rigs, eventually, sync
+from node_rig import BOUND_S, TIMING, NodeRig, Rigs, eventually, sync
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.service.run_views import AtWork
@@ -46,7 +47,12 @@ class Worker:
 
 @pytest.fixture
 async def worker(memory_rigs: Rigs) -> Worker:
-    observer, owner = await memory_rigs.open(0), await memory_rigs.open(1)
+    return await at_work(memory_rigs)
+
+
+async def at_work(rigs: Rigs, timing: LeaseTiming = TIMING) -> Worker:
+    """``timing``: the owner's."""
+    observer, owner = await rigs.open(0), await rigs.open(1, timing=timing)
     item = parse_id(await observer.add()) or b""
     await sync(observer, owner)
     claim = await owner.pipeline.claim(item, "agent")
@@ -225,6 +231,17 @@ async def test_silence_is_noticed_at_its_moment_and_not_by_asking(memory_rigs: R
     assert bounds[:2] == [pytest.approx(30.05), pytest.approx(120.0, abs=0.1)], "TTL, grace, and a lock delay of whole beats"
     watcher.task.cancel()
     await asyncio.gather(watcher.task, return_exceptions=True)
+
+
+async def test_the_ttl_of_the_stage_says_when_a_verdict_ends(memory_rigs: Rigs) -> None:
+    worker = await at_work(memory_rigs, replace(TIMING, stage_ttl_s={"Backlog": 20.0}))
+    worker.observer.watch(0)
+    worker.beat()
+    worker.beat()
+    worker.observer.watch(10)
+    worker.say()
+    run = await worker.shown()
+    assert (run["state"], run["age_s"], run["next_s"]) == ("running", 10.0, 10.0), "not the 30 s for which its node may be silent"
 
 
 async def test_one_run_is_watched_until_it_is_over(worker: Worker) -> None:
