@@ -106,7 +106,14 @@ class Log:
         del self.tail[:left_out]
         self._put(kept, left_out)
         if self.tail and not left_out and not self.error:
-            os.utime(LOG_FD)  # nothing is written, yet it moves
+            self._touch()
+
+    def _touch(self) -> None:
+        """Nothing is written, yet it moves."""
+        try:
+            os.utime(LOG_FD)
+        except OSError:  # progress goes unseen for a while; whether the log is whole says :meth:`finish`
+            return
 
     def finish(self) -> None:
         """Write the end."""
