@@ -242,6 +242,8 @@ class Running:
         tell_findings(node, self.findings)
         self.halts.on_change(self._tell_of_halt)
         node.tell("node.started", {"pid": os.getpid(), "version": __version__, "listen": self._url})
+        if self.halts.halt is not None and self.config.agent.command:  # kept from an earlier start
+            self._tell_of_halt()
 
     async def _dial(self, urls: list[str]) -> None:
         token = self.entry.token
