@@ -16,10 +16,13 @@ from fabrik_node.git.jitter import Pause
 from fabrik_node.git.push import RefUpdate, push
 from fabrik_node.git.repository import Repository
 
-__all__ = ["TURN_S", "MergeQueue", "Ticket", "Turn", "line_of"]
+__all__ = ["REST_S", "TURN_S", "MergeQueue", "Ticket", "Turn", "line_of"]
 
 TURN_S = 30.0
 """How long the others wait for the first in the queue. One that needs longer, or is dead, loses its place and nothing else."""
+
+REST_S = 600.0
+"""How long a process takes no tickets from a remote that refused one: then it asks again, for a refusal may have been of that moment."""
 
 _LEAVE_S = 10.0
 _TICKETS_MAX = 4
@@ -53,8 +56,18 @@ class MergeQueue:
         self.turn_s = turn_s
         self.overdue: set[str] = set()
         """Tickets that were waited for long enough."""
-        self.closed = False
-        """The remote does not take tickets, or does not let them go: this process takes none any more."""
+        self.rest_s = REST_S
+        self._refused_at: float | None = None
+        """On the clock of the event loop."""
+
+    @property
+    def closed(self) -> bool:
+        """The remote did not take a ticket, or did not let it go: this process takes none for ``rest_s``."""
+        return self._refused_at is not None and asyncio.get_running_loop().time() - self._refused_at < self.rest_s
+
+    def close(self) -> None:
+        """Take no tickets for a while."""
+        self._refused_at = asyncio.get_running_loop().time()
 
     def turn(self, claim_id: str, claim_ref: str, oid: str, pause: Pause, check: Callable[[], None]) -> Turn:
         """For one merge. ``oid``: a commit that the remote has, which tickets point to; if there is a ``claim_ref``, what it must be.
@@ -108,7 +121,7 @@ class Turn:
                 for ticket in taken:
                     answer = await push(queue.repository, [RefUpdate(ticket.ref, "", ticket.oid)])
                     if answer.refused and ticket.ref in await queue.repository.remote_refs(ticket.ref):
-                        queue.closed = True
+                        queue.close()
         except (TimeoutError, FabrikError):
             queue.overdue.update(ticket.ref for ticket in taken)
 
@@ -118,7 +131,7 @@ class Turn:
         self._taken.append(Ticket(number, self._claim_id, ref, self._oid))
         answer = await push(self._queue.repository, [RefUpdate(ref, self._oid, "")])
         if answer.refused:
-            self._queue.closed = True
+            self._queue.close()
 
     async def _wait(self, first: Ticket, place: int) -> None:
         now = asyncio.get_running_loop().time()

@@ -161,6 +161,22 @@ async def test_a_remote_that_takes_no_tickets_or_keeps_them_merges_all_the_same(
     assert len(tickets(remote)) == (refused == "old"), "the second merge took no ticket"
 
 
+async def test_one_refusal_of_a_ticket_is_not_for_ever(make_node: NodeFactory, remote: Remote) -> None:
+    bob = await make_node("bob")
+    queue, requests = bob.claims.queue, [await request_of(bob) for _ in range(2)]
+    remote.hook("update", f'case "$1" in {QUEUE}*) exit 1;; esac')
+    overtake(remote, 2, unless="false")
+    assert isinstance(await merge(bob, requests[0]), Merged)
+    assert queue.closed
+    queue.rest_s = 0.0  # time passes
+    assert not queue.closed
+    remote.hook("update", "exit 0")
+    overtake(remote, 40, unless=f'[ -n "$(git for-each-ref {QUEUE})" ]')
+    assert isinstance(await merge(bob, requests[1]), Merged)
+    assert len((remote.path / "moves").read_text().split()) == 39, "it took a ticket"
+    assert tickets(remote) == []
+
+
 def test_the_order_of_tickets_and_what_is_none() -> None:
     ids = sorted(fresh() for _ in range(2))
     names = [f"10-{ids[0]}", f"9-{ids[1]}", f"9-{ids[0]}", f"09-{ids[0]}", f"0-{ids[0]}", "later/thing", f"1-{ids[0]}x", ids[0]]
