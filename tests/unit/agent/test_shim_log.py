@@ -20,7 +20,7 @@ def test_a_full_disk_loses_output_and_never_the_command(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(shim, "LOG_FD", log)
-    monkeypatch.setattr(shim.os, "utime", full)
+    monkeypatch.setattr(os, "utime", full)
     kept = shim.Log(400)
     kept.write(b"a" * 350)
     assert touched == [log]
