@@ -187,6 +187,9 @@ class Mesh:
     # ---- connections ----------------------------------------------------------------------------
 
     async def _accept(self, socket: HeardServer, caller: Caller) -> None:
+        if not self._unsubscribe:  # closing: who came through the gate just now would be waited for, and never told to go
+            socket.transport.abort()
+            return
         session = Session.accept(
             identity=self._guises.of(caller.own_key),
             mesh=self._node.mesh_id,

@@ -211,6 +211,24 @@ async def test_fifty_reconnects_leave_nothing_behind(net: Net) -> None:
     assert host_mesh._links == {}
 
 
+async def test_who_calls_while_a_node_stops_does_not_keep_it(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, host_mesh, url = await net.listening(0)
+    two, _ = await net.up(1)
+    await sync(host, two)
+    _, late = await net.up(1, rig=two)
+    end_dials = host_mesh._dials.close
+
+    async def while_somebody_calls() -> None:
+        late.dial(url)
+        await eventually(lambda: late.connected == 1 or peer(late).attempts > 0)
+        await end_dials()
+
+    monkeypatch.setattr(host_mesh._dials, "close", while_somebody_calls)
+    await asyncio.wait_for(host_mesh.close(), BOUND_S)
+    assert host_mesh.inbound == 0
+    net.meshes.remove(host_mesh)
+
+
 async def test_a_port_in_use_and_a_peer_that_is_not_there(net: Net) -> None:
     _, _, url = await net.listening(0)
     _, mesh = await net.up(1)
