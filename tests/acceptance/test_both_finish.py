@@ -7,22 +7,14 @@ from pathlib import Path
 import pytest
 from acceptance.fleet import Fleet, git, make_remote
 from acceptance.gates import COMMIT, QUICK_AGENT, STEADY_LEASES, WAIT, Gate, merges_of
+from acceptance.halves import Halves
 
 
 @pytest.mark.promise("I16", "J1", "J3", "J5")
 def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
-    config = STEADY_LEASES + QUICK_AGENT
-    host = fleet.host(config=config)
-    meeting_point = host.url.removeprefix("wss://").removesuffix("/crdt-sync")
-    other = fleet.member(host, "other", "--listen", "127.0.0.1:0", config=config)
-    agents = {name: fleet.new(name, config) for name in ("one", "two")}
-    for name, agent in agents.items():
-        agent.ask("join", fleet.token(host, "agent"), "--name", name)
-    item = host.add("finished by both")
-    fleet.await_equal([host, other])
-    host.stop()
-    host.start("serve", "--listen", "127.0.0.1:0")  # where the other half does not look for it
+    halves = Halves.part(fleet, STEADY_LEASES + QUICK_AGENT, "finished by both")
+    host, other, agents, item = halves.host, halves.other, halves.agents, halves.item
     with Gate(tmp_path / "gate one") as gate_one, Gate(tmp_path / "gate two") as gate_two:
         gates = {"one": gate_one, "two": gate_two}
         for name, door in (("one", host), ("two", other)):
@@ -43,7 +35,7 @@ def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(f
     assert len(merges) == 1
     assert host.stage(item) != "Done", "its half has not heard of it"
     host.stop()
-    host.start("serve", "--listen", meeting_point)
+    host.start("serve", "--listen", halves.meeting_point)
     everybody = [host, other, *agents.values()]
     fleet.await_equal(everybody)
     kept = f"fabrik/{item}/{claims['one']['claim_id']}"

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 from acceptance.fleet import Fleet, make_remote
 from acceptance.gates import COMMIT, LONG_LEASES, QUICK_AGENT, WAIT, Gate, merges_of, processes_of
+from acceptance.halves import Halves
 from blake3 import blake3
 from node_rig import NodeRig, Rigs, eventually, sync
 
@@ -112,18 +113,9 @@ async def test_two_that_claimed_apart_agree_on_one_and_the_other_stops(rigs: Rig
 @pytest.mark.promise("F11")
 def test_of_two_agents_that_a_partition_gave_one_item_only_one_goes_on(fleet: Fleet, tmp_path: Path) -> None:
     """Two halves of a mesh: the host with one agent, another member with the other, and each half with a mirror of the remote that only it reaches."""
-    config = LONG_LEASES + QUICK_AGENT
-    host = fleet.host(config=config)
-    meeting_point = host.url.removeprefix("wss://").removesuffix("/crdt-sync")
-    other = fleet.member(host, "other", "--listen", "127.0.0.1:0", config=config)
-    agents = {name: fleet.new(name, config) for name in ("one", "two")}
+    halves = Halves.part(fleet, LONG_LEASES + QUICK_AGENT, "wanted by both")
+    host, other, agents, item = halves.host, halves.other, halves.agents, halves.item
     remotes = {name: make_remote(fleet.folder / f"remote of {name}") for name in agents}
-    for name, agent in agents.items():
-        agent.ask("join", fleet.token(host, "agent"), "--name", name)
-    item = host.add("wanted by both")
-    fleet.await_equal([host, other])
-    host.stop()
-    host.start("serve", "--listen", "127.0.0.1:0")  # where the other half does not look for it
     with Gate(tmp_path / "gate one") as gate_one, Gate(tmp_path / "gate two") as gate_two:
         gates = {"one": gate_one, "two": gate_two}
         for name, door in (("one", host), ("two", other)):
@@ -136,7 +128,7 @@ def test_of_two_agents_that_a_partition_gave_one_item_only_one_goes_on(fleet: Fl
         assert host.ask("claims", "show", item)["claim"]["node_name"] == "one"
         assert other.ask("claims", "show", item)["claim"]["node_name"] == "two"
         host.stop()
-        host.start("serve", "--listen", meeting_point)
+        host.start("serve", "--listen", halves.meeting_point)
         fleet.await_equal([host, other, *agents.values()])
         winner = str(host.ask("claims", "show", item)["claim"]["node_name"])
         loser = "two" if winner == "one" else "one"
