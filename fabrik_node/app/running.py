@@ -244,6 +244,7 @@ class Running:
         node.tell("node.started", {"pid": os.getpid(), "version": __version__, "listen": self._url})
         if self.halts.halt is not None and self.config.agent.command:  # kept from an earlier start
             self._tell_of_halt()
+        await node.stream.settled()  # what a start says is not lost with a process that dies soon after it
 
     async def _dial(self, urls: list[str]) -> None:
         token = self.entry.token

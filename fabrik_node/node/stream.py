@@ -46,6 +46,7 @@ class EventStream:
         self.export_error: FabrikError | None = None
         """Why the export lags behind the store, None while it does not."""
         self._closing = False
+        self._storing = False
         self._stored_upto = 0
         self._full = False
         self.dropped = 0
@@ -87,16 +88,20 @@ class EventStream:
                 continue
             queued, self._queue = self._queue, []
             upto = self._upto_pos
+            self._storing = True
             try:
                 numbered = await self._store.append_events(queued, upto)
             except StoreFull as error:  # the next start tells those of ops; what the node said of itself waits, or is lost with it
-                self._queue[:0] = queued
-                self._full = True
+                async with self._told:
+                    self._queue[:0] = queued
+                    self._full, self._storing = True, False
+                    self._told.notify_all()
                 self.on_full(error)
                 if self._closing:
                     return
                 continue
             async with self._told:
+                self._storing = False
                 self._stored_upto = upto
                 self._recent.add(numbered)
                 self._told.notify_all()
@@ -115,6 +120,11 @@ class EventStream:
         async with self._told:
             await self._told.wait_for(lambda: self._stored_upto >= pos or self._full or self._closing)
         return self._stored_upto >= pos
+
+    async def settled(self) -> None:
+        """Wait until all that was told is stored, or nothing can be: the stream ended, or the disk is full."""
+        async with self._told:
+            await self._told.wait_for(lambda: self._full or self._closing or not (self._queue or self._storing))
 
     async def follow(self, after: int, *, follow: bool, limit: int = 0) -> AsyncIterator[Event]:
         """Events with ``seq > after``, gap-free; with ``follow`` for ever, else up to the newest. ``limit`` 0: all."""

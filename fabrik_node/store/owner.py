@@ -88,7 +88,7 @@ class OwnerLock:
             if previous is not None:
                 _check_gone(previous, home)
             now = clock.now()
-            row = {_DEATHS: str(_deaths(previous, own.boot_id, now)), _UP: f"{now:.0f}"}
+            row = {_DEATHS: str(_deaths(previous, own.boot_id, now)), _UP: str(int(now))}
             owner = Owner(own, socket.gethostname(), iso(clock.wall_ms()), {**(info or {}), **place, **row})
             record = _render(owner)
             _write(descriptor, record, home)

@@ -230,3 +230,5 @@ def test_owners_that_die_soon_after_their_start_are_counted_until_one_stops_or_l
     assert died(0.0) == 0, "a stop ends the row"
     clock.seconds = 1.0
     assert died(0.0) == 1, "a clock that went back is another boot's"
+    clock.seconds = 100.6
+    assert [died(0.1) for _ in range(3)] == [2, 3, 4], "within the same second"
