@@ -26,6 +26,7 @@ FULL ?=
 SECONDS_EACH ?= 2
 SEED ?= 1
 WRITES ?=
+JOBS ?= 2
 
 .PHONY: help setup test test-rust test-python previous seeded fuzz check check-rust check-python check-docs bench bench-peers demo wheels lock clean
 
@@ -52,13 +53,13 @@ $(STAMPS)/core: $(STAMPS)/sync pyproject.toml Cargo.toml Cargo.lock $(RUST_SOURC
 	@PIP_NO_INDEX=1 PIP_QUIET=1 $(VENV)/bin/maturin develop --release --locked --quiet >&2
 	@touch $@
 
-test: test-rust test-python  ## everything that must pass: cargo test, then pytest
+test: test-rust test-python  ## everything that must pass: cargo test, then pytest with JOBS=2 files at a time
 
 test-rust: setup
 	cargo test --release --locked --quiet $(CRATES)
 
 test-python: setup previous
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
 
 previous: setup  ## the previous build from this repository's history, for the tests of a mesh with both
 	@$(PY) tests/mixed/previous.py
