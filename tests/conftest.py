@@ -1,8 +1,9 @@
-"""Settings of the whole test run: Hypothesis profiles. Fixtures live beside the tests that need them."""
+"""Settings of the whole test run: Hypothesis profiles, and SIGINT as a terminal gives it. Fixtures live beside the tests that need them."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -10,3 +11,6 @@ settings.register_profile("dev", max_examples=60, deadline=None, suppress_health
 settings.register_profile("ci", max_examples=150, deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("night", max_examples=5000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # below a shell that started the tests in its background; processes of the tests would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)

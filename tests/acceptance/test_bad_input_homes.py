@@ -271,12 +271,15 @@ def test_a_home_that_is_no_folder_is_named(fleet: Fleet) -> None:
 def test_a_command_line_that_is_interrupted_says_nothing_and_ends_as_documented(fleet: Fleet) -> None:
     host = fleet.host(config=FAST_LEASES)
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        follower = subprocess.Popen(
+        with subprocess.Popen(
             [PROGRAM, "--home", str(host.home), "events", "--follow", "--json"], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert follower.stdout is not None
-        assert follower.stdout.readline().startswith('{"seq":1,')
-        follower.send_signal(number)
-        _, said = follower.communicate(timeout=BOUND_S)
+        ) as follower:
+            try:
+                assert follower.stdout is not None
+                assert follower.stdout.readline().startswith('{"seq":1,')
+                follower.send_signal(number)
+                _, said = follower.communicate(timeout=BOUND_S)
+            finally:
+                follower.kill()
         assert follower.returncode == status
         assert said == ""
