@@ -163,7 +163,7 @@ E1  held              Stages are typed; no interface makes a move that the one t
 E2  held              A merge needs at least one commit ahead, and says so
 E3  held              Six archive reasons replace every flag; each can be reached, shown and filtered
 E4  later:fleet       Lifting a review hold returns the item to the stage that it left
-E5  partial           What a node is executing is local; no other node, and no restart, takes it for its own | rate limits of an agent are not a state yet
+E5  held              What a node is executing is local; no other node, and no restart, takes it for its own
 E6  held              A new stage breaks a test until every consumer handles it
 E7  held              No code compares a stage's name
 E8  held              Two replicas that edit offline end byte-equal after they meet

@@ -136,6 +136,26 @@ def test_ten_slots_work_on_ten_items_at_once_and_mix_nothing(fleet: Fleet, tmp_p
     assert host.ask("status")["agent"]["running"] == []
 
 
+@pytest.mark.promise("E5")
+def test_a_rate_limit_is_of_one_agent_and_of_one_start(fleet: Fleet, tmp_path: Path) -> None:
+    remote = make_remote(fleet.folder / "git")
+    host = fleet.host(config=LONG_LEASES)
+    config = LONG_LEASES + QUICK_AGENT.replace("0.1", "600.0")
+    item = host.add("later")
+    command = ("--remote", str(remote), "--command", f'[ -e "$MARK" ] || {{ touch "$MARK"; exit 75; }}; {COMMIT}')
+    agent = fleet.agent(host, "one", *command, config=config, env={"MARK": str(tmp_path / "limited")})
+    agent.await_true(lambda: agent.ask("status")["agent"]["state"] == "RateLimited", "the rate limit")
+    [limited] = agent.ask("runs", "list")["runs"]
+    host.await_true(lambda: [run["run_id"] for run in host.ask("runs", "list")["runs"]] == [limited["run_id"]], "the run at the other node")
+    assert host.ask("status")["agent"]["state"] is None
+    assert "RateLimited" not in host.run("db", "dump").stdout
+    assert agent.stop() == 143
+    agent.start("--rendezvous", host.url, *command, env={"MARK": str(tmp_path / "limited")})
+    host.await_stage(item, "Done")
+    assert agent.ask("status")["agent"]["state"] != "RateLimited"
+    fleet.await_equal([host, agent])
+
+
 @pytest.mark.promise("E2")
 def test_a_command_that_commits_nothing_fails_loudly_and_is_charged(fleet: Fleet) -> None:
     remote = make_remote(fleet.folder / "git")
