@@ -10,25 +10,25 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
 
 from fabrik_node.agent.backoff import Backoff
 from fabrik_node.agent.child import SHIM_MARGIN_S
+from fabrik_node.agent.claiming import Claiming
 from fabrik_node.agent.ending import KEEP_WORK_S, give_back_unused
 from fabrik_node.agent.folder import one_line
-from fabrik_node.agent.guard import CrashGuard
-from fabrik_node.agent.halt import Halt, HaltCode
-from fabrik_node.agent.results import RESULT_RULES, Pause, Result
-from fabrik_node.agent.run import AgentRun, RunReport
+from fabrik_node.agent.lessons import Lessons
+from fabrik_node.agent.results import Result
+from fabrik_node.agent.run import AgentRun
 from fabrik_node.agent.setup import AgentSetup
+from fabrik_node.agent.states import AgentState
 from fabrik_node.agent.stop import Stop
 from fabrik_node.domain.claims import Claim
-from fabrik_node.errors import AuthError, BadConfig, Conflict, FabrikError, GitFailed, NotFound, Precondition, Unreachable
+from fabrik_node.errors import BadConfig
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView
 
-__all__ = ["AgentState", "ClaimLoop"]
+__all__ = ["ClaimLoop"]
 
 _log = logging.getLogger("fabrik_node.agent")
 _JITTER_S_MAX = 1.0
@@ -36,17 +36,6 @@ _STOP_MARGIN_S = 10.0
 """For the writes at the end of a stopped run."""
 _HURRY_S = 2 * SHIM_MARGIN_S + _STOP_MARGIN_S
 """For a run whose task had to be cancelled: killing what is left, and the writes."""
-
-
-class AgentState(StrEnum):
-    """What this agent is doing. Local to the node, never replicated."""
-
-    IDLE = "Idle"
-    PENDING = "Pending"
-    RUNNING = "Running"
-    RATE_LIMITED = "RateLimited"
-    HALTED = "Halted"
-    COMPLETED = "Completed"
 
 
 class ClaimLoop:
@@ -61,16 +50,14 @@ class ClaimLoop:
         self._setup = setup
         self._rng = rng
         self._backoff = Backoff(setup.config.backoff_s, setup.timing.beat_s, rng)
-        self._guard = CrashGuard(setup.config.crash_s, setup.config.crash_count)
+        self._asking = Claiming(setup, self._backoff)
+        self._lessons = Lessons(setup, self._backoff)
         self._wake = asyncio.Event()
         self._accepting = True
         self._stop: Stop | None = None
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._runs: dict[bytes, AgentRun] = {}
-        self._claiming: set[bytes] = set()
         self._failure: BaseException | None = None
-        self.problem = ""
-        """Why nothing could be claimed at the last try, one line; empty while nothing is in the way."""
         self._over = asyncio.Event()
 
     @property
@@ -81,7 +68,12 @@ class ClaimLoop:
     @property
     def claiming(self) -> list[bytes]:
         """Items whose claim was asked for and not answered yet. One that is granted when this agent takes nothing new any more is given back."""
-        return sorted(self._claiming)
+        return sorted(self._asking.items)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing could be claimed at the last try, one line; empty while nothing is in the way."""
+        return self._asking.problem
 
     @property
     def accepting(self) -> bool:
@@ -221,28 +213,13 @@ class ClaimLoop:
         try:
             report = await run.execute()
             _log.info("%s is over: %s", name, report.verdict.line)
-            await self._learn(report)
+            await self._lessons.learn(report)
         finally:
             del self._runs[run.row.run_id]
 
     async def _claim(self, item: bytes) -> Claim | None:
-        self._claiming.add(item)
-        try:
-            claim = await self._setup.pipeline.claim(item, self._setup.config.name)
-        except (Conflict, NotFound):  # somebody else's, or gone
-            self._backoff.refused(item, self._setup.clock.now())
-            return None
-        except (Unreachable, GitFailed, Precondition, AuthError) as error:  # nobody to ask, or not allowed: that may be different at the next look
-            self._backoff.refused(item, self._setup.clock.now())
-            self._is_prevented(error)
-            return None
-        finally:
-            self._claiming.discard(item)
-        self._is_prevented(None)
-        if not isinstance(claim, Claim):
-            self._backoff.refused(item, self._setup.clock.now())
-            return None
-        if not self.accepting:
+        claim = await self._asking.ask(item)
+        if claim is not None and not self.accepting:
             await give_back_unused(self._setup, item, claim, self._stop)
             return None
         return claim
@@ -255,34 +232,10 @@ class ClaimLoop:
         view = self._setup.pipeline.item(item)
         return "" if view is None else one_line(view.title)
 
-    def _is_prevented(self, error: FabrikError | None) -> None:
-        """Keep it for whoever asks, and say once what is in the way, and that it no longer is."""
-        problem = "" if error is None else f"{error} ({error.hint})" if error.hint else str(error)
-        if problem != self.problem:
-            _log.log(logging.WARNING if problem else logging.INFO, "%s", f"can not claim work: {problem}" if problem else "can claim work again")
-        self.problem = problem
-
     def _halt_changed(self) -> None:
         if self._setup.halts.halt is None:
-            self._guard.forget()
+            self._lessons.forget()
         self._wake.set()
-
-    async def _learn(self, report: RunReport) -> None:
-        now, wall_ms = self._setup.clock.now(), self._setup.clock.wall_ms()
-        broken = self._guard.note(report.item, report.verdict, report.lasted_s)
-        if report.verdict.result is Result.NOT_ALLOWED:
-            await self._setup.halts.set(Halt(HaltCode.NOT_ALLOWED, report.verdict.reason, wall_ms))
-        elif broken:
-            await self._setup.halts.set(Halt(HaltCode.CRASH_LOOP, broken, wall_ms))
-        elif self._guard.streak > 1:
-            self._backoff.rate_limited(now)
-        match RESULT_RULES[report.verdict.result].pause:
-            case Pause.NOBODY:
-                self._backoff.went_well(report.item)
-            case Pause.ITEM:
-                self._backoff.lost(report.item, now)
-            case Pause.AGENT:
-                self._backoff.rate_limited(now)
 
     def _ended(self, item: bytes, task: asyncio.Task[None]) -> None:
         del self._tasks[item]

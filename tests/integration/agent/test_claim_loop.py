@@ -10,7 +10,7 @@ from agent_rig import AgentRig, has_ended
 from memory_pipeline import FAILURE_BOUND_S, MemoryPipeline
 
 from fabrik_node.agent.halt import Halt, HaltCode
-from fabrik_node.agent.loop import AgentState
+from fabrik_node.agent.states import AgentState
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Backlog, Done
 from fabrik_node.errors import BadConfig, StoreFailed

@@ -9,8 +9,8 @@ from memory_pipeline import FAILURE_BOUND_S
 from node_rig import Rigs, sync
 
 from fabrik_node.agent.halt import HaltCode
-from fabrik_node.agent.loop import AgentState
 from fabrik_node.agent.recover import recover_runs
+from fabrik_node.agent.states import AgentState
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunRow, RunState

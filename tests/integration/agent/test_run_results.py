@@ -8,7 +8,7 @@ import signal
 import pytest
 from agent_rig import AgentRig
 
-from fabrik_node.agent.loop import AgentState
+from fabrik_node.agent.states import AgentState
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Backlog, Coding, Done, Merge, Qa

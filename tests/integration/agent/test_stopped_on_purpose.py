@@ -11,9 +11,9 @@ from agent_rig import DAEMON, AgentRig, has_ended
 from memory_pipeline import FAILURE_BOUND_S
 
 from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
-from fabrik_node.agent.loop import AgentState
 from fabrik_node.agent.recover import recover_runs
 from fabrik_node.agent.run import AgentRun
+from fabrik_node.agent.states import AgentState
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.stages import Backlog, Coding, Done

@@ -1,0 +1,99 @@
+"""The work of a run, in order: to Coding, the command, the tests, the merge. Each step either goes on or gives a :class:`Verdict`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fabrik_node.agent.command import CommandRunner
+from fabrik_node.agent.environment import CommandContext
+from fabrik_node.agent.folder import RunFolder
+from fabrik_node.agent.merging import Merging
+from fabrik_node.agent.results import Result, Verdict, conflict
+from fabrik_node.agent.underway import Phase, RunUnderWay
+from fabrik_node.agent.walk import held_item, walk_to_coding, walk_to_done
+from fabrik_node.domain.runs import ProcessId, RunState
+from fabrik_node.domain.stages import Coding, Merge, Qa
+from fabrik_node.errors import Internal
+from fabrik_node.ids import show_id
+from fabrik_node.ports import ItemView, Workspace
+
+__all__ = ["Work"]
+
+
+class Work:
+    """What ``run`` has to do; :meth:`do` once."""
+
+    def __init__(self, run: RunUnderWay) -> None:
+        self._run = run
+
+    async def do(self) -> Verdict:
+        """On to Done, or to the first verdict that is none. Raises what the ports raise, and Stopped; the caller makes it a verdict."""
+        run = self._run
+        pipeline, config = run.setup.pipeline, run.setup.config
+        view = held_item(pipeline, run.item, run.claim)
+        run.attempts = view.attempts
+        run.folder = RunFolder(run.setup.paths, run.row.run_id)
+        run.folder.write_prompt(view)
+        await run.note(log=str(run.folder.log))
+        run.switch.check()
+
+        merged = await run.setup.workspaces.merged_commit(show_id(run.item))
+        if merged is not None:
+            await walk_to_done(pipeline, run.item, run.claim, run.done(merged))
+            return Verdict(Result.OK, f"was merged already as {merged.hex()}", merge_commit=merged)
+        finished = view.stage.feature_branch if isinstance(view.stage, Merge) else ""
+        if not finished:
+            await walk_to_coding(pipeline, run.item, run.claim)
+        run.switch.check()
+        workspace = run.workspace = await run.setup.workspaces.create(show_id(run.item), show_id(run.claim.claim_id), finished)
+        run.row = replace(run.row, branch=workspace.branch, worktree=str(workspace.path))
+
+        verdict = await self._take_up(finished, workspace) if finished else await self._code(view, workspace)
+        if verdict.result is not Result.OK:
+            return verdict
+        if config.qa:
+            verdict = await self._command(Phase.QA, config.qa, Qa.name, view, workspace)
+            if verdict.result is not Result.OK:
+                return verdict
+            await run.note(phase=Phase.MERGING, process=None)
+        return await Merging(run, workspace).do(view)
+
+    async def _code(self, view: ItemView, workspace: Workspace) -> Verdict:
+        run = self._run
+        config = run.setup.config
+        verdict = await self._command(Phase.CODING, config.command, Coding.name, view, workspace)
+        if verdict.result is not Result.OK:
+            return verdict
+        await run.note(phase=Phase.QA if config.qa else Phase.MERGING, process=None)
+        if await workspace.commits_ahead() < 1:
+            return Verdict(
+                Result.AGENT_FAILED, f"zero commits ahead: the command ended with exit code 0 but committed nothing on {workspace.branch}", verdict.exit_code
+            )
+        await run.setup.pipeline.move(run.item, Qa(), run.claim)
+        return verdict
+
+    async def _take_up(self, finished: str, workspace: Workspace) -> Verdict:
+        """An earlier claim did the work, or a person mended it: what remains is to test and to merge. The item stays in Merge until then."""
+        run = self._run
+        if await workspace.commits_ahead() < 1:
+            nothing = f"nothing to merge: the remote has no branch {finished}, or it has no commits ahead of {run.setup.git.base}"
+            return conflict(nothing, show_id(run.item))
+        if run.folder is not None:
+            run.folder.say(f"goes on with the finished work on branch {finished}: tests and merge")
+        await run.note(phase=Phase.QA if run.setup.config.qa else Phase.MERGING, state=RunState.RUNNING)
+        return Verdict(Result.OK, "")
+
+    async def _command(self, phase: Phase, command: list[str] | str, stage: str, view: ItemView, workspace: Workspace) -> Verdict:
+        run = self._run
+        if run.folder is None:
+            raise Internal("a command needs the folder of its run")
+        run.switch.check()
+        run.command_began = run.setup.clock.now()
+        run.keep_for_stage()
+        context = CommandContext(view, run.claim, run.row.run_id, workspace.branch, stage, run.attempts + 1, run.folder.prompt)
+        runner = CommandRunner(run.setup, run.folder, run.switch, run.keeper)
+
+        async def started(process: ProcessId | None) -> None:
+            await run.note(phase=phase, process=process, state=RunState.RUNNING)
+
+        return await runner.run(phase, command, workspace.path, context, started, of_branch=phase is Phase.QA)
