@@ -23,6 +23,7 @@ from fabrik_node.errors import BadConfig
 __all__ = [
     "NAME_BYTES_MAX",
     "AgentConfig",
+    "ClaimsConfig",
     "Config",
     "EventsConfig",
     "GitConfig",
@@ -119,6 +120,13 @@ def _check_work_stages(names: Collection[str]) -> None:
             raise BadConfig(f"[lease]: stage_ttl_s.{name}: nobody works in such a stage", f"stages: {', '.join(known)}")
 
 
+class ClaimsConfig(_Table, frozen=True):
+    """``[claims]``: what agents may take at once."""
+
+    limits: dict[str, int] = {}
+    """By a label of items: so many claims of them may live in the mesh, as far as this node can see."""
+
+
 class GitConfig(_Table, frozen=True):
     """``[git]``: the remote that work is merged into. Without one there is no arbiter and no merge."""
 
@@ -202,6 +210,7 @@ class Config(_Table, frozen=True):
 
     node: NodeConfig = NodeConfig()
     lease: LeaseConfig = LeaseConfig()
+    claims: ClaimsConfig = ClaimsConfig()
     git: GitConfig = GitConfig()
     agent: AgentConfig = AgentConfig()
     runs: RunsConfig = RunsConfig()
@@ -250,6 +259,11 @@ def check_config(config: Config, where: str) -> Config:
         raise BadConfig(f"{where}: [node]: stale_s must be above 0 and at most 30 days", "mend [node] in config.toml")
     if not 0 <= config.runs.keep_days <= 36_500 or config.runs.keep_bytes < 0:
         raise BadConfig(f"{where}: [runs]: keep_days must be 0 to 36500, keep_bytes 0 or more", "mend [runs] in config.toml")
+    for label, limit in config.claims.limits.items():
+        if not label or label.endswith("?") or limit < 1:
+            raise BadConfig(
+                f'{where}: [claims]: limits."{label}" = {limit}: a label without a question mark, and a number from 1', "mend [claims] in config.toml"
+            )
     agent = config.agent
     wrong = [
         f"{name} must be {rule}"

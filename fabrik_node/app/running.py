@@ -173,7 +173,14 @@ class Running:
         process = self.lock.owner.process
         incarnation = f"{process.boot_id}:{process.pid}:{process.started}"
         self.origin = self._origin(rng)
-        self.pipeline = NodePipeline(self.node, self.origin, incarnation=incarnation, backoff_s=config.agent.backoff_s, dials=lambda: self.mesh.dials > 0)
+        self.pipeline = NodePipeline(
+            self.node,
+            self.origin,
+            incarnation=incarnation,
+            backoff_s=config.agent.backoff_s,
+            dials=lambda: self.mesh.dials > 0,
+            limits=config.claims.limits,
+        )
         self.reader = Reader(
             replica=self.node.replica,
             genesis=self.identity.record,
@@ -206,6 +213,7 @@ class Running:
             config=lambda: shown_config(self.config),
             socket=str(self.paths.socket),
             retention=Retention(self.config.runs.keep_days, self.config.runs.keep_bytes),
+            limits=config.claims.limits,
         )
         self.api = LocalApi(self.service, self.paths.socket, self.clock)
         await self._start(listen, urls)

@@ -6,21 +6,23 @@ from collections.abc import Collection, Mapping
 
 from fabrik_node._core import blake3
 
-__all__ = ["PREFERRED", "agents_ahead", "preferred_labels", "required_labels", "turn_s"]
+__all__ = ["GROUP", "PREFERRED", "agents_ahead", "preferred_labels", "required_labels", "turn_s"]
 
 PREFERRED = "?"
 """The end of a label of an item that an agent need not have, but that lets it go first."""
+GROUP = "group:"
+"""The beginning of a label that only puts an item into a group, for a limit: no agent needs it, and none is preferred for it."""
 _TURNS_MAX = 4
 
 
 def required_labels(labels: Collection[str]) -> frozenset[str]:
     """What an agent must have to take an item with these labels."""
-    return frozenset(label for label in labels if not label.endswith(PREFERRED))
+    return frozenset(label for label in labels if not label.endswith(PREFERRED) and not label.startswith(GROUP))
 
 
 def preferred_labels(labels: Collection[str]) -> frozenset[str]:
     """What lets an agent go first, as agents name it."""
-    return frozenset(label.removesuffix(PREFERRED) for label in labels if label.endswith(PREFERRED))
+    return frozenset(label.removesuffix(PREFERRED) for label in labels if label.endswith(PREFERRED) and not label.startswith(GROUP))
 
 
 def agents_ahead(item: bytes, labels: Collection[str], own: bytes, agents: Mapping[bytes, Collection[str]]) -> int:

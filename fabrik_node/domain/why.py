@@ -81,6 +81,8 @@ class ItemFacts:
     attempts: int
     ahead: int
     agents: Sequence[AgentFacts]
+    full: str = ""
+    """The limit of labels that is reached, as this node sees it; empty when there is room."""
     listens: bool = True
     """False: a store that no node serves, so nothing is known of agents."""
 
@@ -95,6 +97,8 @@ def why_item(facts: ItemFacts) -> list[Cause]:
     held = [] if facts.hold is None else [Cause("held", f"it is held: {facts.hold or 'no reason was given'}", out)]
     claimed = [] if facts.claim is None else [_claimed(facts.item, facts.claim)]
     blocking = [*held, *claimed, *(cause for needed in facts.needs if (cause := _needs(facts.item, needed)) is not None)]
+    if facts.full:
+        blocking.append(Cause("limit", facts.full, "fabrik-node claims list"))
     if any(cause.code != "takeover" for cause in blocking):
         return blocking
     return [*blocking, _agents(facts)]

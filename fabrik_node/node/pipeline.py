@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fabrik_node._core import Change, Changes
@@ -16,6 +17,7 @@ from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
 from fabrik_node.domain.stages import Archived, Done, Merge, Stage, check_in_merge, check_move, encode_stage
 from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
+from fabrik_node.node.limits import ClaimLimits
 from fabrik_node.node.node import Node
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
@@ -41,12 +43,22 @@ def stage_write(item: bytes, stage: Stage, fence: tuple[int, int, bytes] | None)
 class NodePipeline:
     """``arbiter`` None: claims are confirmed by the settle delay alone. ``dials``: this node has peers that it must reach to renew."""
 
-    def __init__(self, node: Node, arbiter: Arbiter | None, *, incarnation: str, backoff_s: float, dials: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        arbiter: Arbiter | None,
+        *,
+        incarnation: str,
+        backoff_s: float,
+        dials: Callable[[], bool],
+        limits: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._node = node
         self._arbiter = arbiter
         self._incarnation = incarnation
         self._backoff_s = backoff_s
         self._dials = dials
+        self._limits = ClaimLimits(limits, node.board.items, node.name_of, lambda claim, stage: self._lease(claim.claim_id, claim.ttl_s(stage)))
         self._loop = asyncio.get_running_loop()
         self._failed_at: dict[bytes, float] = {}
         self._strays: dict[bytes, bytes] = {}
@@ -65,6 +77,7 @@ class NodePipeline:
         board, now = self._node.board, self._node.clock.now()
         offered = set(labels)
         items = board.items()
+        holdings = self._limits.holdings(items)
         done = {view.id for view in items if isinstance(view.stage, Done | Archived)}
         found = [
             view
@@ -75,6 +88,7 @@ class NodePipeline:
             and all(needed in done and board.is_done(needed) for needed in view.depends_on)
             and self._is_free(view)
             and now >= self._not_before(view)
+            and self._limits.full(view, holdings) is None
         ]
         return sorted(found, key=lambda view: (-view.priority, not preferred_labels(view.labels) <= offered, *board.added(view.id)))
 
@@ -108,6 +122,12 @@ class NodePipeline:
         view = self.item(item)
         if view is None or not self._is_free(view):
             return ClaimRefused("it is not free any more")
+        if full := self._limits.full(view):
+            return ClaimRefused(full.text)
+        with self._limits.asking(view):
+            return await self._claim_free(view, agent)
+
+    async def _claim_free(self, view: ItemView, agent: str) -> Claim | ClaimRefused:
         timing = self._node.timing
         wanted = successor(
             view.claim,
@@ -130,18 +150,21 @@ class NodePipeline:
             return ClaimRefused("somebody else was faster")
         lost = asyncio.Event()
         unsubscribe = self.on_claim_lost(wanted.claim_id, lambda _: lost.set())
-        confirmed, won = wanted.confirmed(), False
+        confirmed, won, full = wanted.confirmed(), False, None
         try:
             self.renew(view.id, wanted, b"", 0)
             try:
                 async with asyncio.timeout(self._node.timing.settle_s):
                     await lost.wait()
             except TimeoutError:
-                won = await self._state_claim(view.id, confirmed)
+                full = self._limits.without_room(view, wanted)
+                won = await self._state_claim(view.id, confirmed if full is None else wanted.released(full.text)) and full is None
         finally:
             unsubscribe()
             if not won:
                 self.stop_renewing(wanted.claim_id)
+        if full is not None:
+            return ClaimRefused(full.text)
         return confirmed if won else ClaimRefused("a better claim arrived while ours was settling")
 
     async def _claim_by_arbiter(self, arbiter: Arbiter, view: ItemView, wanted: Claim) -> Claim | ClaimRefused:

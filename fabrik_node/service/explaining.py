@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from fabrik_node.clock import iso
+from fabrik_node.domain.groups import full_limit, limited_by
 from fabrik_node.domain.picking import required_labels
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind
@@ -14,6 +16,7 @@ from fabrik_node.domain.stages import Archived, Done
 from fabrik_node.domain.why import AgentFacts, Cause, ClaimFacts, ItemFacts, Needed, why_item, why_run
 from fabrik_node.errors import Conflict, NotFound
 from fabrik_node.ids import show_id, show_key, show_value
+from fabrik_node.node.limits import living
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import ItemView
 from fabrik_node.service.reading import Reader, stage_json
@@ -27,10 +30,11 @@ _TEXT_CHARS = 200
 
 
 class Explaining:
-    """Reads through ``reader`` alone, so it works on a store that no node serves, too."""
+    """Reads through ``reader`` alone, so it works on a store that no node serves, too. ``limits``: those of this node's agent, by label."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, limits: Mapping[str, int] = MappingProxyType({})) -> None:
         self._reader = reader
+        self._limits = limits
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -83,6 +87,7 @@ class Explaining:
             attempts=view.attempts,
             ahead=self._ahead(view),
             agents=self._agents(),
+            full=self._full(view),
             listens=self._reader.leases is not None,
         )
 
@@ -104,6 +109,16 @@ class Explaining:
             takeover_s=(age_s or 0.0) + leases.lost_in_s(claim.claim_id, ttl_s, now),
             held_back=leases.held_back,
         )
+
+    def _full(self, view: ItemView) -> str:
+        leases, now = self._reader.leases, self._reader.now()
+        if leases is None or not limited_by(view.labels, self._limits):
+            return ""
+        held = living(self._reader.board.items(), self._reader.name_of, lambda claim, stage: leases.state(claim.claim_id, claim.ttl_s(stage), now))
+        if view.id in {holding.item for holding in held}:
+            return ""  # it is at work itself
+        full = full_limit(view.id, view.labels, self._limits, held)
+        return "" if full is None else full.text
 
     def _needed(self, item: bytes) -> Needed:
         board, found = self._reader.board, self._reader.board.item(item)

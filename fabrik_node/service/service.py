@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fabrik_node import __version__
@@ -52,6 +53,7 @@ class Service:
         config: Callable[[], Mapping[str, Any]] = dict,
         socket: str = "",
         retention: Retention = Retention(),  # noqa: B008 - immutable
+        limits: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._node = node
         self._reader = reader
@@ -72,7 +74,7 @@ class Service:
         node.inquiries.answer = asking.tell
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
-            **Explaining(reader).operations,
+            **Explaining(reader, limits).operations,
             **Conflicts(reader).operations,
             **asking.operations,
             **self._item_writes,

@@ -96,10 +96,12 @@ class NodeRig:
         self.home = Path("/home/of/the/node")
         self.switched: list[bool] = []
         node.inquiries.patience_s = 0.0  # no network here, so nobody answers
+        self.limits: dict[str, int] = {}
+        """``[claims] limits``: may be filled later, too."""
         self.at_work: set[bytes] = set()
         """Runs that an agent of this node would have in hand."""
         self.agent = NoAgent()
-        self.pipeline = NodePipeline(node, arbiter, incarnation="boot:1:1", backoff_s=30.0, dials=lambda: self.dials)
+        self.pipeline = NodePipeline(node, arbiter, incarnation="boot:1:1", backoff_s=30.0, dials=lambda: self.dials, limits=self.limits)
         self.reader = Reader(
             replica=node.replica,
             genesis=Genesis.decode(genesis),
@@ -125,6 +127,7 @@ class NodeRig:
             listen_url=lambda: self.listen_url,
             switch=lambda: self.switched.append(True),
             agent=self.agent,
+            limits=self.limits,
         )
         self.running: asyncio.Task[None] | None = None
 

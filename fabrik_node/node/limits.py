@@ -1,0 +1,69 @@
+"""The limits of ``[claims]`` as a node applies them: before it asks for a claim, and once more before a claim without a receipt is confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from fabrik_node.domain.claims import Claim, ClaimState
+from fabrik_node.domain.groups import Full, Holding, full_limit, limited_by, settles
+from fabrik_node.domain.leases import LeaseState
+from fabrik_node.domain.stages import Archived, Done, Stage
+from fabrik_node.ports import ItemView
+
+__all__ = ["ClaimLimits", "living"]
+
+
+def living(items: Iterable[ItemView], name_of: Callable[[bytes], str], lease: Callable[[Claim, Stage], LeaseState]) -> list[Holding]:
+    """The claims of items that live as far as this observer can see: neither given back nor lost, on items that are not over."""
+    return [
+        Holding(view.id, view.claim.claim_id, view.labels, f"{name_of(view.claim.node)}/{view.claim.agent}", view.claim.state is not ClaimState.TENTATIVE)
+        for view in items
+        if view.claim is not None and view.claim.held and not isinstance(view.stage, Done | Archived) and lease(view.claim, view.stage) is not LeaseState.LOST
+    ]
+
+
+class ClaimLimits:
+    """``limits`` by label; ``items`` reads all items. Belongs to the event loop. Costs nothing while there are no limits."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, int],
+        items: Callable[[], Iterable[ItemView]],
+        name_of: Callable[[bytes], str],
+        lease: Callable[[Claim, Stage], LeaseState],
+    ) -> None:
+        self._limits = limits
+        self._items = items
+        self._name_of = name_of
+        self._lease = lease
+        self._asked: dict[bytes, Collection[str]] = {}
+
+    def full(self, view: ItemView, holdings: Iterable[Holding] | None = None) -> Full | None:
+        """The limit that keeps ``view`` from being claimed. ``holdings``: of an earlier :meth:`holdings`, when many items are looked at."""
+        if not limited_by(view.labels, self._limits):
+            return None
+        return full_limit(view.id, view.labels, self._limits, self.holdings(self._items()) if holdings is None else holdings)
+
+    def holdings(self, items: Iterable[ItemView]) -> list[Holding]:
+        """What counts against the limits, with the items for which this node asks in this moment."""
+        if not self._limits:
+            return []
+        asked = [Holding(item, b"", labels, "this node, which asks for one") for item, labels in self._asked.items()]
+        return asked + [holding for holding in living(items, self._name_of, self._lease) if holding.item not in self._asked]
+
+    @contextmanager
+    def asking(self, view: ItemView) -> Iterator[None]:
+        """While a claim is asked for it takes its place: two slots of one agent must not both find the last one."""
+        self._asked[view.id] = view.labels
+        try:
+            yield
+        finally:
+            del self._asked[view.id]
+
+    def without_room(self, view: ItemView, wanted: Claim) -> Full | None:
+        """Whether claims that came while ``wanted`` was settling, or were there before, go before it."""
+        if not limited_by(view.labels, self._limits):
+            return None
+        own = Holding(view.id, wanted.claim_id, view.labels, "", settled=False)
+        return settles(own, self._limits, living(self._items(), self._name_of, self._lease))
