@@ -47,11 +47,12 @@ class Merging:
                 raise Internal(f"a merge ended as {outcome.kind!r}")
 
     def _may_merge(self) -> None:
-        """Raises when the lease, an operator or another claim says that this run must not go on."""
+        """Raises when the lease, an operator or another claim says that this run must not go on, or this node may not say how it ends."""
         run = self._run
         run.keeper.check()
         run.switch.check()
         held_item(run.setup.pipeline, run.item, run.claim)
+        run.setup.pipeline.check_may_end(run.item, run.claim)
 
     async def _merged(self, commit: bytes, how: str) -> Verdict:
         """From here on the work is on the base branch, whatever else happens: the verdict says so."""

@@ -96,4 +96,7 @@ class Work:
         async def started(process: ProcessId | None) -> None:
             await run.note(phase=phase, process=process, state=RunState.RUNNING)
 
-        return await runner.run(phase, command, workspace.path, context, started, of_branch=phase is Phase.QA)
+        verdict = await runner.run(phase, command, workspace.path, context, started, of_branch=phase is Phase.QA)
+        if verdict.result is Result.OK and (gone := await workspace.missing()):
+            return Verdict(Result.AGENT_FAILED, f"{phase} ended with exit code 0 but removed {gone}", verdict.exit_code)
+        return verdict

@@ -111,6 +111,10 @@ class ClaimWorkspace:
         """``fabrik/<item>/<claim id>``."""
         return self.worktree.branch
 
+    async def missing(self) -> str:
+        """See :meth:`fabrik_node.ports.Workspace.missing`."""
+        return await self.worktree.missing()
+
     async def commits_ahead(self) -> int:
         """Commits on the branch that the base, as of the last fetch, has not."""
         return await self.worktree.commits_ahead()

@@ -80,6 +80,13 @@ class Worktree:
         """How many commits the branch has that the base, as of the last fetch, has not."""
         return await self.repository.commits_ahead(await self.head_oid(), await self.repository.base_oid())
 
+    async def missing(self) -> str:
+        """See :meth:`fabrik_node.ports.Workspace.missing`: the folder, or the branch in a repository that is there."""
+        if not self.path.is_dir():
+            return f"the worktree {self.path}"
+        gone = await self._tip() is None and self.repository.directory.is_dir()
+        return f"the branch {self.branch}" if gone else ""
+
     async def has_changes(self) -> bool:
         """Is anything changed or new (ignored files aside) and not committed?"""
         return bool(await self.repository.git.run(self.path, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=none"))

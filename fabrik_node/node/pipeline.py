@@ -274,6 +274,10 @@ class NodePipeline:
         await self._node.write(item, build)
         self.stop_renewing(claim.claim_id)
 
+    def check_may_end(self, item: bytes, claim: Claim) -> None:
+        """See :meth:`fabrik_node.ports.Pipeline.check_may_end`."""
+        check_allowed(self._node, [claim_write(item, claim.released(""))])
+
     async def put_run(self, row: RunRow) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.put_run`."""
         await self._node.store.put_run(row)

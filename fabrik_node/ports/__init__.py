@@ -294,6 +294,10 @@ class Workspace(Protocol):
     @property
     def branch(self) -> str: ...
 
+    async def missing(self) -> str:
+        """What a command took away that the run can not go on without, one line; empty while everything is there."""
+        ...
+
     async def commits_ahead(self) -> int: ...
 
     async def keep_work(self, message: str) -> None:
@@ -387,6 +391,10 @@ class Pipeline(Protocol):
 
     async def finish(self, item: bytes, claim: Claim, reason: str, outcome: Mapping[str, Any], *, charge_attempt: bool, hold: str = "") -> None:
         """Write the outcome, release the claim, count an attempt if asked, hold the item if a reason is given: one op."""
+        ...
+
+    def check_may_end(self, item: bytes, claim: Claim) -> None:
+        """Returns when this node may write the end of its claim now, else raises AuthError: before a merge that could not be written down."""
         ...
 
     async def put_run(self, row: RunRow) -> None:

@@ -13,6 +13,7 @@ from fabrik_node.domain.stages import Archived, Done
 from fabrik_node.errors import Conflict, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
+from fabrik_node.node.rights import check_allowed
 from fabrik_node.service.bounds import REASON_BYTES_MAX, check_text
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.writing import ItemWriter
@@ -90,6 +91,7 @@ class Controls:
             raise Precondition(f"run {name} is over already: {row.state.value}", f"fabrik-node runs show {name}")
         if row.node != self._node.public:
             return await self._cancel_elsewhere(row, reason)
+        check_allowed(self._node, [_hold_write(row, reason, 0)])  # before the run hears of it
         view = self._node.board.item(row.item)
         held = await self._hold(row, reason)
         on_item = "its item is held" if held else "its item is left alone: another claim has it"
@@ -136,7 +138,7 @@ class Controls:
             held = self._node.board.item(row.item) is not None and (claim is None or claim.claim_id == row.claim_id)
             if not held:
                 return []
-            return [(Kind.ITEM, row.item, ItemField.HOLD, {"reason": f"{_WORD}: {reason}", "since_ms": self._node.clock.wall_ms()}, None)]
+            return [_hold_write(row, reason, self._node.clock.wall_ms())]
 
         await self._node.write(row.item, build)
         return held
@@ -154,3 +156,7 @@ class Controls:
 
     async def _shown(self, row: RunRow, note: str) -> dict[str, Any]:
         return {**await self._reader.runs_show({"id": show_id(row.run_id)}), "note": note}
+
+
+def _hold_write(row: RunRow, reason: str, since_ms: int) -> Write:
+    return (Kind.ITEM, row.item, ItemField.HOLD, {"reason": f"{_WORD}: {reason}", "since_ms": since_ms}, None)

@@ -192,6 +192,9 @@ class MemoryPipeline:
         self.world.finishes.append(Finish(item, claim.claim_id, reason, outcome, charge_attempt, hold))
         self.world.touch()
 
+    def check_may_end(self, item: bytes, claim: Claim) -> None:
+        self._check_allowed()
+
     async def put_run(self, row: RunRow) -> None:
         self.rows.setdefault(row.run_id, []).append(row)
         self.world.touch()

@@ -46,8 +46,13 @@ class MemoryWorkspace:
         self.branch = f"fabrik/{item}/{claim_id}"
         self.removed = False
         self.hang: Callable[[], Any] | None = None
+        self.before_merge: Callable[[], None] = lambda: None
+        """What happens while the merge waits for its turn."""
         self._item = item
         self._claim_id = claim_id
+
+    async def missing(self) -> str:
+        return "" if self.path.is_dir() else f"the worktree {self.path}"
 
     async def commits_ahead(self) -> int:
         return len(list(self.path.glob("commit-*")))
@@ -63,6 +68,8 @@ class MemoryWorkspace:
         self.remote.branches[self.branch] = await self.commits_ahead()
 
     async def merge(self, claim_oid: bytes, message: str, check: Callable[[], None]) -> MergeOutcome:
+        check()
+        self.before_merge()
         check()
         self.remote.check()
         if await self.commits_ahead() == 0:

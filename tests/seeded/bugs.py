@@ -553,4 +553,11 @@ BUGS = (
         'held_back = lease is LeaseState.LOST and ""',
         ("tests/integration/node/test_pipeline.py",),
     ),
+    Bug(
+        "a node that lost its role while it waited to merge pushes all the same",
+        "fabrik_node/agent/merging.py",
+        "        run.setup.pipeline.check_may_end(run.item, run.claim)\n",
+        "",
+        ("tests/integration/agent/test_lost_role.py",),
+    ),
 )

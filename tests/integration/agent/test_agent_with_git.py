@@ -90,6 +90,25 @@ async def test_a_command_that_commits_nothing_merges_nothing(rig: AgentRig, remo
     assert git(remote, "show", f"{row.branch}:readme.txt") == "changed"
 
 
+@pytest.mark.parametrize(
+    ("command", "gone"),
+    [
+        (f'{WORK} && rm -rf "$PWD"', "the worktree"),
+        ('git checkout -q --detach && git update-ref -d "refs/heads/$FABRIK_BRANCH"', "the branch"),
+    ],
+    ids=["folder", "branch"],
+)
+async def test_a_command_that_removes_what_it_works_in_uses_up_its_attempts(rig: AgentRig, remote: Path, command: str, gone: str) -> None:
+    item = rig.world.add()
+    before = git(remote, "rev-parse", "main")
+    row = await rig.work(item, command=command, qa="true", max_attempts=1)
+    assert row.reason.startswith(f"agent_failed: coding ended with exit code 0 but removed {gone}"), row.reason
+    finish = rig.world.finish_of(item)
+    assert finish.charged
+    assert finish.hold.startswith("1 of 1 attempts failed")
+    assert git(remote, "rev-parse", "main") == before
+
+
 @pytest.mark.promise("F10")
 async def test_a_stopped_run_leaves_its_work_on_its_branch(rig: AgentRig, remote: Path) -> None:
     item = rig.world.add("Half of it")

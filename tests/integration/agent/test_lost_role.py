@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from agent_rig import AgentRig
 from memory_pipeline import FAILURE_BOUND_S
 from node_rig import Rigs, sync
@@ -14,7 +15,7 @@ from fabrik_node.agent.states import AgentState
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunRow, RunState
-from fabrik_node.domain.stages import Coding
+from fabrik_node.domain.stages import Coding, Merge
 from fabrik_node.errors import AuthError
 from fabrik_node.ids import new_id, parse_id
 
@@ -41,6 +42,41 @@ async def test_a_run_whose_node_lost_its_role_fails_and_the_agent_halts(rig: Age
     halt = rig.halts().halt
     assert halt is not None, "it survives the node"
     assert (halt.code, halt.reason) == (HaltCode.NOT_ALLOWED, f"{LOST} (ask an admin)")
+
+
+async def test_a_node_that_loses_its_role_between_its_move_to_merge_and_the_push_merges_nothing(rig: AgentRig) -> None:
+    item = rig.world.add()
+    setup = rig.setup()
+
+    def lose() -> None:
+        assert isinstance(rig.world.items[item].stage, Merge)
+        rig.pipeline.forbidden = LOST
+
+    rig.workspaces.on_made = lambda made: setattr(made, "before_merge", lose)
+    async with rig.agent(setup=setup) as loop:
+        await rig.world.until(lambda: loop.state is AgentState.HALTED)
+    [row] = rig.pipeline.last_rows()
+    assert (row.state, row.reason) == (RunState.FAILED, f"not_allowed: {LOST} (ask an admin)")
+    assert rig.remote.merges == []
+    assert row.branch in rig.remote.branches, "its work waits there"
+
+
+async def test_a_real_node_may_end_a_claim_as_long_as_it_has_the_role() -> None:
+    rigs = Rigs(timing=LeaseTiming(beat_s=10.0, ttl_s=90.0, settle_s=0.0))
+    try:
+        admin, worker = await rigs.open(), await rigs.open(1)
+        item = parse_id(await admin.add()) or b""
+        await sync(admin, worker)
+        claim = await worker.pipeline.claim(item, "agent")
+        assert isinstance(claim, Claim)
+        await sync(admin, worker)
+        worker.pipeline.check_may_end(item, claim)
+        await admin.call("nodes.role", key=worker.node.public.hex(), role="reader")
+        await sync(admin, worker)
+        with pytest.raises(AuthError, match="has the role reader, and this write takes the role agent"):
+            worker.pipeline.check_may_end(item, claim)
+    finally:
+        await rigs.close()
 
 
 async def test_a_run_that_is_cancelled_after_the_role_was_lost_ends_too(rig: AgentRig) -> None:

@@ -12,7 +12,7 @@ from node_rig import BOUND_S, NodeRig, Rigs, sync
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.stages import Coding
-from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
+from fabrik_node.errors import AuthError, Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id
 
 RUN = new_id(1)
@@ -79,6 +79,32 @@ async def test_a_run_of_this_node_is_held_before_it_is_ended(rigs: Rigs) -> None
     assert "items requeue" in answer["note"]
     with pytest.raises(Precondition, match="is over already: cancelled"):
         await rig.call("runs.cancel", id=show_id(RUN))
+
+
+async def test_a_node_without_the_role_cancels_nothing_and_nothing_is_half_done(rigs: Rigs) -> None:
+    admin, rig = await rigs.open(0), await rigs.open(1)
+    item = await admin.add()
+    await sync(admin, rig)
+    row = await at_work(rig, item)
+    await sync(admin, rig)
+    await admin.call("nodes.role", key=rig.node.public.hex(), role="reader")
+    await sync(admin, rig)
+    told: list[bytes] = []
+
+    async def cancel(run_id: bytes, _reason: str) -> bool:
+        told.append(run_id)
+        return True
+
+    rig.agent.on_cancel = cancel
+    for _ in range(2):  # the second time another claim has the item, so that there would be nothing to hold
+        with pytest.raises(AuthError, match="has the role reader, and this write takes the role agent"):
+            await rig.call("runs.cancel", id=show_id(RUN))
+        assert (told, (await rig.call("items.show", id=item))["item"]["hold"]) == ([], None)
+        assert await rig.node.store.run(RUN) == row
+        if not (await admin.call("items.show", id=item))["item"]["claim"]:
+            break
+        await admin.call("claims.release", item=item)
+        await sync(admin, rig)
 
 
 async def test_a_run_that_was_merged_before_it_could_be_cancelled_is_not_held(rigs: Rigs) -> None:
