@@ -326,6 +326,15 @@ def home_path(flag: str | None) -> Path:
     return Path(chosen).expanduser().absolute()
 
 
+def run_access(flag: str | None) -> tuple[str, str] | None:
+    """Socket and token of the node whose command we run below (``FABRIK_API``, ``FABRIK_TOKEN``); None outside of commands, and when a home is named.
+
+    A node gives its commands no ``FABRIK_HOME``: where it is set, somebody means another node.
+    """
+    api, token = os.environ.get("FABRIK_API"), os.environ.get("FABRIK_TOKEN")
+    return (api, token) if api and token and not flag and not os.environ.get("FABRIK_HOME") else None
+
+
 def no_color() -> bool:
     """True when ``NO_COLOR`` is set to anything or the terminal is dumb (https://no-color.org)."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

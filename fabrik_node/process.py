@@ -18,10 +18,12 @@ import psutil
 
 from fabrik_node.domain.runs import ProcessId
 
-__all__ = ["boot_id", "is_alive", "process_id"]
+__all__ = ["ancestors", "boot_id", "is_alive", "process_id"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_MAX = 2**31 - 1
+_DEPTH_MAX = 1_024
+"""Of processes above one: no tree is that deep on purpose."""
 _BOOT_SLACK_S = 120
 """Where the boot is known by its time only, that time moves with corrections of the clock."""
 
@@ -55,6 +57,19 @@ def boot_id() -> str:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return f"t{int(psutil.boot_time())}"
+
+
+def ancestors(pid: int) -> list[int]:
+    """The process and those above it, nearest first, as far as they can be seen; empty where the system does not show them."""
+    found: list[int] = []
+    while sys.platform == "linux" and pid > 0 and pid not in found and len(found) < _DEPTH_MAX:
+        found.append(pid)
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:  # it has ended, or is hidden
+            break
+        pid = int(stat[stat.rindex(")") + 2 :].split()[1])  # proc_pid_stat(5), field 4
+    return found
 
 
 def _same_boot(one: str, other: str) -> bool:

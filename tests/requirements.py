@@ -32,7 +32,6 @@ class Promise:
 # Why a row is not held yet, once per reason.
 _REASONS = {
     "dispatch": "dispatch of a run to a named host is not built; agents take work by themselves",
-    "isolation": "runs are separated by directory and process group only; there is no sandbox",
     "trust": "trust beyond one admin and plain loopback comes with TLS, roles and revocation",
     "records": "the records room (executions, steps, memories, artifacts) is not built",
     "database": "the db commands are not built",
@@ -57,7 +56,7 @@ A4  later:records     Each run records the engine version, and an old run says w
 A5  later:records     Hashes of the inputs of a run are recorded, and drift is reported
 A6  later:dispatch    What of a dirty tree is sent is said before it is sent
 A7  later:trust       A missing credential is noticed before work starts, and no secret shows anywhere
-A8  later:isolation   A run can not read another run's files nor the node's database
+A8  partial           A run can not read another run's files nor the node's database | through its node it can not, and a test asks for every operation; a run has the node's user, so it can open the files themselves: docs/howto/write-an-agent.md says so
 A9  held              Many runs at once have distinct ids, rows and directories and never write into each other
 A10 later:fleet       A schedule fires once per tick, whoever is alive
 A11 later:dispatch    A dry run shows the exact effects and changes nothing
@@ -254,7 +253,7 @@ H29 later:database    Every command honours the chosen home
 H30 later:database    Upgrades show their plan
 H31 later:database    Documents follow the database
 H32 later:fleet       Homes do not touch each other
-H33 later:records     A caller can ask who it is
+H33 held              A caller can ask who it is, inside a run's command and outside, in worktrees and outside
 
 I1  held              Equal op sets give a byte-equal state digest, whatever the order, repetition, batching or path
 I2  held              After links heal, nodes reach equal heads and digests within 10 s and 3 round trips, for 10,000 missing ops

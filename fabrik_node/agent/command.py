@@ -6,7 +6,8 @@ import asyncio
 import errno
 import os
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fabrik_node.agent.child import Child, ChildExit
@@ -19,6 +20,7 @@ from fabrik_node.agent.stop import Stop, StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
 from fabrik_node.domain.runs import ProcessId
 from fabrik_node.ids import show_id
+from fabrik_node.ports import RunAccess
 
 __all__ = ["CommandRunner"]
 
@@ -52,28 +54,42 @@ class CommandRunner:
         """
         arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         self._folder.say(f"{what}: {shlex.join(arguments)}")
-        child = await self._start(arguments, cwd, context)
-        try:
-            detach = self._switch.attach(child.stop)
-            timer = asyncio.get_running_loop().call_later(self._setup.config.timeout_s, self._time_out, what)
+        with self._access(context) as access:
+            child = await self._start(arguments, cwd, context, access)
             try:
-                await started(child.process)
-                ended = await self._watch(child)
+                detach = self._switch.attach(child.stop)
+                timer = asyncio.get_running_loop().call_later(self._setup.config.timeout_s, self._time_out, what)
+                try:
+                    await started(child.process)
+                    ended = await self._watch(child)
+                finally:
+                    timer.cancel()
+                    detach()
             finally:
-                timer.cancel()
-                detach()
-        finally:
-            await child.close()
+                await child.close()
         return self._judge(what, arguments, ended, of_branch=of_branch)
 
-    async def _start(self, arguments: list[str], cwd: Path, context: CommandContext) -> Child:
-        config = self._setup.config
+    @contextmanager
+    def _access(self, context: CommandContext) -> Iterator[RunAccess | None]:
+        """What the command may show to its node, for as long as it runs."""
+        passes, claim = self._setup.passes, context.claim
+        if passes is None:
+            yield None
+            return
+        access = passes.issue(context.view.id, claim.claim_id, context.run_id, claim.agent)
+        try:
+            yield access
+        finally:
+            passes.end(access)
+
+    async def _start(self, arguments: list[str], cwd: Path, context: CommandContext, access: RunAccess | None) -> Child:
+        config, passes = self._setup.config, self._setup.passes
         log = self._folder.open_log()
         try:
-            return await Child.start(
+            child = await Child.start(
                 arguments,
                 cwd=cwd,
-                env=command_environment(context, self._setup.git),
+                env=command_environment(context, self._setup.git, access),
                 log=log,
                 room=max(config.log_bytes_max // 4, config.log_bytes_max - self._folder.log_bytes()),
                 grace_s=config.kill_grace_s,
@@ -81,6 +97,9 @@ class CommandRunner:
             )
         finally:
             os.close(log)
+        if passes is not None and access is not None and child.process is not None:
+            passes.began(access, child.process.pid)
+        return child
 
     async def _watch(self, child: Child) -> ChildExit:
         """Wait, and look at the lease from here too: should its thread be gone, somebody must still stop in time."""

@@ -9,7 +9,7 @@ from fabrik_node.agent.folder import one_line
 from fabrik_node.config import GitConfig, child_environment
 from fabrik_node.domain.claims import Claim
 from fabrik_node.ids import show_id
-from fabrik_node.ports import ItemView
+from fabrik_node.ports import ItemView, RunAccess
 
 __all__ = ["CommandContext", "command_environment"]
 
@@ -39,7 +39,7 @@ class CommandContext:
     prompt: Path
 
 
-def command_environment(context: CommandContext, git: GitConfig) -> dict[str, str]:
+def command_environment(context: CommandContext, git: GitConfig, access: RunAccess | None) -> dict[str, str]:
     """The node's own environment without its ``FABRIK_*`` and git locations, plus what belongs to this command.
 
     The identity of commits is set, so that ``git commit`` works on a machine where nobody configured git, and git never asks at a terminal.
@@ -61,4 +61,6 @@ def command_environment(context: CommandContext, git: GitConfig) -> dict[str, st
         "GIT_COMMITTER_EMAIL": git.author_email,
         "GIT_TERMINAL_PROMPT": "0",
     }
+    if access is not None:
+        own |= {"FABRIK_API": access.api, "FABRIK_TOKEN": access.token}
     return {name: value for name, value in child_environment(own).items() if name not in _GIT_LOCATION}

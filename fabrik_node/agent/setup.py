@@ -9,7 +9,7 @@ from fabrik_node.clock import Clock
 from fabrik_node.config import AgentConfig, GitConfig
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.paths import HomePaths
-from fabrik_node.ports import Pipeline, Workspaces
+from fabrik_node.ports import Pipeline, RunPasses, Workspaces
 
 __all__ = ["AgentSetup"]
 
@@ -27,3 +27,5 @@ class AgentSetup:
     paths: HomePaths
     halts: HaltSwitch
     """Whether it takes work."""
+    passes: RunPasses | None = None
+    """How its commands speak to the node; None: they can not."""

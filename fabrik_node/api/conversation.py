@@ -14,6 +14,7 @@ from fabrik_node.api.limits import PROTOCOL_VERSION, Limits
 from fabrik_node.api.use_cases import STREAMS, UseCases
 from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError, Internal, Precondition, Unreachable, UsageError
+from fabrik_node.service.callers import Caller
 
 __all__ = ["CallerLeft", "Conversation", "Tally", "refusal"]
 
@@ -61,8 +62,11 @@ def _line(answer: Mapping[str, Any]) -> bytes:
 class Conversation:
     """Ends when the caller closes, breaks the protocol, has had its stream, or the node stops."""
 
-    def __init__(self, service: UseCases, clock: Clock, limits: Limits, tally: Tally, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, service: UseCases, clock: Clock, limits: Limits, tally: Tally, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pid: int | None
+    ) -> None:
         self._service = service
+        self._pid = pid
         self._clock = clock
         self._limits = limits
         self._tally = tally
@@ -104,13 +108,14 @@ class Conversation:
         started = self._clock.now()
         is_last = False
         try:
-            op, args = _parse(line)
+            op, args, token = _parse(line)
             self._tally.calls += 1
-            if op in STREAMS:
-                is_last = True
-                await self._stream(op, args)
+            is_last = op in STREAMS
+            caller = self._service.caller(token, self._pid)
+            if is_last:
+                await self._stream(op, args, caller)
             else:
-                await self._send(self._packed({"ok": True, "data": await self._service.call(op, args)}))
+                await self._send(self._packed({"ok": True, "data": await self._service.call(op, args, caller)}))
                 self._tally.slowest_ms = max(self._tally.slowest_ms, (self._clock.now() - started) * 1000)
         except FabrikError as error:
             await self._refuse(error)
@@ -120,9 +125,9 @@ class Conversation:
             await self._refuse(_bug(error))
         return not is_last and not self._stop.is_set()
 
-    async def _stream(self, op: str, args: Mapping[str, Any]) -> None:
+    async def _stream(self, op: str, args: Mapping[str, Any], caller: Caller) -> None:
         """Send until the end, the caller's leaving or the node's stop, whichever is first. A slow reader slows only itself."""
-        sending = asyncio.ensure_future(self._send_all(self._service.stream(op, args)))
+        sending = asyncio.ensure_future(self._send_all(self._service.stream(op, args, caller)))
         leaving = asyncio.ensure_future(self._reader.read(1))
         stopping = asyncio.ensure_future(self._stop.wait())
         waiting: tuple[asyncio.Future[Any], ...] = (sending, leaving, stopping)
@@ -172,7 +177,7 @@ class Conversation:
             raise CallerLeft from error
 
 
-def _parse(line: bytes) -> tuple[str, Mapping[str, Any]]:
+def _parse(line: bytes) -> tuple[str, Mapping[str, Any], str | None]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -183,10 +188,10 @@ def _parse(line: bytes) -> tuple[str, Mapping[str, Any]]:
         raise UsageError(
             f"this node speaks version {PROTOCOL_VERSION} of the local protocol, not {request.get('v')!r}", "restart the node, so that both are of one version"
         )
-    op, args = request.get("op"), request.get("args", {})
-    if not isinstance(op, str) or not isinstance(args, dict):
-        raise UsageError("a request has a text op and an object args", "see docs/spec/local-api.md")
-    return op, args
+    op, args, token = request.get("op"), request.get("args", {}), request.get("token")
+    if not isinstance(op, str) or not isinstance(args, dict) or not isinstance(token, str | None):
+        raise UsageError("a request has a text op, an object args, and a text token or none", "see docs/spec/local-api.md")
+    return op, args, token
 
 
 def _bug(error: Exception) -> Internal:

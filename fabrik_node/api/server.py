@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import stat
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class LocalApi:
                 busy = Unreachable(f"the node has {len(self._open)} local connections open, the most that it takes", "end some of them, then try again")
                 writer.write(refusal(busy))
             else:
-                conversation = Conversation(self._service, self._clock, self._limits, self._tally, reader, writer)
+                conversation = Conversation(self._service, self._clock, self._limits, self._tally, reader, writer, _pid_of(writer))
                 self._open[task] = conversation
                 try:
                     await conversation.run()
@@ -115,3 +116,12 @@ class LocalApi:
             writer.close()
             with contextlib.suppress(ConnectionError):  # it is closed either way
                 await writer.wait_closed()
+
+
+def _pid_of(writer: asyncio.StreamWriter) -> int | None:
+    """The process that connected, as the kernel noted it then (SO_PEERCRED, unix(7)); None where there is no such thing, and for one in a place where pids mean nothing here."""
+    connection = writer.get_extra_info("socket")
+    if connection is None or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return pid or None

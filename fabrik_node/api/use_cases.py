@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
+from fabrik_node.service.callers import Caller
+
 __all__ = ["STREAMS", "UseCases"]
 
 STREAMS = frozenset({"db.dump", "events", "runs.logs", "runs.watch"})
@@ -14,8 +16,12 @@ STREAMS = frozenset({"db.dump", "events", "runs.logs", "runs.watch"})
 class UseCases(Protocol):
     """Both raise :class:`~fabrik_node.errors.FabrikError` for whatever a caller may see; anything else is a bug of ours."""
 
-    async def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]: ...
+    def caller(self, token: str | None, pid: int | None) -> Caller:
+        """Who speaks: shows this token, or none; is this process, None where the system does not tell."""
+        ...
 
-    def stream(self, op: str, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def call(self, op: str, args: Mapping[str, Any], caller: Caller) -> dict[str, Any]: ...
+
+    def stream(self, op: str, args: Mapping[str, Any], caller: Caller) -> AsyncIterator[dict[str, Any]]:
         """May end with one dictionary that has ``"end": True``; whatever else is in it goes out with the end line."""
         ...

@@ -16,12 +16,14 @@ from fabrik_node.config import load_config, shown_config
 from fabrik_node.errors import BadConfig, NoNode
 from fabrik_node.node.loading import load
 from fabrik_node.paths import HomePaths
+from fabrik_node.service.callers import OPERATOR
 from fabrik_node.service.checking import check_unserved
 from fabrik_node.service.conflicts import Conflicts
 from fabrik_node.service.dumping import Dump
 from fabrik_node.service.explaining import Explaining
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.reading import Reader
+from fabrik_node.service.whoami import WhoAmI
 from fabrik_node.store.readonly import ReadonlyStore, open_readonly
 from fabrik_node.store.snapshot_file import SnapshotFile
 
@@ -81,6 +83,8 @@ class OfflineReader:
                 replica, seen = await check_unserved(mesh.genesis, store)
                 return await (await self._around(mesh, store, replica)).checking.report(seen)
             reader = await self._reader(mesh, store)
+            if op == "whoami":
+                return await WhoAmI(reader, str(self._paths.home)).whoami(args, OPERATOR)
             operation = {**reader.operations, **Explaining(reader).operations, **Conflicts(reader).operations}.get(op)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)

@@ -360,7 +360,7 @@ class Running:
         if self.origin is None:
             raise Internal("an agent without a remote passed the check")
         await recovered
-        setup = AgentSetup(self.pipeline, self.origin, config.agent, config.git, config.lease.timing(), self.clock, self.paths, self.halts)
+        setup = AgentSetup(self.pipeline, self.origin, config.agent, config.git, config.lease.timing(), self.clock, self.paths, self.halts, self.service.passes)
         self.loop = ClaimLoop(setup, random.Random(secrets.randbits(64)))  # noqa: S311 - jitter, not a secret
         await self.loop.run()
 

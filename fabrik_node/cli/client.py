@@ -48,15 +48,20 @@ def _recorded_socket(paths: HomePaths) -> str:
 class Client:
     """One connection. Use as a context manager; one question at a time, a stream is its last."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, token: str = "") -> None:
         self._connection = connection
+        self._token = token
         self._lines: BinaryIO = connection.makefile("rb")
 
     @classmethod
     def connect(cls, paths: HomePaths) -> Client | None:
         """The node that serves this home, or None when none does. Raises :class:`Unreachable` when it is there and can not be reached."""
         recorded = _recorded_socket(paths)
-        path = Path(recorded) if recorded else paths.socket
+        return cls.connect_to(Path(recorded) if recorded else paths.socket)
+
+    @classmethod
+    def connect_to(cls, path: Path, token: str = "") -> Client | None:
+        """The node that listens there, spoken to with ``token`` if there is one. Otherwise like :meth:`connect`."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(_CONNECT_WAIT_S)
         try:
@@ -68,7 +73,7 @@ class Client:
             connection.close()
             raise Unreachable(f"can not reach the node at {path}: {error.strerror or error}", "fabrik-node lock show") from error
         connection.settimeout(ANSWER_WAIT_S)
-        return cls(connection)
+        return cls(connection, token)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +106,8 @@ class Client:
         raise Unreachable("the node ended the stream without saying why", "fabrik-node status")
 
     def _send(self, op: str, args: Mapping[str, Any]) -> None:
-        request = json.dumps({"v": PROTOCOL_VERSION, "op": op, "args": dict(args)}, ensure_ascii=False, separators=(",", ":"))
+        shown = {"token": self._token} if self._token else {}
+        request = json.dumps({"v": PROTOCOL_VERSION, "op": op, "args": dict(args), **shown}, ensure_ascii=False, separators=(",", ":"))
         try:
             self._connection.sendall(request.encode() + b"\n")
         except UnicodeEncodeError as error:

@@ -43,6 +43,7 @@ class _Terminated(BaseException):
         "invitations": "fabrik_node.cli.invitations:invitations",
         "join": "fabrik_node.cli.mesh:join",
         "status": "fabrik_node.cli.status:status",
+        "whoami": "fabrik_node.cli.status:whoami",
         "why": "fabrik_node.cli.why:why",
         "items": "fabrik_node.cli.items:items",
         "claims": "fabrik_node.cli.claims:claims",
@@ -129,7 +130,7 @@ def _tell(error: Exception, session: Session) -> int:
             message, hint, status = _sentence(error.format_message()), "", error.exit_code
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
-            in_home = str(error.filename or "").startswith(str(session.home))
+            in_home = not session.in_run and str(error.filename or "").startswith(str(session.home))
             message, hint, status = f"{where}{error.strerror or error}", "--home DIR, for a folder that can be used" if in_home else "", 1
         case _:
             message, hint, status = f"unexpected error: {type(error).__name__}: {error}", "the same command with --debug, for the traceback", 1

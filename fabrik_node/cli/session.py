@@ -15,7 +15,7 @@ from fabrik_node import config
 from fabrik_node.cli.client import Client
 from fabrik_node.cli.hooks import Hooks
 from fabrik_node.cli.table import Screen, clean
-from fabrik_node.errors import NoNode, NotInitialised
+from fabrik_node.errors import AuthError, NoNode, NotInitialised
 from fabrik_node.paths import HomePaths
 
 __all__ = ["Session", "given"]
@@ -38,8 +38,15 @@ class Session:
 
     @property
     def home(self) -> Path:
-        """The node's home, absolute."""
+        """The node's home, absolute. Raises :class:`AuthError` inside the command of a run, unless a home was named: its node is not the command's."""
+        if self.in_run:
+            raise AuthError("this is the command of a run, and what it asks for is an operator's", "fabrik-node whoami; for another node: --home DIR")
         return config.home_path(self.home_flag)
+
+    @property
+    def in_run(self) -> bool:
+        """Called by the command of a run, and for its node."""
+        return config.run_access(self.home_flag) is not None
 
     @property
     def paths(self) -> HomePaths:
@@ -88,6 +95,11 @@ class Session:
             yield from client.stream(op, given(follow=follow, **args), follow=follow)
 
     def _connect(self) -> Client | None:
+        if (access := config.run_access(self.home_flag)) is not None:
+            api, token = access
+            if (node := Client.connect_to(Path(api), token)) is None:
+                raise NoNode(f"nobody listens at {api}: the node that started this command is gone", "end the command: its work is on its branch")
+            return node
         client = Client.connect(self.paths)
         if client is None and not self.initialised:
             raise NotInitialised(f"there is no node in {self.home} yet", "fabrik-node init")

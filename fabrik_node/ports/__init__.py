@@ -38,6 +38,8 @@ __all__ = [
     "Pipeline",
     "Replication",
     "RowCheck",
+    "RunAccess",
+    "RunPasses",
     "Snapshots",
     "StoredSegment",
     "Traffic",
@@ -419,6 +421,33 @@ class Pipeline(Protocol):
 
     async def wait_connected(self) -> None:
         """Returns when there is a peer, or when no peer is to be expected."""
+        ...
+
+
+# ---- passes: how a command of a run speaks to its node --------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunAccess:
+    """What one command is given: the path of the node's socket, and a token that counts while the command runs and its claim is held."""
+
+    api: str
+    token: str = field(repr=False)
+
+
+class RunPasses(Protocol):
+    """Makes and withdraws them."""
+
+    def issue(self, item: bytes, claim_id: bytes, run_id: bytes, agent: str) -> RunAccess:
+        """For a command that is about to start. Call :meth:`end` in any case."""
+        ...
+
+    def began(self, access: RunAccess, pid: int) -> None:
+        """It runs below the process ``pid``."""
+        ...
+
+    def end(self, access: RunAccess) -> None:
+        """It is over, and the token counts no more. Harmless when repeated."""
         ...
 
 

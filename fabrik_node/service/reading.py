@@ -15,7 +15,7 @@ from fabrik_node.clock import Clock, iso
 from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.domain.run_state import STALE_S, RunVerdict
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
-from fabrik_node.domain.schema import ItemField, Kind, RunField
+from fabrik_node.domain.schema import ItemField, Kind, Role, RunField
 from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
 from fabrik_node.errors import InvalidOp, NotFound, UsageError
 from fabrik_node.ids import fingerprint, parse_id, resolve, show_id, show_key, show_value
@@ -133,6 +133,19 @@ class Reader:
         rows = {show_id(row.run_id): row for row in await self.runs()}
         return rows[resolve(text, rows, "run")]
 
+    @property
+    def own(self) -> bytes:
+        """This node's key."""
+        return self._own
+
+    def mesh(self) -> dict[str, str]:
+        """By name and id."""
+        return {"mesh": self._genesis.name, "mesh_id": show_key(self._genesis.mesh_id)}
+
+    def role(self, key: bytes) -> Role:
+        """Of a key, now."""
+        return self.board.roles().get(key, Role.NONE)
+
     async def own_run(self, run_id: bytes) -> RunRow | None:
         """A run of this node, as it is written down here."""
         return await self._store.run(run_id)
@@ -226,8 +239,7 @@ class Reader:
             {
                 "node_id": show_key(self._own),
                 "fingerprint": fingerprint(self._own),
-                "mesh": self._genesis.name,
-                "mesh_id": show_key(self._genesis.mesh_id),
+                **self.mesh(),
                 "epoch": own[-1].epoch if own else None,
                 "lamport": self.replica.lamport,
                 "ops": self.replica.ops,

@@ -14,7 +14,9 @@ from fabrik_node.errors import InvalidOp, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter
+from fabrik_node.process import ancestors
 from fabrik_node.service.asking import Asking
+from fabrik_node.service.callers import OPERATOR, Caller, admit
 from fabrik_node.service.cleaning import Cleaner
 from fabrik_node.service.conflicts import Conflicts
 from fabrik_node.service.control import AgentView, Controls
@@ -24,14 +26,18 @@ from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.health import node_health, node_warnings
 from fabrik_node.service.inviting import Inviter
 from fabrik_node.service.membership import MembershipWriter
+from fabrik_node.service.passes import Passes
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.recovering import KeyRecoverer
 from fabrik_node.service.requeueing import HoldEnder
 from fabrik_node.service.rotating import KeyRotator
 from fabrik_node.service.watching import Watching
+from fabrik_node.service.whoami import WhoAmI
 from fabrik_node.service.writing import ItemWriter
 
 __all__ = ["Service"]
+
+_STREAMS = ("events", "db.dump", "runs.logs", "runs.watch")
 
 
 class Service:
@@ -67,6 +73,8 @@ class Service:
         self.metrics_url = ""
         """Where the figures are served; empty while they are not."""
         self.cleaner = Cleaner(node, reader, HomePaths(home).runs, retention, lambda: agent.describe().get("running") or ())
+        self.passes = Passes(socket, lambda item, claim_id: _holds(node, item, claim_id), ancestors)
+        """For the commands of runs on this node."""
         writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
         self._item_writes = {**writer.operations, **HoldEnder(node, reader).operations}
         members = MembershipWriter(node, reader)
@@ -86,9 +94,25 @@ class Service:
             "status": self.status,
             **Inviter(node, reader, genesis=genesis, listen_url=listen_url).operations,
         }
+        self._caller_operations: dict[str, Callable[[Mapping[str, Any], Caller], Awaitable[dict[str, Any]]]] = {
+            **WhoAmI(reader, str(home)).operations,
+        }
+        """Those that do different things for different callers."""
 
-    async def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        """One question, one answer. Raises UsageError for an unknown operation."""
+    @property
+    def names(self) -> frozenset[str]:
+        """Every operation and every stream."""
+        return frozenset((*self._operations, *self._caller_operations, *_STREAMS))
+
+    def caller(self, token: str | None, pid: int | None) -> Caller:
+        """See :meth:`~fabrik_node.service.passes.Passes.caller`."""
+        return self.passes.caller(token, pid)
+
+    async def call(self, op: str, args: Mapping[str, Any], caller: Caller = OPERATOR) -> dict[str, Any]:
+        """One question, one answer. Raises UsageError for an unknown operation, AuthError for one that is not open to ``caller``."""
+        args = admit(caller, op, args)
+        if (of_caller := self._caller_operations.get(op)) is not None:
+            return await of_caller(args, caller)
         operation = self._operations.get(op)
         if operation is None:
             raise UsageError(f"this node knows no operation {op!r}", "fabrik-node version")
@@ -99,8 +123,9 @@ class Service:
                 raise UsageError(f"this can not be written: {error}", "shorten it, or leave it out") from error
             raise
 
-    def stream(self, op: str, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Answers one after the other. Raises UsageError for an unknown stream."""
+    def stream(self, op: str, args: Mapping[str, Any], caller: Caller = OPERATOR) -> AsyncIterator[dict[str, Any]]:
+        """Answers one after the other. Raises UsageError for an unknown stream, AuthError for one that is not open to ``caller``."""
+        args = admit(caller, op, args)
         match op:
             case "events":
                 return self._events(args)
@@ -152,3 +177,9 @@ class Service:
             raise UsageError(f"there is no event {after} yet: the newest is {self._node.stream.last}", f"fabrik-node events --after {self._node.stream.last}")
         async for event in self._node.stream.follow(after, follow=bool(args.get("follow")), limit=limit):
             yield event_json(event)
+
+
+def _holds(node: Node, item: bytes, claim_id: bytes) -> bool:
+    """The claim wins, is this node's, and was not given back."""
+    claim = node.board.claim(item)
+    return claim is not None and claim.held and claim.claim_id == claim_id and claim.node == node.public

@@ -42,10 +42,13 @@ def test_a_long_home_has_its_socket_in_a_folder_of_its_own() -> None:
 
 async def test_a_node_in_a_long_home_is_found(tmp_path: Path) -> None:
     class Nothing:
-        async def call(self, op: str, args: object) -> dict[str, object]:
+        def caller(self, token: object, pid: object) -> None:
+            return None
+
+        async def call(self, op: str, args: object, caller: object) -> dict[str, object]:
             return {"op": op}
 
-        def stream(self, op: str, args: object) -> object:
+        def stream(self, op: str, args: object, caller: object) -> object:
             raise AssertionError(op)
 
     paths = HomePaths(tmp_path / ("deep" * 30))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -18,7 +19,8 @@ from fabrik_node.api import limits as server_limits
 from fabrik_node.api.use_cases import STREAMS
 from fabrik_node.cli import client
 from fabrik_node.clock import SystemClock
-from fabrik_node.errors import FabrikError, NotFound, Precondition
+from fabrik_node.errors import AuthError, FabrikError, NotFound, Precondition
+from fabrik_node.service.callers import OPERATOR, Caller
 
 WAIT_S = 10
 
@@ -35,8 +37,15 @@ class Service:
     parts: int = 3
     hang: bool = False
     error: BaseException | None = None
+    shown: list[tuple[str | None, int | None]] = field(default_factory=list)
 
-    async def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    def caller(self, token: str | None, pid: int | None) -> Caller:
+        self.shown.append((token, pid))
+        if token == "wrong":
+            raise AuthError("a token that does not count")
+        return OPERATOR
+
+    async def call(self, op: str, args: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         match op:
             case "echo":
                 return dict(args)
@@ -52,7 +61,7 @@ class Service:
             case _:
                 raise NotFound(f"no operation {op}")
 
-    async def stream(self, op: str, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, op: str, args: Mapping[str, Any], caller: Caller) -> AsyncIterator[dict[str, Any]]:
         try:
             for number in range(self.parts):
                 self.given_out = number + 1
@@ -420,3 +429,16 @@ async def test_stopping_twice_and_before_the_start_is_allowed(tmp_path: Path) ->
     await made.api.start()
     await made.api.stop()
     await made.api.stop()
+
+
+async def test_who_speaks_is_asked_for_each_question_with_the_token_and_the_process_that_the_kernel_names(rig: Rig) -> None:
+    line = await rig.connect()
+    assert (await line.ask("echo", a=1))["data"] == {"a": 1}
+    said = await line.send(b'{"v": 1, "op": "echo", "args": {}, "token": "abc"}\n')
+    assert said["ok"]
+    assert rig.service.shown == [(None, os.getpid()), ("abc", os.getpid())]
+    for op in ("echo", "events"):
+        said = await line.send(json.dumps({"v": 1, "op": op, "args": {}, "token": "wrong"}).encode() + b"\n")
+        assert said["error"]["code"] == "auth"
+    said = await (await rig.connect()).send(b'{"v": 1, "op": "echo", "args": {}, "token": 5}\n')
+    assert said["error"]["code"] == "usage"

@@ -19,6 +19,7 @@ from fabrik_node.cli.main import run
 from fabrik_node.clock import SystemClock
 from fabrik_node.errors import NoNode, NotFound
 from fabrik_node.paths import HomePaths
+from fabrik_node.service.callers import OPERATOR, Caller
 
 ITEM = "01k8qj3v6w0000000000000001"
 ITEM_2 = "01k8qj3v6wzz00000000000002"
@@ -78,6 +79,10 @@ STATUS = {
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "status": STATUS,
+    "whoami": {
+        **STAMP, "caller": "operator", "mesh": "fabrik", "mesh_id": "cd" * 32, "node_id": NODE, "fingerprint": "abab-abab-abab-abab", "role": "admin", "home": "/h",
+        "worktree_of": None,
+    },
     "items.add": {**STAMP, "item": item(claim=None, stage="Backlog")},
     "items.list": {**STAMP, "items": [item(), item(id=ITEM_2, title="Paint it", claim=None, hold={"reason": "3 attempts failed"})], "total": 2},
     "items.show": {**STAMP, "item": item(), "runs": [run_row()]},
@@ -194,14 +199,19 @@ class ScriptedService:
     hang_after_stream: bool = False
     streaming: threading.Event = field(default_factory=threading.Event)
     stream_closed: threading.Event = field(default_factory=threading.Event)
+    tokens: list[str | None] = field(default_factory=list)
 
-    async def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    def caller(self, token: str | None, pid: int | None) -> Caller:
+        self.tokens.append(token)
+        return OPERATOR
+
+    async def call(self, op: str, args: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         self.asked.append((op, dict(args)))
         if self.fail is not None:
             raise self.fail
         return {**ANSWERS[op], **self.patch}
 
-    async def stream(self, op: str, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, op: str, args: Mapping[str, Any], caller: Caller) -> AsyncIterator[dict[str, Any]]:
         self.asked.append((op, dict(args)))
         if self.fail is not None:
             raise self.fail
