@@ -51,6 +51,11 @@ class HomePaths:
         return self.identity / "after.key"
 
     @property
+    def invitations_key(self) -> Path:
+        """Seals the secrets of open invitations in the database, 0600; made on first need. Without it they are void."""
+        return self.identity / "invitations.key"
+
+    @property
     def former_keys(self) -> Path:
         """Seeds of keys that were rotated away, by their first hex digits: peers that have not heard of it still know this node by them."""
         return self.identity / "former"

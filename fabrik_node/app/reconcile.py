@@ -65,6 +65,8 @@ def look(node: Node, export: EventFile, lock: OwnerLock) -> list[Finding]:
         found.append(Finding("stranded rows", f"{len(stranded)} sound rows follow a missing one", "set aside; they come back with it"))
     if node.repair.holes:
         found.append(Finding("holes", f"{len(node.repair.holes)} ranges of merged ops have lost their bytes", "not relayed; asked for from the peers"))
+    if node.invitations.voided:
+        found.append(Finding("lost key of invitations", f"{node.invitations.voided} open ones can not be opened", "void: invite again"))
     if node.epochs.doubt:
         found.append(Finding("doubtful log", node.epochs.doubt, "the next write opens a new epoch"))
     return found

@@ -156,6 +156,7 @@ class Running:
         self.node.next_commitment = self.identity.next_commitment
         self.halts = HaltSwitch(await self.store.get_meta(_HALT_KEY), lambda said: self.store.set_meta(_HALT_KEY, said))
         await note_home(self.paths, self.store, self.identity)
+        await self.node.invitations.start(self.paths.invitations_key)
         self.findings += look(self.node, self.export, self.lock)
         self.node.describe_self = self._describe
         self.mesh = Mesh(

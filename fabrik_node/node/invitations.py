@@ -1,17 +1,20 @@
-"""Invitations: issued, redeemed, withdrawn, expired. A secret lives in the database no longer than it opens a door."""
+"""Invitations: issued, redeemed, withdrawn, expired. A secret lives in the database no longer than it opens a door, and sealed all that time."""
 
 from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fabrik_node.domain.schema import Role
-from fabrik_node.errors import AuthError, StoreFull
+from fabrik_node.errors import AuthError, Precondition, StoreFull
 from fabrik_node.ids import show_key
 from fabrik_node.node.member_records import admission, check_admitted, check_not_out
 from fabrik_node.node.rights import check_allowed
+from fabrik_node.node.sealing import PLAIN_BYTES, SealKey, is_plain
 from fabrik_node.ports import Invite
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
@@ -24,6 +27,7 @@ _OVER = {
     "used": "this node did not issue that invitation, or it was used",
     "expired": "the invitation has expired",
     "withdrawn": "the invitation was withdrawn",
+    "void": "the invitation is void: the key file that opens it (identity/invitations.key) is gone at the node that issued it",
 }
 
 
@@ -32,17 +36,28 @@ class Invitations:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._key = SealKey()
         self._due = -math.inf
         """When the next one expires."""
         self._traces = False
         """A secret was erased that may still stand in the store's log."""
+        self._settled = True
+        """What was open before this start is sealed with our key, or over."""
+        self.voided = 0
+        """How many of those our key did not open."""
+
+    async def start(self, key_file: Path) -> None:
+        """Seal with the key in this file from now on. What an older build stored in plain is sealed, and what this key does not open is void."""
+        self._key, self._settled = SealKey(key_file), False
+        await self.tidy()
 
     async def issue(self, role: Role, ttl_s: float, uses_max: int) -> Invite:
         """A new one, for ``uses_max`` nodes (0: any number until it expires)."""
         node = self._node
         expires_at = node.clock.now() + ttl_s
-        invite = Invite(secrets.token_bytes(16), secrets.token_bytes(32), int(role), expires_at, node.boot_id, uses_max, 0, node.clock.wall_ms())
-        await node.store.put_invite(invite)
+        token_id, secret = secrets.token_bytes(16), secrets.token_bytes(PLAIN_BYTES)
+        invite = Invite(token_id, secret, int(role), expires_at, node.boot_id, uses_max, 0, node.clock.wall_ms())
+        await node.store.put_invite(replace(invite, secret=self._key.seal(token_id, secret)))
         self._due = min(self._due, expires_at)
         return invite
 
@@ -53,7 +68,10 @@ class Invitations:
             raise AuthError(_OVER["used" if invite is None else invite.ended], _AGAIN)
         if self.is_late(invite):
             raise AuthError(_OVER["expired"], _AGAIN)
-        if not check(invite.secret):
+        secret = self._key.open(token_id, invite.secret)
+        if secret is None:
+            raise AuthError(_OVER["void"], _AGAIN)
+        if not check(secret):
             raise AuthError("the joiner could not prove that it holds the invitation", _AGAIN)
         return invite
 
@@ -97,8 +115,29 @@ class Invitations:
                 if late:
                     await store.end_invites(late, "expired")
                     self._traces = True
+                if not self._settled:
+                    await self._settle([invite for invite in alive if invite.token_id not in late])
                 self._due = min((invite.expires_at for invite in alive if invite.token_id not in late), default=math.inf)
             if self._traces:
                 self._traces = not await store.scrub()
         except StoreFull as full:
             self._node.disk_full(full)  # and again at the next beat
+
+    async def _settle(self, alive: Sequence[Invite]) -> None:
+        void = []
+        for invite in alive:
+            if not is_plain(invite.secret):
+                void += [] if self._key.open(invite.token_id, invite.secret) is not None else [invite.token_id]
+                continue
+            self._traces = True
+            try:
+                sealed = self._key.seal(invite.token_id, invite.secret)
+            except Precondition:  # better no invitation than one in plain
+                void.append(invite.token_id)
+            else:
+                await self._node.store.reseal_invite(invite.token_id, sealed)
+        if void:
+            ended = await self._node.store.end_invites(void, "void")
+            self.voided += ended
+            self._traces = True
+        self._settled = True

@@ -71,7 +71,7 @@ class PeerAddress:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """A secret that lets nodes in. It expires at ``expires_at`` seconds on the boot clock of boot ``boot_id``, and with that boot."""
+    """A secret that lets nodes in, sealed where it is stored. It expires at ``expires_at`` seconds on the boot clock of boot ``boot_id``, and with that boot."""
 
     token_id: bytes
     secret: bytes
@@ -83,7 +83,7 @@ class Invite:
     uses: int = 0
     created_ms: int = 0
     ended: str = ""
-    """Empty while it is open, else ``used``, ``expired`` or ``withdrawn``; the secret is erased then."""
+    """Empty while it is open, else ``used``, ``expired``, ``withdrawn`` or ``void``; the secret is erased then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +235,10 @@ class OpStore(OpReads, Protocol):
     async def put_peer(self, peer: PeerAddress) -> None: ...
 
     async def put_invite(self, invite: Invite) -> None: ...
+
+    async def reseal_invite(self, token_id: bytes, secret: bytes) -> None:
+        """Replace the stored bytes of an open one, and erase those that were there."""
+        ...
 
     async def use_invite(self, token_id: bytes, key: bytes, wall_ms: int) -> bool:
         """Redeem for ``key``, and note that it joined: True as often as the invitation allows. With the last use its secret is erased."""

@@ -17,7 +17,7 @@ from fabrik_node.ports import Invite
 from fabrik_node.store.connection import BUSY_TIMEOUT_MS
 from fabrik_node.store.queries import queries
 
-__all__ = ["empty_log", "end_invites", "put_invite", "use_invite"]
+__all__ = ["empty_log", "end_invites", "put_invite", "reseal_invite", "use_invite"]
 
 _log = logging.getLogger("fabrik_node.store")
 _PATIENCE_MS = 50
@@ -29,6 +29,12 @@ def put_invite(connection: sqlite3.Connection, invite: Invite) -> None:
     with _zeroing(connection):
         connection.execute(queries()["put_invite"], {name: getattr(invite, name) for name in ("token_id", "secret", "role", "expires_at", "boot_id")})
         _note(connection, invite)
+
+
+def reseal_invite(connection: sqlite3.Connection, token_id: bytes, secret: bytes) -> None:
+    """Other bytes for the secret of an open one; the old ones are zeroed."""
+    with _zeroing(connection):
+        connection.execute(queries()["reseal_invite"], {"token_id": token_id, "secret": secret})
 
 
 def use_invite(connection: sqlite3.Connection, token_id: bytes, key: bytes, wall_ms: int) -> bool:

@@ -21,7 +21,7 @@ from fabrik_node.ports import Event, Invite, JoinRow, PeerAddress, RowCheck
 from fabrik_node.store.connection import Connection, connect
 from fabrik_node.store.failures import translate
 from fabrik_node.store.identity import MESH_ID_KEY, create, look
-from fabrik_node.store.invites import empty_log, end_invites, put_invite, use_invite
+from fabrik_node.store.invites import empty_log, end_invites, put_invite, reseal_invite, use_invite
 from fabrik_node.store.migrations import Migration, apply, known_migrations
 from fabrik_node.store.queries import queries
 from fabrik_node.store.reads import StoreReads
@@ -187,6 +187,10 @@ class SqliteStore(StoreReads):
     async def put_invite(self, invite: Invite) -> None:
         """Store a new invitation. Raises :class:`StoreFailed` when the id was given before, redeemed or not."""
         await self._write("invite", "storing an invitation", lambda connection: put_invite(connection, invite))
+
+    async def reseal_invite(self, token_id: bytes, secret: bytes) -> None:
+        """See :meth:`fabrik_node.ports.OpStore.reseal_invite`."""
+        await self._write("invite", "sealing an invitation", lambda connection: reseal_invite(connection, token_id, secret))
 
     async def use_invite(self, token_id: bytes, key: bytes, wall_ms: int) -> bool:
         """Redeem: True as often as the invitation allows. With the last use its secret is erased."""

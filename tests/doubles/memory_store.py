@@ -256,6 +256,11 @@ class MemoryStore:
         self._check()
         return sorted(self._joins.values(), key=lambda join: (join.at_ms, join.key))
 
+    async def reseal_invite(self, token_id: bytes, secret: bytes) -> None:
+        self._check(writing=True)
+        if (found := self._invites.get(token_id)) is not None and not found.ended:
+            self._invites[token_id] = replace(found, secret=secret)
+
     async def use_invite(self, token_id: bytes, key: bytes, wall_ms: int) -> bool:
         self._check(writing=True)
         found = self._invites.get(token_id)

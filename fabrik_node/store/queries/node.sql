@@ -31,6 +31,9 @@ SELECT i.token_id, i.secret, i.role, i.expires_at, i.boot_id, coalesce(n.uses_ma
 FROM invites AS i LEFT JOIN invite_notes AS n ON n.token_id = i.token_id
 ORDER BY i.token_id;
 
+-- name: reseal_invite
+UPDATE invites SET secret = :secret WHERE token_id = :token_id AND used = 0;
+
 -- name: close_invite
 UPDATE invites SET used = 1, secret = x'' WHERE token_id = :token_id AND used = 0;
 

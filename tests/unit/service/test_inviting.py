@@ -99,7 +99,7 @@ async def test_the_secrets_of_late_invitations_are_erased_by_the_node(rigs: Rigs
     await rig.node.invitations.tidy()
     found = {invite.token_id: invite for invite in await rig.node.store.invites()}
     assert (found[short.token_id].secret, found[short.token_id].ended) == (b"", "expired")
-    assert found[long.token_id].secret == long.secret
+    assert found[long.token_id].secret not in (b"", long.secret)
     with pytest.raises(AuthError, match="has expired"):
         await join(rig, short, 0)
     rig.node.boot_id = "another boot"
