@@ -276,7 +276,7 @@ I18 held              Every queue, map and file has a limit and a counter
 I19 held              Unauthenticated bytes cost a bounded little
 I20 partial           No peer holds the event loop | measured by loop.*: 99 in 100 answers within 22 ms during eight floods and 16 ms with 32 strangers, but 223 ms for a write while a million ops stream out (15 ms with 100,000)
 I21 later:http        Every mutating local call needs a token
-I22 partial           Secrets are apart from data, and show nowhere | the secret of an open invitation lies in the store, and a password in the URL of the git remote in the process list while git runs; logs of agents are their own affair
+I22 held              Secrets are apart from data, and show nowhere
 I23 held              Unknown op kinds and fields are kept and relayed bit for bit and take effect after an upgrade, from the same stored ops; unknown frames are ignored
 I24 held              SIGTERM ends a node in bounded time with no lost acknowledgement and no orphan process
 I25 partial           Every list carries its date and source | every read that exists does, and says how far it is behind; HTTP, MCP and the dashboard do not exist

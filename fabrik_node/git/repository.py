@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from fabrik_node.errors import Precondition, Unreachable
 from fabrik_node.git.file_lock import file_lock
 from fabrik_node.git.names import check_base, check_remote, repository_name
+from fabrik_node.git.remote_login import split_login
 from fabrik_node.git.runner import Answer, GitRunner, check_git, failed, redacted
 
 __all__ = ["Repository"]
@@ -30,10 +31,12 @@ class Repository:
     Use :meth:`open`, not the constructor.
     """
 
-    def __init__(self, git: GitRunner, directory: Path, remote: str, base: str, git_version: tuple[int, ...]) -> None:
-        self.git = git
+    def __init__(self, git: GitRunner, directory: Path, remote: str, base: str, git_version: tuple[int, ...], login: Sequence[tuple[str, str]] = ()) -> None:
+        self.git = git.knowing(login)
         self.directory = directory
         self.remote = remote
+        """Without a password: see :mod:`fabrik_node.git.remote_login`."""
+        self._login = login
         self.base = base
         self.git_version = git_version
 
@@ -49,10 +52,16 @@ class Repository:
         version = await check_git(git)
         root = home_dir / "git"
         root.mkdir(parents=True, exist_ok=True)
-        repository = cls(git, root / repository_name(remote), remote, base, version)
+        bare, login = split_login(remote)
+        name, earlier = repository_name(bare), repository_name(remote)  # another password is no other remote; earlier builds took it for one
+        directory = root / (earlier if (root / earlier).is_dir() else name)
+        settings = [] if login is None else login.keep(root / f"{name}.login")
+        repository = cls(git, directory, bare, base, version, settings)
         async with file_lock(root / f"{repository.directory.name}.lock", _LOCK_TIMEOUT_S):
             if not repository.directory.is_dir():
                 await repository._create()
+            elif bare != remote:
+                await repository._tell_login(repository.directory)
         if not await repository._has_base():
             await repository.fetch()
         return repository
@@ -187,12 +196,22 @@ class Repository:
             raise
 
     async def _configure(self, directory: Path) -> None:
-        settings = {"remote.origin.url": self.remote, "remote.origin.fetch": "+refs/heads/*:refs/remotes/origin/*"}
+        settings = {"remote.origin.fetch": "+refs/heads/*:refs/remotes/origin/*"}
         # An agent commits with git's own rules; on a host where nobody told git a name, that would fail.
         if not (await self.git.call(directory, "config", "--global", "--get", "user.email")).ok:
             settings |= {"user.name": self.git.name, "user.email": self.git.email}
         for key, value in settings.items():
-            args = ("config", "--", key, value)
-            answer = await self.git.call(directory, *args)
-            if not answer.ok:
-                raise failed(args, answer)
+            await self._set(directory, "--replace-all", key, value)
+        await self._tell_login(directory)
+
+    async def _tell_login(self, directory: Path) -> None:
+        """The remote, and how git gets its login, for whoever works in a worktree. What an earlier build or another password left is replaced."""
+        await self._set(directory, "--replace-all", "remote.origin.url", self.remote)
+        for number, (key, value) in enumerate(self._login):
+            await self._set(directory, "--add" if number else "--replace-all", key, value)
+
+    async def _set(self, directory: Path, how: str, key: str, value: str) -> None:
+        args = ("config", "--file", str(directory / "config"), how, key, value)
+        answer = await self.git.call(directory, *args)
+        if not answer.ok:
+            raise failed(args, answer)

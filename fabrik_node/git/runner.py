@@ -6,8 +6,9 @@ What a user's configuration may decide here: how to reach and authenticate to a 
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,13 @@ class GitRunner:
         settings = (f"user.name={name}", f"user.email={email}", *_FIXED_CONFIG)
         self._threads = ThreadPoolExecutor(_CONCURRENT_MAX, "git")
         self._prefix = [part for setting in settings for part in ("-c", setting)]
+
+    def knowing(self, config: Sequence[tuple[str, str]]) -> GitRunner:
+        """The same with more settings, given in the environment: arguments show in the list of processes, and a name with ``=`` would not fit into one."""
+        told = copy.copy(self)
+        numbered = ((f"GIT_CONFIG_{what}_{number}", text) for number, pair in enumerate(config) for what, text in zip(("KEY", "VALUE"), pair, strict=True))
+        told._environ = self._environ | {"GIT_CONFIG_COUNT": str(len(config)), **dict(numbered)}  # noqa: SLF001 - of a copy of this one
+        return told
 
     async def run(self, cwd: Path, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> bytes:
         """stdout of ``git <args>`` run in ``cwd``.

@@ -6,7 +6,6 @@ authenticated with its secret, so that sealed bytes can not be put to another on
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
@@ -68,5 +67,5 @@ class SealKey:
         if self._path is None:
             return self._own
         if self._path.exists() and self._path.stat().st_mode & 0o077:
-            os.chmod(self._path, 0o600)
+            self._path.chmod(0o600)
         return read_seed(self._path)

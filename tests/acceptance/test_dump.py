@@ -73,9 +73,13 @@ def test_no_secret_shows_in_dumps_files_events_logs_or_figures(fleet: Fleet) -> 
     for name, text in said.items():
         assert [word for word in words if word in text] == [], name
     raw = [word.encode() for word in words] + [bytes.fromhex(seed) for seed in seeds] + secrets
+    logins = list(node.home.glob("git/**/*.login"))  # for git, which may not get it as an argument
+    assert [stat.S_IMODE(path.stat().st_mode) for path in logins] == [0o600]
     for path in files(node.home):
-        if path in keys or path.name == "config.toml":
+        if path in (*keys, *logins) or path.name == "config.toml":
             continue
         data = path.read_bytes()
-        assert [number for number, word in enumerate(raw) if word in data] == [], f"{path}: of the invitation that is still open the store has the sealed secret"
+        assert [number for number, word in enumerate(raw) if word in data] == [], (
+            f"{path}: of the invitation that is still open the store has the sealed secret"
+        )
     assert stat.S_IMODE((node.home / "store").stat().st_mode) == 0o700
