@@ -200,7 +200,7 @@ F10 held              One command with a token turns a fresh home into a working
 F11 held              Two nodes that claim one item apart agree on one holder once they meet, and the other stops and says so
 F12 held              A dead holder's claim is taken after its time to live and not before; a renewed one is kept
 F13 later:fleet       A worker whose claim is lost is told, and what it still writes is refused
-F14 later:conflicts   Double work is an event that says who kept
+F14 held              Double work is an event that says who kept
 F15 later:http        The local interface needs a key and checks the origin
 F16 partial           Tunnels are off unless asked for, and visible | nothing is open by default, and status shows what is; there is no tunnel to ask for
 

@@ -22,8 +22,9 @@ from fabrik_node.node.batches import Committed
 from fabrik_node.node.board import Board
 from fabrik_node.node.clones import Clones
 from fabrik_node.node.commit_times import CommitTimes
+from fabrik_node.node.double_work import events_of
 from fabrik_node.node.epochs import DOUBT_KEY, Epochs
-from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
+from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX
 from fabrik_node.node.inquiries import Inquiries
 from fabrik_node.node.invitations import Invitations
 from fabrik_node.node.knocks import Knocks
@@ -161,7 +162,7 @@ class Node:
         for verified, data in await self.repair.waiting():
             self.writer.pending.put(verified, data)
         if loaded.late_pos:
-            self.stream.tell([] if loaded.changes is None else happenings(loaded.changes, self._names), loaded.late_pos)
+            self.stream.tell([] if loaded.changes is None else events_of(loaded.changes, self.board, self.replica, self._names), loaded.late_pos)
         now = self.clock.now()
         for _, claim in self.board.claims():
             if claim.held:
@@ -395,7 +396,7 @@ class Node:
         if kinds & {Kind.MEMBER, Kind.NODE, Kind.ROTATION}:
             self._names = self.board.names()
         self.quotas.note(committed.chained)
-        self.stream.tell(happenings(committed.changes, self._names), committed.pos)
+        self.stream.tell(events_of(committed.changes, self.board, self.replica, self._names), committed.pos)
         now = self.clock.now()
         for each in committed.chained:
             self.commit_times.note((each.author, each.epoch, each.branch), each.first_seq, each.last_seq, now)

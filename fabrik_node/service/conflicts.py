@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fabrik_node.clock import iso
-from fabrik_node.domain.conflicts import Conflict, Worked, find_conflicts, reason_of_victory, tell_claims
-from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
+from fabrik_node.domain.conflicts import tell_claims
+from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import Kind, RunField
-from fabrik_node.ids import show_id, show_key
+from fabrik_node.node.double_work import conflicts_of
 from fabrik_node.service.reading import Reader
 
 __all__ = ["Conflicts"]
@@ -60,52 +60,7 @@ class Conflicts:
 
     def _of_item(self, item: bytes, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
         board, replica = self._reader.board, self._reader.replica
-        current = board.claim(item)
-        by_claim = {row.claim_id: row for row in reversed(rows)}
-        worked = [self._worked(row, None if current is None else current.claim_id) for row in by_claim.values()]
         view = board.item(item)
-        title = "" if view is None else view.title
-        found = find_conflicts(current, worked, lambda one, other: replica.fence_beats(item, one, other))
-        return [self._shown(item, title, conflict, by_claim) for conflict in reversed(found)]
-
-    def _worked(self, row: RunRow, winning: bytes | None) -> Worked:
-        summary = self._reader.replica.get(Kind.RUN, row.run_id, RunField.SUMMARY)
-        said = summary.value if summary is not None and isinstance(summary.value, dict) else {}
-        epoch, receipt, follows = said.get("claim_epoch"), said.get("claim_receipt"), said.get("claim_follows")
-        return Worked(
-            row.claim_id,
-            epoch if isinstance(epoch, int) else 0,
-            receipt if isinstance(receipt, int) else 0,
-            follows if isinstance(follows, bytes) else None,
-            overtaken=row.claim_id != winning and (row.state is RunState.SUPERSEDED or row.state not in FINAL_STATES),
-        )
-
-    def _shown(self, item: bytes, title: str, conflict: Conflict, rows: Mapping[bytes, RunRow]) -> dict[str, Any]:
-        lost = rows[conflict.loser.claim_id]
-        return {
-            "item": show_id(item),
-            "title": title,
-            "kind": conflict.kind,
-            "why": reason_of_victory(conflict.winner, conflict.loser),
-            "winner": self._side(item, conflict.winner, rows.get(conflict.winner.claim_id)),
-            "loser": self._side(item, conflict.loser, lost),
-            "wasted_s": (lost.ended_ms - lost.started_ms) / 1000 if lost.ended_ms >= lost.started_ms else None,
-            "at": iso(lost.ended_ms or lost.started_ms),
-        }
-
-    def _side(self, item: bytes, side: Worked, row: RunRow | None) -> dict[str, Any]:
-        current = self._reader.board.claim(item)
-        claim = current if current is not None and current.claim_id == side.claim_id else None
-        node = row.node if row is not None else b"" if claim is None else claim.node
-        agent = row.agent if row is not None else "" if claim is None else claim.agent
-        return {
-            "claim_id": show_id(side.claim_id),
-            "epoch": side.epoch,
-            "receipt": side.receipt,
-            "node": show_key(node),
-            "node_name": self._reader.name_of(node) if node else "",
-            "agent": agent,
-            "run_id": None if row is None else show_id(row.run_id),
-            "state": None if row is None else row.state.value,
-            "branch": f"fabrik/{show_id(item)}/{show_id(side.claim_id)}" if row is None or not row.branch else row.branch,
-        }
+        registers = {row.run_id: replica.get(Kind.RUN, row.run_id, RunField.SUMMARY) for row in rows}
+        summaries = {run_id: found.value for run_id, found in registers.items() if found is not None and isinstance(found.value, dict)}
+        return conflicts_of(item, "" if view is None else view.title, board.claim(item), rows, summaries, replica, self._reader.name_of)

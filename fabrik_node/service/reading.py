@@ -22,6 +22,7 @@ from fabrik_node.ids import fingerprint, parse_id, resolve, show_id, show_key, s
 from fabrik_node.node.audit import Divergence
 from fabrik_node.node.board import Board
 from fabrik_node.node.presence import Heard
+from fabrik_node.node.run_summaries import run_from_summary
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
 from fabrik_node.service.checking import Checking, SetAside
@@ -29,7 +30,7 @@ from fabrik_node.service.health import log_health
 from fabrik_node.service.keys import KeyLines
 from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines
 from fabrik_node.service.proving import Proving
-from fabrik_node.service.run_views import AtWork, RunViews, run_from_summary
+from fabrik_node.service.run_views import AtWork, RunViews
 from fabrik_node.service.views import Views, claim_json
 
 __all__ = ["Read", "Reader", "stage_json"]

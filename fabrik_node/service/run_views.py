@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from fabrik_node.ids import show_id, show_key
 from fabrik_node.node.presence import leases_of
 from fabrik_node.service.nodes import Neighbours
 
-__all__ = ["AtWork", "RunViews", "run_from_summary"]
+__all__ = ["AtWork", "RunViews"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,35 +152,3 @@ class RunViews:
 
 def _date(wall_ms: int | None) -> str | None:
     return None if wall_ms is None else iso(wall_ms)
-
-
-def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None:
-    """A foreign run as its owner summed it up; None for a summary that this version can not read."""
-    match summary:
-        case {"state": str(state), "item": bytes(item), "claim": bytes(claim_id), "node": bytes(node), "started_ms": int(started_ms)}:
-            pass
-        case _:
-            return None
-    ended_ms, exit_code = summary.get("ended_ms"), summary.get("exit_code")
-
-    def text(name: str) -> str:
-        found = summary.get(name)
-        return found if isinstance(found, str) else ""
-
-    if state not in {known.value for known in RunState} or len(item) != 16 or len(claim_id) != 16:
-        return None
-    return RunRow(
-        run_id=run_id,
-        item=item,
-        claim_id=claim_id,
-        node=node,
-        state=RunState(state),
-        started_ms=started_ms,
-        ended_ms=ended_ms if isinstance(ended_ms, int) else 0,
-        exit_code=exit_code if isinstance(exit_code, int) else None,
-        agent=text("agent"),
-        phase=text("phase"),
-        reason=text("reason"),
-        branch=text("branch"),
-        engine=text("engine"),
-    )

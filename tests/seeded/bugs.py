@@ -28,6 +28,27 @@ class Bug:
 
 BUGS = (
     Bug(
+        "work done twice is told only by who loses its claim",
+        "fabrik_node/node/double_work.py",
+        '    items |= {change.new["item"] for change in of_runs.values() if _is_late(change, board)}\n',
+        "",
+        ("tests/integration/node/test_double_work_told.py",),
+    ),
+    Bug(
+        "a conflict is told again whenever its loser says something",
+        "fabrik_node/node/double_work.py",
+        "not in told:",
+        "not in ():",
+        ("tests/integration/node/test_double_work_told.py",),
+    ),
+    Bug(
+        "two slots of one agent both find the last place of a group",
+        "fabrik_node/node/limits.py",
+        "        self._asked[view.id] = view.labels\n",
+        '        self._asked[b""] = ()\n        self._asked[view.id] = ()\n',
+        ("tests/integration/node/test_claim_limits.py",),
+    ),
+    Bug(
         "an invitation does not bind its role",
         "fabrik_node/node/member_records.py",
         "{1: int(role)} | bound_by(places) | more",

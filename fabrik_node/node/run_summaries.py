@@ -1,0 +1,42 @@
+"""Runs as other nodes may know them: what their owners summed up in a register."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fabrik_node.domain.runs import RunRow, RunState
+
+__all__ = ["run_from_summary"]
+
+
+def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None:
+    """A foreign run as its owner summed it up; None for a summary that this version can not read."""
+    match summary:
+        case {"state": str(state), "item": bytes(item), "claim": bytes(claim_id), "node": bytes(node), "started_ms": int(started_ms)}:
+            pass
+        case _:
+            return None
+    ended_ms, exit_code = summary.get("ended_ms"), summary.get("exit_code")
+
+    def text(name: str) -> str:
+        found = summary.get(name)
+        return found if isinstance(found, str) else ""
+
+    if state not in {known.value for known in RunState} or len(item) != 16 or len(claim_id) != 16:
+        return None
+    return RunRow(
+        run_id=run_id,
+        item=item,
+        claim_id=claim_id,
+        node=node,
+        state=RunState(state),
+        started_ms=started_ms,
+        ended_ms=ended_ms if isinstance(ended_ms, int) else 0,
+        exit_code=exit_code if isinstance(exit_code, int) else None,
+        agent=text("agent"),
+        phase=text("phase"),
+        reason=text("reason"),
+        branch=text("branch"),
+        engine=text("engine"),
+    )
