@@ -91,7 +91,7 @@ C8  later:records     A resumed run whose inputs changed is refused with both ha
 C9  later:records     Of many resumers exactly one wins and the others learn who
 C10 held              A paused and replaced owner is refused at its next write
 C11 later:records     An interrupted side effect is never repeated in silence
-C12 later:database    One command lists everything that was left incomplete
+C12 held              One command lists everything that was left incomplete
 C13 held              A write that was acknowledged is there after a kill -9, a hundred times in a row
 C14 held              Each kind of drift is found at start, reported in one line, and mended only when that is safe
 C15 held              A second instance on one store changes nothing
@@ -155,7 +155,7 @@ D47 later:database    db executions
 D48 later:database    db memories
 D49 later:database    db stats
 D50 later:database    db current
-D51 later:database    db recovery
+D51 held              db recovery
 D52 partial           why names the cause of every blocked kind and the next command | items and runs; executions and approvals do not exist yet
 
 E1  held              Stages are typed; no interface makes a move that the one table does not have

@@ -22,6 +22,7 @@ from fabrik_node.service.conflicts import Conflicts
 from fabrik_node.service.dumping import Dump
 from fabrik_node.service.explaining import Explaining
 from fabrik_node.service.following import event_json, run_log
+from fabrik_node.service.incomplete import Incomplete
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.whoami import WhoAmI
 from fabrik_node.store.readonly import ReadonlyStore, open_readonly
@@ -85,7 +86,7 @@ class OfflineReader:
             reader = await self._reader(mesh, store)
             if op == "whoami":
                 return await WhoAmI(reader, str(self._paths.home)).whoami(args, OPERATOR)
-            operation = {**reader.operations, **Explaining(reader).operations, **Conflicts(reader).operations}.get(op)
+            operation = {**reader.operations, **Explaining(reader).operations, **Conflicts(reader).operations, **Incomplete(reader).operations}.get(op)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)
             answer = await operation(args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from fabrik_node.cli import render_recovery
 from fabrik_node.cli.grammar import command, group
 from fabrik_node.cli.session import Session
 
@@ -26,3 +27,10 @@ def dump(session: Session, only: tuple[str, ...]) -> None:
     """
     for record in session.stream("db.dump", follow=False, only=list(only) or None):
         session.show_line(record)
+
+
+@command("recovery", parent=db)
+@click.pass_obj
+def recovery(session: Session) -> None:
+    """The same as "runs recovery": what was left incomplete."""
+    session.show(session.read("runs.recovery"), render_recovery.recovery)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fabrik_node.cli import render_runs
+from fabrik_node.cli import render_recovery, render_runs
 from fabrik_node.cli.grammar import command, group
 from fabrik_node.cli.session import Session
 
@@ -54,6 +54,16 @@ def show(session: Session, id: str, no_ask: bool) -> None:
 def cancel(session: Session, id: str, reason: str | None) -> None:
     """End a run with all of its processes, and hold its item. Of another node: it stops when it hears of it."""
     session.show(session.write("runs.cancel", id=id, reason=reason), render_runs.cancelled)
+
+
+@command("recovery", parent=runs)
+@click.pass_obj
+def recovery(session: Session) -> None:
+    """Runs that were left incomplete, and what to type next.
+
+    On all nodes: those without an end, and those that ended while their item is neither done nor in hand. Also with no node running.
+    """
+    session.show(session.read("runs.recovery"), render_recovery.recovery)
 
 
 @command("clean", parent=runs)

@@ -24,6 +24,7 @@ from fabrik_node.service.dumping import Dump
 from fabrik_node.service.explaining import Explaining
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.health import node_health, node_warnings
+from fabrik_node.service.incomplete import Incomplete
 from fabrik_node.service.inviting import Inviter
 from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.passes import Passes
@@ -84,6 +85,7 @@ class Service:
             **reader.operations,
             **Explaining(reader, limits).operations,
             **Conflicts(reader).operations,
+            **Incomplete(reader).operations,
             **asking.operations,
             **self._item_writes,
             **members.operations,

@@ -71,7 +71,7 @@ def test_a_killed_holder_is_lost_step_by_step_and_its_item_is_finished_once(flee
     fleet.await_equal([host, one, two])
 
 
-@pytest.mark.promise("C4")
+@pytest.mark.promise("C4", "C12")
 def test_a_killed_node_that_takes_no_more_work_still_says_what_was_interrupted(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
     host = fleet.host(config=LONG_LEASES)
@@ -81,12 +81,24 @@ def test_a_killed_node_that_takes_no_more_work_still_says_what_was_interrupted(f
         gate.await_waiting()
         [run] = host.ask("runs", "list")["runs"]
         one.kill()
+        url = address(host)
+        host.kill()
+    for node in (one, host):  # nothing runs anywhere
+        left = node.ask("runs", "recovery")
+        assert (left["source"], [(each["run_id"], each["kind"], each["recorded_state"]) for each in left["runs"]]) == (
+            "store",
+            [(run["run_id"], "open", "running")],
+        )
+        assert left["runs"][0]["do"] == "fabrik-node serve" or left["runs"][0]["do"].startswith("kill "), "its command may just be ending"
+    host.start("serve", "--listen", url)
     one.start("serve")
     host.await_true(lambda: host.ask("runs", "show", run["run_id"])["run"]["state"] == "interrupted", "the end of the killed run")
     shown = host.ask("items", "show", item)["item"]
     assert shown["claim"] is None
     assert shown["stage"] == "Backlog"
     assert shown["attempts"] == 0
+    [left] = host.ask("runs", "recovery")["runs"]
+    assert (left["kind"], left["recorded_state"], left["do"]) == ("unfinished", "interrupted", f"fabrik-node why {item}")
 
 
 @pytest.mark.promise("J1", "F12", "C10", "I17")

@@ -149,6 +149,13 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "runs.list": {**STAMP, "runs": [run_row()], "total": 1},
     "runs.show": {**STAMP, "run": run_row()},
     "runs.cancel": {**STAMP, "run": run_row(state="cancelled", recorded_state="cancelled", reason="cancelled: by hand"), "note": "its item is held"},
+    "runs.recovery": {
+        **STAMP, "open": 1, "unfinished": 1,
+        "runs": [
+            run_row(state="unreachable", kind="open", why="beta closes it when it is back", do=f"fabrik-node claims release {ITEM}"),
+            run_row(run_id=CLAIM, state="failed", recorded_state="failed", kind="unfinished", why="its item is held: 3 attempts", do=f"fabrik-node items requeue {ITEM}"),
+        ],
+    },
     "runs.clean": {
         **STAMP, "removed": True, "bytes": 4096, "kept_bytes": 100, "folder": "/h/runs",
         "runs": [{"run_id": RUN, "bytes": 4096, "ended_at": "2026-09-20T09:59:00.000Z", "why": "ended 61 days ago: more than 30", "problem": ""}],

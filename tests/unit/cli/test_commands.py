@@ -89,6 +89,8 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["runs", "list", "--ask"], "runs.list", {"ask": True}),
     (["runs", "show", RUN], "runs.show", {"id": RUN}),
     (["runs", "cancel", RUN, "--reason", "not needed"], "runs.cancel", {"id": RUN, "reason": "not needed"}),
+    (["runs", "recovery"], "runs.recovery", {}),
+    (["db", "recovery"], "runs.recovery", {}),
     (["runs", "clean"], "runs.clean", {}),
     (["runs", "clean", "--dry-run"], "runs.clean", {"dry_run": True}),
     (["drain"], "drain", {}),
