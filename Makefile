@@ -27,8 +27,9 @@ SECONDS_EACH ?= 2
 SEED ?= 1
 WRITES ?=
 JOBS ?= 2
+SOAK ?=
 
-.PHONY: help setup test test-rust test-python previous seeded fuzz check check-rust check-python check-docs bench bench-peers demo wheels lock clean
+.PHONY: help setup test test-rust test-python previous seeded soak fuzz check check-rust check-python check-docs bench bench-peers demo wheels lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -66,6 +67,9 @@ previous: setup  ## the previous build from this repository's history, for the t
 
 seeded: setup  ## plant known bugs in a copy of the sources, one by one: the tests must notice each; ONLY=word for some
 	@$(PY) tests/seeded/run.py $(if $(ONLY),--only "$(ONLY)")
+
+soak: setup  ## 8 agents, 100 items, nodes and commands killed at random: each merged once; SOAK="--seed 7 --items 20" for another one
+	@$(PY) tests/soak/run.py $(SOAK)
 
 fuzz:  ## feed the core's decoders and chains corpus and chance, SECONDS_EACH=2 per target, SEED=1; ONLY=target for one
 	@cd rust/fuzz && CARGO_TARGET_DIR=$(CURDIR)/target/fuzz cargo run --release --locked --quiet --example drive -- --seconds $(SECONDS_EACH) --seed $(SEED) $(ONLY)

@@ -153,6 +153,8 @@ class AgentConfig(_Table, frozen=True):
     """Wait after a failed attempt; doubles with each, at most 15 minutes."""
     kill_grace_s: float = 10.0
     """Between SIGTERM and SIGKILL of the process group."""
+    remote_wait_s: float = 3600.0
+    """For so long finished work waits, with its claim, for a git remote that can not be reached."""
     log_bytes_max: int = 16_777_216
     """Per run; what comes after is cut and said."""
     crash_s: float = 10.0
@@ -274,6 +276,7 @@ def check_config(config: Config, where: str) -> Config:
             ("max_attempts", "at least 1", agent.max_attempts >= 1),
             ("backoff_s", "0 or more and at most 30 days", 0 <= agent.backoff_s <= _SECONDS_MAX),
             ("kill_grace_s", "0 or more and at most 30 days", 0 <= agent.kill_grace_s <= _SECONDS_MAX),
+            ("remote_wait_s", "0 or more and at most 30 days", 0 <= agent.remote_wait_s <= _SECONDS_MAX),
             ("crash_s", "0 or more and at most 30 days", 0 <= agent.crash_s <= _SECONDS_MAX),
             ("crash_count", "0 or more", agent.crash_count >= 0),
             ("log_bytes_max", "at least 4096", agent.log_bytes_max >= 4096),

@@ -7,7 +7,7 @@ import logging
 from fabrik_node.agent.backoff import Backoff
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.domain.claims import Claim
-from fabrik_node.errors import AuthError, Conflict, FabrikError, GitFailed, NotFound, Precondition, Unreachable
+from fabrik_node.errors import AuthError, Conflict, FabrikError, GitFailed, NotFound, Precondition, StoreFull, Unreachable
 
 __all__ = ["Claiming"]
 
@@ -33,7 +33,7 @@ class Claiming:
         except (Conflict, NotFound):  # somebody else's, or gone
             self._backoff.refused(item, self._setup.clock.now())
             return None
-        except (Unreachable, GitFailed, Precondition, AuthError) as error:  # nobody to ask, or not allowed: that may be different at the next look
+        except (Unreachable, GitFailed, Precondition, AuthError, StoreFull) as error:  # nobody to ask, not allowed, no space: that may pass
             self._backoff.refused(item, self._setup.clock.now())
             self._is_prevented(error)
             return None

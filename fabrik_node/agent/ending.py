@@ -14,7 +14,7 @@ from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop
 from fabrik_node.agent.walk import walk_back
 from fabrik_node.domain.claims import Claim
-from fabrik_node.errors import AuthError, ClaimLost, Conflict, FabrikError, IllegalMove, NotFound
+from fabrik_node.errors import AuthError, ClaimLost, Conflict, FabrikError, IllegalMove, NotFound, StoreFull
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Workspace
 
@@ -99,7 +99,7 @@ async def give_back_unused(setup: AgentSetup, item: bytes, claim: Claim, stop: S
     outcome = {"result": str(Result.CANCELLED), "reason": reason, "agent": claim.agent}
     try:
         await setup.pipeline.finish(item, claim, f"{Result.CANCELLED}: {reason}", outcome, charge_attempt=False)
-    except (Conflict, NotFound, AuthError) as error:  # ClaimLost is a Conflict; who lost its role meanwhile leaves the claim to run out
+    except (Conflict, NotFound, AuthError, StoreFull) as error:  # ClaimLost is a Conflict; without the role or the space the claim is left to run out
         _log.info("the claim on item %s is not given back: %s", show_id(item), error)
     finally:
         setup.pipeline.stop_renewing(claim.claim_id)

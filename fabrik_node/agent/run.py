@@ -18,7 +18,7 @@ from fabrik_node.agent.underway import Phase, RunUnderWay
 from fabrik_node.agent.work import Work
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
-from fabrik_node.errors import AuthError, ClaimLost, Conflict, GitFailed, IllegalMove, MergeConflict, NoCommits, NotFound, Precondition, Unreachable
+from fabrik_node.errors import AuthError, ClaimLost, Conflict, GitFailed, IllegalMove, MergeConflict, NoCommits, NotFound, Precondition, StoreFull, Unreachable
 from fabrik_node.ids import show_id
 
 __all__ = ["AgentRun", "RunReport"]
@@ -74,7 +74,7 @@ class AgentRun:
         try:
             verdict = await self._verdict()
             lasted_s = run.setup.clock.now() - run.command_began
-            verdict = await self._close(verdict)
+            verdict = await self._closed(verdict)
         finally:
             unsubscribe()
             await run.keeper.stop()
@@ -86,7 +86,7 @@ class AgentRun:
         run = self._run
         if run.switch.stop is None and run.row.state not in FINAL_STATES:
             cancelled = Verdict(Result.CANCELLED, reason)
-            await told(run.note(reason=cancelled.line), cancelled)
+            await told(run.note_at_once(reason=cancelled.line), cancelled)
             run.switch.throw(Stop(Result.CANCELLED, reason, hold=cancelled.line))
 
     def _on_claim_lost(self, reason: str) -> None:
@@ -124,6 +124,14 @@ class AgentRun:
         if stop is None or verdict.merge_commit:
             return verdict
         return Verdict(stop.result, stop.reason, verdict.exit_code, stop.hold or verdict.hold)
+
+    async def _closed(self, verdict: Verdict) -> Verdict:
+        run = self._run
+        run.patience.closing = True
+        try:
+            return await self._close(verdict)
+        except StoreFull as full:  # and the node stops: the claim ends with its lease, and the next start closes the run
+            return verdict.noting(f"its end could not be written down: {full}")
 
     async def _close(self, verdict: Verdict) -> Verdict:
         """Keep the work, give the claim back, clear up, write the row down; the verdict with what went wrong on the way."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from fabrik_node import __version__
 from fabrik_node.agent.folder import RunFolder
+from fabrik_node.agent.patience import Patience, PatientPipeline
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
@@ -35,7 +36,6 @@ class RunUnderWay:
     """One run of one claim, with its row as it is now. ``since``: when the claim was asked for, on the setup's clock."""
 
     def __init__(self, setup: AgentSetup, item: bytes, claim: Claim, since: float) -> None:
-        self.setup = setup
         self.item = item
         self.claim = claim
         self.switch = StopSwitch()
@@ -60,6 +60,10 @@ class RunUnderWay:
             started_ms=started_ms,
             engine=f"fabrik-node {__version__}",
         )
+        name = show_id(self.row.run_id)
+        self.patience = Patience(self.switch, setup.timing.beat_s, f"run {name}")
+        self.setup = replace(setup, pipeline=PatientPipeline(setup.pipeline, self.patience))
+        """Of its agent; what it writes waits for space on a full disk."""
         self.keeper = LeaseKeeper(
             renew=lambda progress_n: setup.pipeline.renew(item, claim, self.row.run_id, progress_n),
             mark=self._mark,
@@ -67,13 +71,20 @@ class RunUnderWay:
             clock=setup.clock,
             switch=self.switch,
             since=since,
-            name=show_id(self.row.run_id),
+            name=name,
         )
+        self._pipeline = setup.pipeline
 
     async def note(self, **changes: Any) -> None:
         """Change the row, and write it down. Raises AuthError when this node may not tell the others; it is kept here all the same."""
         self.row = replace(self.row, **changes)
         await self.setup.pipeline.put_run(self.row)
+
+    async def note_at_once(self, **changes: Any) -> None:
+        """The same for somebody who waits for the answer. Raises also StoreFull, and then nothing changed."""
+        row = replace(self.row, **changes)
+        await self._pipeline.put_run(row)
+        self.row = row
 
     def duration_ms(self) -> int:
         """Time that really passed: added to the start, it gives an end that a corrected wall clock does not falsify."""

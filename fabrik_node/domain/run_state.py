@@ -129,6 +129,8 @@ def _left_alone(signals: RunSignals, process: str, *, alive: bool) -> RunVerdict
 
 def _at_work(row: RunRow, signals: RunSignals, evidence: str, *, age_s: float = 0.0, degraded: str = "") -> RunVerdict:
     """Somebody is at work; whether it moves is another question."""
+    if row.state is RunState.WAITING:
+        return RunVerdict(RunState.WAITING, f"{row.reason}; {evidence}" if row.reason else evidence, age_s, None, "what it waits for", degraded=degraded)
     still_s = signals.progress_age_s
     moves_not = "" if still_s is None else f", no progress for {still_s:.0f} s"
     if still_s is not None and still_s >= signals.stall_after_s:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from acceptance.fleet import Fleet
+from acceptance.small_disks import small_disk
+
+__all__ = ["fleet", "small_disk"]
 
 
 @pytest.fixture

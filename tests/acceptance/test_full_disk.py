@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from acceptance.fleet import Fleet, NodeProcess
 from acceptance.homes import titles
-
-SIZE_KIB = 2_048
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, as small as a node can live in."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_KIB}k", "none", str(folder)], capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"this user may not mount a file system: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+from acceptance.small_disks import fill_up
 
 
 @pytest.mark.promise("I7")
@@ -32,10 +17,7 @@ def test_a_full_disk_refuses_writes_until_there_is_space(fleet: Fleet, small_dis
     host.ask("init", "--name", "host", "--mesh", "test")
     host.start()
     kept = host.add("before")
-    ballast = small_disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-        while True:
-            file.write(bytes(4096))
+    ballast = fill_up(small_disk)
     added = 0
     while (done := host.run("items", "add", f"item {added}", "--body", "b" * 8_000, "--json")).returncode == 0:
         added += 1

@@ -11,7 +11,7 @@ from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.domain.claims import Claim, ClaimState, override, stage_ttls, successor
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Archived, Backlog, Done, Merge, Stage, check_in_merge, check_move
-from fabrik_node.errors import AuthError, ClaimLost, NotFound
+from fabrik_node.errors import AuthError, ClaimLost, NotFound, StoreFull
 from fabrik_node.ids import new_id
 from fabrik_node.ports import ClaimRefused, ItemView
 
@@ -114,6 +114,9 @@ class MemoryPipeline:
         self.reachable = True
         self.forbidden: AuthError | None = None
         """What every write raises: this node lost its role. Rows are kept here all the same."""
+        self.full: StoreFull | None = None
+        """What every write and every claim raises: the disk is full."""
+        self.refused_full = 0
         self.on_renew: Callable[[], None] = lambda: None
         self.renewals: list[tuple[bytes, bytes, int]] = []
         self.forgotten: list[bytes] = []
@@ -154,6 +157,7 @@ class MemoryPipeline:
 
     async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
         self.claims_asked.append(item)
+        self._check_space()
         if self.claim_delay is not None:
             await self.claim_delay()
         await asyncio.sleep(0)
@@ -196,6 +200,7 @@ class MemoryPipeline:
         self._check_allowed()
 
     async def put_run(self, row: RunRow) -> None:
+        self._check_space()
         self.rows.setdefault(row.run_id, []).append(row)
         self.world.touch()
         self._check_allowed()
@@ -242,6 +247,7 @@ class MemoryPipeline:
         return view.claim is None or not view.claim.held or view.claim.claim_id in self.world.lost_leases
 
     def _must_win(self, item: bytes, claim: Claim) -> ItemView:
+        self._check_space()
         view = self.item(item)
         if view is None:
             raise NotFound("the item is deleted")
@@ -249,6 +255,12 @@ class MemoryPipeline:
             raise ClaimLost("the claim is lost")
         self._check_allowed()
         return view
+
+    def _check_space(self) -> None:
+        if self.full is not None:
+            self.refused_full += 1
+            self.world.touch()
+            raise self.full
 
     def _check_allowed(self) -> None:
         if self.forbidden is not None:

@@ -84,7 +84,8 @@ class Ledger:
     def lines(self) -> list[Work]:
         """All whole lines."""
         text = self.path.read_text()
-        return [Work(*parts[:6], float(parts[6])) for line in text[: text.rfind("\n") + 1].splitlines() if len(parts := line.split()) == 7]
+        rows = [line.split() for line in text[: text.rfind("\n") + 1].splitlines()]
+        return [Work(word, run, claim, item, node, what, float(at)) for word, run, claim, item, node, what, at in rows]
 
 
 @dataclass(frozen=True, slots=True)

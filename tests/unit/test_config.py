@@ -68,6 +68,7 @@ rotate_bytes = 100000
         ("[agent]\nmax_attempts = 0", "max_attempts"),
         ("[agent]\nbackoff_s = -1", "backoff_s"),
         ("[agent]\nkill_grace_s = -1", "kill_grace_s"),
+        ("[agent]\nremote_wait_s = -1", "remote_wait_s"),
         ("[agent]\nlog_bytes_max = 1", "log_bytes_max"),
         ("[agent]\nkeep_worktrees = 'sometimes'", "keep_worktrees"),
         ("[agent]\ncrash_count = -1", "crash_count"),
@@ -92,7 +93,18 @@ def test_what_can_not_work_is_named(tmp_path: Path, text: str, named: str) -> No
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize(
-    "key", ["lease.beat_s", "lease.ttl_s", "lease.grace_s", "lease.lock_delay_s", "lease.settle_s", "agent.timeout_s", "agent.backoff_s", "agent.kill_grace_s"]
+    "key",
+    [
+        "lease.beat_s",
+        "lease.ttl_s",
+        "lease.grace_s",
+        "lease.lock_delay_s",
+        "lease.settle_s",
+        "agent.timeout_s",
+        "agent.backoff_s",
+        "agent.kill_grace_s",
+        "agent.remote_wait_s",
+    ],
 )
 def test_numbers_without_end_are_refused(tmp_path: Path, key: str, number: str) -> None:
     """TOML has nan and inf: a lease of either would never end, or end at once."""
