@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from fabrik_node.agent.results import Result
 from fabrik_node.agent.stop import StopSwitch
@@ -13,9 +13,9 @@ from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Merge, Stage
 from fabrik_node.errors import StoreFull
-from fabrik_node.ports import ClaimRefused, ItemView, Pipeline
+from fabrik_node.ports import Pipeline
 
-__all__ = ["Patience", "PatientPipeline"]
+__all__ = ["Patience", "patient"]
 
 _log = logging.getLogger("fabrik_node.agent")
 _EVERY_S_MAX = 5.0
@@ -68,65 +68,29 @@ class Patience:
                 await asyncio.sleep(self._every_s)
 
 
-class PatientPipeline:
-    """A :class:`~fabrik_node.ports.Pipeline` whose writes under a claim wait for space on the disk. Everything else is as of the other pipeline."""
+def patient(pipeline: Pipeline, patience: Patience) -> Pipeline:
+    """``pipeline``, but the writes of a run wait for space on the disk."""
+    return cast("Pipeline", _Patient(pipeline, patience))
+
+
+class _Patient:
+    """What is not here is as of the other pipeline."""
 
     def __init__(self, pipeline: Pipeline, patience: Patience) -> None:
         self._pipeline = pipeline
         self._patience = patience
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
+
     async def move(self, item: bytes, stage: Stage, claim: Claim) -> None:
-        """See :meth:`fabrik_node.ports.Pipeline.move`."""
         await self._patience.for_space(lambda: self._pipeline.move(item, stage, claim))
 
     async def change_branch(self, item: bytes, merge: Merge, claim: Claim) -> None:
-        """See :meth:`fabrik_node.ports.Pipeline.change_branch`."""
         await self._patience.for_space(lambda: self._pipeline.change_branch(item, merge, claim))
 
     async def finish(self, item: bytes, claim: Claim, reason: str, outcome: Mapping[str, Any], *, charge_attempt: bool, hold: str = "") -> None:
-        """See :meth:`fabrik_node.ports.Pipeline.finish`."""
         await self._patience.for_space(lambda: self._pipeline.finish(item, claim, reason, outcome, charge_attempt=charge_attempt, hold=hold))
 
     async def put_run(self, row: RunRow) -> None:
-        """See :meth:`fabrik_node.ports.Pipeline.put_run`."""
         await self._patience.for_space(lambda: self._pipeline.put_run(row))
-
-    def candidates(self, labels: Sequence[str]) -> list[ItemView]:
-        """See :meth:`fabrik_node.ports.Pipeline.candidates`."""
-        return self._pipeline.candidates(labels)
-
-    def item(self, item: bytes) -> ItemView | None:
-        """See :meth:`fabrik_node.ports.Pipeline.item`."""
-        return self._pipeline.item(item)
-
-    def is_winning(self, item: bytes, claim_id: bytes) -> bool:
-        """See :meth:`fabrik_node.ports.Pipeline.is_winning`."""
-        return self._pipeline.is_winning(item, claim_id)
-
-    def turn_s(self, item: bytes, labels: Sequence[str]) -> float:
-        """See :meth:`fabrik_node.ports.Pipeline.turn_s`."""
-        return self._pipeline.turn_s(item, labels)
-
-    async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
-        """See :meth:`fabrik_node.ports.Pipeline.claim`."""
-        return await self._pipeline.claim(item, agent)
-
-    def renew(self, item: bytes, claim: Claim, run_id: bytes, progress_n: int) -> bool:
-        """See :meth:`fabrik_node.ports.Pipeline.renew`."""
-        return self._pipeline.renew(item, claim, run_id, progress_n)
-
-    def stop_renewing(self, claim_id: bytes) -> None:
-        """See :meth:`fabrik_node.ports.Pipeline.stop_renewing`."""
-        self._pipeline.stop_renewing(claim_id)
-
-    def on_claim_lost(self, claim_id: bytes, callback: Callable[[str], None]) -> Callable[[], None]:
-        """See :meth:`fabrik_node.ports.Pipeline.on_claim_lost`."""
-        return self._pipeline.on_claim_lost(claim_id, callback)
-
-    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """See :meth:`fabrik_node.ports.Pipeline.on_change`."""
-        return self._pipeline.on_change(callback)
-
-    async def wait_connected(self) -> None:
-        """See :meth:`fabrik_node.ports.Pipeline.wait_connected`."""
-        await self._pipeline.wait_connected()

@@ -8,7 +8,7 @@ from typing import Any
 
 from fabrik_node import __version__
 from fabrik_node.agent.folder import RunFolder
-from fabrik_node.agent.patience import Patience, PatientPipeline
+from fabrik_node.agent.patience import Patience, patient
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
@@ -62,7 +62,7 @@ class RunUnderWay:
         )
         name = show_id(self.row.run_id)
         self.patience = Patience(self.switch, setup.timing.beat_s, f"run {name}")
-        self.setup = replace(setup, pipeline=PatientPipeline(setup.pipeline, self.patience))
+        self.setup = replace(setup, pipeline=patient(setup.pipeline, self.patience))
         """Of its agent; what it writes waits for space on a full disk."""
         self.keeper = LeaseKeeper(
             renew=lambda progress_n: setup.pipeline.renew(item, claim, self.row.run_id, progress_n),
