@@ -33,6 +33,16 @@ def test_decision_records_are_whole(page: Path) -> None:
     assert headings == DECISION_HEADINGS
 
 
+def test_code_of_examples_in_documents_is_that_of_their_files() -> None:
+    quoted = [
+        (page, *found)
+        for page in _pages()
+        for found in re.findall(r"^<!-- (\S+) -->\n```\w+\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    ]
+    assert {path for _, path, _ in quoted} >= {"demo/agents/shell_agent.sh"}
+    assert [f"{shown(page)}: {path}" for page, path, text in quoted if text != (ROOT / path).read_text(encoding="utf-8")] == []
+
+
 def test_changes_are_written_down() -> None:
     assert re.search(r"^## Unreleased$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
 
