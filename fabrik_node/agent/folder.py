@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fabrik_node.domain.run_inputs import one_line, prompt_text
 from fabrik_node.ids import show_id
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import ItemView
@@ -35,8 +36,8 @@ class RunFolder:
         return self.path / "prompt.md"
 
     def write_prompt(self, view: ItemView) -> None:
-        """Markdown: the title as heading, then the body."""
-        self.prompt.write_text(f"# {one_line(view.title)}\n\n{view.body}".rstrip() + "\n", encoding="utf-8", errors="replace")
+        """See :func:`~fabrik_node.domain.run_inputs.prompt_text`."""
+        self.prompt.write_bytes(prompt_text(view.title, view.body).encode("utf-8", "replace"))
 
     def say(self, line: str) -> None:
         """A line of ours in the log. Only between commands."""
@@ -60,8 +61,3 @@ class RunFolder:
         except FileNotFoundError:  # somebody cleaned up; that is no progress
             return (0, 0)
         return (seen.st_size, seen.st_mtime_ns)
-
-
-def one_line(text: str) -> str:
-    """``text`` without control characters: it goes into environment variables, messages and log lines."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

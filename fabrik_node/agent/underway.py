@@ -14,6 +14,7 @@ from fabrik_node.agent.stop import StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
 from fabrik_node.agent.walk import held_item
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.run_inputs import engine
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.stages import Done
 from fabrik_node.ids import new_id, show_id
@@ -58,7 +59,7 @@ class RunUnderWay:
             state=RunState.STARTING,
             phase=Phase.PREPARING,
             started_ms=started_ms,
-            engine=f"fabrik-node {__version__}",
+            engine=engine(__version__),
         )
         name = show_id(self.row.run_id)
         self.patience = Patience(self.switch, setup.timing.beat_s, f"run {name}")

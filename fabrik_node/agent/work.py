@@ -7,6 +7,7 @@ from dataclasses import replace
 from fabrik_node.agent.command import CommandRunner
 from fabrik_node.agent.environment import CommandContext
 from fabrik_node.agent.folder import RunFolder
+from fabrik_node.agent.inputs import run_inputs
 from fabrik_node.agent.merging import Merging
 from fabrik_node.agent.results import Result, Verdict, conflict
 from fabrik_node.agent.underway import Phase, RunUnderWay
@@ -34,7 +35,7 @@ class Work:
         run.attempts = view.attempts
         run.folder = RunFolder(run.setup.paths, run.row.run_id)
         run.folder.write_prompt(view)
-        await run.note(log=str(run.folder.log))
+        await run.note(log=str(run.folder.log), inputs=run_inputs(view, config, run.setup.git))
         run.switch.check()
 
         merged = await run.setup.workspaces.merged_commit(show_id(run.item))
@@ -46,7 +47,8 @@ class Work:
             await walk_to_coding(pipeline, run.item, run.claim)
         run.switch.check()
         workspace = run.workspace = await run.setup.workspaces.create(show_id(run.item), show_id(run.claim.claim_id), finished)
-        run.row = replace(run.row, branch=workspace.branch, worktree=str(workspace.path))
+        inputs = None if run.row.inputs is None else replace(run.row.inputs, base=workspace.start)
+        run.row = replace(run.row, branch=workspace.branch, worktree=str(workspace.path), inputs=inputs)
 
         verdict = await self._take_up(finished, workspace) if finished else await self._code(view, workspace)
         if verdict.result is not Result.OK:

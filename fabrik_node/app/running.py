@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fabrik_node import __version__
 from fabrik_node.agent.halt import GO_ON, Halt, HaltCode, HaltSwitch
+from fabrik_node.agent.inputs import run_inputs
 from fabrik_node.agent.loop import ClaimLoop
 from fabrik_node.agent.obstacle import obstacle
 from fabrik_node.agent.recover import recover_runs
@@ -198,6 +199,7 @@ class Running:
             stale_s=config.node.stale_s,
             names=lambda: self.node.names,
             set_aside=self.node.upkeep.recheck,
+            inputs_now=lambda view: run_inputs(view, self.config.agent, self.config.git),
             at_work=lambda: AtWork(() if self.loop is None else self.loop.runs, self._draining or self.halts.halt is not None),
         )
         self.service = Service(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fabrik_node.cli.render_claims import holder
 from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer, value
-from fabrik_node.cli.render_runs import run_table
+from fabrik_node.cli.render_runs import drifts, run_table
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 
 __all__ = ["Board", "history", "item", "moved", "one_line", "tombstone", "tombstones"]
@@ -89,6 +89,7 @@ def item(screen: Screen, data: Data) -> None:
     if data.get("runs"):
         screen.line()
         run_table(screen, data["runs"], at_least=FILTERED_ID_CHARS, with_item=False)
+        drifts(screen, data)
     footer(screen, data)
 
 

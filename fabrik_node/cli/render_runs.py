@@ -8,7 +8,7 @@ from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, foot
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 from fabrik_node.domain.runs import FINAL_STATES
 
-__all__ = ["Runs", "cancelled", "cleaned", "drained", "run", "run_state", "run_table", "watched"]
+__all__ = ["Runs", "cancelled", "cleaned", "drained", "drifts", "run", "run_state", "run_table", "watched"]
 
 
 _FINAL = frozenset(state.value for state in FINAL_STATES)
@@ -90,12 +90,29 @@ def run(screen: Screen, data: Data) -> None:
             ("worktree", entry.get("worktree")),
             ("log", entry.get("log")),
             ("engine", entry.get("engine")),
+            *_worked_from(data),
         ]
     )
+    drifts(screen, data)
     for each in data.get("differs") or []:
         here, there = (value(each[side]) if each[side] not in (None, "") else "nothing" for side in ("here", "owner"))
         screen.line(clean(f"differs: {each['field']}: known here: {here}; its own node says, and that counts: {there}"), "yellow")
     footer(screen, data)
+
+
+def _worked_from(data: Data) -> list[tuple[str, object]]:
+    """Its inputs, and the run of the same item that came before it."""
+    inputs, before = data.get("inputs") or {}, data.get("before")
+    found: list[tuple[str, object]] = [("began at", inputs.get("base"))]
+    found += [(f"{name} sha256", content) for name, content in inputs.items() if name != "base"]
+    return [*found, ("run before it", f"{before['run_id']} ({before['state']}), {before['engine'] or 'engine not known'}" if before else "")]
+
+
+def drifts(screen: Screen, data: Data) -> None:
+    """One line for each input of a run that is something else now."""
+    for each in data.get("drift") or []:
+        of_run = f" of run {each['run_id'][:FILTERED_ID_CHARS]}" if each.get("run_id") else ""
+        screen.line(clean(f"drift{of_run}: {each['text']}"), "yellow")
 
 
 def watched(screen: Screen, data: Data) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fabrik_node.domain.run_inputs import RunInputs
 
 __all__ = ["FINAL_STATES", "WORK_STATES", "ProcessId", "RunRow", "RunState"]
 
@@ -63,3 +67,5 @@ class RunRow:
     worktree: str = ""
     log: str = ""
     engine: str = ""
+    inputs: RunInputs | None = None
+    """Kept in the replicated summary, not beside the other columns; None: not at hand."""

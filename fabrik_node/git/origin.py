@@ -111,6 +111,11 @@ class ClaimWorkspace:
         """``fabrik/<item>/<claim id>``."""
         return self.worktree.branch
 
+    @property
+    def start(self) -> bytes:
+        """See :attr:`fabrik_node.ports.Workspace.start`."""
+        return bytes.fromhex(self.worktree.start)
+
     async def missing(self) -> str:
         """See :meth:`fabrik_node.ports.Workspace.missing`."""
         return await self.worktree.missing()

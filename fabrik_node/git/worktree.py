@@ -31,6 +31,8 @@ class Worktree:
         self.item = item
         self.claim_id = claim_id
         self.branch = work_branch(item, claim_id)
+        self.start = ""
+        """The commit at which :meth:`create` made the branch begin."""
 
     @classmethod
     async def create(cls, repository: Repository, path: Path, item: str, claim_id: str, start: str = "") -> Worktree:
@@ -39,7 +41,7 @@ class Worktree:
         Raises :class:`Conflict` when the folder or the branch is there already, :class:`GitFailed` otherwise. Then nothing is left behind.
         """
         worktree = cls(repository, path, item, claim_id)
-        oid = start or await repository.base_oid()
+        oid = worktree.start = start or await repository.base_oid()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # git only looks whether the folder is there; making it is what no two processes can both do.

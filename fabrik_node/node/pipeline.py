@@ -12,6 +12,7 @@ from fabrik_node.domain.claiming import RemoteVerdict, closing, is_free, judge_r
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, stage_ttls, successor
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.picking import agents_ahead, preferred_labels, required_labels, turn_s
+from fabrik_node.domain.run_inputs import inputs_summary
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
 from fabrik_node.domain.stages import Archived, Done, Merge, Stage, check_in_merge, check_move, encode_stage
@@ -282,7 +283,8 @@ class NodePipeline:
         """See :meth:`fabrik_node.ports.Pipeline.put_run`."""
         await self._node.store.put_run(row)
         known = self._node.replica.get(Kind.RUN, row.run_id, RunField.SUMMARY)
-        summary = run_summary(row) | self._claim_of_run(row, None if known is None else known.value)
+        said = None if known is None else known.value
+        summary = run_summary(row) | self._claim_of_run(row, said) | inputs_summary(row.inputs, said)
         if known is None or known.value != summary:
             await self._node.write(row.run_id, lambda: [(Kind.RUN, row.run_id, RunField.SUMMARY, summary, None)])
 

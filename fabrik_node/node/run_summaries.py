@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fabrik_node.domain.run_inputs import inputs_from
 from fabrik_node.domain.runs import RunRow, RunState
 
 __all__ = ["run_from_summary"]
@@ -39,4 +40,5 @@ def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None
         reason=text("reason"),
         branch=text("branch"),
         engine=text("engine"),
+        inputs=inputs_from(summary),
     )

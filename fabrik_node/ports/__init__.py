@@ -296,6 +296,11 @@ class Workspace(Protocol):
     @property
     def branch(self) -> str: ...
 
+    @property
+    def start(self) -> bytes:
+        """The commit at which the branch began; empty for a worktree that an earlier process made."""
+        ...
+
     async def missing(self) -> str:
         """What a command took away that the run can not go on without, one line; empty while everything is there."""
         ...

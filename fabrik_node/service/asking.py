@@ -74,7 +74,7 @@ class Asking:
         if said is None:
             why = f"its node did not answer within {self._inquiries.patience_s:g} s"
             return {**await self._reader.runs_show(args), "owner": {"asked": True, "answered": False, "why": why}, "differs": []}
-        return self._reader.stamp(self._merged(run, said))
+        return self._reader.stamp({**answer, **self._merged(run, said), **self._reader.stamp({})})
 
     def _merged(self, run: dict[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
         words = _read(said)

@@ -73,7 +73,22 @@ class Explaining:
         views, run_views = self._reader.views(), self._reader.run_views()
         causes = why_item(self._facts(view, rows))
         runs = [run_views.run(row, claim=view.claim, title=view.title) for row in rows[:_RUNS]]
+        causes += self._drifts(view, rows)
         return self._answer("item", show_id(view.id), causes, {"item": views.item(view), "runs": runs, "changes": self._changes(view.id)})
+
+    def _drifts(self, view: ItemView, rows: list[RunRow]) -> list[Cause]:
+        """Of runs that are not over: they work from something that is not so any more."""
+        live = [row for row in rows if row.state not in FINAL_STATES and view.claim is not None and view.claim.held and row.claim_id == view.claim.claim_id]
+        drift = self._reader.drift()
+        return [
+            Cause(
+                "drift",
+                f"run {show_id(row.run_id)} works from something else than there is now: {each['text']}",
+                f"fabrik-node runs show {show_id(row.run_id)}",
+            )
+            for row in live
+            for each in drift.of(row, view)
+        ]
 
     def _facts(self, view: ItemView, rows: list[RunRow]) -> ItemFacts:
         open_run = next((row for row in rows if view.claim is not None and row.claim_id == view.claim.claim_id), None)

@@ -14,7 +14,7 @@ from fabrik_node.node.audit import Divergence
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import PeerStatus
 
-__all__ = ["CONNECTED", "Neighbour", "Neighbours", "NodeLines", "clock_warnings", "divergence_lines", "divergence_warnings"]
+__all__ = ["CONNECTED", "Neighbour", "Neighbours", "NodeLines", "clock_warnings", "divergence_lines", "divergence_warnings", "said_text"]
 
 CONNECTED = ("connected", "syncing", "behind")
 """States of a peer with which a proven session is open."""

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from fabrik_node import __version__
 from fabrik_node._core import Genesis, Replica, Touch, digests, history
 from fabrik_node.clock import Clock, iso
 from fabrik_node.domain.leases import LeaseTable
+from fabrik_node.domain.run_inputs import engine
 from fabrik_node.domain.run_state import STALE_S, RunVerdict
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.schema import ItemField, Kind, Role, RunField
@@ -26,9 +28,10 @@ from fabrik_node.node.run_summaries import run_from_summary
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
 from fabrik_node.service.checking import Checking, SetAside
+from fabrik_node.service.drift import Drift, InputsNow
 from fabrik_node.service.health import log_health
 from fabrik_node.service.keys import KeyLines
-from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines
+from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines, said_text
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.run_views import AtWork, RunViews
 from fabrik_node.service.views import Views, claim_json
@@ -64,6 +67,7 @@ class Reader:
         names: Callable[[], Mapping[bytes, str]] | None = None,
         set_aside: SetAside | None = None,
         at_work: Callable[[], AtWork] = AtWork,
+        inputs_now: InputsNow | None = None,
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
@@ -82,6 +86,7 @@ class Reader:
         self._as_of_ms = as_of_ms
         self._current_names = self.board.names if names is None else names
         self._at_work = at_work
+        self._inputs_now = inputs_now
         self._names: Mapping[bytes, str] = {}
         self._proving = Proving(store, genesis.mesh_id, self.stamp, self._name_now)
         self.checking = Checking(replica, store, self.stamp, self._name_now, set_aside)
@@ -180,6 +185,16 @@ class Reader:
             stale_s=self._stale_s,
         )
 
+    def drift(self) -> Drift:
+        """For one answer."""
+        heard = self._heard()
+
+        def engine_of(key: bytes) -> str:
+            version = __version__ if key == self._own else said_text(heard.get(key), "version")
+            return engine(version) if version else ""
+
+        return Drift(self.replica, self._own, engine_of, self._inputs_now)
+
     @property
     def leases(self) -> LeaseTable | None:
         """As this node times them; None when no node runs here."""
@@ -275,8 +290,11 @@ class Reader:
         """One item and its runs."""
         view = self.must_item(_text(args, "id"))
         views, run_views = self.views(), self.run_views()
-        runs = [run_views.run(row, claim=self.board.claim(row.item), title=view.title) for row in await self.runs() if row.item == view.id]
-        return self.stamp({"item": views.item(view), "runs": runs})
+        rows = [row for row in await self.runs() if row.item == view.id]
+        runs = [run_views.run(row, claim=self.board.claim(row.item), title=view.title) for row in rows]
+        drift = self.drift()
+        live = [{"run_id": show_id(row.run_id), **each} for row in rows if row.state not in FINAL_STATES for each in drift.of(row, view)]
+        return self.stamp({"item": views.item(view), "runs": runs, "drift": live})
 
     async def items_history(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Every write to an item and its claim, oldest first, with author, claim and op digest. Reads the whole log."""
@@ -371,10 +389,11 @@ class Reader:
         return self.stamp({"runs": _limited(chosen, args), "total": len(chosen)})
 
     async def runs_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """One run."""
-        row = await self.find_run(_text(args, "id"))
+        """One run, with what it worked from."""
+        row, rows = await self.find_run(_text(args, "id")), await self.runs()
         view = self.board.item(row.item)
-        return self.stamp({"run": self.run_views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)})
+        run = self.run_views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)
+        return self.stamp({"run": run, **self.drift().shown(row, view, rows)})
 
     # ---- inside ---------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class MemoryWorkspace:
         self.path = folder / claim_id
         self.path.mkdir(parents=True)
         self.branch = f"fabrik/{item}/{claim_id}"
+        self.start = bytes(19) + b"\x01"
         self.removed = False
         self.hang: Callable[[], Any] | None = None
         self.before_merge: Callable[[], None] = lambda: None

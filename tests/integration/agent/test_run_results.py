@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from agent_rig import AgentRig
@@ -77,6 +79,9 @@ async def test_a_command_finds_everything_about_its_item(rig: AgentRig) -> None:
     ):
         assert f"\n{line}\n" in log
     assert row.worktree not in log.split("FABRIK_PROMPT_FILE=")[1].splitlines()[0]
+    assert row.inputs is not None
+    assert row.inputs.prompt == sha256((Path(row.log).parent / "prompt.md").read_bytes()).digest()
+    assert (row.inputs.base, len(row.inputs.command), len(row.inputs.tests)) == (bytes(19) + b"\x01", 32, 32)
 
 
 @pytest.mark.promise("E2")

@@ -31,6 +31,25 @@ def test_a_limited_list_says_that_it_is(cli: Any, service: Any) -> None:
     assert cli("items", "list", "--limit", "2").text.splitlines()[-2] == "2 of 7"
 
 
+def test_a_run_shows_what_it_worked_from_and_what_is_something_else_now(cli: Any, service: Any) -> None:
+    drift = {"what": "item text", "recorded": "ab" * 32, "now": "cd" * 32, "text": "item text: recorded abababababab, now cdcdcdcdcdcd"}
+    service.patch = {
+        "inputs": {"prompt": "ab" * 32, "base": "12" * 20},
+        "drift": [drift],
+        "before": {"run_id": "01k8", "engine": "fabrik-node 0.0.9", "state": "failed"},
+    }
+    text = cli("runs", "show", "01k8").text
+    for line in (
+        f"prompt sha256  {'ab' * 32}",
+        f"began at       {'12' * 20}",
+        "01k8 (failed), fabrik-node 0.0.9",
+        "drift: item text: recorded abababababab, now cdcdcdcdcdcd",
+    ):
+        assert line in text
+    service.patch = {"drift": [{"run_id": "01k8qj4v6w0000000000000009", **drift}]}
+    assert "drift of run 01k8qj4v6w000: item text: recorded" in cli("items", "show", "01k8").text
+
+
 def test_a_move_says_whose_work_it_stops(cli: Any, service: Any) -> None:
     assert "this stops the work of beta/agent" in cli("items", "move", "01k8", "qa").text
 
