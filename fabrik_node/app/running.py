@@ -206,6 +206,7 @@ class Running:
             node=self.node,
             reader=self.reader,
             arbiter=self.origin,
+            branches=self.origin,
             genesis=self.identity.genesis,
             incarnation=incarnation,
             home=self.paths.home,

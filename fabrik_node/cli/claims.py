@@ -49,3 +49,30 @@ def conflicts(session: Session, item: str | None, limit: int | None) -> None:
 def release(session: Session, item: str, reason: str | None) -> None:
     """End the claim on an item. Its holder stops, and can not merge any more."""
     session.show(session.write("claims.release", item=item, reason=reason), render_claims.released)
+
+
+@command("expire", parent=claims)
+@click.argument("item")
+@click.option("--yes", is_flag=True, help="Do it. Without this, whose work it would stop is said, and nothing is changed.")
+@click.option("--claim", metavar="ID", help="Only if this claim still wins: the one that was shown.")
+@click.option("--reason", metavar="TEXT", help="Why; its holder is told.")
+@click.pass_obj
+def expire(session: Session, item: str, *, yes: bool, claim: str | None, reason: str | None) -> None:
+    """Take a claim for lost now, without waiting for its lease.
+
+    Its holder is stopped and fenced, and others may take the item; finished work that waits to be merged stays so.
+    """
+    session.show(session.write("claims.expire", item=item, yes=yes or None, claim=claim, reason=reason), render_claims.released)
+
+
+@command("keep", parent=claims)
+@click.argument("item")
+@click.argument("claim")
+@click.option("--new-item", is_flag=True, help="When the other work is merged already: a new item that merges this one on top.")
+@click.pass_obj
+def keep(session: Session, item: str, claim: str, *, new_item: bool) -> None:
+    """Use the work of a claim that was not kept.
+
+    Its branch is tested and merged in place of the other one.
+    """
+    session.show(session.write("claims.keep", item=item, claim=claim, new_item=new_item or None), render_claims.kept)

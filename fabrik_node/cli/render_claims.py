@@ -8,7 +8,7 @@ from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, foot
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 from fabrik_node.domain.leases import LeaseState
 
-__all__ = ["claim", "claims", "conflicts", "holder", "released"]
+__all__ = ["claim", "claims", "conflicts", "holder", "kept", "released"]
 
 
 def claims(screen: Screen, data: Data) -> None:
@@ -100,6 +100,14 @@ def released(screen: Screen, data: Data) -> None:
     """``claims release``."""
     was = data.get("was") or data["claim"]
     screen.line(clean(f"the claim of {was['node_name']}/{was['agent']} on {was['item']} is over"))
+    if data.get("note"):
+        screen.line(clean(data["note"]), "yellow")
+
+
+def kept(screen: Screen, data: Data) -> None:
+    """``claims keep``."""
+    item = data["item"]
+    screen.line(clean(f"{item['id']} {item['title']}: branch {data['branch']} is to be tested and merged"))
     if data.get("note"):
         screen.line(clean(data["note"]), "yellow")
 

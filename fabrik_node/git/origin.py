@@ -25,7 +25,7 @@ __all__ = ["ClaimWorkspace", "Origin"]
 
 
 class Origin:
-    """One remote. Fills the :class:`~fabrik_node.ports.Arbiter` and :class:`~fabrik_node.ports.Workspaces` ports.
+    """One remote. Fills the :class:`~fabrik_node.ports.Arbiter`, :class:`~fabrik_node.ports.Branches` and :class:`~fabrik_node.ports.Workspaces` ports.
 
     Making one does no I/O, so a node starts while its remote is away; the local repository is made with the first use. Worktrees are made
     at ``worktrees_dir``/<claim id>. ``rng`` spreads retries. Every method raises :class:`GitFailed` (no usable git, or git failed),
@@ -81,6 +81,12 @@ class Origin:
         repository = (await self.claims()).repository
         found = await find_merge(repository, item, await repository.fetch())
         return None if found is None else bytes.fromhex(found)
+
+    async def ahead_of_base(self, branch: str) -> int | None:
+        """See :meth:`fabrik_node.ports.Branches.ahead_of_base`."""
+        repository = (await self.claims()).repository
+        tip = await repository.fetch_ref(f"refs/heads/{branch}") if is_branch(branch) else None
+        return None if tip is None else await repository.commits_ahead(tip, await repository.fetch())
 
     async def merge(self, request: MergeRequest, check: Callable[[], None]) -> MergeOutcome:
         """See :func:`fenced_merge`. Raises also :class:`NoCommits`, and what ``check`` raises."""

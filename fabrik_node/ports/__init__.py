@@ -20,6 +20,7 @@ __all__ = [
     "Arbiter",
     "ArbiterReceipt",
     "ArbiterTaken",
+    "Branches",
     "ClaimIntent",
     "ClaimRefused",
     "DamagedRow",
@@ -270,6 +271,14 @@ class Arbiter(Protocol):
 
     async def cas(self, expected: bytes, intent: ClaimIntent) -> ArbiterReceipt | ArbiterTaken:
         """``expected`` is the oid that we know, empty for none."""
+        ...
+
+
+class Branches(Protocol):
+    """What the remote has besides claims."""
+
+    async def ahead_of_base(self, branch: str) -> int | None:
+        """How many commits the branch, as it is on the remote now, has that the base has not; None when there is no such branch. Raises Unreachable, GitFailed."""
         ...
 
 

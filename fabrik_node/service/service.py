@@ -13,7 +13,7 @@ from fabrik_node.domain.retention import Retention
 from fabrik_node.errors import InvalidOp, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
-from fabrik_node.ports import Arbiter
+from fabrik_node.ports import Arbiter, Branches
 from fabrik_node.process import ancestors
 from fabrik_node.service.asking import Asking
 from fabrik_node.service.callers import OPERATOR, Caller, admit
@@ -32,6 +32,7 @@ from fabrik_node.service.reading import Reader
 from fabrik_node.service.recovering import KeyRecoverer
 from fabrik_node.service.requeueing import HoldEnder
 from fabrik_node.service.rotating import KeyRotator
+from fabrik_node.service.superseding import ClaimEnder
 from fabrik_node.service.watching import Watching
 from fabrik_node.service.whoami import WhoAmI
 from fabrik_node.service.writing import ItemWriter
@@ -61,6 +62,7 @@ class Service:
         socket: str = "",
         retention: Retention = Retention(),  # noqa: B008 - immutable
         limits: Mapping[str, int] = MappingProxyType({}),
+        branches: Branches | None = None,
     ) -> None:
         self._node = node
         self._reader = reader
@@ -77,7 +79,7 @@ class Service:
         self.passes = Passes(socket, lambda item, claim_id: _holds(node, item, claim_id), ancestors)
         """For the commands of runs on this node."""
         writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
-        self._item_writes = {**writer.operations, **HoldEnder(node, reader).operations}
+        self._item_writes = {**writer.operations, **HoldEnder(node, reader).operations, **ClaimEnder(node, reader, writer, branches).operations}
         members = MembershipWriter(node, reader)
         asking = Asking(reader, node.inquiries)
         node.inquiries.answer = asking.tell

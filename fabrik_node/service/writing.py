@@ -35,7 +35,18 @@ from fabrik_node.service.reading import Reader
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
 
-__all__ = ["ItemWriter"]
+__all__ = ["ItemWriter", "out_of_work"]
+
+
+def out_of_work(stage: Stage) -> Stage | None:
+    """No stage says that somebody works on an item whose claim was taken away."""
+    match stage:
+        case Coding() | Qa() | Merge():
+            return Backlog()
+        case Backlog() | Done() | Archived():
+            return None
+        case _:
+            assert_never(stage)
 
 
 class ItemWriter:
@@ -117,8 +128,12 @@ class ItemWriter:
             raise Precondition(f"item {show_id(view.id)} is not claimed", "fabrik-node claims list")
         return await self.end_claim(view.id, held, check_text("the reason", args.get("reason") or "released by an operator", REASON_BYTES_MAX))
 
-    async def end_claim(self, item: bytes, held: Claim, reason: str, hold: str = "") -> dict[str, Any]:
-        """The same for a claim that is known; ``hold``: hold the item for this reason, in the same op. Raises Conflict when another claim came first."""
+    async def end_claim(
+        self, item: bytes, held: Claim, reason: str, hold: str = "", following: Callable[[Stage], Stage | None] = out_of_work
+    ) -> dict[str, Any]:
+        """The same for a claim that is known. In the same op: ``hold`` holds the item for this reason, and the item goes where ``following`` sends it from its
+        stage now (None: it stays). Raises Conflict when another claim came first.
+        """
         ending, note = await self._override(item, held, reason)
 
         def build() -> Sequence[Write]:
@@ -126,7 +141,9 @@ class ItemWriter:
             if now is None or now.claim_id != held.claim_id or not now.held:
                 raise Conflict(f"the claim on item {show_id(item)} changed in this moment", f"fabrik-node claims show {show_id(item)}")
             holding: list[Write] = [(Kind.ITEM, item, ItemField.HOLD, {"reason": hold, "since_ms": self._node.clock.wall_ms()}, None)] if hold else []
-            return [claim_write(item, ending), *_back_to_backlog(item, self._node.board.stage(item), ending), *holding]
+            stage = following(self._node.board.stage(item))
+            moving = [] if stage is None else [stage_write(item, stage, ending.fence)]
+            return [claim_write(item, ending), *moving, *holding]
 
         await self._node.write(item, build)
         return self._reader.stamp({"claim": self._claim(item, ending), "was": self._claim(item, held), "note": note})
@@ -219,17 +236,6 @@ def _field_writes(item: bytes, args: Mapping[str, Any]) -> list[Write]:
     if args.get("priority") is not None:
         found[ItemField.PRIORITY] = check_number("the priority", args["priority"], -INT64_MAX, INT64_MAX)
     return [(Kind.ITEM, item, number, value, None) for number, value in found.items()]
-
-
-def _back_to_backlog(item: bytes, stage: Stage, ending: Claim) -> list[Write]:
-    """No stage says that somebody works on an item whose claim was taken away."""
-    match stage:
-        case Coding() | Qa() | Merge():
-            return [stage_write(item, Backlog(), ending.fence)]
-        case Backlog() | Done() | Archived():
-            return []
-        case _:
-            assert_never(stage)
 
 
 def _parse_stage(args: Mapping[str, Any], now_ms: int) -> Stage:

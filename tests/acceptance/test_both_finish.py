@@ -10,7 +10,7 @@ from acceptance.gates import COMMIT, QUICK_AGENT, STEADY_LEASES, WAIT, Gate, mer
 from acceptance.halves import Halves
 
 
-@pytest.mark.promise("I16", "J1", "J3", "J5")
+@pytest.mark.promise("F14", "I16", "J1", "J3", "J5")
 def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
     halves = Halves.part(fleet, STEADY_LEASES + QUICK_AGENT, "finished by both")
@@ -18,7 +18,7 @@ def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(f
     with Gate(tmp_path / "gate one") as gate_one, Gate(tmp_path / "gate two") as gate_two:
         gates = {"one": gate_one, "two": gate_two}
         for name, door in (("one", host), ("two", other)):
-            work = f"echo {name} > who.txt; {COMMIT}; {WAIT}"
+            work = f"echo {name} > {name}.txt; {COMMIT}; {WAIT}"
             # The second is granted the item when the lease of a claim that it knows from the remote alone has run out.
             agents[name].start("serve", "--peer", door.url, "--remote", str(remote), "--command", work, env=gates[name].env)
             gates[name].await_waiting()
@@ -39,8 +39,9 @@ def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(f
     everybody = [host, other, *agents.values()]
     fleet.await_equal(everybody)
     kept = f"fabrik/{item}/{claims['one']['claim_id']}"
-    assert git(remote, "show", f"{kept}:who.txt") == "one"
-    assert git(remote, "show", "main:who.txt") == "two"
+    assert git(remote, "show", f"{kept}:one.txt") == "one"
+    assert git(remote, "ls-tree", "--name-only", "main").split().count("one.txt") == 0
+    assert git(remote, "show", "main:two.txt") == "two"
     assert merges_of(remote, item) == merges
     for node in everybody:
         shown = node.ask("items", "show", item)
@@ -63,3 +64,14 @@ def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(f
         assert (conflict["item"], conflict["winner"]["node_name"], conflict["loser"]["branch"]) == (item, "two", kept)
         done = [event for event in node.events() if event["type"] == "item.moved" and event["to"] == "Done"]
         assert len(done) == 1, node.name
+        [told] = [event for event in node.events() if event["type"] == "claim.conflict"]
+        assert (told["item"], told["winner"]["node_name"], told["loser"]["branch"]) == (item, "two", kept)
+
+    # The other work is used, too: it can only come on top of what is merged.
+    asked = other.run("claims", "keep", item, claims["one"]["claim_id"])
+    assert asked.returncode == 5, asked
+    assert f"git revert -m 1 {merges[0]}" in asked.stderr
+    made = other.ask("claims", "keep", item, claims["one"]["claim_id"], "--new-item")["item"]["id"]
+    other.await_stage(made, "Done")
+    assert (git(remote, "show", "main:one.txt"), git(remote, "show", "main:two.txt")) == ("one", "two")
+    assert (len(merges_of(remote, made)), merges_of(remote, item)) == (1, merges)

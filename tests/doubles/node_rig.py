@@ -16,13 +16,13 @@ from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.schema import Kind, MemberField, NodeField, Role
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import NodePipeline
-from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, ClaimIntent, Event, OpStore, Snapshots
+from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, Branches, ClaimIntent, Event, OpStore, Snapshots
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.run_views import AtWork
 from fabrik_node.service.service import Service
 from fabrik_node.store.sqlite import SqliteStore
 
-__all__ = ["BOUND_S", "TIMING", "FakeArbiter", "NoSink", "NodeRig", "Rigs", "eventually", "pull_branch", "sync"]
+__all__ = ["BOUND_S", "TIMING", "FakeArbiter", "FakeBranches", "NoSink", "NodeRig", "Rigs", "eventually", "pull_branch", "sync"]
 
 BOUND_S = 20.0
 """A failure bound: nothing here takes a tenth of it."""
@@ -85,10 +85,20 @@ class FakeArbiter:
         return ArbiterReceipt(number, oid)
 
 
+class FakeBranches:
+    """A remote with these branches, and how many commits each has that the base has not."""
+
+    def __init__(self, **ahead: int) -> None:
+        self.ahead = ahead
+
+    async def ahead_of_base(self, branch: str) -> int | None:
+        return self.ahead.get(branch)
+
+
 class NodeRig:
     """One node and what stands on it."""
 
-    def __init__(self, node: Node, genesis: bytes, arbiter: Arbiter | None, *, dials: bool = False) -> None:
+    def __init__(self, node: Node, genesis: bytes, arbiter: Arbiter | None, *, dials: bool = False, branches: Branches | None = None) -> None:
         self.node = node
         self.genesis = genesis
         self.dials = dials
@@ -128,6 +138,7 @@ class NodeRig:
             switch=lambda: self.switched.append(True),
             agent=self.agent,
             limits=self.limits,
+            branches=branches,
         )
         self.running: asyncio.Task[None] | None = None
 
@@ -207,6 +218,7 @@ class Rigs:
         doubt: str = "",
         snapshots: Snapshots | None = None,
         timing: LeaseTiming | None = None,
+        branches: Branches | None = None,
     ) -> NodeRig:
         """Node ``number``, new or again. The admin admits all others at its first start."""
         genesis = Genesis.decode(self.genesis)
@@ -233,7 +245,7 @@ class Rigs:
         except BaseException:
             await store.close()
             raise
-        rig = NodeRig(node, self.genesis, arbiter)
+        rig = NodeRig(node, self.genesis, arbiter, branches=branches)
         if start:
             rig.start()
         self.rigs.append(rig)

@@ -9,7 +9,7 @@ from integration.git.forge import Remote, commit, fresh
 from fabrik_node.errors import Conflict, NoCommits, Unreachable
 from fabrik_node.git import GitRunner, Origin
 from fabrik_node.git.fenced_merge import go_on
-from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, ClaimIntent, MergeOutcome, Workspace, Workspaces
+from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, Branches, ClaimIntent, MergeOutcome, Workspace, Workspaces
 
 
 def make(git: GitRunner, remote: Remote, home: Path) -> Origin:
@@ -127,3 +127,19 @@ async def test_a_node_starts_while_its_remote_is_away(git: GitRunner, remote: Re
     away.rename(remote.path)
     assert await origin.current(fresh()) is None
     assert (await origin.probe()).ok
+
+
+async def test_how_far_a_branch_is_ahead_is_asked_of_the_remote(git: GitRunner, remote: Remote, tmp_path: Path) -> None:
+    alice, bob = make(git, remote, tmp_path / "alice"), make(git, remote, tmp_path / "bob")
+    branches: Branches = bob
+    item, claim_id = fresh(), fresh()
+    space = await alice.create(item, claim_id)
+    for number in range(2):
+        (space.path / f"{number}.txt").write_text("x")
+        commit(space.path, "work")
+    assert await branches.ahead_of_base(space.branch) is None, "not pushed yet"
+    await space.push()
+    assert await branches.ahead_of_base(space.branch) == 2
+    assert await branches.ahead_of_base("main") == 0
+    for odd in ("--upload-pack=x", "../main", "no such branch", ""):
+        assert await branches.ahead_of_base(odd) is None

@@ -103,6 +103,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "claims.list": {**STAMP, "claims": [claim()], "total": 1},
     "claims.show": {**STAMP, "claim": claim(), "item": item(), "conflicts": [conflict()], "claims": [claim() | {"first_at": "2026-11-20T09:00:00.000Z", "last_at": "2026-11-20T09:00:00.000Z"}]},
     "claims.conflicts": {**STAMP, "conflicts": [conflict(), conflict(wasted_s=None)], "total": 2, "wasted_s": 61.0},
+    "claims.expire": {**STAMP, "claim": claim(state="released", label="released"), "was": claim(), "note": "this stops run x", "run": None},
+    "claims.keep": {**STAMP, "item": item(), "branch": "fabrik/x/y", "claim_id": "y", "note": "3 commits are to be merged"},
     "claims.release": {**STAMP, "claim": claim(state="released", label="released"), "was": claim(), "note": "beta (agent) is stopped when it hears of this"},
     "tombstone": {**STAMP, "id": ITEM, "at": "2026-11-20T10:00:00.000Z"},
     "tombstones.list": {**STAMP, "tombstones": [{"id": ITEM, "at": "2026-11-20T10:00:00.000Z", "by": "alpha", "reason": "double"}], "total": 1},

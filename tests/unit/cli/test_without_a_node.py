@@ -39,6 +39,8 @@ def test_reads_come_from_the_store_with_its_date(cli: Any, hooks: Any, home: Any
         ["items", "requeue", ITEM],
         ["items", "resolve", ITEM],
         ["claims", "release", ITEM],
+        ["claims", "expire", ITEM, "--yes"],
+        ["claims", "keep", ITEM, "abcd"],
         ["tombstone", ITEM],
         ["invite"],
     ],
