@@ -283,7 +283,7 @@ I25 partial           Every list carries its date and source | every read that e
 
 J1  held              The git remote itself refuses the merge of a superseded claim, in one atomic push
 J2  later:unproven    Each claim is labelled tentative, confirmed or fenced
-J3  partial           Conflicts are objects: both claims, both branches, who was kept and why, listed and shown | to use the loser's work instead is no command
+J3  held              Conflicts are objects: both claims, both branches, who was kept and why, listed and shown
 J4  held              Every change of an item names its author, claim and op; an exported proof of one op verifies offline with the key alone
 J5  held              The cost of duplicate work is counted
 J6  held              why shows one screen

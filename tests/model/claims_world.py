@@ -38,6 +38,8 @@ class Bounds:
     claims: int = 2
     """By each claimer."""
     overrides: int = 1
+    keeps: int = 0
+    """How often an operator who ended a claim goes on to move the item under the ending: ``claims keep``."""
     crashes: int = 1
     arbiter: bool = True
     deaf: bool = False
@@ -67,6 +69,7 @@ class State:
     crashes: int
     chain: tuple[tuple[bytes, str], ...] = ()
     merges: tuple[bytes, ...] = ()
+    keeps: int = 0
 
     def known(self, node: int) -> frozenset[int]:
         """The ops that a node has."""
@@ -225,6 +228,8 @@ class World:
             yield "crashes", _running(replace(state, crashes=state.crashes + 1), node, Run("down", written_down))
         if state.overrides < self.bounds.overrides and view.claim is not None and view.claim.held and run.phase != "down":
             yield from self._operator(replace(state, overrides=state.overrides + 1), node, view, view.claim)
+        if state.keeps < self.bounds.keeps and view.claim is not None and self._is_ending(node, view.claim) and not isinstance(view.stage, Done):
+            yield "moves the item under the claim that ended it", self._kept(state, node, view.claim)
         if self.bounds.whole:
             yield from self._syncs(state, node)
             return
@@ -253,6 +258,13 @@ class World:
     def _ended(self, state: State, node: int, view: View, ending: Claim) -> State:
         back = [self._stage(Backlog(), ending)] if isinstance(view.stage, Coding) else []
         return self._written(state, node, [_claim(ending), *back], state.runs[node], ending if back else None)
+
+    def _is_ending(self, node: int, claim: Claim) -> bool:
+        return not claim.held and claim.node == self.core.keys[node].public and claim.agent == "operator"
+
+    def _kept(self, state: State, node: int, ending: Claim) -> State:
+        """The moves of ``claims keep``: of an item that nobody holds as far as is known here, under the fence of the claim that ended the last one."""
+        return self._written(replace(state, keeps=state.keeps + 1), node, [self._stage(Coding(), ending)], state.runs[node], ending)
 
     # ---- what it means ------------------------------------------------------------------------------
 

@@ -14,10 +14,12 @@ from model.search import Count, Counterexample, search
 WORLDS = {
     "a git remote": Bounds(claims=1),
     "a git remote, and an operator who has none": Bounds(claims=1, crashes=0, deaf=True),
+    "a git remote, and an operator who keeps other work": Bounds(claims=1, crashes=0, keeps=1),
     "no arbiter": Bounds(claims=1, overrides=0, arbiter=False),
     "a third node": Bounds(nodes=3, claims=1, overrides=0, crashes=0, whole=True),
 }
 LARGE = {
+    "no arbiter, and an operator who keeps other work": Bounds(claims=1, crashes=0, keeps=1, arbiter=False),
     "a deaf operator and a crash": Bounds(claims=1, deaf=True),
     "no arbiter, and an operator": Bounds(claims=1, arbiter=False),
     "twice each": Bounds(claims=2, overrides=0, crashes=0, whole=True),
