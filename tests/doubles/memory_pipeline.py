@@ -17,7 +17,7 @@ from fabrik_node.ports import ClaimRefused, ItemView
 
 __all__ = ["FAILURE_BOUND_S", "Finish", "MemoryPipeline", "MemoryWorld"]
 
-FAILURE_BOUND_S = 30.0
+FAILURE_BOUND_S = 60.0
 """How long a test waits for something that must happen. Only a broken product ever waits so long."""
 
 

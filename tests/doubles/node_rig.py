@@ -24,7 +24,7 @@ from fabrik_node.store.sqlite import SqliteStore
 
 __all__ = ["BOUND_S", "TIMING", "FakeArbiter", "FakeBranches", "NoSink", "NodeRig", "Rigs", "eventually", "pull_branch", "sync"]
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 """A failure bound: nothing here takes a tenth of it."""
 TIMING = LeaseTiming(beat_s=10.0, ttl_s=90.0, grace_s=30.0, lock_delay_s=15.0, settle_s=0.02)
 

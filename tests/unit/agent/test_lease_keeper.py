@@ -12,7 +12,7 @@ from fabrik_node.agent.stop import StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
 from fabrik_node.domain.leases import LeaseTiming
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 def keeper(clock: HandClock, renew: Callable[[int], bool], switch: StopSwitch, mark: Callable[[], object] = lambda: 0) -> LeaseKeeper:
