@@ -33,6 +33,9 @@ def schema() -> list[tuple[str, int, int, list[tuple[str, int, str, bool]]]]:
 def blake3(data: bytes) -> bytes:
     """BLAKE3-256 of ``data``: 32 bytes."""
 
+def step_id(item: bytes, name: str) -> bytes:
+    """The id of a step's register (merge.md, "Registers"). ``item`` has 16 bytes."""
+
 def cbor_encode(value: Value) -> bytes:
     """Deterministic CBOR. Raises InvalidOp for what the format has no place for (floats, too deep, too large integers)."""
 

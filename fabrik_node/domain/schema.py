@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["NOWHERE", "ClaimField", "ItemField", "Kind", "MemberField", "NodeField", "Role", "RotationField", "RunField", "TombstoneField", "needed_role"]
+__all__ = ["NOWHERE", "ClaimField", "ItemField", "Kind", "MemberField", "NodeField", "RequestField", "Role", "RotationField", "RunField", "StepField", "TombstoneField", "needed_role"]
 
 NOWHERE = [1, 1, bytes(32)]
 """The place that contains nothing (docs/spec/merge.md, "Authority"): a member record that names it binds its subject from the first op on."""
@@ -20,6 +20,8 @@ class Kind(IntEnum):
     TOMBSTONE = 5
     RUN = 6
     ROTATION = 7
+    STEP = 8
+    REQUEST = 9
 
 
 class ItemField(IntEnum):
@@ -74,6 +76,20 @@ class RunField(IntEnum):
     SUMMARY = 1
 
 
+class StepField(IntEnum):
+    """The one field of a step."""
+
+    STEP = 1
+
+
+class RequestField(IntEnum):
+    """A question to people, the answer, and that nobody waits for it any more (with what was done)."""
+
+    QUESTION = 1
+    ANSWER = 2
+    WITHDRAWN = 3
+
+
 class Role(IntEnum):
     """What a member may do. ``NONE`` is final: the key is out."""
 
@@ -91,7 +107,9 @@ def needed_role(kind: int, field: int) -> Role:
             return Role.ADMIN
         case Kind.NODE | Kind.ROTATION:
             return Role.READER
-        case Kind.CLAIM | Kind.RUN:
+        case Kind.CLAIM | Kind.RUN | Kind.STEP:
+            return Role.AGENT
+        case Kind.REQUEST if field != RequestField.ANSWER:
             return Role.AGENT
         case Kind.ITEM if field in (ItemField.STAGE, ItemField.OUTCOME, ItemField.ATTEMPTS, ItemField.HOLD):
             return Role.AGENT

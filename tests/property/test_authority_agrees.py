@@ -8,11 +8,14 @@ import pytest
 from fabrik_twin.author import Author
 from fabrik_twin.compare import Held, same
 from fabrik_twin.op import WriteTuple
+from fabrik_twin.schema import step_id
 from fabrik_twin.world import World
+from fabrik_twin.worlds import REQUEST_VALUES, step
 from hypothesis import given
 from hypothesis import strategies as st
 from vectors.authority_cases import ADMIN, AFTER, BEE, CAT, DOG, GENESIS, NEXT, RECOVERY, Place, head, log, record, rotation, title
 
+STEP = step_id(bytes(16), "build")
 WRITERS = [ADMIN, ADMIN, BEE, BEE, BEE, CAT, CAT, DOG, RECOVERY, NEXT, AFTER]
 SUBJECTS = [ADMIN, BEE, BEE, CAT, CAT, DOG, NEXT, AFTER]
 
@@ -55,7 +58,8 @@ class Story:
         rng = self.rng
         if rng.random() < 0.4:
             own: WriteTuple = (4, author.key.public, 1, "name", None)
-            return rng.sample([title(rng.randint(1, 3)), (1, bytes(16), 3, [1], None), own, (1, bytes(16), 99, 0, None)], 2)
+            later: list[WriteTuple] = [(8, STEP, 1, step(bytes(16), "build", rng.randint(0, 3)), None), (9, bytes(16), *rng.choice(REQUEST_VALUES), None)]
+            return rng.sample([title(rng.randint(1, 3)), (1, bytes(16), 3, [1], None), own, (1, bytes(16), 99, 0, None), *later], 2)
         if rng.random() < 0.15:
             return [rotation(author, rng.choice([NEXT, AFTER, DOG]), *self._some(author.key.public), next_key=rng.choice([None, AFTER, DOG]))]
         subject = rng.choice(SUBJECTS)

@@ -109,7 +109,7 @@ def test_changes_tell_the_net_effect(mesh: Mesh, rng: Random) -> None:
             for change in changes:
                 assert view.get((change.kind, change.id, change.field)) == change.old
                 view[change.kind, change.id, change.field] = change.new
-    shown_now = {(kind, id_, field): value for kind in range(1, 7) for id_, row in replica.rows(kind) for field, value in row.items()}
+    shown_now = {(kind, id_, field): value for kind in range(1, 10) for id_, row in replica.rows(kind) for field, value in row.items()}
     assert {place: value for place, value in view.items() if value is not None} == {place: value for place, value in shown_now.items() if value is not None}
     assert len(shown_now) == replica.registers
 

@@ -9,7 +9,9 @@ from fabrik_twin.author import Author, claim, id16, new_genesis, seed, sign_segm
 from fabrik_twin.cbor import Refused, encode
 from fabrik_twin.merge import HEADS_MAX, STEP_MAX
 from fabrik_twin.op import Key, WriteTuple, digest, log_start, op_encode, segment_decode
+from fabrik_twin.schema import step_id
 from fabrik_twin.world import World
+from fabrik_twin.worlds import QUESTION, step
 
 ADMIN, BEE, CAT = (Key(seed(number)) for number in range(3))
 GENESIS = new_genesis(ADMIN)
@@ -352,7 +354,26 @@ def _crowded_admin(admin: Author, bee: Author, cat: Author) -> list[bytes]:
     return [cat.segment(1, 1), admin.segment(1, 1), *twigs[:-1], cat.segment(1, 1), bee.cut(), twigs[-1], cat.cut(), admin.segment(2, 2), twigs[0]]
 
 
+def _steps_and_requests(admin: Author, bee: Author, cat: Author) -> list[bytes]:
+    nowhere = [1, 1, bytes(32)]
+    admin.op(kind=2)
+    admin.op(member(BEE, 2, {3: nowhere}), member(CAT, 1, {3: nowhere}))
+    full = step(ITEM, "n" * 100, 1, {8: bytes(20), 9: 0, 11: True, 12: "c" * 1000, 13: None})
+    bee.op((8, step_id(ITEM, "n" * 100), 1, full, (0, 1, WEAK)), (8, step_id(ITEM, "build"), 1, step(ITEM, "build"), (0, 1, WEAK)))
+    # Of claims of one receipt and epoch the winner's step wins, as its stage does: the rank is of the item, not of the register's id.
+    bee.op((8, step_id(ITEM, "build"), 1, step(ITEM, "build", 2), (0, 1, STRONG)), lamport=20)
+    bee.op((8, step_id(ITEM, "build"), 1, step(ITEM, "build", 1, {8: bytes(32)}), (0, 1, WEAK)), lamport=30)
+    bee.op((8, step_id(ITEM, "build"), 1, step(ITEM, "test"), (9, 9, WEAK)), title("void: an agent writes no titles"), lamport=40)
+    # What an agent may not answer has no effect, and voids nothing; nor does a reader's question, or a step that says another name than its id.
+    bee.op((9, THIRD, 1, QUESTION, None), (9, THIRD, 2, {1: "yes", 2: 6, 4: "person"}, None), lamport=50)
+    bee.op((8, step_id(SECOND, "build"), 1, step(SECOND, "test"), None), (1, ITEM, 10, 3, (0, 1, WEAK)), lamport=60)
+    cat.op((9, SECOND, 1, QUESTION, None), (4, CAT.public, 1, "counts", None), lamport=70)
+    admin.op((9, SECOND, 2, {1: "no", 2: 6, 3: "note", 4: "person"}, None), (9, SECOND, 3, {"why": "asked twice"}, None), lamport=80)
+    return [admin.segment(1, 2), bee.cut(), cat.cut(), admin.segment(3, 3)]
+
+
 SCENARIOS: list[tuple[str, Scenario]] = [
+    ("steps and requests: ranks, roles, ids", _steps_and_requests),
     ("empty", _empty),
     ("every field at its limit", _every_field),
     ("equal lamports: the digest decides", _equal_lamports),

@@ -128,7 +128,8 @@ impl Replica {
             };
             let at = At { epoch: chained.epoch(), branch: chained.branch, seq: op.seq };
             let permitted = authority.permits(standing, author, at, classes);
-            if classes & class::MEMBER != 0 {
+            let allowed = (classes & class::MEMBER == 0).then(|| standing.allowed(at));
+            if allowed.is_none() {
                 sheets.push(at);
             } else if permitted {
                 applied |= classes;
@@ -142,7 +143,8 @@ impl Replica {
             if let Some(trail) = trail.as_deref_mut() {
                 trail.at.op = number;
             }
-            self.apply_op(&standpoint, &op, place, trail.as_deref_mut());
+            let (used, refused) = self.apply_op(&standpoint, &op, allowed, place, trail.as_deref_mut());
+            (applied, denied) = (applied | used, denied | refused);
         }
         drop(authority);
         if let Some(log) = self.logs.at_mut(place) {
@@ -154,10 +156,20 @@ impl Replica {
         }
     }
 
+    /// The classes of the later registers that it wrote, and of those that its author may not write.
     #[inline]
-    fn apply_op(&mut self, standpoint: &Standpoint<'_>, op: &Op<'_>, log: u32, mut trail: Option<&mut Trail>) {
+    fn apply_op(&mut self, standpoint: &Standpoint<'_>, op: &Op<'_>, allowed: Option<u8>, log: u32, mut trail: Option<&mut Trail>) -> (u8, u8) {
+        let (mut used, mut refused) = (0, 0);
         for (write, write_index) in op.writes().zip(0..) {
             let Some(known) = validity::target(standpoint, &write) else { continue };
+            if known.field.later && allowed.is_some() {
+                let class = schema::class_of(known.kind_number, known.field_number);
+                if !validity::permits(&known, allowed) {
+                    refused |= class;
+                    continue;
+                }
+                used |= class;
+            }
             if let Some(trail) = trail.as_deref_mut() {
                 trail.at.write = write_index;
             }
@@ -197,5 +209,6 @@ impl Replica {
                 Effect::Replaced(old) => trail.replaced(known.kind_number, old),
             }
         }
+        (used, refused)
     }
 }

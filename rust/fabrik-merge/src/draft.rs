@@ -123,7 +123,9 @@ impl Draft {
                 return Err(Refused::invalid("the keys 4 and 5 of a member record must be a list of places and a commitment of 32 bytes"));
             }
             let at = At { epoch: segment.epoch(), branch: 0, seq: op.seq };
-            self.authorise(at, classes.unwrap_or_default(), &op, segment)?;
+            let later = op.writes().filter_map(|write| schema::lookup(write.kind, write.field)).filter(|known| known.field.later);
+            let later = later.fold(0, |classes, known| classes | schema::class_of(known.kind_number, known.field_number));
+            self.authorise(at, classes.unwrap_or_default() | later, &op, segment)?;
         }
         Ok(())
     }

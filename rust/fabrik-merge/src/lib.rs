@@ -24,6 +24,7 @@ pub mod naive;
 mod naive_authority;
 mod names;
 mod order;
+mod parts;
 mod powers;
 mod reading;
 mod record;

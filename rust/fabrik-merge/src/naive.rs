@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use fabrik_op::cbor::Writer;
 use fabrik_op::hash::{claim_rank, log_start};
 use fabrik_op::limits::{HEADS_MAX, LAMPORT_STEP_MAX};
-use fabrik_op::{ChainedSegment, Digest, Fence, Genesis, Key, kind};
+use fabrik_op::{ChainedSegment, Digest, Fence, Genesis, Key, Write, kind};
 
 use crate::claim::Claim;
 use crate::naive_authority::{NaiveAuthority, OpId, Sheet};
 use crate::record::{Record, Rotation};
 use crate::schema::{self, class};
-use crate::validity::{Standpoint, judge, target};
+use crate::validity::{Standpoint, judge, permits, target};
 
 /// A set of chained ops.
 #[derive(Debug)]
@@ -192,7 +192,9 @@ impl Naive {
                 meaning.voided += 1;
                 continue;
             }
-            for (index, write) in op.writes().enumerate().filter(|(_, write)| target(&standpoint, write).is_some()) {
+            let allowed = (classes & class::MEMBER == 0).then(|| authority.allowed(id));
+            let has_effect = |write: &Write<'_>| target(&standpoint, write).is_some_and(|known| permits(&known, allowed));
+            for (index, write) in op.writes().enumerate().filter(|(_, write)| has_effect(write)) {
                 let claim = Some(write.value).filter(|_| write.kind == u64::from(schema::CLAIM)).and_then(Claim::of);
                 touches.entry((write.kind, write.id.to_vec(), write.field)).or_default().push(Touch {
                     value: write.value.to_vec(),

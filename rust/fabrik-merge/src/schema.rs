@@ -31,6 +31,10 @@ pub enum FieldType {
     Claim,
     Member,
     Rotation,
+    /// A step of a run; the register's id follows from it.
+    Step,
+    Question,
+    Answer,
 }
 
 impl FieldType {
@@ -49,6 +53,9 @@ impl FieldType {
             Self::Claim => "claim".to_owned(),
             Self::Member => "member".to_owned(),
             Self::Rotation => "rotation".to_owned(),
+            Self::Step => "step".to_owned(),
+            Self::Question => "question".to_owned(),
+            Self::Answer => "answer".to_owned(),
         }
     }
 }
@@ -80,6 +87,8 @@ pub const NODE: u8 = 4;
 pub const TOMBSTONE: u8 = 5;
 pub const RUN: u8 = 6;
 pub const ROTATION: u8 = 7;
+pub const STEP: u8 = 8;
+pub const REQUEST: u8 = 9;
 
 const fn free(name: &'static str, value: FieldType) -> Field {
     Field { name, value, fenced: false, later: false }
@@ -87,6 +96,10 @@ const fn free(name: &'static str, value: FieldType) -> Field {
 
 const fn fenced(name: &'static str, value: FieldType) -> Field {
     Field { name, value, fenced: true, later: false }
+}
+
+const fn later(name: &'static str, value: FieldType) -> Field {
+    Field { name, value, fenced: false, later: true }
 }
 
 /// Version of the rules of `merge.md` that are not in this table: who wins, what is void, which op kinds there are. Raised with any change of what
@@ -116,7 +129,13 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "node", id_bytes: 32, fields: &[free("name", FieldType::Text { bytes_max: 64 }), free("info", FieldType::Map)] },
     Kind { name: "tombstone", id_bytes: 16, fields: &[free("tombstone", FieldType::Map)] },
     Kind { name: "run", id_bytes: 16, fields: &[free("summary", FieldType::Summary)] },
-    Kind { name: "rotation", id_bytes: 32, fields: &[Field { name: "rotation", value: FieldType::Rotation, fenced: false, later: true }] },
+    Kind { name: "rotation", id_bytes: 32, fields: &[later("rotation", FieldType::Rotation)] },
+    Kind { name: "step", id_bytes: 32, fields: &[Field { name: "step", value: FieldType::Step, fenced: true, later: true }] },
+    Kind {
+        name: "request",
+        id_bytes: 16,
+        fields: &[later("question", FieldType::Question), later("answer", FieldType::Answer), later("withdrawn", FieldType::Map)],
+    },
 ];
 
 /// What a role allows, as bits: the classes of registers.
@@ -125,9 +144,9 @@ pub mod class {
     pub const ANY: u8 = 1;
     /// The author's own `node`.
     pub const NODE: u8 = 2;
-    /// `claim`, `run`, and of `item` what the one who works on it writes.
+    /// `claim`, `run`, `step`, questions, and of `item` what the one who works on it writes.
     pub const WORK: u8 = 4;
-    /// Other fields of `item`, and `tombstone`.
+    /// Other fields of `item`, `tombstone`, and answers.
     pub const ITEM: u8 = 8;
     /// `member`: not by role alone.
     pub const MEMBER: u8 = 16;
@@ -136,13 +155,13 @@ pub mod class {
     pub const PEER: u8 = ANY | NODE | WORK | ITEM;
 }
 
-/// The class of a register of this version.
+/// The class of a register.
 #[must_use]
 #[inline]
 pub fn class_of(kind: u8, field: u8) -> u8 {
     match (kind, field) {
-        (ITEM, 3 | 4 | 9 | 10) | (CLAIM | RUN, _) => class::WORK,
-        (ITEM | TOMBSTONE, _) => class::ITEM,
+        (ITEM, 3 | 4 | 9 | 10) | (CLAIM | RUN | STEP, _) | (REQUEST, 1 | 3) => class::WORK,
+        (ITEM | TOMBSTONE | REQUEST, _) => class::ITEM,
         (MEMBER, _) => class::MEMBER,
         (NODE, _) => class::NODE,
         _ => class::ANY,

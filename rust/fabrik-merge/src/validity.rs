@@ -65,11 +65,18 @@ pub fn judge(standpoint: &Standpoint<'_>, op: &Op<'_>) -> Result<Option<u8>, Voi
     Ok(Some(classes))
 }
 
-/// The register that a write of an op that is not void goes to; none for one without effect by itself.
+/// The register that a write of an op that is not void goes to; none for one without effect by itself. Whether the author may write a later one is [`permits`].
 #[inline]
 pub fn target(standpoint: &Standpoint<'_>, write: &Write<'_>) -> Option<Known> {
     let known = schema::lookup(write.kind, write.field)?;
     (!known.field.later || check_write(standpoint, &known, write).is_ok()).then_some(known)
+}
+
+/// Whether an author who may write these classes may write this register; none: all that he writes. Of version 1 that was decided for the whole op.
+#[must_use]
+#[inline]
+pub fn permits(known: &Known, allowed: Option<u8>) -> bool {
+    !known.field.later || allowed.is_none_or(|allowed| schema::class_of(known.kind_number, known.field_number) & !allowed == 0)
 }
 
 #[inline]
@@ -87,6 +94,7 @@ fn check_write(standpoint: &Standpoint<'_>, known: &Known, write: &Write<'_>) ->
         _ => {}
     }
     match names {
+        Names::Row(id) if write.id != id => Err("the register's id is not of the item and name that it says".to_owned()),
         Names::Node(node) if node != *standpoint.author => Err("it names another node than its author".to_owned()),
         _ => Ok(()),
     }

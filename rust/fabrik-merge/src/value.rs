@@ -2,8 +2,10 @@
 
 use fabrik_op::Key;
 use fabrik_op::cbor::{Head, Malformed, Reader};
+use fabrik_op::hash::step_id;
 
 use crate::claim::Claim;
+use crate::parts;
 use crate::record::{Record, Rotation};
 use crate::schema::FieldType;
 
@@ -13,6 +15,8 @@ pub enum Names {
     Nobody,
     /// The value names this key, which must be the author's.
     Node(Key),
+    /// The id of its register follows from the value.
+    Row([u8; 32]),
 }
 
 /// Checks `value`, canonical CBOR of one item, against its type.
@@ -68,6 +72,13 @@ fn read(kind: FieldType, reader: &mut Reader<'_>) -> Result<Names, Malformed> {
         FieldType::Rotation => {
             Rotation::read(reader)?;
         }
+        FieldType::Step => {
+            let start = reader.at();
+            parts::read(reader, parts::STEP)?;
+            return Ok(parts::step_name(reader.since(start)).map_or(Names::Nobody, |(item, name)| Names::Row(step_id(&item, name))));
+        }
+        FieldType::Question => parts::read(reader, parts::QUESTION)?,
+        FieldType::Answer => parts::read(reader, parts::ANSWER)?,
     }
     Ok(Names::Nobody)
 }

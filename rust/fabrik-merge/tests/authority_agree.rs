@@ -9,7 +9,7 @@ use fabrik_merge::{Replica, Spot};
 use fabrik_op::{OpBody, WriteBody};
 use mesh::sketch::{assert_same, assert_view, item};
 use mesh::tree::{Home, Tree, twin_of};
-use mesh::{NEXT, RECOVERY, binding, genesis, key, member, node_name, rotation, stage, title, tombstone};
+use mesh::{NEXT, RECOVERY, answer, binding, genesis, key, member, node_name, question, rotation, stage, step, title, tombstone};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -23,6 +23,10 @@ enum Pen {
     Stage(u8),
     Name(u8),
     Tombstone,
+    /// A step of the first item, in this state.
+    Step(u8),
+    /// An answer, or a question.
+    Request(bool),
     /// A record of an author, which does not bind.
     Plain(u8, u64),
     /// One that binds but for what is within these of the author's ops, and its commitment.
@@ -49,6 +53,8 @@ fn pen() -> impl Strategy<Value = Pen> {
         2 => (0..3_u8).prop_map(Pen::Stage),
         1 => (0..3_u8).prop_map(Pen::Name),
         1 => Just(Pen::Tombstone),
+        1 => (0..2_u8).prop_map(Pen::Step),
+        1 => any::<bool>().prop_map(Pen::Request),
         1 => (who(), 0..5_u64).prop_map(|(who, role)| Pen::Plain(who, role)),
         6 => (who(), select(vec![0, 0, 0, 1, 2, 3, 4, 4, 4]), vec(any::<Index>(), 0..3), next()).prop_map(|(who, role, places, next)| Pen::Binding(who, role, places, next)),
         2 => (select(vec![NEXT, 92, 3, 2]), next(), vec(any::<Index>(), 0..2)).prop_map(|(new, next, keeps)| Pen::Rotation(new, next, keeps)),
@@ -90,6 +96,9 @@ fn grow(sketches: &[Sketch]) -> Vec<Tree> {
                 Pen::Stage(id) => stage(&item(*id), 1),
                 Pen::Name(name) => node_name(&key(author).public(), &name.to_string()),
                 Pen::Tombstone => tombstone(&item(1), "gone"),
+                Pen::Step(state) => step(&item(0), "build", u64::from(*state)),
+                Pen::Request(true) => answer(&item(0), "yes"),
+                Pen::Request(false) => question(&item(0), "may I?"),
                 Pen::Plain(who, role) => member(&key(*who).public(), *role),
                 Pen::Binding(who, role, places, next) => binding(&key(*who).public(), *role, &spots(*who, places), *next),
                 Pen::Rotation(new, next, keeps) => rotation(&tip, *new, *next, &spots(author, keeps)),

@@ -72,11 +72,22 @@ pub fn rotation_message(mesh_id: &Digest, old: &Key, epoch: u64, seq: u64, befor
     message
 }
 
-/// The rank of a claim among claims of one receipt and epoch: the *lower* digest ranks higher.
+/// The id of the register of a step: the item's, then what tells its name.
 #[must_use]
-pub fn claim_rank(item: &[u8], claim_id: &[u8; 16]) -> Digest {
+pub fn step_id(item: &[u8; 16], name: &str) -> [u8; 32] {
+    let digest = ::blake3::derive_key("fabrik 2026 v1 step", name.as_bytes());
+    let mut id = [0; 32];
+    for (to, from) in id.iter_mut().zip(item.iter().chain(&digest)) {
+        *to = *from;
+    }
+    id
+}
+
+/// The rank of a claim among claims of one receipt and epoch: the *lower* digest ranks higher. A fenced register's id begins with its item's, which are 16 bytes.
+#[must_use]
+pub fn claim_rank(id: &[u8], claim_id: &[u8; 16]) -> Digest {
     let mut hasher = ::blake3::Hasher::new();
-    hasher.update(item).update(claim_id);
+    hasher.update(id.get(..16).unwrap_or(id)).update(claim_id);
     *hasher.finalize().as_bytes()
 }
 

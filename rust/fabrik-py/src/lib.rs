@@ -37,6 +37,12 @@ fn blake3<'py>(py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
     PyBytes::new(py, &fabrik_op::hash::blake3(data))
 }
 
+/// The id of a step's register.
+#[pyfunction]
+fn step_id<'py>(py: Python<'py>, item: [u8; 16], name: &str) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, &fabrik_op::hash::step_id(&item, name))
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SPEC_VERSION", limits::SPEC_VERSION)?;
@@ -47,6 +53,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LAMPORT_MAX", limits::LAMPORT_MAX)?;
     module.add_function(wrap_pyfunction!(schema_table, module)?)?;
     module.add_function(wrap_pyfunction!(blake3, module)?)?;
+    module.add_function(wrap_pyfunction!(step_id, module)?)?;
     module.add_function(wrap_pyfunction!(value::cbor_encode, module)?)?;
     module.add_function(wrap_pyfunction!(value::cbor_decode, module)?)?;
     module.add_function(wrap_pyfunction!(keys::verify, module)?)?;

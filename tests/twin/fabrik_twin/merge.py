@@ -10,7 +10,7 @@ from typing import Any
 from fabrik_twin.authority import Authority, Position, Statement, class_of, record_of, rotation_of, spared
 from fabrik_twin.cbor import encode
 from fabrik_twin.op import GENESIS, LIMIT, OPENING, WRITE, Fence, Genesis, Op, Write, be64, derive, digest
-from fabrik_twin.schema import CLAIM, ID_BYTES, ITEM, LATER, MEMBER, NODE, ROTATION, RUN, TOMBSTONE, TYPES, is_place
+from fabrik_twin.schema import CLAIM, ID_BYTES, ITEM, LATER, MEMBER, NODE, ROTATION, RUN, STEP, TOMBSTONE, TYPES, is_place, step_id
 
 STEP_MAX = 2**24
 HEADS_MAX = 64
@@ -55,7 +55,12 @@ def counts(author: bytes, write: Write) -> bool:
     place = (write.kind, write.field)
     if place not in LATER:
         return place in TYPES
-    return write.id == author and TYPES[place][0](write.value) and write.fence is None
+    check, fenced = TYPES[place]
+    if len(write.id) != ID_BYTES[write.kind] or not check(write.value) or (write.fence is not None and not fenced):
+        return False
+    if write.kind == ROTATION:
+        return write.id == author
+    return write.kind != STEP or write.id == step_id(write.value[1], write.value[2])
 
 
 def clock_after(clock: int, lamport: int) -> int:
@@ -87,9 +92,9 @@ class Touch:
         return (write.value[3], write.value[2], write.value[1]) if write.kind == CLAIM else write.fence
 
 
-def _rank(item: bytes, claim_id: bytes) -> bytes:
-    """32 bytes; the *lower* ranks higher."""
-    return digest(item + claim_id)
+def _rank(place: bytes, claim_id: bytes) -> bytes:
+    """32 bytes; the *lower* ranks higher. A register's id begins with its item's."""
+    return digest(place[:16] + claim_id)
 
 
 def _height(item: bytes, fence: Fence | None) -> tuple[int, int, int]:
@@ -201,7 +206,7 @@ class State:
                 ]
                 rotations = tuple(turn for turn in turns if turn is not None)
                 if records or rotations:
-                    pure = all(write.kind in (MEMBER, ROTATION) for _, write in writes)
+                    pure = all(write.kind == MEMBER or (write.kind, write.field) in LATER for _, write in writes)
                     at = (epoch, op.seq, placed.head)
                     yield Statement(author, at, op, records, rotations, pure)
 
@@ -214,8 +219,14 @@ class State:
                 self.void.append((author, epoch, op.seq))
                 continue
             for index, write in enumerate(op.writes):
-                if op.kind in KNOWN_KINDS and counts(author, write):
+                if op.kind in KNOWN_KINDS and counts(author, write) and self._may_write(author, (epoch, op.seq, head), write, classes):
                     yield Touch(author, epoch, op, index)
+
+    def _may_write(self, author: bytes, at: Position, write: Write, classes: set[str]) -> bool:
+        """A later register that its author may not write has no effect by itself. Those of version 1 were judged with their op, as was all of one with member records."""
+        if (write.kind, write.field) not in LATER or write.kind == ROTATION or "member" in classes:
+            return True
+        return self.authority.may(author, at, {class_of(write.kind, write.field)})
 
     def admitted(self, author: bytes) -> bool:
         """Whether it may connect: its role now is other than none."""

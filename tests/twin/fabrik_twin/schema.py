@@ -7,9 +7,9 @@ from typing import Any
 
 from fabrik_twin.authority import is_places
 from fabrik_twin.cbor import Map
-from fabrik_twin.op import LIMIT
+from fabrik_twin.op import LIMIT, derive
 
-ITEM, CLAIM, MEMBER, NODE, TOMBSTONE, RUN, ROTATION = 1, 2, 3, 4, 5, 6, 7
+ITEM, CLAIM, MEMBER, NODE, TOMBSTONE, RUN, ROTATION, STEP, REQUEST = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 
 def _uint(value: Any, low: int = 0, high: int = 2**64 - 1) -> bool:
@@ -76,8 +76,23 @@ MEMBER_TYPE = _fields(
     {2: _text(0, 64), 3: is_place},
 )
 ROTATION_TYPE = _fields({1: _raw(32), 2: _raw(64)}, {3: _raw(32), 4: lambda v: is_places(v, is_place)})
+STEP_TYPE = _fields(
+    {1: _raw(16), 2: _text(1, 100), 3: lambda v: _uint(v, 0, 3), 4: _raw(32), 5: _uint, 6: _raw(16), 7: _raw(16), 10: _uint},
+    {8: _raw(20, 32), 9: lambda v: _uint(v, 0, 255), 11: lambda v: isinstance(v, bool), 12: _text(0, 1000)},
+)
+QUESTION_TYPE = _fields(
+    {1: _raw(16), 2: _raw(16), 3: _raw(16), 4: _text(1, 4096), 5: _list_of(_text(1, 200), 16), 8: _uint},
+    {6: _uint, 7: _text(0, 200)},
+)
+ANSWER_TYPE = _fields({1: _text(1, 4096), 2: _uint, 4: _text(1, 32)}, {3: _text(0, 4096)})
 
-ID_BYTES = {ITEM: 16, CLAIM: 16, MEMBER: 32, NODE: 32, TOMBSTONE: 16, RUN: 16, ROTATION: 32}
+
+def step_id(item: bytes, name: str) -> bytes:
+    """The id of a step's register."""
+    return item + derive("fabrik 2026 v1 step", name.encode())[:16]
+
+
+ID_BYTES = {ITEM: 16, CLAIM: 16, MEMBER: 32, NODE: 32, TOMBSTONE: 16, RUN: 16, ROTATION: 32, STEP: 32, REQUEST: 16}
 TYPES: dict[tuple[int, int], tuple[Callable[[Any], bool], bool]] = {
     (ITEM, 1): (_text(0, 200), False),
     (ITEM, 2): (_text(0, 32768), False),
@@ -96,7 +111,11 @@ TYPES: dict[tuple[int, int], tuple[Callable[[Any], bool], bool]] = {
     (TOMBSTONE, 1): (_map, False),
     (RUN, 1): (lambda v: _map(v) and "node" in v and _raw(32)(v["node"]), False),
     (ROTATION, 1): (ROTATION_TYPE, False),
+    (STEP, 1): (STEP_TYPE, True),
+    (REQUEST, 1): (QUESTION_TYPE, False),
+    (REQUEST, 2): (ANSWER_TYPE, False),
+    (REQUEST, 3): (_map, False),
 }
 """``(kind, field) -> (type, fenced)``: the table of merge.md."""
-LATER = {(ROTATION, 1)}
+LATER = {(ROTATION, 1), (STEP, 1), (REQUEST, 1), (REQUEST, 2), (REQUEST, 3)}
 """Those that came after version 1: a bad write to one has no effect by itself."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fabrik_twin.author import Author, claim, id16, new_genesis, seed
 from fabrik_twin.merge import STEP_MAX
 from fabrik_twin.op import GENESIS, OPENING, WRITE, Fence, Key, WriteTuple
+from fabrik_twin.schema import step_id
 
 KEYS = [Key(seed(number)) for number in range(5)]
 """Key 0 is the genesis admin; the last one is never a member."""
@@ -34,6 +35,22 @@ ITEM_VALUES: dict[int, list[Any]] = {
     10: [*BIG, 2**64 - 1],
 }
 FENCED = (3, 4, 10)
+STEPS = [(item, name) for item in ITEMS for name in ("build", "test")]
+
+
+def step(item: bytes, name: str, state: int = 0, more: dict[int, Any] | None = None) -> dict[int, Any]:
+    """The value of a step."""
+    return {1: item, 2: name, 3: state, 4: bytes(32), 5: 1, 6: CLAIMS[0], 7: RUNS[0], 10: 5} | (more or {})
+
+
+QUESTION: dict[int, Any] = {1: ITEMS[0], 2: RUNS[0], 3: CLAIMS[0], 4: "may I?", 5: ["yes", "no"], 6: 1000, 7: "no", 8: 5}
+REQUEST_VALUES: list[tuple[int, Any]] = [
+    (1, QUESTION),
+    (2, {1: "yes", 2: 6, 4: "person"}),
+    (2, {1: "no", 2: 7, 3: "not now", 4: "timeout", 9: None}),
+    (3, {}),
+]
+
 BAD_WRITES: list[WriteTuple] = [
     (1, ITEMS[0], 1, "t" * 201, None),
     (1, ITEMS[0], 1, "fenced", (1, 1, CLAIMS[0])),
@@ -44,6 +61,11 @@ BAD_WRITES: list[WriteTuple] = [
     (2, ITEMS[0], 1, {1: CLAIMS[0]}, None),
     (5, ITEMS[0], 1, None, None),
     (6, RUNS[0], 1, {"node": bytes(32)}, None),
+    (8, step_id(ITEMS[0], "build"), 1, step(ITEMS[0], "test"), None),
+    (8, step_id(ITEMS[0], "build"), 1, step(ITEMS[0], "build", 4), None),
+    (8, step_id(ITEMS[0], "build"), 1, step(ITEMS[0], "build", 1, {8: bytes(21)}), None),
+    (9, RUNS[0], 1, {key: value for key, value in QUESTION.items() if key != 4}, None),
+    (9, RUNS[0], 2, {1: "yes", 2: 6, 4: "person"}, (1, 1, CLAIMS[0])),
 ]
 UNKNOWN_WRITES: list[WriteTuple] = [
     (1, ITEMS[0], 200, {"later": [1, None]}, None),
@@ -70,7 +92,7 @@ class Mesh:
 
 fences: st.SearchStrategy[Fence | None] = st.none() | st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(0, 2), st.sampled_from(CLAIMS))
 
-FORMS = ("title", "title", "item", "item", "stage", "stage", "claim", "claim", "claim", "tombstone", "run", "node")
+FORMS = ("title", "title", "item", "item", "stage", "stage", "claim", "claim", "claim", "tombstone", "run", "node", "step", "request")
 WILD_FORMS = (*FORMS, "member", "unknown", "bad", "bad")
 
 
@@ -95,6 +117,11 @@ def writes(draw: st.DrawFn, author: bytes, lowest_role: int = 1, wild: bool = Tr
         return (6, draw(st.sampled_from(RUNS)), 1, {"node": author, "exit": draw(st.integers(0, 2))}, None)
     if form == "node":
         return (4, author, *draw(st.sampled_from([(1, "n1"), (1, "n2"), (2, {"os": "linux"})])), None)
+    if form == "step":
+        item, name = draw(st.sampled_from(STEPS))
+        return (8, step_id(item, name), 1, step(item, name, draw(st.integers(0, 3))), draw(fences))
+    if form == "request":
+        return (9, draw(st.sampled_from(RUNS)), *draw(st.sampled_from(REQUEST_VALUES)), None)
     if form == "member":
         return (3, draw(st.sampled_from(KEYS[1:])).public, 1, {1: draw(st.integers(lowest_role, 4))}, None)
     return draw(st.sampled_from(UNKNOWN_WRITES if form == "unknown" else BAD_WRITES))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fabrik_node import _core
-from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, Role, RotationField, RunField, TombstoneField
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, RequestField, Role, RotationField, RunField, StepField, TombstoneField
 
 FIELDS: dict[Kind, type[IntEnum]] = {
     Kind.ITEM: ItemField,
@@ -19,6 +19,8 @@ FIELDS: dict[Kind, type[IntEnum]] = {
     Kind.TOMBSTONE: TombstoneField,
     Kind.RUN: RunField,
     Kind.ROTATION: RotationField,
+    Kind.STEP: StepField,
+    Kind.REQUEST: RequestField,
 }
 PAGE = Path(__file__).parents[3] / "docs/spec/merge.md"
 
@@ -48,7 +50,7 @@ def test_the_page_has_the_same_table() -> None:
 
 def test_fences_stand_on_what_a_holder_owns() -> None:
     fenced = {(name, field) for name, _, _, fields in _core.schema() for field, _, _, is_fenced in fields if is_fenced}
-    assert fenced == {("item", "stage"), ("item", "outcome"), ("item", "attempts")}
+    assert fenced == {("item", "stage"), ("item", "outcome"), ("item", "attempts"), ("step", "step")}
 
 
 def test_roles_are_those_of_the_page() -> None:

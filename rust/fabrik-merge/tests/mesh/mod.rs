@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use fabrik_merge::{LoadOutcome, Replica, Rotation, Spot};
 use fabrik_op::cbor::Writer;
-use fabrik_op::hash::next_key;
+use fabrik_op::hash::{next_key, step_id};
 use fabrik_op::{
     ChainedSegment, Fence, Follows, Genesis, GenesisTerms, Key, OpBody, RawSegment, SigningKey, Tip, VerifiedSegment, WriteBody, author_segment,
     encode_genesis_with,
@@ -175,6 +175,26 @@ pub fn node_name(who: &Key, name: &str) -> WriteBody {
 
 pub fn tombstone(id: &[u8], why: &str) -> WriteBody {
     write(5, id, 1, cbor(|w| w.map(1).text("why").text(why)))
+}
+
+pub fn step(item: &[u8; 16], name: &str, state: u64) -> WriteBody {
+    let value = cbor(|w| {
+        w.map(8).uint(1).bytes(item).uint(2).text(name).uint(3).uint(state).uint(4).bytes(&[1; 32]);
+        w.uint(5).uint(1).uint(6).bytes(&[2; 16]).uint(7).bytes(&[3; 16]).uint(10).uint(9)
+    });
+    write(8, &step_id(item, name), 1, value)
+}
+
+pub fn question(id: &[u8], text: &str) -> WriteBody {
+    let value = cbor(|w| {
+        w.map(6).uint(1).bytes(&[1; 16]).uint(2).bytes(&[2; 16]).uint(3).bytes(&[3; 16]);
+        w.uint(4).text(text).uint(5).array(1).text("yes").uint(8).uint(9)
+    });
+    write(9, id, 1, value)
+}
+
+pub fn answer(id: &[u8], text: &str) -> WriteBody {
+    write(9, id, 2, cbor(|w| w.map(3).uint(1).text(text).uint(2).uint(9).uint(4).text("person")))
 }
 
 pub fn run(id: &[u8], node: &Key, state: u64) -> WriteBody {

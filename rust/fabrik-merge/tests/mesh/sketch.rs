@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use fabrik_merge::naive::Naive;
 use fabrik_merge::schema::{MEMBER, TOMBSTONE};
 use fabrik_merge::{Change, Replica};
+use fabrik_op::hash::step_id;
 use fabrik_op::limits::LAMPORT_STEP_MAX;
 use fabrik_op::{Follows, OpBody, Tip, WriteBody};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{cbor, claim, fenced, key, member, node_name, run, stage, title, tombstone, write};
+use super::{answer, cbor, claim, fenced, key, member, node_name, question, run, stage, step, title, tombstone, write};
 
 pub const AUTHORS: u8 = 3;
 
@@ -42,6 +43,10 @@ pub enum Pen {
     Member(u8, u64),
     NodeName(u8, u8),
     Run(u8, u8, u64),
+    /// Item, name, state; with a fence.
+    Step(u8, u8, u64, Option<(u64, u64, u8)>),
+    /// A question or an answer.
+    Request(u8, bool),
     /// A kind or field of a later version.
     Later(u64, u8, u64),
     /// Malformed: a wrong type, a short id, or a fence where none may be.
@@ -70,9 +75,13 @@ impl Pen {
             Self::Member(who, role) => member(&key(who).public(), role),
             Self::NodeName(who, name) => node_name(&key(who).public(), &name.to_string()),
             Self::Run(id, node, state) => run(&item(id), &key(node).public(), state),
+            Self::Step(id, name, state, fence) => with(step(&item(id), &name.to_string(), state), fence),
+            Self::Request(id, true) => question(&item(id), "may I?"),
+            Self::Request(id, false) => answer(&item(id), "yes"),
             Self::Later(kind, id, field) => write(kind, &item(id), field, vec![0xf6]),
             Self::Bad(id, 0) => write(1, &item(id), 1, vec![0x01]),
             Self::Bad(id, 1) => title(&item(id)[..15], "short id"),
+            Self::Bad(id, 2) => write(8, &step_id(&item(id), "another"), 1, step(&item(id), "one", 0).value),
             Self::Bad(id, _) => fenced(title(&item(id), "fence"), 9, 9, 9),
         }
     }
@@ -94,7 +103,9 @@ pub fn pen() -> impl Strategy<Value = Pen> {
         1 => (0..AUTHORS, 0..3_u8).prop_map(|(who, name)| Pen::NodeName(who, name)),
         1 => (0..4_u8, 0..AUTHORS, 0..3_u64).prop_map(|(id, node, state)| Pen::Run(id, node, state)),
         1 => (prop::sample::select(vec![1_u64, 2, 7, 300]), 0..4_u8, prop::sample::select(vec![0_u64, 11, 999])).prop_map(|(kind, id, field)| Pen::Later(kind, id, field)),
-        1 => (0..4_u8, 0..3_u8).prop_map(|(id, how)| Pen::Bad(id, how)),
+        2 => (0..4_u8, 0..2_u8, 0..4_u64, fence()).prop_map(|(id, name, state, fence)| Pen::Step(id, name, state, fence)),
+        1 => (0..4_u8, any::<bool>()).prop_map(|(id, asks)| Pen::Request(id, asks)),
+        1 => (0..4_u8, 0..4_u8).prop_map(|(id, how)| Pen::Bad(id, how)),
     ]
 }
 

@@ -38,6 +38,8 @@ mod naive_authority;
 mod names;
 #[path = "../../src/order.rs"]
 mod order;
+#[path = "../../src/parts.rs"]
+mod parts;
 #[path = "../../src/powers.rs"]
 mod powers;
 #[path = "../../src/reading.rs"]

@@ -9,7 +9,7 @@ use this_version::{Field, KINDS as KNOWN};
 /// Number of the new field of an item.
 pub const DUE_MS: u8 = 11;
 /// Number of the new kind.
-pub const NOTE: u8 = 8;
+pub const NOTE: u8 = 10;
 
 const fn free(name: &'static str, value: FieldType) -> Field {
     Field { name, value, fenced: false, later: true }
@@ -26,6 +26,8 @@ pub const KINDS: &[Kind] = &[
     KNOWN[4],
     KNOWN[5],
     KNOWN[6],
+    KNOWN[7],
+    KNOWN[8],
     Kind { name: "note", id_bytes: 16, fields: &[free("text", FieldType::Text { bytes_max: 100 })] },
 ];
 
