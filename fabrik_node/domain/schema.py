@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["NOWHERE", "ClaimField", "ItemField", "Kind", "MemberField", "NodeField", "RequestField", "Role", "RotationField", "RunField", "StepField", "TombstoneField", "needed_role"]
+__all__ = [
+    "NOWHERE",
+    "ClaimField",
+    "ItemField",
+    "Kind",
+    "MemberField",
+    "NodeField",
+    "RequestField",
+    "Role",
+    "RotationField",
+    "RunField",
+    "StepField",
+    "TombstoneField",
+    "needed_role",
+]
 
 NOWHERE = [1, 1, bytes(32)]
 """The place that contains nothing (docs/spec/merge.md, "Authority"): a member record that names it binds its subject from the first op on."""

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from fabrik_node import _core
-from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, RequestField, Role, RotationField, RunField, StepField, TombstoneField
+from fabrik_node.domain.schema import (
+    ClaimField,
+    ItemField,
+    Kind,
+    MemberField,
+    NodeField,
+    RequestField,
+    Role,
+    RotationField,
+    RunField,
+    StepField,
+    TombstoneField,
+)
 
 FIELDS: dict[Kind, type[IntEnum]] = {
     Kind.ITEM: ItemField,
