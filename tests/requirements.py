@@ -199,7 +199,7 @@ F9  held              A node's death is seen, whatever the wall clocks say
 F10 held              One command with a token turns a fresh home into a working build agent; ending it releases its work
 F11 held              Two nodes that claim one item apart agree on one holder once they meet, and the other stops and says so
 F12 held              A dead holder's claim is taken after its time to live and not before; a renewed one is kept
-F13 later:fleet       A worker whose claim is lost is told, and what it still writes is refused
+F13 held              A worker whose claim is lost is told, and what it still writes is refused
 F14 held              Double work is an event that says who kept
 F15 later:http        The local interface needs a key and checks the origin
 F16 partial           Tunnels are off unless asked for, and visible | nothing is open by default, and status shows what is; there is no tunnel to ask for
@@ -269,7 +269,7 @@ I11 held              Nothing with a bad signature, wrong mesh, broken chain or 
 I12 held              An op that breaks a rule of meaning is void everywhere and does not block its author's later ops
 I13 held              The wall clock decides nothing but displayed times
 I14 partial           Revocation has a cut, in any order of arrival, through any relay; open sessions of the revoked end where the record is committed | a peer that lies about the admin's log can add 2 s per hop, so over such peers the promised 2 s for open sessions can be passed
-I15 partial           After convergence an item has at most one live holder, the same on all nodes | writes of superseded holders are fenced in the merge; see J1 for the push
+I15 partial           After convergence an item has at most one live holder, the same on all nodes | what its successor wrote stands, and its push is refused; outcome and attempts that the successor has not written yet take a late write until it does
 I16 held              Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 held              A holder that can not renew stops before others take over
 I18 held              Every queue, map and file has a limit and a counter
@@ -282,7 +282,7 @@ I24 held              SIGTERM ends a node in bounded time with no lost acknowled
 I25 partial           Every list carries its date and source | every read that exists does, and says how far it is behind; HTTP, MCP and the dashboard do not exist
 
 J1  held              The git remote itself refuses the merge of a superseded claim, in one atomic push
-J2  later:unproven    Each claim is labelled tentative, confirmed or fenced
+J2  partial           Each claim is labelled tentative, confirmed or fenced | in the local API and the command line; there is no MCP server and no dashboard yet
 J3  held              Conflicts are objects: both claims, both branches, who was kept and why, listed and shown
 J4  held              Every change of an item names its author, claim and op; an exported proof of one op verifies offline with the key alone
 J5  held              The cost of duplicate work is counted

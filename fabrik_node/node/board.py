@@ -100,7 +100,7 @@ class Board:
         return [(item, row[1]) for item, row in self._replica.rows(Kind.TOMBSTONE)]
 
     def _view(self, item: bytes, row: Mapping[int, Any]) -> ItemView:
-        stage = row.get(ItemField.STAGE)
+        stage, claim = row.get(ItemField.STAGE), self.claim(item)
         return ItemView(
             id=item,
             title=row[ItemField.TITLE],
@@ -111,10 +111,16 @@ class Board:
             depends_on=row.get(ItemField.DEPENDS_ON, []),
             created_ms=row.get(ItemField.CREATED_MS, 0),
             attempts=row.get(ItemField.ATTEMPTS, 0),
-            hold=row.get(ItemField.HOLD),
+            hold=_valid_hold(row.get(ItemField.HOLD), claim),
             outcome=row.get(ItemField.OUTCOME),
-            claim=self.claim(item),
+            claim=claim,
         )
+
+
+def _valid_hold(hold: Any, claim: Claim | None) -> Any:
+    """The register has no fence, for operators hold items, too: what the holder of a claim says there counts while that claim is the winning one."""
+    said_by = hold.get("claim") if isinstance(hold, Mapping) else None
+    return hold if said_by is None or claim is None or claim.claim_id == said_by else None
 
 
 def _finished(stage: Stage) -> bool:

@@ -123,6 +123,8 @@ class NodePipeline:
         view = self.item(item)
         if view is None or not self._is_free(view):
             return ClaimRefused("it is not free any more")
+        if view.hold is not None:
+            return ClaimRefused("it is held")
         if full := self._limits.full(view):
             return ClaimRefused(full.text)
         with self._limits.asking(view):
@@ -269,7 +271,7 @@ class NodePipeline:
             if charge_attempt:
                 writes.append((Kind.ITEM, item, ItemField.ATTEMPTS, view.attempts + 1, claim.fence))
             if hold:
-                writes.append((Kind.ITEM, item, ItemField.HOLD, {"reason": hold, "since_ms": self._node.clock.wall_ms()}, None))
+                writes.append((Kind.ITEM, item, ItemField.HOLD, {"reason": hold, "since_ms": self._node.clock.wall_ms(), "claim": claim.claim_id}, None))
             return writes
 
         await self._node.write(item, build)

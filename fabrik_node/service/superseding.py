@@ -149,8 +149,17 @@ class ClaimEnder:
                 writes.append((Kind.ITEM, item, ItemField.HOLD, {"reason": reason, "since_ms": self._node.clock.wall_ms()}, None))
             return writes
 
-        while not over:
-            await self._node.write(item, build)
+        def let_go() -> Sequence[Write]:
+            view = self._node.board.item(item)
+            ours = view is not None and view.hold is not None and view.hold.get("reason") == reason
+            return [(Kind.ITEM, item, ItemField.HOLD, None, None)] if ours else []
+
+        try:
+            while not over:
+                await self._node.write(item, build)
+        except Conflict:
+            await self._node.write(item, let_go)
+            raise
 
     async def _as_new_item(self, view: ItemView, done: Done, chosen: _Chosen, *, wanted: bool) -> dict[str, Any]:
         shown, claim = show_id(view.id), show_id(chosen.row.claim_id)

@@ -539,3 +539,46 @@ async def test_it_waits_for_company_only_when_it_has_somebody_to_call(memory_rig
     rig.dials = False
     rig.node.tell_peers_moved()
     await asyncio.wait_for(waiting, BOUND_S)
+
+
+# ---- what a superseded holder can still do ---------------------------------------------------------
+
+
+@pytest.mark.promise("F13", "I15")
+@pytest.mark.parametrize("arbiter", [False, True], ids=["settled", "granted"])
+async def test_a_superseded_holder_that_has_not_heard_of_it_overwrites_nothing_and_is_told(memory_rigs: Rigs, arbiter: bool) -> None:
+    async with memory_rigs.pair(arbiter=FakeArbiter() if arbiter else None) as (old, new):
+        item = await added(old)
+        await sync(old, new)
+        claim = await claimed(old, item)
+        await old.pipeline.move(item, Coding(), claim)
+        told: list[str] = []
+        old.pipeline.on_claim_lost(claim.claim_id, told.append)
+        await sync(old, new)
+        new.watch(TAKEOVER_S + TIMING.beat_s)
+        after = await claimed(new, item)
+        await new.pipeline.move(item, Qa(), after)
+        before = (new.node.board.stage(item), new.node.board.claim(item))
+
+        # It slept, and goes on as if nothing had been: what its successor wrote stands, and nobody is held up by it.
+        memory_rigs.clock.advance(1000)
+        await old.pipeline.move(item, Qa(), claim)
+        await old.pipeline.move(item, Merge("old", 1), claim)
+        await old.pipeline.finish(item, claim, "failed", {"result": "old"}, charge_attempt=True, hold="3 of 3 attempts failed")
+        assert told == []
+        await sync(old, new)
+        for rig in (old, new):
+            view = rig.node.board.item(item)
+            assert view is not None
+            assert (view.stage, view.claim) == before
+            assert view.hold is None
+            assert (await rig.call("items.list", held=True))["items"] == []
+        assert told == ["superseded by node1 (agent)"]
+        with pytest.raises(ClaimLost):
+            await old.pipeline.move(item, Coding(), claim)
+        await new.pipeline.finish(item, after, "failed", {"result": "new"}, charge_attempt=True, hold="a conflict")
+        await sync(old, new)
+        for rig in (old, new):
+            view = rig.node.board.item(item)
+            assert view is not None
+            assert (view.stage, view.outcome, (view.hold or {}).get("reason")) == (Qa(), {"result": "new"}, "a conflict")

@@ -8,9 +8,11 @@ import pytest
 from node_rig import FakeArbiter, NodeRig, Rigs
 
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Backlog, Coding, Merge, Qa, Stage
 from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import parse_id
+from fabrik_node.ports import ClaimRefused
 
 FINISHED = Merge("fabrik/x/y", 3)
 
@@ -69,7 +71,12 @@ async def test_an_item_without_finished_work_has_nothing_to_resolve(rig: NodeRig
 
 async def test_the_stage_of_an_item_that_somebody_holds_is_left_alone(rig: NodeRig) -> None:
     item = await held(rig, Coding(), Qa(), FINISHED)
-    assert isinstance(await rig.pipeline.claim(parse_id(item) or b"", "agent"), Claim)
+    whole = parse_id(item) or b""
+    refused = await rig.pipeline.claim(whole, "agent")
+    assert refused == ClaimRefused("it is held")
+    await rig.call("items.resolve", id=item)
+    assert isinstance(await rig.pipeline.claim(whole, "agent"), Claim)
+    await rig.node.write(whole, lambda: [(Kind.ITEM, whole, ItemField.HOLD, {"reason": "by hand, in this moment"}, None)])
     for call in ({"op": "items.requeue"}, {"op": "items.resolve", "branch": "mended"}):
         with pytest.raises(Conflict, match="holds item"):
             await rig.call(id=item, **call)

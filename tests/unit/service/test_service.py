@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_rig import BOUND_S, FakeArbiter, NodeRig, Rigs, eventually, sync
+from node_rig import BOUND_S, TIMING, FakeArbiter, NodeRig, Rigs, eventually, sync
 
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
@@ -275,6 +275,34 @@ async def test_claims_are_listed_and_shown_with_their_lease_and_label(rigs: Rigs
     await rig.call("claims.release", item=item)
     assert (await rig.call("claims.list"))["claims"] == []
     assert len((await rig.call("claims.list", all=True))["claims"]) == 1
+
+
+@pytest.mark.promise("J2")
+async def test_each_claim_has_one_honest_label_wherever_it_is_shown(rigs: Rigs) -> None:
+    settled, granted = await rigs.open(timing=replace(TIMING, settle_s=0.3)), await rigs.open(1, arbiter=FakeArbiter())
+    await sync(settled, granted)
+
+    async def labels(rig: NodeRig, item: str) -> set[str]:
+        """What every answer says that shows the claim."""
+        found = {(await rig.call("claims.show", item=item))["claim"]["label"]}
+        found |= {row["label"] for row in (await rig.call("claims.show", item=item, all=True))["claims"]}
+        found |= {row["label"] for row in (await rig.call("claims.list", all=True))["claims"] if row["item"] == item}
+        found |= {shown["label"] for shown in [(await rig.call("items.show", id=item))["item"]["claim"]] if shown}
+        return found | {row["claim"]["label"] for row in (await rig.call("items.list"))["items"] if row["id"] == item and row["claim"]}
+
+    item = await settled.add("settles")
+    claiming = asyncio.create_task(claim_of(settled, item))
+    await eventually(lambda: settled.node.board.claim(parse_id(item) or b"") is not None)
+    assert await labels(settled, item) == {"tentative"}
+    await claiming
+    assert await labels(settled, item) == {"confirmed"}, "nobody else is known to hold it, and nothing refuses another"
+    other = await granted.add("granted")
+    await claim_of(granted, other)
+    await sync(settled, granted)
+    for rig in (settled, granted):
+        assert await labels(rig, other) == {"fenced"}, "the remote refuses everybody else"
+    await granted.call("claims.release", item=other)
+    assert (await granted.call("claims.show", item=other))["claim"]["label"] == "released"
 
 
 async def run_of(rig: NodeRig, item: str, claim: Claim, state: RunState, number: int) -> str:

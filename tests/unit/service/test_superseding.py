@@ -221,19 +221,34 @@ async def test_a_node_without_a_remote_says_that_it_did_not_look(rigs: Rigs) -> 
         assert isinstance(stage_of(one, item), Merge)
 
 
-async def test_a_claim_that_comes_between_the_moves_ends_them_and_the_item_is_not_taken_from_it(rigs: Rigs) -> None:
+async def test_a_claim_that_comes_between_the_moves_ends_them_and_the_item_is_not_taken_from_it(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rigs.pair(branches=FakeBranches(branch1=1, branch2=1)) as (one, two):
         item, _, _, _, lost = await twice(one, two)
         whole = parse_id(item) or b""
-        keeping = asyncio.create_task(one.call("claims.keep", item=item, claim=show_id(lost.claim_id)))
-        held = None
-        while held is None or held["reason"].find("chose the work") < 0:
-            await asyncio.sleep(0)
-            view = one.node.board.item(whole)
-            held = None if view is None else view.hold
-        assert one.pipeline.candidates(["l"]) == [], "held on the way"
-        claim = await asyncio.wait_for(one.pipeline.claim(whole, "agent"), BOUND_S)
-        assert isinstance(claim, Claim), "an agent that had chosen the item before it was held"
+        await one.call("claims.expire", item=item, yes=True)
+        await sync(one, two)
+        claim = await asyncio.wait_for(two.pipeline.claim(whole, "agent"), BOUND_S)
+        assert isinstance(claim, Claim)
+        write = one.node.write
+
+        async def then_it_hears(*args: object) -> object:
+            done = await write(*args)  # type: ignore[arg-type]
+            if one.pipeline.is_winning(whole, claim.claim_id):
+                return done
+            held = one.node.board.item(whole)
+            assert held is not None
+            assert held.hold is not None, "held on the way"
+            assert one.pipeline.candidates(["l"]) == []
+            await sync(one, two)
+            return done
+
+        monkeypatch.setattr(one.node, "write", then_it_hears)
         with pytest.raises(Conflict, match="changed in this moment"):
-            await keeping
-        await one.pipeline.move(whole, Qa() if stage_of(one, item) == Coding() else Coding(), claim)
+            await one.call("claims.keep", item=item, claim=show_id(lost.claim_id))
+        assert one.pipeline.is_winning(whole, claim.claim_id)
+        await two.pipeline.move(whole, Qa(), claim)
+        await sync(one, two)
+        for rig in (one, two):
+            view = rig.node.board.item(whole)
+            assert view is not None
+            assert view.hold is None, "nor left held"
