@@ -155,6 +155,12 @@ class AgentConfig(_Table, frozen=True):
     """Between SIGTERM and SIGKILL of the process group."""
     remote_wait_s: float = 3600.0
     """For so long finished work waits, with its claim, for a git remote that can not be reached."""
+    cgroup: Plain = "auto"
+    """Control groups for runs: ``auto`` below the node's own where that is allowed, ``off``, or the folder of a group that was delegated to its user."""
+    memory_bytes_max: int = 0
+    """All processes of a run together; 0: no limit. Needs control groups with a memory controller."""
+    processes_max: int = 0
+    """Of a run at once; 0: no limit. Needs control groups with a pids controller."""
     log_bytes_max: int = 16_777_216
     """Per run; what comes after is cut and said."""
     crash_s: float = 10.0
@@ -279,6 +285,9 @@ def check_config(config: Config, where: str) -> Config:
             ("remote_wait_s", "0 or more and at most 30 days", 0 <= agent.remote_wait_s <= _SECONDS_MAX),
             ("crash_s", "0 or more and at most 30 days", 0 <= agent.crash_s <= _SECONDS_MAX),
             ("crash_count", "0 or more", agent.crash_count >= 0),
+            ("cgroup", '"auto", "off" or an absolute path', agent.cgroup in {"auto", "off"} or agent.cgroup.startswith("/")),
+            ("memory_bytes_max", "0 or at least 1048576", agent.memory_bytes_max == 0 or agent.memory_bytes_max >= 1_048_576),
+            ("processes_max", "0 or more", agent.processes_max >= 0),
             ("log_bytes_max", "at least 4096", agent.log_bytes_max >= 4096),
         )
         if not ok

@@ -8,9 +8,10 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fabrik_node.agent.cgroup import RunGroup
 from fabrik_node.agent.members import end_members
 from fabrik_node.domain.runs import ProcessId
 from fabrik_node.process import process_id
@@ -37,12 +38,15 @@ class ChildExit:
     survivors: tuple[int, ...] = ()
     log_error: str = ""
     start_errno: int = 0
+    group_error: str = ""
+    """Why it was not in its control group; empty when it was, or has none."""
 
 
 class Child:
     """Make it with :meth:`start`, then await :meth:`wait` once, then :meth:`close` in any case. :meth:`stop` at any time, from any thread."""
 
-    def __init__(self, process: asyncio.subprocess.Process, control: int, status: int, grace_s: float, tag: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, control: int, status: int, grace_s: float, tag: str, group: RunGroup | None) -> None:
+        self._group = group
         self._process = process
         self._control = control
         self._status = status
@@ -55,8 +59,10 @@ class Child:
         """The shim: leader of the session and the group. None when it was gone before we could look."""
 
     @classmethod
-    async def start(cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: int, room: int, grace_s: float, tag: str) -> Child:
-        """Start ``command`` in ``cwd``. ``log``: descriptor for its output, of which ``room`` bytes are kept. Raises OSError."""
+    async def start(
+        cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: int, room: int, grace_s: float, tag: str, group: RunGroup | None = None
+    ) -> Child:
+        """Start ``command`` in ``cwd``, and in ``group`` if there is one. ``log``: descriptor for its output, of which ``room`` bytes are kept. Raises OSError."""
         control_read, control = os.pipe()
         status, status_write = os.pipe()
         try:
@@ -69,6 +75,7 @@ class Child:
                 str(status_write),
                 str(grace_s),
                 str(room),
+                "-" if group is None else str(group.path),
                 "--",
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -86,7 +93,7 @@ class Child:
         finally:
             os.close(control_read)
             os.close(status_write)
-        return cls(process, control, status, grace_s, tag)
+        return cls(process, control, status, grace_s, tag, group)
 
     def stop(self) -> None:
         """Ask the shim to end the group: SIGTERM, grace, SIGKILL. Returns at once; :meth:`wait` tells when it is done."""
@@ -113,8 +120,8 @@ class Child:
         report = self._report()
         if report.status is not None or report.unstartable:
             return report
-        survivors = await end_members(self.process, self._tag, 0)
-        return ChildExit(None, survivors=tuple(survivors), log_error=report.log_error)
+        survivors = await end_members(self.process, self._tag, 0, self._group)
+        return replace(report, survivors=tuple(survivors))
 
     async def close(self) -> None:
         """Kill what is left without grace and free the pipes. Harmless after :meth:`wait`, needed when that was cancelled."""
@@ -129,7 +136,9 @@ class Child:
             except TimeoutError:
                 self._kill_group()
                 await self._process.wait()
-                await end_members(self.process, self._tag, 0)
+                await end_members(self.process, self._tag, 0, self._group)
+        if self._group is not None:
+            await self._group.end()
         with self._lock:
             for descriptor in (self._control, self._status):
                 if descriptor >= 0:
@@ -159,7 +168,7 @@ class Child:
         except BlockingIOError:
             text = ""
         status: int | None = None
-        unstartable, log_error, left, start_errno = "", "", 0, 0
+        unstartable, log_error, group_error, left, start_errno = "", "", "", 0, 0
         survivors: tuple[int, ...] = ()
         for line in text.splitlines():
             word, _, rest = line.partition(" ")
@@ -177,6 +186,8 @@ class Child:
                     survivors = tuple(int(pid) for pid in rest.split(","))
                 case "log":
                     log_error = rest
+                case "group":
+                    group_error = rest
                 case _:
                     continue
-        return ChildExit(status, unstartable, left, survivors, log_error, start_errno)
+        return ChildExit(status, unstartable, left, survivors, log_error, start_errno, group_error)

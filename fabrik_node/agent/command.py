@@ -84,6 +84,9 @@ class CommandRunner:
 
     async def _start(self, arguments: list[str], cwd: Path, context: CommandContext, access: RunAccess | None) -> Child:
         config, passes = self._setup.config, self._setup.passes
+        group, problem = self._setup.groups.open(show_id(context.run_id))
+        if problem:
+            self._folder.say(problem)
         log = self._folder.open_log()
         try:
             child = await Child.start(
@@ -94,6 +97,7 @@ class CommandRunner:
                 room=max(config.log_bytes_max // 4, config.log_bytes_max - self._folder.log_bytes()),
                 grace_s=config.kill_grace_s,
                 tag=run_tag(show_id(context.run_id)),
+                group=group,
             )
         finally:
             os.close(log)
@@ -118,6 +122,8 @@ class CommandRunner:
     def _judge(self, what: str, arguments: list[str], ended: ChildExit, *, of_branch: bool) -> Verdict:
         if ended.left:
             self._folder.say(f"{what} left {ended.left} processes behind; they were ended")
+        if ended.group_error:
+            self._folder.say(f"{what} was not in its control group: {ended.group_error}")
         if ended.log_error:
             self._folder.say(f"output is missing: {ended.log_error}")
         if ended.survivors:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from fabrik_node.agent.cgroup import Cgroups
 from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.members import end_members, run_tag
 from fabrik_node.agent.results import RESULT_RULES, Result, not_allowed
@@ -22,7 +23,13 @@ __all__ = ["recover_runs"]
 
 
 async def recover_runs(
-    pipeline: Pipeline, workspaces: Workspaces | None, rows: Iterable[RunRow], clock: Clock, kill_grace_s: float, halts: HaltSwitch | None = None
+    pipeline: Pipeline,
+    workspaces: Workspaces | None,
+    rows: Iterable[RunRow],
+    clock: Clock,
+    kill_grace_s: float,
+    halts: HaltSwitch | None = None,
+    groups: Cgroups | None = None,
 ) -> list[RunRow]:
     """Close every own run that has no end: call it after the store is loaded and before the claim loop starts.
 
@@ -33,14 +40,15 @@ async def recover_runs(
     An item that the run had merged already, as ``workspaces`` can tell, goes on to Done. Returns the rows as they were written.
 
     A process is ended only when it is verified to be the run's: pid, start time and boot, or the run's id in its environment.
-    What this node lost the role to write stays unwritten, and its agent is halted. Raises StoreFailed.
+    Control groups that are left of runs of this home are emptied and removed. What this node lost the role to write stays unwritten, and its agent is halted. Raises StoreFailed.
     """
     closed = []
     for row in rows:
         if row.state in FINAL_STATES:
             continue
         was_alive = row.process is not None and is_alive(row.process) is True
-        survivors = await end_members(row.process, run_tag(show_id(row.run_id)), kill_grace_s)
+        group = None if groups is None else groups.find(show_id(row.run_id))
+        survivors = await end_members(row.process, run_tag(show_id(row.run_id)), kill_grace_s, group)
         ended = None if survivors else _as_it_ended(pipeline.item(row.item), row)
         if ended is None:
             process = _process_line(row.process, was_alive=was_alive, survivors=survivors)
@@ -51,6 +59,8 @@ async def recover_runs(
         except AuthError as error:  # the row is kept here all the same
             if halts is not None:
                 await halts.set(Halt(HaltCode.NOT_ALLOWED, not_allowed(error).reason, clock.wall_ms()))
+    for each in () if groups is None else groups.left():
+        await each.end()
     return closed
 
 

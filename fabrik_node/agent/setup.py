@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fabrik_node.agent.cgroup import NO_CGROUPS, Cgroups
 from fabrik_node.agent.halt import HaltSwitch
 from fabrik_node.clock import Clock
 from fabrik_node.config import AgentConfig, GitConfig
@@ -27,5 +28,7 @@ class AgentSetup:
     paths: HomePaths
     halts: HaltSwitch
     """Whether it takes work."""
+    groups: Cgroups = NO_CGROUPS
+    """What its commands are kept together in."""
     passes: RunPasses | None = None
     """How its commands speak to the node; None: they can not."""

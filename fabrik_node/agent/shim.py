@@ -1,6 +1,6 @@
 """The small process between the node and one command: no descendant of the command outlives the node or the command.
 
-Started by :mod:`fabrik_node.agent.child` as ``python -I -S shim.py CONTROL STATUS GRACE_S ROOM -- COMMAND...`` in a session of
+Started by :mod:`fabrik_node.agent.child` as ``python -I -S shim.py CONTROL STATUS GRACE_S ROOM GROUP -- COMMAND...`` in a session of
 its own, with the run's log as stdout and stderr. It needs nothing but the standard library and some tens of milliseconds.
 
 - It is session and group leader; the command is its child, in its group.
@@ -10,8 +10,10 @@ its own, with the run's log as stdout and stderr. It needs nothing but the stand
 - On Linux it is the reaper of all its descendants (``PR_SET_CHILD_SUBREAPER``, prctl(2)), so a daemon that forked twice and made a
   session of its own is still found by walking ``/proc``. If the shim itself is killed, the command gets SIGKILL (``PR_SET_PDEATHSIG``)
   and the node ends the rest (:mod:`fabrik_node.agent.members`).
+- ``GROUP`` is the folder of a control group for the command, or ``-``. The command enters it before it begins, the shim stays outside: then everything
+  in it ends at once, whatever it did to its session, parents and environment.
 - Output is copied to the log up to ``ROOM`` bytes: its beginning, then one line that counts what was left out, then its end.
-- ``STATUS`` gets text lines: ``exited N``, ``signalled N`` or ``unstartable ERRNO TEXT``, and ``left N``, ``alive PIDS``, ``log TEXT``.
+- ``STATUS`` gets text lines: ``exited N``, ``signalled N`` or ``unstartable ERRNO TEXT``, and ``left N``, ``alive PIDS``, ``log TEXT``, ``group TEXT``.
 - Deadlines are an interval timer, so no clock is read here.
 """
 
@@ -84,6 +86,18 @@ def descendants(table: list[ProcRow], roots: set[int]) -> list[int]:
     return found
 
 
+def group_members(group: str) -> list[int]:
+    """Pids in a control group, and in those below it."""
+    found = []
+    for folder, _, _ in os.walk(group) if group else ():
+        try:
+            with open(f"{folder}/cgroup.procs", "rb") as file:  # noqa: PTH123 - as above
+                found += [int(pid) for pid in file.read().split()]
+        except OSError:  # it was removed in between
+            continue
+    return found
+
+
 class Log:
     """The run's log: what fits into ``room`` bytes, from both ends, and between them one line that counts the rest. A full disk loses output, never
     the command.
@@ -141,7 +155,9 @@ class Log:
 class Shim:
     """One command from its start until nothing of it is left. :meth:`run` returns the lines for ``STATUS``."""
 
-    def __init__(self, control: int, grace_s: float, room: int) -> None:
+    def __init__(self, control: int, grace_s: float, room: int, group: str = "") -> None:
+        self.group = group
+        self.group_error = ""
         self.control = control
         self.grace_s = grace_s
         self.log = Log(room)
@@ -195,6 +211,7 @@ class Shim:
                     signal.signal(number, signal.SIG_DFL)
                 if libc is not None:
                     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                self._enter_group(failed)
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                 os.dup2(writer, 1)
                 os.dup2(writer, 2)
@@ -205,7 +222,24 @@ class Shim:
                 os._exit(127)
         os.close(writer)
         os.close(failed)
-        return os.read(verdict, 1024).decode(errors="replace")
+        unstartable = ""
+        with open(verdict, "rb") as said:  # noqa: PTH123 - as above
+            for line in said.read().decode(errors="replace").splitlines():
+                if line.startswith("group "):
+                    self.group_error, self.group = line, ""
+                else:
+                    unstartable = line
+        return unstartable
+
+    def _enter_group(self, failed: int) -> None:
+        """In the child. Without its group it runs all the same, and that is said."""
+        if not self.group:
+            return
+        try:
+            procs = os.open(f"{self.group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(procs, b"0")
+        except OSError as error:
+            os.write(failed, f"group {self.group}: {error.strerror}\n".encode())
 
     def _on_control(self) -> None:
         order = os.read(self.control, 64)
@@ -238,7 +272,7 @@ class Shim:
     def _is_over(self) -> bool:
         if self.main_status is None or self.survivors:
             return bool(self.survivors)
-        left = descendants(proc_table(), {os.getpid()})
+        left = self._left()
         if left and not self.ending:
             self.left = len(left)
             self._end(at_once=False)
@@ -256,19 +290,31 @@ class Shim:
             os.killpg(os.getpgrp(), signal.SIGCONT)  # a stopped process could not act on it
             table = proc_table()
             inside = {row.pid for row in table if row.group == os.getpgrp()}
-            for pid in set(descendants(table, {os.getpid()})) - inside:
+            for pid in set(self._left(table)) - inside:
                 _send(pid, signal.SIGTERM)
                 _send(pid, signal.SIGCONT)
 
     def _kill(self) -> None:
         """SIGKILL to everybody but us, and again until nobody is left: some may fork in between."""
-        left = descendants(proc_table(), {os.getpid()}) or ([self.main] if self.main_status is None else [])
+        if self.group:
+            try:
+                with open(f"{self.group}/cgroup.kill", "wb", buffering=0) as file:  # noqa: PTH123 - as above
+                    file.write(b"1")
+            except OSError:  # a kernel before 5.14: one by one, as without a group
+                self.group_error = self.group_error or "group it can not be ended at once"
+        left = self._left() or ([self.main] if self.main_status is None else [])
         for pid in left:
             _send(pid, signal.SIGKILL)
         self.kills += 1
         if left and self.kills > KILL_ROUNDS_MAX:
             self.survivors = left
         signal.setitimer(signal.ITIMER_REAL, KILL_EVERY_S)
+
+    def _left(self, table: list[ProcRow] | None = None) -> list[int]:
+        """Everybody of the command that lives: below us, and in the group."""
+        table = proc_table() if table is None else table
+        ended = {row.pid for row in table if row.ended}
+        return list(dict.fromkeys([*descendants(table, {os.getpid()}), *(pid for pid in group_members(self.group) if pid not in ended)]))
 
     def _drain(self) -> None:
         """What is still in the pipe. Its writers are gone, but for those that nobody could end."""
@@ -293,6 +339,8 @@ class Shim:
             lines.append("alive " + ",".join(map(str, self.survivors)))
         if self.log.error:
             lines.append(f"log {self.log.error}")
+        if self.group_error:
+            lines.append(self.group_error)
         return lines
 
 
@@ -317,8 +365,8 @@ def main(arguments: list[str]) -> int:
     os.set_inheritable(status, False)
     if os.getpid() != os.getsid(0):
         os.setsid()
-    shim = Shim(control, float(arguments[2]), int(arguments[3]))
-    _tell(status, shim.run(arguments[5:]))
+    shim = Shim(control, float(arguments[2]), int(arguments[3]), "" if arguments[4] == "-" else arguments[4])
+    _tell(status, shim.run(arguments[6:]))
     if sys.platform != "linux":  # no walk over /proc: end the group as a whole, ourselves included
         os.killpg(os.getpgrp(), signal.SIGKILL)
     code = 127 if shim.main_status is None else os.waitstatus_to_exitcode(shim.main_status)

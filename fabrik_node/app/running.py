@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from fabrik_node import __version__
+from fabrik_node.agent.cgroup import cgroups_of, held_in
 from fabrik_node.agent.halt import GO_ON, Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.inputs import run_inputs
 from fabrik_node.agent.loop import ClaimLoop
@@ -155,6 +156,7 @@ class Running:
         )
         check_rotated(self.paths, self.node.replica, key.public, self.node.name_of(key.public))
         self.node.next_commitment = self.identity.next_commitment
+        self.groups = cgroups_of(config.agent, self.paths.home)
         self.halts = HaltSwitch(await self.store.get_meta(_HALT_KEY), lambda said: self.store.set_meta(_HALT_KEY, said))
         await note_home(self.paths, self.store, self.identity)
         await self.node.invitations.start(self.paths.invitations_key)
@@ -200,6 +202,7 @@ class Running:
             names=lambda: self.node.names,
             set_aside=self.node.upkeep.recheck,
             inputs_now=lambda view: run_inputs(view, self.config.agent, self.config.git),
+            contained=lambda run_id: held_in(self.groups, run_id),
             at_work=lambda: AtWork(() if self.loop is None else self.loop.runs, self._draining or self.halts.halt is not None),
         )
         self.service = Service(
@@ -348,7 +351,7 @@ class Running:
                 await node.write("name", lambda: [(Kind.NODE, node.public, NodeField.NAME, name, None)])
             except AuthError as error:
                 _log.warning("the name of this node stays as it was: %s", error)
-        for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, self.config.agent.kill_grace_s, self.halts):
+        for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, self.config.agent.kill_grace_s, self.halts, self.groups):
             _log.warning("run %s was interrupted: %s", show_id(row.run_id), row.reason)
 
     async def _clean(self, recovered: asyncio.Task[None]) -> None:
@@ -364,7 +367,9 @@ class Running:
         if self.origin is None:
             raise Internal("an agent without a remote passed the check")
         await recovered
-        setup = AgentSetup(self.pipeline, self.origin, config.agent, config.git, config.lease.timing(), self.clock, self.paths, self.halts, self.service.passes)
+        setup = AgentSetup(
+            self.pipeline, self.origin, config.agent, config.git, config.lease.timing(), self.clock, self.paths, self.halts, self.groups, self.service.passes
+        )
         self.loop = ClaimLoop(setup, random.Random(secrets.randbits(64)))  # noqa: S311 - jitter, not a secret
         await self.loop.run()
 
@@ -426,6 +431,7 @@ class Running:
             "running": [] if loop is None else [show_id(run_id) for run_id in loop.runs],
             "claiming": [] if loop is None else [show_id(item) for item in loop.claiming],
             "draining": self._draining or halt is not None,
+            "contained": self.groups.line if self.config.agent.command else None,
             "halt": None if halt is None else {"code": str(halt.code), "reason": halt.reason, "since_ms": halt.since_ms, "next": GO_ON},
             "state": None if loop is None else loop.state.value,
             "warnings": self._warnings(),

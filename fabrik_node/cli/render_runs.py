@@ -82,6 +82,7 @@ def run(screen: Screen, data: Data) -> None:
             ("node", f"{entry['node_name']}/{entry['agent']}" + (" (this node)" if entry.get("own") else "")),
             ("claim", entry["claim_id"]),
             ("phase", entry["phase"]),
+            ("kept in", entry.get("contained")),
             ("started", entry["started_at"]),
             ("ended", entry.get("ended_at")),
             ("exit code", entry.get("exit_code")),

@@ -68,6 +68,7 @@ class Reader:
         set_aside: SetAside | None = None,
         at_work: Callable[[], AtWork] = AtWork,
         inputs_now: InputsNow | None = None,
+        contained: Callable[[str], str] | None = None,
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
@@ -87,6 +88,7 @@ class Reader:
         self._current_names = self.board.names if names is None else names
         self._at_work = at_work
         self._inputs_now = inputs_now
+        self._contained = contained
         self._names: Mapping[bytes, str] = {}
         self._proving = Proving(store, genesis.mesh_id, self.stamp, self._name_now)
         self.checking = Checking(replica, store, self.stamp, self._name_now, set_aside)
@@ -393,6 +395,8 @@ class Reader:
         row, rows = await self.find_run(_text(args, "id")), await self.runs()
         view = self.board.item(row.item)
         run = self.run_views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)
+        if self._contained is not None and row.process is not None and row.state not in FINAL_STATES:
+            run["contained"] = self._contained(run["run_id"])
         return self.stamp({"run": run, **self.drift().shown(row, view, rows)})
 
     # ---- inside ---------------------------------------------------------------------------------
