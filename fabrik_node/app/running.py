@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fabrik_node import __version__
 from fabrik_node.agent.cgroup import cgroups_of, held_in
-from fabrik_node.agent.halt import GO_ON, Halt, HaltCode, HaltSwitch
+from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.inputs import run_inputs
 from fabrik_node.agent.loop import ClaimLoop
-from fabrik_node.agent.obstacle import obstacle
 from fabrik_node.agent.recover import recover_runs
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.api.server import LocalApi
@@ -27,15 +26,15 @@ from fabrik_node.app.flags import Entry, merge_options
 from fabrik_node.app.key_use import check_rotated
 from fabrik_node.app.opening import Mesh as MeshIdentity
 from fabrik_node.app.opening import load_mesh, make_home, note_home, open_store
-from fabrik_node.app.reconcile import DEATHS_OF_A_LOOP, look, remove_unfinished, tell_findings
+from fabrik_node.app.reconcile import look, remove_unfinished, tell_findings
 from fabrik_node.app.rotation import former_keys, settle
+from fabrik_node.app.saying import agent_status, presence_of
 from fabrik_node.app.setup import default_name
 from fabrik_node.app.telling import tell_peers
 from fabrik_node.app.watching import serve_metrics
 from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
 from fabrik_node.config import check_config, child_environment, load_config, shown_config
-from fabrik_node.domain.lease_overlap import overlap_s
 from fabrik_node.domain.retention import Retention
 from fabrik_node.domain.schema import Kind, NodeField
 from fabrik_node.errors import AuthError, BadConfig, Conflict, Internal, NotInitialised, Precondition
@@ -93,14 +92,15 @@ class Running:
         self.loop: ClaimLoop | None = None
         self.metrics: Endpoint | None = None
         self._url = ""
-        self._told_url = ""
+        self.told_url = ""
         """Where others reach us; empty when we do not listen, or can not know it."""
         self._stop: asyncio.Queue[signal.Signals | None] = asyncio.Queue() if stop is None else stop
         """Signals; None ends this start, and another one follows (:meth:`again`)."""
         self.switching = False
         """:meth:`work` ended because this node has another key now."""
         self._tasks = asyncio.TaskGroup()
-        self._draining = False
+        self.draining = False
+        """SIGTERM came: what runs goes on, nothing new is begun."""
 
     # ---- start ----------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Running:
         await note_home(self.paths, self.store, self.identity)
         await self.node.invitations.start(self.paths.invitations_key)
         self.findings += look(self.node, self.export, self.lock)
-        self.node.describe_self = self._describe
+        self.node.describe_self = lambda: presence_of(self)
         self.mesh = Mesh(
             self.node,
             self.identity.record.admin,
@@ -203,7 +203,7 @@ class Running:
             set_aside=self.node.upkeep.recheck,
             inputs_now=lambda view: run_inputs(view, self.config.agent, self.config.git),
             contained=lambda run_id: held_in(self.groups, run_id),
-            at_work=lambda: AtWork(() if self.loop is None else self.loop.runs, self._draining or self.halts.halt is not None),
+            at_work=lambda: AtWork(() if self.loop is None else self.loop.runs, self.draining or self.halts.halt is not None),
         )
         self.service = Service(
             node=self.node,
@@ -239,7 +239,7 @@ class Running:
             if listen is not None:
                 self._url = await self.mesh.listen(listen)
                 with suppress(Precondition):  # several addresses: only the operator knows which one others can reach
-                    self._told_url = reachable(self._url)
+                    self.told_url = reachable(self._url)
             await self._announce()
             await self._dial(urls)
             await self.api.start()
@@ -379,7 +379,7 @@ class Running:
             await asyncio.gather(agent, return_exceptions=True)
             return
         if drain:
-            self._draining = True
+            self.draining = True
             self.node.beat_now()
             draining = asyncio.ensure_future(self.loop.drain())
             again = asyncio.ensure_future(self._stop.get())
@@ -423,41 +423,8 @@ class Running:
     # ---- what others ask --------------------------------------------------------------------------
 
     def describe(self) -> Mapping[str, Any]:
-        """For ``status``."""
-        loop, halt = self.loop, self.halts.halt
-        return {
-            "enabled": bool(self.config.agent.command),
-            "slots": self.config.agent.slots if self.config.agent.command else 0,
-            "running": [] if loop is None else [show_id(run_id) for run_id in loop.runs],
-            "claiming": [] if loop is None else [show_id(item) for item in loop.claiming],
-            "draining": self._draining or halt is not None,
-            "contained": self.groups.line if self.config.agent.command else None,
-            "halt": None if halt is None else {"code": str(halt.code), "reason": halt.reason, "since_ms": halt.since_ms, "next": GO_ON},
-            "state": None if loop is None else loop.state.value,
-            "warnings": self._warnings(),
-            "problem": None if loop is None or not loop.problem else loop.problem,
-        }
-
-    def _warnings(self) -> list[str]:
-        found = []
-        if self.lock.deaths >= DEATHS_OF_A_LOOP:
-            found.append(f"this node died {self.lock.deaths} times in a row soon after its start; its own log says what its last words were")
-        config, timing = self.config, self.config.lease.timing()
-        if config.agent.command:
-            shortest_s = min([timing.ttl_s, *timing.stage_ttl_s.values()])
-            over_s = overlap_s(
-                beat_s=timing.beat_s,
-                ttl_s=shortest_s,
-                takeover_after_s=timing.takeover_after_s(shortest_s),
-                link_dead_s=self.mesh.link_dead_s,
-                kill_grace_s=config.agent.kill_grace_s,
-            )
-            if over_s > 0:
-                found.append(
-                    f"leases are short: cut off from the others, this agent could be at work for {over_s:.1f} s when they take over; "
-                    "raise ttl_s, grace_s or lock_delay_s in [lease] of config.toml"
-                )
-        return found
+        """See :class:`~fabrik_node.service.control.AgentView`."""
+        return agent_status(self)
 
     async def cancel(self, run_id: bytes, reason: str) -> bool:
         """See :class:`~fabrik_node.service.control.AgentView`."""
@@ -480,26 +447,3 @@ class Running:
             self.node.tell("agent.halted", {"code": str(halt.code), "reason": halt.reason})
             _log.warning("the agent takes no work: %s", halt.line)
         self.node.beat_now()
-
-    def _describe(self) -> Mapping[str, Any]:
-        node = self.node
-        return {
-            "name": node.name_of(node.public),
-            "version": __version__,
-            "accepting": self.loop is not None and self.loop.accepting and not self._draining,
-            "url": self._told_url,
-            **({"agent": self._describe_agent(self.loop)} if self.loop is not None else {}),
-        }
-
-    def _describe_agent(self, loop: ClaimLoop) -> Mapping[str, Any]:
-        """What others need to say why an item waits."""
-        full = self.node.upkeep.full
-        labels = list(self.config.agent.labels)
-        if sum(map(len, labels)) > 2_048:  # a message has 16 KiB, and leases go first
-            labels = []
-        return {
-            **({"labels": labels} if labels or not self.config.agent.labels else {}),
-            "slots": self.config.agent.slots,
-            "busy": len(loop.runs),
-            "problem": obstacle(self.halts.halt, stopping=self._draining, disk="" if full is None else full.message, refused=loop.problem, wait_s=loop.wait_s),
-        }
