@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Any
 
 from fabrik_node._core import cbor_decode, cbor_encode, fork_proof_verify, op_proof_verify
-from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, RotationField, RunField, TombstoneField
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, RequestField, RotationField, RunField, StepField, TombstoneField
 from fabrik_node.errors import AuthError, BadSignature, InvalidOp
 from fabrik_node.ids import show_key, show_value
 
@@ -31,6 +31,8 @@ _FIELDS: Mapping[int, type[IntEnum]] = {
     Kind.TOMBSTONE: TombstoneField,
     Kind.RUN: RunField,
     Kind.ROTATION: RotationField,
+    Kind.STEP: StepField,
+    Kind.REQUEST: RequestField,
 }
 
 

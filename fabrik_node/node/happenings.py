@@ -10,7 +10,7 @@ from typing import Any
 
 from fabrik_node._core import Change, Changes
 from fabrik_node.domain.claims import Claim, ClaimState, decode_claim
-from fabrik_node.domain.schema import ItemField, Kind, Role
+from fabrik_node.domain.schema import ItemField, Kind, RequestField, Role
 from fabrik_node.domain.stages import decode_stage, stage_fields
 from fabrik_node.ids import show_id, show_key
 from fabrik_node.ports import Event
@@ -45,6 +45,8 @@ def happenings(changes: Changes, names: Mapping[bytes, str]) -> list[Event]:
                 events += [_event("item.deleted", change, names, {"item": show_id(change.id)}) for change in group if change.old is None]
             case Kind.RUN:
                 events += [_run(change, names) for change in group if change.new is not None]
+            case Kind.REQUEST:
+                events += [event for change in group for event in _request(change, names)]
             case Kind.NODE:
                 events += [_event("node.changed", change, names, {}) for change in group if change.field == 1 and change.new is not None]
             case _:
@@ -128,6 +130,23 @@ def _claim_data(item: bytes, claim: Claim, names: Mapping[bytes, str]) -> dict[s
         "holder": _who(claim.node, names),
         "agent": claim.agent,
     }
+
+
+def _request(change: Change, names: Mapping[bytes, str]) -> list[Event]:
+    """A question, an answer, an end: the first word of each, and each later one."""
+    new, data = change.new, {"question": show_id(change.id)}
+    if new is None:
+        return []
+    match change.field:
+        case RequestField.QUESTION:
+            return [_event("question.asked", change, names, data | {"item": show_id(new[1]), "text": new[4], "options": list(new[5])})]
+        case RequestField.ANSWER:
+            return [_event("question.answered", change, names, data | {"answer": new[1]})]
+        case RequestField.WITHDRAWN:
+            said = {name: _text(new, name) for name in ("kind", "said", "reason")}
+            return [_event("question.ended", change, names, data | {name: text for name, text in said.items() if text})]
+        case _:
+            return []
 
 
 def _member(change: Change, names: Mapping[bytes, str]) -> Event:

@@ -51,7 +51,7 @@ def test_an_op_proof_says_who_wrote_what_and_when() -> None:
     assert says["writes"] == [
         {"kind": "item", "id": show_id(id16(3)), "field": "title", "value": "two"},
         {"kind": "item", "id": show_id(id16(3)), "field": "stage", "value": [2], "fence": {"receipt": 1, "epoch": 2, "claim_id": show_id(id16(9))}},
-        {"kind": "kind 9", "id": b"x".hex(), "field": "field 44", "value": {"1": b"y".hex()}},
+        {"kind": "request", "id": b"x".hex(), "field": "field 44", "value": {"1": b"y".hex()}},
     ]
 
 

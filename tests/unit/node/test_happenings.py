@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from fabrik_node._core import Changes
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim
-from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.domain.schema import ItemField, Kind, RequestField
 from fabrik_node.ids import show_id
 from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
 
@@ -106,3 +106,18 @@ def test_a_first_sync_is_one_event() -> None:
 
 def test_kinds_of_a_newer_version_are_left_out() -> None:
     assert told(Fake(77, b"x", 1, None, {1: b"y"}), Fake(Kind.NODE, ME, 9, None, "x")) == []
+
+
+def test_questions_to_people_are_told_with_their_answers_and_ends() -> None:
+    ident, question = b"\x07" * 16, {1: b"\x08" * 16, 2: b"r" * 16, 3: b"c" * 16, 4: "deploy?", 5: ["yes", "no"], 8: 1}
+    changes = [
+        Fake(Kind.REQUEST, ident, RequestField.QUESTION, None, question, YOU),
+        Fake(Kind.REQUEST, ident, RequestField.ANSWER, None, {1: "yes", 2: 2, 4: "person"}, YOU),
+        Fake(Kind.REQUEST, ident, RequestField.WITHDRAWN, None, {"kind": "taken", "said": "yes", "run": b"r" * 16, "reason": 7}, YOU),
+    ]
+    shown = show_id(ident)
+    assert told(*changes) == [
+        ("question.asked", {"question": shown, "item": show_id(b"\x08" * 16), "text": "deploy?", "options": ["yes", "no"]}),
+        ("question.answered", {"question": shown, "answer": "yes"}),
+        ("question.ended", {"question": shown, "kind": "taken", "said": "yes"}),
+    ]

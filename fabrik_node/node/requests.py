@@ -1,0 +1,129 @@
+"""Questions to people as the replica has them now, and the writes that ask, answer and end them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fabrik_node._core import Replica
+from fabrik_node.domain.requests import (
+    Asked,
+    End,
+    EndKind,
+    Question,
+    Request,
+    RequestState,
+    decode_request,
+    encode_answer,
+    encode_end,
+    encode_question,
+    judge_request,
+)
+from fabrik_node.domain.schema import Kind, RequestField
+from fabrik_node.ids import show_id
+from fabrik_node.node.board import Board
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
+
+__all__ = ["Requests", "answer_command", "answer_write", "asked", "end_write", "question_write"]
+
+_LINE_CHARS_MAX = 200
+_PENDING = frozenset({RequestState.OPEN, RequestState.ANSWERED})
+
+
+def question_write(request: bytes, question: Question) -> Write:
+    """Ask."""
+    return (Kind.REQUEST, request, RequestField.QUESTION, encode_question(question), None)
+
+
+def answer_write(request: bytes, said: str, at_ms: int, note: str) -> Write:
+    """Answer, as a person."""
+    return (Kind.REQUEST, request, RequestField.ANSWER, encode_answer(said, at_ms, note), None)
+
+
+def end_write(request: bytes, end: End) -> Write:
+    """Say that nobody waits any more, and why."""
+    return (Kind.REQUEST, request, RequestField.WITHDRAWN, encode_end(end), None)
+
+
+def answer_command(request: Request) -> str:
+    """What a person types to answer it."""
+    return f"fabrik-node approvals answer {show_id(request.id)} {'|'.join(map(shlex.quote, request.question.options)) or 'TEXT'}"
+
+
+def asked(request: Request) -> Asked:
+    """For one line about it."""
+    line = " ".join(request.question.text.split())
+    return Asked(line if len(line) <= _LINE_CHARS_MAX else f"{line[: _LINE_CHARS_MAX - 4]} ...", answer_command(request))
+
+
+class Requests:
+    """A typed view of a replica. Holds nothing: each call reads the replica."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._board = Board(replica)
+
+    def get(self, request: bytes) -> Request | None:
+        """One of them."""
+        row = self._replica.row(Kind.REQUEST, request)
+        authors = {}
+        for field in RequestField:
+            if (register := self._replica.get(Kind.REQUEST, request, field)) is not None:
+                authors[int(field)] = register.author
+        return decode_request(request, row, authors)
+
+    def ids(self) -> list[bytes]:
+        """Of all of them, in the order of their ids: oldest first, as far as the wall clocks of their nodes agree."""
+        return [request for request, row in self._replica.rows(Kind.REQUEST) if RequestField.QUESTION in row]
+
+    def all(self) -> Iterator[Request]:
+        """Oldest first."""
+        return (found for request in self.ids() if (found := self.get(request)) is not None)
+
+    def of(self, item: bytes) -> list[Request]:
+        """Those of one item, oldest first."""
+        rows = self._replica.rows(Kind.REQUEST)
+        mine = [request for request, row in rows if RequestField.QUESTION in row and row[RequestField.QUESTION][1] == item]
+        return [found for request in mine if (found := self.get(request)) is not None]
+
+    def state(self, request: Request) -> RequestState:
+        """See :func:`~fabrik_node.domain.requests.judge_request`."""
+        item = request.question.item
+        alive = self._board.item(item) is not None and not self._replica.tombstoned(item)
+        return judge_request(request, stage=self._board.stage(item) if alive else None)
+
+    def is_open(self, request: Request) -> bool:
+        """It waits for an answer."""
+        return self.state(request) is RequestState.OPEN
+
+    def open(self) -> list[Request]:
+        """Those that wait for an answer, oldest first."""
+        pending = [request for request, row in self._replica.rows(Kind.REQUEST) if RequestField.QUESTION in row and RequestField.WITHDRAWN not in row]
+        found = (each for request in pending if (each := self.get(request)) is not None)
+        return [request for request in found if self.is_open(request)]
+
+    def met(self, item: bytes, text: str, options: Sequence[str]) -> Request | None:
+        """The question that a run of ``item`` finds when it asks this: answered, or open. The newest, if there are several. One that is over it asks anew."""
+        for request in reversed(self.of(item)):
+            if request.question.is_same(item, text, options) and self.state(request) in _PENDING | {RequestState.TAKEN}:
+                return request
+        return None
+
+    def twins(self, request: Request) -> list[Request]:
+        """Others that ask the same and that nobody ended: two nodes asked without knowing of each other."""
+        asked = request.question
+        same = (each for each in self.of(asked.item) if each.id != request.id and each.question.is_same(asked.item, asked.text, asked.options))
+        return [each for each in same if self.state(each) in _PENDING]
+
+    def withdrawals(self, item: bytes, reason: str, at_ms: int, *, anew: bool = False) -> list[Write]:
+        """The writes that end what is asked for ``item``. ``anew``: answers that were taken do not count for its next run either."""
+        ended = _PENDING | ({RequestState.TAKEN} if anew else frozenset())
+        return [
+            end_write(request.id, replace(request.end or End(EndKind.WITHDRAWN, 0), kind=EndKind.WITHDRAWN, at_ms=at_ms, reason=reason))
+            for request in self.of(item)
+            if self.state(request) in ended
+        ]
