@@ -18,6 +18,7 @@ from fabrik_node.agent.results import Result, Verdict, judge_exit
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop, StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
+from fabrik_node.agent.waiting import Waiting
 from fabrik_node.domain.runs import ProcessId
 from fabrik_node.ids import show_id
 from fabrik_node.ports import RunAccess
@@ -31,11 +32,12 @@ _FILE_ERRORS = frozenset({errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEX
 class CommandRunner:
     """Runs commands of one run, one after the other, into its one log."""
 
-    def __init__(self, setup: AgentSetup, folder: RunFolder, switch: StopSwitch, keeper: LeaseKeeper) -> None:
+    def __init__(self, setup: AgentSetup, folder: RunFolder, switch: StopSwitch, keeper: LeaseKeeper, waiting: Waiting) -> None:
         self._setup = setup
         self._folder = folder
         self._switch = switch
         self._keeper = keeper
+        self._waiting = waiting
 
     async def run(
         self,
@@ -58,12 +60,11 @@ class CommandRunner:
             child = await self._start(arguments, cwd, context, access)
             try:
                 detach = self._switch.attach(child.stop)
-                timer = asyncio.get_running_loop().call_later(self._setup.config.timeout_s, self._time_out, what)
                 try:
-                    await started(child.process)
-                    ended = await self._watch(child)
+                    with self._waiting.limit(self._setup.config.timeout_s, lambda: self._time_out(what)):
+                        await started(child.process)
+                        ended = await self._watch(child)
                 finally:
-                    timer.cancel()
                     detach()
             finally:
                 await child.close()

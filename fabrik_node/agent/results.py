@@ -23,6 +23,7 @@ __all__ = [
     "conflict",
     "judge_exit",
     "not_allowed",
+    "unanswered",
 ]
 
 
@@ -39,6 +40,7 @@ class Result(StrEnum):
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
     NOT_ALLOWED = "not_allowed"
+    UNANSWERED = "unanswered"
 
 
 class Pause(Enum):
@@ -71,6 +73,7 @@ RESULT_RULES: Mapping[Result, ResultRule] = {
     Result.SUPERSEDED: ResultRule(charges=False, state=RunState.SUPERSEDED, pause=Pause.NOBODY),
     Result.CANCELLED: ResultRule(charges=False, state=RunState.CANCELLED, pause=Pause.NOBODY),
     Result.NOT_ALLOWED: ResultRule(charges=False, state=RunState.FAILED, pause=Pause.ITEM),  # and the agent is halted
+    Result.UNANSWERED: ResultRule(charges=False, state=RunState.FAILED, pause=Pause.NOBODY),  # held, so nobody tries
 }
 """Only ``agent_failed`` and ``timeout`` use up attempts: the others say nothing about the work."""
 
@@ -146,6 +149,11 @@ def conflict(reason: str, item: str, commands: str = "") -> Verdict:
 def not_allowed(error: AuthError) -> Verdict:
     """This node may not write what a run has to write: another role, or removed from the mesh."""
     return Verdict(Result.NOT_ALLOWED, f"{error} ({error.hint})" if error.hint else str(error))
+
+
+def unanswered(question: str, verdict: Verdict) -> Verdict:
+    """Nobody answered what a command asked, and it had no answer for that case: its item is held, whatever ``verdict`` its end would be."""
+    return Verdict(Result.UNANSWERED, question, verdict.exit_code, hold=question)
 
 
 def judge_exit(what: str, status: int) -> Verdict:

@@ -7,6 +7,7 @@ keeps the work, gives the claim back and writes the row, in that order, so that 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from fabrik_node.agent.ending import cancelled_by, clear_up, give_back, keep_work, told
@@ -17,7 +18,7 @@ from fabrik_node.agent.supervisor import LeaseKeeper
 from fabrik_node.agent.underway import Phase, RunUnderWay
 from fabrik_node.agent.work import Work
 from fabrik_node.domain.claims import Claim
-from fabrik_node.domain.runs import FINAL_STATES, RunRow
+from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, GitFailed, IllegalMove, MergeConflict, NoCommits, NotFound, Precondition, StoreFull, Unreachable
 from fabrik_node.ids import show_id
 
@@ -88,6 +89,19 @@ class AgentRun:
             cancelled = Verdict(Result.CANCELLED, reason)
             await told(run.note_at_once(reason=cancelled.line), cancelled)
             run.switch.throw(Stop(Result.CANCELLED, reason, hold=cancelled.line))
+
+    async def waits(self, *, on: bool) -> None:
+        """Its command begins to wait for an answer of a person, or does so no more. The row says it, so every node shows it; the lease is renewed all the same."""
+        run = self._run
+        (run.waiting.enter if on else run.waiting.leave)()
+        state = RunState.WAITING if run.waiting.is_on else RunState.RUNNING
+        if run.row.state in (RunState.RUNNING, RunState.WAITING) and run.row.state is not state and not run.row.reason:
+            with suppress(AuthError):  # a node that lost its role is told so at the run's next step, and the row is kept here
+                await run.note(state=state)
+
+    def unanswered(self, reason: str) -> None:
+        """A question had its time, and its command has no answer: the item is held when the command ends."""
+        self._run.waiting.unanswered = reason
 
     def _on_claim_lost(self, reason: str) -> None:
         run = self._run

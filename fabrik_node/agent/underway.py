@@ -12,6 +12,7 @@ from fabrik_node.agent.patience import Patience, patient
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
+from fabrik_node.agent.waiting import Waiting
 from fabrik_node.agent.walk import held_item
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.run_inputs import engine
@@ -40,6 +41,7 @@ class RunUnderWay:
         self.item = item
         self.claim = claim
         self.switch = StopSwitch()
+        self.waiting = Waiting()
         self.began = setup.clock.now()
         self.workspace: Workspace | None = None
         """From when its worktree is there."""

@@ -9,7 +9,7 @@ from fabrik_node.agent.environment import CommandContext
 from fabrik_node.agent.folder import RunFolder
 from fabrik_node.agent.inputs import run_inputs
 from fabrik_node.agent.merging import Merging
-from fabrik_node.agent.results import Result, Verdict, conflict
+from fabrik_node.agent.results import Result, Verdict, conflict, unanswered
 from fabrik_node.agent.underway import Phase, RunUnderWay
 from fabrik_node.agent.walk import held_item, walk_to_coding, walk_to_done
 from fabrik_node.domain.runs import ProcessId, RunState
@@ -93,12 +93,14 @@ class Work:
         run.command_began = run.setup.clock.now()
         run.keep_for_stage()
         context = CommandContext(view, run.claim, run.row.run_id, workspace.branch, stage, run.attempts + 1, run.folder.prompt)
-        runner = CommandRunner(run.setup, run.folder, run.switch, run.keeper)
+        runner = CommandRunner(run.setup, run.folder, run.switch, run.keeper, run.waiting)
 
         async def started(process: ProcessId | None) -> None:
             await run.note(phase=phase, process=process, state=RunState.RUNNING)
 
         verdict = await runner.run(phase, command, workspace.path, context, started, of_branch=phase is Phase.QA)
+        if run.waiting.unanswered:
+            return unanswered(run.waiting.unanswered, verdict)
         if verdict.result is Result.OK and (gone := await workspace.missing()):
             return Verdict(Result.AGENT_FAILED, f"{phase} ended with exit code 0 but removed {gone}", verdict.exit_code)
         return verdict

@@ -1,0 +1,50 @@
+"""A run that waits for people: its row says so, it is not ended for taking long, and a question without an answer holds its item."""
+
+from __future__ import annotations
+
+import pytest
+from agent_rig import AgentRig
+
+from fabrik_node.domain.runs import RunState
+
+
+@pytest.mark.promise("D30")
+async def test_a_run_says_that_it_waits_and_that_it_goes_on(rig: AgentRig) -> None:
+    item = rig.world.add()
+    asks, answered = rig.gate("asks"), rig.gate("answered")
+    async with rig.agent(command=f"echo > {asks.path}; read line < {answered.path}; touch commit-1", timeout_s=600.0) as loop:
+        await asks.line()
+        [run] = loop.runs.values()
+        await run.waits(on=True)
+        await run.waits(on=True)
+        await run.waits(on=False)
+        assert (run.row.state, rig.pipeline.rows[run.row.run_id][-1].state) == (RunState.WAITING, RunState.WAITING)
+        await run.waits(on=False)
+        assert rig.pipeline.rows[run.row.run_id][-1].state is RunState.RUNNING
+        answered.path.write_text("yes\n")
+        await rig.world.until(lambda: bool(rig.world.finishes))
+    assert rig.world.finish_of(item).outcome["result"] == "ok"
+    states = [row.state for row in rig.pipeline.rows[run.row.run_id]]
+    assert states.count(RunState.WAITING) == 1
+    await run.waits(on=True)  # the last word of a command that has ended
+    await run.waits(on=False)
+    assert [row.state for row in rig.pipeline.rows[run.row.run_id]] == states
+
+
+@pytest.mark.parametrize("status", [0, 5])
+@pytest.mark.promise("D30")
+async def test_a_question_that_nobody_answered_holds_the_item_whatever_the_command_makes_of_it(rig: AgentRig, status: int) -> None:
+    item = rig.world.add()
+    asks, answered = rig.gate("asks"), rig.gate("answered")
+    async with rig.agent(command=f"echo > {asks.path}; read line < {answered.path}; touch commit-1; exit {status}") as loop:
+        await asks.line()
+        [run] = loop.runs.values()
+        await run.waits(on=True)
+        run.unanswered("nobody answered within 60 s: deploy?")
+        await run.waits(on=False)
+        answered.path.write_text("go on\n")
+        await rig.world.until(lambda: bool(rig.world.finishes))
+    finish = rig.world.finish_of(item)
+    assert (finish.hold, finish.charged) == ("nobody answered within 60 s: deploy?", False)
+    assert (finish.outcome["result"], finish.outcome["exit_code"]) == ("unanswered", status)
+    assert rig.remote.merges == []
