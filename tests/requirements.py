@@ -134,8 +134,8 @@ D26 later:records     A commit is recorded once
 D27 later:records     Snapshots can be restored
 D28 later:records     Render frames are rebuilt from deltas
 D29 later:records     Tasks per iteration are counted right under concurrency
-D30 later:records     A run waits for a human answer, from any machine
-D31 later:records     A reload does not pass an approval
+D30 held              A run waits for a human answer, from any machine
+D31 held              A reload does not pass an approval
 D32 later:records     Parallel agents never get each other's parent rows
 D33 later:records     Any command takes an execution's id
 D34 later:records     There is one iteration counter
@@ -156,7 +156,7 @@ D48 later:database    db memories
 D49 later:database    db stats
 D50 later:database    db current
 D51 held              db recovery
-D52 partial           why names the cause of every blocked kind and the next command | items and runs; executions and approvals do not exist yet
+D52 partial           why names the cause of every blocked kind and the next command | items, runs and their questions; executions do not exist yet
 
 E1  held              Stages are typed; no interface makes a move that the one table does not have
 E2  held              A merge needs at least one commit ahead, and says so

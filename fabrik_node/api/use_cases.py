@@ -9,7 +9,7 @@ from fabrik_node.service.callers import Caller
 
 __all__ = ["STREAMS", "UseCases"]
 
-STREAMS = frozenset({"db.dump", "events", "runs.logs", "runs.watch"})
+STREAMS = frozenset({"ask.wait", "db.dump", "events", "runs.logs", "runs.watch"})
 """Operations that answer with many lines; all others answer with one."""
 
 

@@ -16,6 +16,7 @@ from fabrik_node.config import load_config, shown_config
 from fabrik_node.errors import BadConfig, NoNode
 from fabrik_node.node.loading import load
 from fabrik_node.paths import HomePaths
+from fabrik_node.service.approvals import Approvals
 from fabrik_node.service.callers import OPERATOR
 from fabrik_node.service.checking import check_unserved
 from fabrik_node.service.conflicts import Conflicts
@@ -86,7 +87,8 @@ class OfflineReader:
             reader = await self._reader(mesh, store)
             if op == "whoami":
                 return await WhoAmI(reader, str(self._paths.home)).whoami(args, OPERATOR)
-            operation = {**reader.operations, **Explaining(reader).operations, **Conflicts(reader).operations, **Incomplete(reader).operations}.get(op)
+            sources = (reader, Explaining(reader), Conflicts(reader), Incomplete(reader), Approvals(reader))
+            operation = next((each.operations[op] for each in sources if op in each.operations), None)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)
             answer = await operation(args)

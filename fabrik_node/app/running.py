@@ -20,6 +20,7 @@ from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.inputs import run_inputs
 from fabrik_node.agent.loop import ClaimLoop
 from fabrik_node.agent.recover import recover_runs
+from fabrik_node.agent.run import AgentRun
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.api.server import LocalApi
 from fabrik_node.app.flags import Entry, merge_options
@@ -429,6 +430,10 @@ class Running:
     async def cancel(self, run_id: bytes, reason: str) -> bool:
         """See :class:`~fabrik_node.service.control.AgentView`."""
         return self.loop is not None and await self.loop.cancel(run_id, reason)
+
+    def in_hand(self, run_id: bytes) -> AgentRun | None:
+        """See :class:`~fabrik_node.service.control.AgentView`."""
+        return None if self.loop is None else self.loop.runs.get(run_id)
 
     async def halt(self, reason: str) -> None:
         """See :class:`~fabrik_node.service.control.AgentView`."""

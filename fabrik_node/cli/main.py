@@ -48,6 +48,8 @@ class _Terminated(BaseException):
         "items": "fabrik_node.cli.items:items",
         "claims": "fabrik_node.cli.claims:claims",
         "runs": "fabrik_node.cli.runs:runs",
+        "ask": "fabrik_node.cli.approvals:ask",
+        "approvals": "fabrik_node.cli.approvals:approvals",
         "nodes": "fabrik_node.cli.nodes:nodes",
         "drain": "fabrik_node.cli.drain:drain",
         "keys": "fabrik_node.cli.keys:keys",

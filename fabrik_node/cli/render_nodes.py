@@ -100,6 +100,7 @@ def status(screen: Screen, data: Data) -> None:
             ("agent", working if agent.get("enabled") else "off: this node takes no work" if data.get("pid") else ""),
             ("items", "  ".join(f"{name} {count}" for name, count in (data.get("items") or {}).items())),
             ("runs", "  ".join(f"{state} {count}" for state, count in sorted((data.get("runs") or {}).items()))),
+            ("questions", f"{data['questions']} for people: fabrik-node approvals list" if data.get("questions") else ""),
             (
                 "log",
                 f"{data.get('ops')} ops, {data.get('voided')} void, lamport {data.get('lamport')}, epoch {data.get('epoch')}, {data.get('registers')} registers",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer, value
 from fabrik_node.cli.table import Screen, age, clean, short_ids
-from fabrik_node.domain.runs import FINAL_STATES
+from fabrik_node.domain.runs import FINAL_STATES, RunState
 
 __all__ = ["Runs", "cancelled", "cleaned", "drained", "drifts", "run", "run_state", "run_table", "watched"]
 
@@ -23,6 +23,9 @@ class Runs:
     def __call__(self, screen: Screen, data: Data) -> None:
         """Draw it."""
         run_table(screen, data["runs"], at_least=self._at_least, with_item=True)
+        for entry in data["runs"]:
+            if entry["state"] == RunState.WAITING.value:
+                screen.line(clean(f"{entry['run_id'][:FILTERED_ID_CHARS]} {entry.get('evidence')}"), "yellow")
         cut_short(screen, data, data["runs"])
         footer(screen, data)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.nearness import Nearness
+from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 
 __all__ = ["STALE_S", "RunSignals", "RunVerdict", "judge_run"]
@@ -46,6 +47,8 @@ class RunSignals:
     """Since the newest message of its node."""
     renews: bool = False
     """That message names the run's claim among those that it holds."""
+    asks: Asked | None = None
+    """The question of its item that waits for a person."""
 
     silent_after_s: float = 30.0
     ttl_s: float = 90.0
@@ -130,7 +133,7 @@ def _left_alone(signals: RunSignals, process: str, *, alive: bool) -> RunVerdict
 def _at_work(row: RunRow, signals: RunSignals, evidence: str, *, age_s: float = 0.0, degraded: str = "") -> RunVerdict:
     """Somebody is at work; whether it moves is another question."""
     if row.state is RunState.WAITING:
-        return RunVerdict(RunState.WAITING, f"{row.reason}; {evidence}" if row.reason else evidence, age_s, None, "what it waits for", degraded=degraded)
+        return _waits(row, signals, evidence, age_s, degraded)
     still_s = signals.progress_age_s
     moves_not = "" if still_s is None else f", no progress for {still_s:.0f} s"
     if still_s is not None and still_s >= signals.stall_after_s:
@@ -145,6 +148,16 @@ def _at_work(row: RunRow, signals: RunSignals, evidence: str, *, age_s: float = 
         return RunVerdict(row.state, evidence, age_s, None, "output or its end, else it is quiet", left_own_s, degraded)
     left_s = max(0.0, min(signals.silent_after_s - (signals.owner_age_s or 0.0), signals.ttl_s - age_s))
     return RunVerdict(row.state, evidence, age_s, None, "a heartbeat of its node, else it is unreachable", left_s, degraded)
+
+
+def _waits(row: RunRow, signals: RunSignals, evidence: str, age_s: float, degraded: str) -> RunVerdict:
+    """For what its row says, or for a person; that it does not move is no sign of anything."""
+    rests_on = f"{evidence}, and the node drains" if signals.draining else evidence
+    if row.reason:
+        return RunVerdict(RunState.WAITING, f"{row.reason}; {rests_on}", age_s, None, "what it waits for", degraded=degraded)
+    if signals.asks is None:
+        return RunVerdict(RunState.WAITING, f"it asked people, and its question is not open any more; {rests_on}", age_s, None, "it goes on", degraded=degraded)
+    return RunVerdict(RunState.WAITING, f"asks: {signals.asks}; {rests_on}", age_s, None, "an answer of a person", degraded=degraded)
 
 
 # ---- on another node ------------------------------------------------------------------------------------

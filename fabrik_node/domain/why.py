@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.nearness import Nearness
+from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.run_state import RunVerdict
 from fabrik_node.domain.runs import FINAL_STATES, WORK_STATES, RunState
 from fabrik_node.domain.stages import REASON_NAMES, RESUMABLE_REASONS, Archived, Done, Merge, Stage
@@ -83,6 +84,8 @@ class ItemFacts:
     agents: Sequence[AgentFacts]
     full: str = ""
     """The limit of labels that is reached, as this node sees it; empty when there is room."""
+    asks: Asked | None = None
+    """A question of it that waits for a person."""
     listens: bool = True
     """False: a store that no node serves, so nothing is known of agents."""
 
@@ -96,12 +99,19 @@ def why_item(facts: ItemFacts) -> list[Cause]:
     out = f"fabrik-node items {'show' if isinstance(facts.stage, Merge) else 'requeue'} {facts.item}"
     held = [] if facts.hold is None else [Cause("held", f"it is held: {facts.hold or 'no reason was given'}", out)]
     claimed = [] if facts.claim is None else [_claimed(facts.item, facts.claim)]
-    blocking = [*held, *claimed, *(cause for needed in facts.needs if (cause := _needs(facts.item, needed)) is not None)]
+    blocking = [*_asks(facts), *held, *claimed, *(cause for needed in facts.needs if (cause := _needs(facts.item, needed)) is not None)]
     if facts.full:
         blocking.append(Cause("limit", facts.full, "fabrik-node claims list"))
     if any(cause.code != "takeover" for cause in blocking):
         return blocking
     return [*blocking, _agents(facts)]
+
+
+def _asks(facts: ItemFacts) -> list[Cause]:
+    """Nobody waits for the answer while nobody has the item in hand: then the question is in nobody's way."""
+    if facts.asks is None or facts.claim is None or facts.claim.lease is LeaseState.LOST:
+        return []
+    return [Cause("asks", f"its run asks people: {facts.asks.text}", facts.asks.command)]
 
 
 def _over(facts: ItemFacts) -> Cause | None:
@@ -189,10 +199,12 @@ def _listed(names: Sequence[str]) -> str:
     return "; ".join(names[:_NAMED_MAX]) + (f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else "")
 
 
-def why_run(run: str, item: str, verdict: RunVerdict, *, own: bool) -> Cause:
+def why_run(run: str, item: str, verdict: RunVerdict, *, own: bool, asks: Asked | None = None) -> Cause:
     """The verdict as a cause, with the command that tells more."""
     state = verdict.state
-    if state in FINAL_STATES and state is not RunState.SUPERSEDED:
+    if state is RunState.WAITING and asks is not None:
+        follow = asks.command
+    elif state in FINAL_STATES and state is not RunState.SUPERSEDED:
         follow = f"fabrik-node runs logs {run}" if own else f"fabrik-node items show {item}"
     elif state in WORK_STATES:
         follow = f"fabrik-node runs logs {run} --follow" if own else f"fabrik-node runs watch {run}"

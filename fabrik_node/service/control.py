@@ -13,6 +13,7 @@ from fabrik_node.domain.stages import Archived, Done
 from fabrik_node.errors import Conflict, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
+from fabrik_node.node.requests import Requests
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.service.bounds import REASON_BYTES_MAX, check_text
 from fabrik_node.service.reading import Reader
@@ -21,11 +22,23 @@ from fabrik_node.service.writing import ItemWriter
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
 
-__all__ = ["AgentView", "Controls"]
+__all__ = ["AgentView", "Controls", "RunInHand"]
 
 _WAIT_S = 45.0
 """For the end of a cancelled run: below the 60 s in which a caller wants its answer."""
 _WORD = "cancelled"
+
+
+class RunInHand(Protocol):
+    """A run that lives on this node, as the service sees it."""
+
+    async def waits(self, *, on: bool) -> None:
+        """Its command begins to wait for an answer of a person, or does so no more. Call it in pairs."""
+        ...
+
+    def unanswered(self, reason: str) -> None:
+        """Nobody answered in time: hold its item when the command ends."""
+        ...
 
 
 class AgentView(Protocol):
@@ -39,6 +52,10 @@ class AgentView(Protocol):
 
     async def cancel(self, run_id: bytes, reason: str) -> bool:
         """End a run; returns when it is over. False: the agent does not have it in hand."""
+        ...
+
+    def in_hand(self, run_id: bytes) -> RunInHand | None:
+        """A run that the agent is at work on; None when it is not."""
         ...
 
     async def halt(self, reason: str) -> None:
@@ -138,7 +155,8 @@ class Controls:
             held = self._node.board.item(row.item) is not None and (claim is None or claim.claim_id == row.claim_id)
             if not held:
                 return []
-            return [_hold_write(row, reason, self._node.clock.wall_ms())]
+            now_ms = self._node.clock.wall_ms()
+            return [_hold_write(row, reason, now_ms), *Requests(self._node.replica).withdrawals(row.item, f"{_WORD}: {reason}", now_ms)]
 
         await self._node.write(row.item, build)
         return held

@@ -14,6 +14,7 @@ from fabrik_node import __version__
 from fabrik_node._core import Genesis, Replica, Touch, digests, history
 from fabrik_node.clock import Clock, iso
 from fabrik_node.domain.leases import LeaseTable
+from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.run_inputs import engine
 from fabrik_node.domain.run_state import STALE_S, RunVerdict
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
@@ -24,6 +25,7 @@ from fabrik_node.ids import fingerprint, parse_id, resolve, show_id, show_key, s
 from fabrik_node.node.audit import Divergence
 from fabrik_node.node.board import Board
 from fabrik_node.node.presence import Heard
+from fabrik_node.node.requests import Requests, asked
 from fabrik_node.node.run_summaries import run_from_summary
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
@@ -72,6 +74,7 @@ class Reader:
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
+        self.requests = Requests(replica)
         self._genesis = genesis
         self._store = store
         self._clock = clock
@@ -185,6 +188,7 @@ class Reader:
             at_work=None if self._leases is None else self._at_work(),
             is_heard=self._connected() > 0 or not self._peers(),
             stale_s=self._stale_s,
+            asks=self.asks,
         )
 
     def drift(self) -> Drift:
@@ -196,6 +200,10 @@ class Reader:
             return engine(version) if version else ""
 
         return Drift(self.replica, self._own, engine_of, self._inputs_now)
+
+    def asks(self, item: bytes) -> Asked | None:
+        """The oldest question of an item that waits for a person; None when there is none."""
+        return next((asked(request) for request in self.requests.of(item) if self.requests.is_open(request)), None)
 
     @property
     def leases(self) -> LeaseTable | None:
@@ -265,6 +273,7 @@ class Reader:
                 "registers": self.replica.registers,
                 "items": {cls.name: stages[cls] for cls in STAGE_TYPES},
                 "runs": await self._open_runs(),
+                "questions": len(await asyncio.to_thread(self.requests.open)),
                 "state_digest": show_key(state),
                 "frontier_digest": show_key(frontier),
                 **log_health(self.replica, self._own, lambda key: names.get(key) or show_key(key)[:8]),

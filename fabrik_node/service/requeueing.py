@@ -11,6 +11,7 @@ from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import stage_write
+from fabrik_node.node.requests import Requests
 from fabrik_node.ports import ItemView
 from fabrik_node.service.bounds import BRANCH_BYTES_MAX, check_text, item_id
 from fabrik_node.service.reading import Reader
@@ -34,9 +35,9 @@ class HoldEnder:
         return {"items.requeue": self.requeue, "items.resolve": self.resolve}
 
     async def requeue(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Let agents do the work of a held item again. Finished work that waits to be merged stays on its branch and is not merged."""
+        """Let agents do the work of a held item again. Finished work that waits to be merged stays on its branch and is not merged; what people answered is asked again."""
         view = self._held(args)
-        return await self._end(view, lambda now: Backlog() if isinstance(now, Merge) else None)
+        return await self._end(view, lambda now: Backlog() if isinstance(now, Merge) else None, anew=True)
 
     async def resolve(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Let an agent test and merge the branch of a held item in Merge, as it is on the remote now; ``branch``: another one."""
@@ -60,7 +61,7 @@ class HoldEnder:
             raise Precondition(f"item {show_id(view.id)} is not held", f"fabrik-node items show {show_id(view.id)}")
         return view
 
-    async def _end(self, view: ItemView, following: Callable[[Stage], Stage | None]) -> dict[str, Any]:
+    async def _end(self, view: ItemView, following: Callable[[Stage], Stage | None], *, anew: bool = False) -> dict[str, Any]:
         """Write the end of the hold and the stage that ``following`` gives for the present one, if it gives any."""
         item = view.id
 
@@ -70,6 +71,8 @@ class HoldEnder:
                 raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
             fence = self._node.replica.winning_fence(item)
             writes: list[Write] = [(Kind.ITEM, item, ItemField.HOLD, None, None), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
+            if anew:
+                writes += Requests(self._node.replica).withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
             stage = following(now.stage)
             if stage is not None:
                 if now.claim is not None and now.claim.held:

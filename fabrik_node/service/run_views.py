@@ -9,6 +9,7 @@ from typing import Any
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.leases import LeaseState, LeaseTable, LeaseTiming
+from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.run_state import RunSignals, RunVerdict, judge_run
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.ids import show_id, show_key
@@ -27,7 +28,10 @@ class AtWork:
 
 
 class RunViews:
-    """For one answer, so for one moment. ``leases`` and ``at_work`` None: no node runs here. ``is_heard``: some peer hears us, or there is none."""
+    """For one answer, so for one moment. ``leases`` and ``at_work`` None: no node runs here. ``is_heard``: some peer hears us, or there is none.
+
+    ``asks``: the question of an item that waits for a person.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class RunViews:
         at_work: AtWork | None,
         is_heard: bool,
         stale_s: float,
+        asks: Callable[[bytes], Asked | None],
     ) -> None:
         self._own = own
         self._name_of = name_of
@@ -54,6 +59,7 @@ class RunViews:
         self._at_work = at_work
         self._is_heard = is_heard
         self._stale_s = stale_s
+        self._asks = asks
 
     def verdict(self, row: RunRow, claim: Claim | None) -> RunVerdict:
         """``claim``: the winning one of its item."""
@@ -133,6 +139,7 @@ class RunViews:
             ttl_s=ttl_s,
             takeover_after_s=self._takeover_after_s(row, ttl_s),
             stale_after_s=self._stale_s,
+            asks=self._asks(row.item) if row.state is RunState.WAITING else None,
         )
 
     def _takeover_after_s(self, row: RunRow, ttl_s: float) -> float:

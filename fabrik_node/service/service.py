@@ -15,7 +15,9 @@ from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter, Branches
 from fabrik_node.process import ancestors
+from fabrik_node.service.approvals import Approvals
 from fabrik_node.service.asking import Asking
+from fabrik_node.service.asking_people import AskingPeople
 from fabrik_node.service.callers import OPERATOR, Caller, admit
 from fabrik_node.service.cleaning import Cleaner
 from fabrik_node.service.conflicts import Conflicts
@@ -39,7 +41,7 @@ from fabrik_node.service.writing import ItemWriter
 
 __all__ = ["Service"]
 
-_STREAMS = ("events", "db.dump", "runs.logs", "runs.watch")
+_STREAMS = ("ask.wait", "events", "db.dump", "runs.logs", "runs.watch")
 
 
 class Service:
@@ -81,6 +83,7 @@ class Service:
         writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
         self._item_writes = {**writer.operations, **HoldEnder(node, reader).operations, **ClaimEnder(node, reader, writer, branches).operations}
         members = MembershipWriter(node, reader)
+        self._people = AskingPeople(node, reader, agent)
         asking = Asking(reader, node.inquiries)
         node.inquiries.answer = asking.tell
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
@@ -88,6 +91,8 @@ class Service:
             **Explaining(reader, limits).operations,
             **Conflicts(reader).operations,
             **Incomplete(reader).operations,
+            **Approvals(reader).operations,
+            **self._people.operations,
             **asking.operations,
             **self._item_writes,
             **members.operations,
@@ -100,6 +105,7 @@ class Service:
         }
         self._caller_operations: dict[str, Callable[[Mapping[str, Any], Caller], Awaitable[dict[str, Any]]]] = {
             **WhoAmI(reader, str(home)).operations,
+            **self._people.caller_operations,
         }
         """Those that do different things for different callers."""
 
@@ -131,6 +137,8 @@ class Service:
         """Answers one after the other. Raises UsageError for an unknown stream, AuthError for one that is not open to ``caller``."""
         args = admit(caller, op, args)
         match op:
+            case "ask.wait":
+                return self._people.wait(args, caller)
             case "events":
                 return self._events(args)
             case "db.dump":

@@ -22,7 +22,7 @@ from fabrik_node.service.run_views import AtWork
 from fabrik_node.service.service import Service
 from fabrik_node.store.sqlite import SqliteStore
 
-__all__ = ["BOUND_S", "TIMING", "FakeArbiter", "FakeBranches", "NoSink", "NodeRig", "Rigs", "eventually", "pull_branch", "sync"]
+__all__ = ["BOUND_S", "TIMING", "FakeArbiter", "FakeBranches", "NoSink", "NodeRig", "Rigs", "RunDouble", "eventually", "pull_branch", "sync"]
 
 BOUND_S = 60.0
 """A failure bound: nothing here takes a tenth of it."""
@@ -36,14 +36,31 @@ class NoSink:
         return 0
 
 
+class RunDouble:
+    """A run that an agent would have in hand: it notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def waits(self, *, on: bool) -> None:
+        self.told.append("waits" if on else "goes on")
+
+    def unanswered(self, reason: str) -> None:
+        self.told.append(reason)
+
+
 class NoAgent:
     """A node that takes no work. ``on_cancel``: what its agent would do."""
 
     def __init__(self) -> None:
         self.on_cancel: Callable[[bytes, str], Awaitable[bool]] = self._not_in_hand
+        self.runs: dict[bytes, RunDouble] = {}
 
     async def _not_in_hand(self, _run_id: bytes, _reason: str) -> bool:
         return False
+
+    def in_hand(self, run_id: bytes) -> RunDouble | None:
+        return self.runs.get(run_id)
 
     def describe(self) -> Mapping[str, Any]:
         return {"enabled": False, "slots": 0, "running": [], "draining": False, "halt": None}

@@ -49,6 +49,20 @@ BUGS = (
         ("tests/integration/node/test_claim_limits.py",),
     ),
     Bug(
+        "an answer goes to the run of any item",
+        "fabrik_node/service/asking_people.py",
+        "        if request.question.item != run.item:\n",
+        "        if False:\n",
+        ("tests/unit/service/test_asking_people.py",),
+    ),
+    Bug(
+        "the default of a question counts before the answer of a person",
+        "fabrik_node/service/asking_people.py",
+        "            case RequestState.ANSWERED if now.answer is not None:\n",
+        "            case RequestState.ANSWERED if now.answer is not None and now.question.default is None:\n",
+        ("tests/unit/service/test_asking_people.py",),
+    ),
+    Bug(
         "an invitation does not bind its role",
         "fabrik_node/node/member_records.py",
         "{1: int(role)} | bound_by(places) | more",

@@ -20,7 +20,7 @@ from fabrik_node.paths import SOCKET_PATH_BYTES_MAX, HomePaths, private_folder
 def test_everything_lies_in_the_home() -> None:
     paths = HomePaths(Path("/h"))
     found = [getattr(paths, name) for name in dir(paths) if not name.startswith("_") and isinstance(getattr(paths, name), Path)]
-    assert len(found) == len(set(found)) == 16
+    assert len(found) == len(set(found)) == 17
     assert all(path.is_relative_to("/h") for path in found)
     assert paths.run_folder("01k8") == Path("/h/runs/01k8")
 

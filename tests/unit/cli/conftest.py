@@ -25,6 +25,7 @@ ITEM = "01k8qj3v6w0000000000000001"
 ITEM_2 = "01k8qj3v6wzz00000000000002"
 RUN = "01k8qj4v6w0000000000000009"
 CLAIM = "01k8qj4v6w0000000000000005"
+QUESTION = "01k8qj4v6w0000000000000007"
 NODE = "ab" * 32
 STAMP = {"as_of": "2026-11-20T10:00:00.000Z", "source": "node", "node": "alpha", "peers_connected": 2}
 
@@ -70,6 +71,17 @@ def run_row(**changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
+def question(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": QUESTION, "item": ITEM, "title": "Mend the roof", "text": "Slate or tin?", "options": ["slate", "tin"], "state": "taken", "asked_at": "2026-11-20T09:58:00.000Z",
+        "asked_by": "beta", "run_id": RUN, "timeout_s": 3600.0, "default": "tin", "answer": {"said": "tin", "by": "gamma", "at": "2026-11-20T09:59:00.000Z", "note": "cheap"},
+        "too_late": True, "next": "", "end": {
+            "kind": "taken", "said": "slate", "answered_by": "alpha", "at": "2026-11-20T09:58:30.000Z", "by": "beta", "run_id": RUN, "reason": ""
+        },
+    } | changes  # fmt: skip
+
+
+OPEN_QUESTION = question(state="open", answer=None, too_late=False, end=None, next=f"fabrik-node approvals answer {QUESTION} slate|tin")
 STATUS = {
     **STAMP, "node_id": NODE, "mesh": "fabrik", "mesh_id": "cd" * 32, "epoch": 1, "lamport": 40, "ops": 38, "voided": 0, "registers": 60, "state_digest": "ef" * 32,
     "frontier_digest": "01" * 32, "items": {"Backlog": 1, "Coding": 1}, "uptime_s": 7300.0, "pid": 4242, "home": "/h", "version": "0.1.0", "listen": "ws://127.0.0.1:7001",
@@ -105,6 +117,14 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "claims.conflicts": {**STAMP, "conflicts": [conflict(), conflict(wasted_s=None)], "total": 2, "wasted_s": 61.0},
     "claims.expire": {**STAMP, "claim": claim(state="released", label="released"), "was": claim(), "note": "this stops run x", "run": None},
     "claims.keep": {**STAMP, "item": item(), "branch": "fabrik/x/y", "claim_id": "y", "note": "3 commits are to be merged"},
+    "approvals.list": {**STAMP, "requests": [OPEN_QUESTION], "total": 1},
+    "approvals.show": {
+        **STAMP,
+        "request": question(),
+        "answers": [{"said": said, "by": by, "at": "2026-11-20T09:59:00.000Z", "note": "", "op": "9f" * 32} for said, by in (("slate", "alpha"), ("tin", "gamma"))],
+    },
+    "approvals.answer": {**STAMP, "request": question(state="answered", end=None, too_late=False)},
+    "ask": {**STAMP, "request": OPEN_QUESTION},
     "claims.release": {**STAMP, "claim": claim(state="released", label="released"), "was": claim(), "note": "beta (agent) is stopped when it hears of this"},
     "tombstone": {**STAMP, "id": ITEM, "at": "2026-11-20T10:00:00.000Z"},
     "tombstones.list": {**STAMP, "tombstones": [{"id": ITEM, "at": "2026-11-20T10:00:00.000Z", "by": "alpha", "reason": "double"}], "total": 1},
@@ -192,6 +212,7 @@ STREAMED: dict[str, list[dict[str, Any]]] = {
         {"seq": 1, "at": "2026-11-20T09:00:00.000Z", "type": "item.added", "item": ITEM, "title": "Mend the roof", "op": "9f" * 32},
         {"seq": 2, "at": "2026-11-20T09:58:00.000Z", "type": "claim.taken", "item": ITEM, "holder": "beta"},
     ],
+    "ask.wait": [{"waiting": True, **STAMP, "request": OPEN_QUESTION}, {"end": True, "answer": "slate", **STAMP, "request": question()}],
     "runs.watch": [{**STAMP, "run": run_row()}, {**STAMP, "run": run_row(state="completed", recorded_state="completed", reason="ok: merged")}, {"end": True}],
     "db.dump": [{**STAMP, "type": "dump", "version": 1}, {"type": "head", "author": NODE, "seq": 38}, {"end": True, "counts": {"head": 1}}],
     "runs.logs": [{"offset": 6, "text": "first\n"}, {"offset": 13, "text": "second\n"}, {"end": True, "state": "completed"}],

@@ -15,6 +15,7 @@ from fabrik_node.errors import NotInitialised
 
 ITEM = "01k8qj3v6w0000000000000001"
 RUN = "01k8qj4v6w0000000000000009"
+QUESTION = "01k8qj4v6w0000000000000007"
 
 # argv, what the node is asked (None: nothing), with which arguments
 CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
@@ -62,6 +63,10 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["claims", "show", ITEM], "claims.show", {"item": ITEM}),
     (["claims", "show", ITEM, "--all"], "claims.show", {"item": ITEM, "all": True}),
     (["claims", "conflicts", "--item", ITEM, "--limit", "5"], "claims.conflicts", {"item": ITEM, "limit": 5}),
+    (["approvals", "list"], "approvals.list", {}),
+    (["approvals", "list", "--all", "--item", ITEM], "approvals.list", {"all": True, "item": ITEM}),
+    (["approvals", "show", QUESTION], "approvals.show", {"id": QUESTION}),
+    (["approvals", "answer", QUESTION, "tin", "--note", "cheap"], "approvals.answer", {"id": QUESTION, "answer": "tin", "note": "cheap"}),
     (["claims", "release", ITEM, "--reason", "stuck"], "claims.release", {"item": ITEM, "reason": "stuck"}),
     (["claims", "expire", ITEM], "claims.expire", {"item": ITEM}),
     (["claims", "expire", ITEM, "--claim", "abcd", "--yes"], "claims.expire", {"item": ITEM, "claim": "abcd", "yes": True}),
@@ -112,7 +117,7 @@ STREAMS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["db", "dump", "--only", "op", "--only", "head"], "db.dump", {"follow": False, "only": ["op", "head"]}),
     (["runs", "logs", RUN, "--follow"], "runs.logs", {"id": RUN, "follow": True}),
 ]
-ELSEWHERE = {"keys rotate", "serve", "lock clear", "ops verify"}
+ELSEWHERE = {"ask", "keys rotate", "serve", "lock clear", "ops verify"}
 
 
 def leaves(command: click.Command = root, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

@@ -11,6 +11,7 @@ import pytest
 
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.nearness import Nearness
+from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.run_state import RunSignals, judge_run
 from fabrik_node.domain.runs import FINAL_STATES, WORK_STATES, ProcessId, RunRow, RunState
 
@@ -98,6 +99,30 @@ def test_a_missing_signal_is_unknown_never_a_guess() -> None:
     assert judge_run(ROW, replace(OWN, process_alive=None)).state is RunState.UNKNOWN
     assert judge_run(ROW, replace(FOREIGN, lease=None)).state is RunState.UNKNOWN
     assert judge_run(ROW, replace(FOREIGN, lease_age_s=None)).state is RunState.UNKNOWN
+
+
+@pytest.mark.promise("D30")
+@pytest.mark.parametrize("signals", [OWN, FOREIGN], ids=["own", "foreign"])
+def test_a_run_that_asks_people_waits_however_long_it_does_not_move(signals: RunSignals) -> None:
+    asks = Asked("deploy?", "fabrik-node approvals answer ID yes|no")
+    row = replace(ROW, state=RunState.WAITING)
+    for still_s in (1.0, 100_000.0):
+        verdict = judge_run(row, replace(signals, asks=asks, progress_age_s=still_s))
+        assert (verdict.state, verdict.next) == (RunState.WAITING, "an answer of a person")
+        assert verdict.evidence.startswith("asks: deploy? (fabrik-node approvals answer ID yes|no); ")
+    assert judge_run(row, replace(signals, asks=asks, draining=True)).evidence.endswith("and the node drains")
+    answered = judge_run(row, signals)
+    assert (answered.state, answered.next) == (RunState.WAITING, "it goes on")
+    assert "its question is not open any more" in answered.evidence
+    assert judge_run(replace(row, reason="waits with finished work"), signals).evidence.startswith("waits with finished work; ")
+
+
+@pytest.mark.promise("D30")
+def test_a_question_is_no_sign_of_life() -> None:
+    asks, row = Asked("deploy?", "fabrik-node approvals answer ID yes|no"), replace(ROW, state=RunState.WAITING)
+    assert judge_run(row, replace(OWN, asks=asks, in_hand=False)).state is RunState.ORPHANED
+    assert judge_run(row, replace(FOREIGN, asks=asks, lease=LeaseState.LOST)).state is RunState.LOST
+    assert judge_run(row, replace(FOREIGN, asks=asks, claim_wins=False)).state is RunState.SUPERSEDED
 
 
 def test_a_phase_without_a_command_is_the_nodes_own_work() -> None:

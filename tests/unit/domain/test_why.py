@@ -9,6 +9,7 @@ import pytest
 
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.nearness import Nearness
+from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.run_state import RunVerdict
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import STAGE_TYPES, Archived, ArchiveReason, Backlog, Coding, Done, Merge, Qa, Stage
@@ -53,6 +54,18 @@ def test_every_cause_is_named_with_what_to_type(change: dict[str, Any], code: st
     assert text in causes[0].text
     assert (then in causes[0].next) if then else causes[0].next == ""
     assert not then or causes[0].next.startswith("fabrik-node ")
+
+
+@pytest.mark.promise("D52")
+def test_a_question_to_people_comes_first_while_somebody_waits_for_its_answer() -> None:
+    asks = Asked("deploy?", "fabrik-node approvals answer ID yes|no")
+    [first, second] = why_item(replace(FACTS, claim=CLAIM, asks=asks))
+    assert (first.code, first.text, first.next) == ("asks", "its run asks people: deploy?", asks.command)
+    assert second.code == "claimed"
+    for nobody_waits in (None, replace(CLAIM, lease=LeaseState.LOST, age_s=500.0)):
+        assert why_item(replace(FACTS, claim=nobody_waits, asks=asks))[-1].code == "ready"
+    verdict = RunVerdict(RunState.WAITING, f"asks: {asks}; process 4711 is alive")
+    assert why_run("RUN", "ITEM", verdict, own=False, asks=asks).next == asks.command
 
 
 def test_all_that_blocks_is_named_and_agents_only_when_nothing_blocks() -> None:
