@@ -1,12 +1,14 @@
-"""The agents of demo/agents, on real nodes with a real remote, until their work is merged."""
+"""The agents of demo/agents, on real nodes with a real remote, until their work is merged; one that asks is answered from another node."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
-from acceptance.fleet import Fleet, git, make_remote
+import pytest
+from acceptance.fleet import PROGRAM, Fleet, git, make_remote
 from acceptance.gates import LONG_LEASES, merges_of
 
 AGENTS = Path(__file__).parents[2] / "demo" / "agents"
@@ -41,3 +43,41 @@ def test_a_shell_script_and_a_coding_agent_behind_the_adapter_work_until_done(fl
     assert [(run["state"], run["exit_code"]) for run in runs] == [("completed", 0), ("interrupted", 75)]
     message = git(remote, "log", "-1", "--format=%B", f"{merges_of(remote, coded)[0]}^2")
     assert message == f"a change\n\nItem {coded}, run {runs[0]['run_id']}, attempt 1."
+
+
+@pytest.mark.promise("D30", "D31")
+def test_an_agent_that_asks_waits_over_the_death_of_its_node_for_an_answer_of_another_one(fleet: Fleet) -> None:
+    remote = make_remote(fleet.folder / "git")
+    host = fleet.host(config=LONG_LEASES)
+    item = host.add("a risky thing")
+    config = LONG_LEASES + f"[agent]\nbackoff_s = 0.1\ncommand = {json.dumps([sys.executable, str(AGENTS / 'python_agent.py')])}\n"
+    path = {"PATH": f"{Path(PROGRAM).parent}:{os.environ['PATH']}"}
+    agent = fleet.agent(host, "asks", "--remote", str(remote), config=config, env=path)
+
+    def waits(at_least: int) -> bool:
+        runs = host.ask("runs", "list", "--item", item)["runs"]
+        return len(runs) >= at_least and runs[0]["state"] == "waiting"
+
+    host.await_true(lambda: waits(1), "a run that waits")
+    [asked] = host.ask("approvals", "list")["requests"]
+    assert (asked["item"], asked["asked_by"], asked["options"], asked["state"]) == (item, "asks", ["go on", "leave it"], "open")
+    for node in (host, agent):
+        node.await_true(lambda node=node: node.ask("status")["questions"] == 1, "the question")  # type: ignore[misc]  # inference of the default argument
+        [run] = node.ask("runs", "list", "--item", item)["runs"]
+        assert (run["state"], run["evidence"].startswith(f"asks: {asked['text']} ({asked['next']})")) == ("waiting", True), run
+        assert node.ask("why", item)["causes"][0] == {"code": "asks", "text": f"its run asks people: {asked['text']}", "next": asked["next"]}
+    agent.kill()
+    agent.start("serve", "--remote", str(remote), env=path)
+    host.await_true(lambda: waits(2), "the next run, which waits")
+    [still] = host.ask("approvals", "list", "--all")["requests"]
+    assert (still["id"], still["state"]) == (asked["id"], "open"), "asked once, and answered by nothing"
+    assert agent.run("approvals", "answer", asked["id"], "go on").returncode == 7, "an agent's key never answers"
+    host.ask("approvals", "answer", asked["id"], "go on", "--note", "but slowly")
+    host.await_stage(item, "Done")
+    assert len(merges_of(remote, item)) == 1
+    assert git(remote, "show", f"main:plans/{item}.md").endswith("# a risky thing")
+    shown = host.ask("approvals", "show", asked["id"])["request"]
+    newest, first = host.ask("runs", "list", "--item", item)["runs"]
+    assert (shown["run_id"], shown["end"]["run_id"]) == (first["run_id"], newest["run_id"])
+    assert (shown["state"], shown["answer"]["by"], shown["end"]["answered_by"]) == ("taken", "host", "host")
+    assert host.run("approvals", "answer", asked["id"], "leave it").returncode == 4, "too late"
