@@ -39,7 +39,7 @@ _REASONS = {
     "http": "the node has no HTTP or MCP surface; the Unix socket is private to its user",
     "chat": "there are no chat transports, timers or mailboxes",
     "ports": "there is no port registry",
-    "doctor": "there is no doctor command and no repair",
+    "doctor": "doctor finds faults and mends none",
     "history": "logs are kept whole; there is no compaction, no look at an earlier board",
     "fleet": "fleet-wide run control (cancel, watch, schedule) is not built",
     "conflicts": "conflicts are listed with who was kept, but no event tells of them on every node",
@@ -101,7 +101,7 @@ C18 held              Cancelling stops the whole process tree, and the run is ca
 C19 held              No descendant outlives a killed engine unseen
 C20 held              A crash loop stops by itself and says why
 C21 held              What was stopped on purpose stays stopped
-C22 later:doctor      Every seeded fault is found, and mended when asked
+C22 partial           Every seeded fault is found, and mended when asked | doctor finds and says what to type; it mends nothing by itself, and a start mends only what needs no decision
 C23 later:doctor      Healing is counted, bounded, and leaves the healthy alone
 C24 held              Cleaning up removes what it announced and never a running run
 

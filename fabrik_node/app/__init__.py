@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,12 @@ class Hooks:
         from fabrik_node.app.keyfiles import keep_next
 
         return keep_next(home, target, move=move)
+
+    def doctor(self, home: Path, status: Mapping[str, Any] | None, refused: str, *, remote: bool) -> dict[str, Any]:
+        """Look at all that a node needs."""
+        from fabrik_node.app.doctor import examine
+
+        return examine(home, status, refused, remote=remote)
 
     def lock_show(self, home: Path) -> dict[str, Any]:
         """Who owns this home."""

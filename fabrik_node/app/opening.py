@@ -20,7 +20,7 @@ from fabrik_node.node.identity import commitment_of, create_key, load_key, write
 from fabrik_node.paths import HomePaths, private_folder
 from fabrik_node.store.sqlite import SqliteStore
 
-__all__ = ["NODE_KEY", "Mesh", "first_epoch", "load_mesh", "make_home", "note_home", "open_store"]
+__all__ = ["NODE_KEY", "Mesh", "first_epoch", "load_genesis", "load_mesh", "make_home", "note_home", "open_store"]
 
 _INIT_HINT = "fabrik-node init, or fabrik-node join TOKEN"
 NODE_KEY = "node_key"
@@ -53,6 +53,12 @@ def load_mesh(paths: HomePaths) -> Mesh:
             f"{paths.home} has a database, but its key {paths.identity_key} is gone: nothing was changed",
             "put the key back from your backup; without it this is a new node: fabrik-node --home DIR join TOKEN",
         )
+    genesis = load_genesis(paths)
+    return Mesh(load_key(paths.identity_key), genesis, commitment_of(paths.next_key))
+
+
+def load_genesis(paths: HomePaths) -> bytes:
+    """The genesis record alone; no key is touched. Raises :class:`NotInitialised`, :class:`BadGenesis`."""
     try:
         genesis = _genesis_file(paths).read_bytes()
     except FileNotFoundError:
@@ -61,7 +67,7 @@ def load_mesh(paths: HomePaths) -> Mesh:
         Genesis.decode(genesis)
     except InvalidOp as error:
         raise BadGenesis(f"{_genesis_file(paths)} is damaged: {error}", "restore it from another node of the mesh: it is the same everywhere") from error
-    return Mesh(load_key(paths.identity_key), genesis, commitment_of(paths.next_key))
+    return genesis
 
 
 async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str = "", genesis: bytes = b"", recovery: Path | None = None) -> Mesh:

@@ -90,6 +90,10 @@ class Hooks(Protocol):
         """Put the next key into the file ``target``, which must not be there, and with ``move`` take it out of the home. Answers file, moved, fingerprint, commitment."""
         ...
 
+    def doctor(self, home: Path, status: Mapping[str, Any] | None, refused: str, *, remote: bool) -> dict[str, Any]:
+        """Look at all that a node needs. ``status``: what the running node says, None without one; ``refused``: why one that is there said nothing. Answers checks, ok, warn, fail."""
+        ...
+
     def lock_show(self, home: Path) -> dict[str, Any]:
         """Who owns the home."""
         ...

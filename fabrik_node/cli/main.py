@@ -45,6 +45,7 @@ class _Terminated(BaseException):
         "status": "fabrik_node.cli.status:status",
         "whoami": "fabrik_node.cli.status:whoami",
         "why": "fabrik_node.cli.why:why",
+        "doctor": "fabrik_node.cli.doctor:doctor",
         "items": "fabrik_node.cli.items:items",
         "claims": "fabrik_node.cli.claims:claims",
         "runs": "fabrik_node.cli.runs:runs",

@@ -312,6 +312,12 @@ class RecordingHooks:
         self.called.append(("keep_next", (home, target, move)))
         return {"file": str(target), "moved": move, "fingerprint": "abab-abab-abab-abab", "commitment": "ef" * 32}
 
+    def doctor(self, home: Path, status: Mapping[str, Any] | None, refused: str, *, remote: bool) -> dict[str, Any]:
+        self.called.append(("doctor", (status is not None, refused, remote)))
+        checks = [{"check": "home", "state": "ok", "said": "/h", "next": ""}, {"check": "remote", "state": "fail", "said": "no branch", "next": "push one"}]
+        checks = checks[: 1 if self.serve_status == 0 else 2]
+        return {"as_of": STAMP["as_of"], "home": str(home), "version": "0.1.0", "running": False, "checks": checks, "ok": 1, "warn": 0, "fail": len(checks) - 1}
+
     def lock_show(self, home: Path) -> dict[str, Any]:
         return {"owned": True, "alive": True, "pid": 4242, "host": "here", "started": "2026-11-20T09:00:00.000Z"}
 

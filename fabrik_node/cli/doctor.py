@@ -1,0 +1,54 @@
+"""``doctor``: is everything there that this node needs?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from fabrik_node.cli.client import Client
+from fabrik_node.cli.grammar import command
+from fabrik_node.cli.session import Session
+from fabrik_node.cli.table import Screen, clean
+from fabrik_node.errors import FabrikError
+
+__all__ = ["doctor"]
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@command("doctor")
+@click.option("--no-remote", is_flag=True, help="Do not try the git remote.")
+@click.pass_obj
+def doctor(session: Session, no_remote: bool) -> int:
+    """Look at all that this node needs, and say what to do.
+
+    Home, permissions, disk, clock, identity, settings, git and its remote, peers, control groups; with or without a running node. Nothing that stays is changed: on
+    the git remote two refs under refs/fabrik/probe/ are made and deleted. Ends with 1 when something has failed.
+    """
+    status, refused = _status(session)
+    data = session.hooks.doctor(session.home, status, refused, remote=not no_remote)
+    session.show(data, _draw)
+    return 1 if data["fail"] else 0
+
+
+def _status(session: Session) -> tuple[dict[str, Any] | None, str]:
+    """What the running node says of itself; None, and why it did not."""
+    try:
+        client = Client.connect(session.paths)
+        if client is None:
+            return None, ""
+        with client:
+            return client.call("status", {}), ""
+    except FabrikError as error:
+        return None, str(error)
+
+
+def _draw(screen: Screen, data: Mapping[str, Any]) -> None:
+    width = max((len(check["check"]) for check in data["checks"]), default=0)
+    for check in data["checks"]:
+        screen.line(f"{screen.paint(check['state'].ljust(4), _STYLES[check['state']])}  {check['check'].ljust(width)}  {clean(check['said'])}")
+        if check["next"]:
+            screen.line(clean(f"{' ' * (width + 8)}to do: {check['next']}"))
+    screen.line(f"{data['ok']} ok, {data['warn']} to look at, {data['fail']} failed", "bold")
