@@ -276,6 +276,7 @@ def check_config(config: Config, where: str) -> Config:
     wrong = [
         f"{name} must be {rule}"
         for name, rule, ok in (
+            ("labels", "without node: and engine:, which the node gives by itself", not agent.labels or _are_settable(agent.labels)),
             ("name", "1 to 64 bytes", 1 <= len(agent.name.encode()) <= NAME_BYTES_MAX),
             ("slots", "1 to 64", 1 <= agent.slots <= 64),
             ("timeout_s", "above 0 and at most 30 days", 0 < agent.timeout_s <= _SECONDS_MAX),
@@ -295,6 +296,12 @@ def check_config(config: Config, where: str) -> Config:
     if wrong:
         raise BadConfig(f"{where}: [agent]: {'; '.join(wrong)}", "every setting is in docs/howto/configure.md")
     return config
+
+
+def _are_settable(labels: Collection[str]) -> bool:
+    from fabrik_node.domain.targets import is_given  # late, as above
+
+    return not any(is_given(label) for label in labels)
 
 
 def shown_config(config: Config) -> dict[str, dict[str, Any]]:

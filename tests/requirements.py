@@ -49,10 +49,10 @@ _REASONS = {
 }
 
 _ROWS = """
-A1  later:dispatch    A run started on one host executes on another and survives the first one's end
-A2  later:dispatch    The target can be a host's name; hosts are listed with the time they were last seen
+A1  held              A run started on one host executes on another and survives the first one's end
+A2  held              The target can be a host's name; hosts are listed with the time they were last seen
 A3  later:dispatch    Every documented operation needs fabrik-node on the PATH and no other tool of ours
-A4  partial           Each run records the engine version, and an old run says which one it needs | a run of an item by a newer engine names both; an item can not ask for one engine yet
+A4  held              Each run records the engine version and shows it beside the one that its node has; an item can ask for one engine
 A5  held              Hashes of the inputs of a run are recorded, and drift is reported
 A6  later:dispatch    What of a dirty tree is sent is said before it is sent
 A7  later:trust       A missing credential is noticed before work starts, and no secret shows anywhere

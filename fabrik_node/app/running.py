@@ -29,7 +29,7 @@ from fabrik_node.app.opening import Mesh as MeshIdentity
 from fabrik_node.app.opening import load_mesh, make_home, note_home, open_store
 from fabrik_node.app.reconcile import look, remove_unfinished, tell_findings
 from fabrik_node.app.rotation import former_keys, settle
-from fabrik_node.app.saying import agent_status, presence_of
+from fabrik_node.app.saying import agent_status, presence_of, with_given_labels
 from fabrik_node.app.setup import default_name
 from fabrik_node.app.telling import tell_peers
 from fabrik_node.app.watching import serve_metrics
@@ -369,7 +369,16 @@ class Running:
             raise Internal("an agent without a remote passed the check")
         await recovered
         setup = AgentSetup(
-            self.pipeline, self.origin, config.agent, config.git, config.lease.timing(), self.clock, self.paths, self.halts, self.groups, self.service.passes
+            self.pipeline,
+            self.origin,
+            with_given_labels(config.agent, self.node),
+            config.git,
+            config.lease.timing(),
+            self.clock,
+            self.paths,
+            self.halts,
+            self.groups,
+            self.service.passes,
         )
         self.loop = ClaimLoop(setup, random.Random(secrets.randbits(64)))  # noqa: S311 - jitter, not a secret
         await self.loop.run()

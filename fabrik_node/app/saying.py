@@ -5,18 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fabrik_node import __version__
 from fabrik_node.agent.halt import GO_ON
 from fabrik_node.agent.loop import ClaimLoop
 from fabrik_node.agent.obstacle import obstacle
 from fabrik_node.app.reconcile import DEATHS_OF_A_LOOP
+from fabrik_node.config import AgentConfig
 from fabrik_node.domain.lease_overlap import overlap_s
+from fabrik_node.domain.targets import given_labels
 from fabrik_node.ids import show_id
+from fabrik_node.node.node import Node
 
 if TYPE_CHECKING:
     from fabrik_node.app.running import Running
 
-__all__ = ["agent_status", "presence_of"]
+__all__ = ["agent_status", "presence_of", "with_given_labels"]
+
+_LABELS_CHARS_MAX = 2_048
+"""Of all labels in a message: it has 16 KiB, and leases go first."""
+
+
+def with_given_labels(config: AgentConfig, node: Node) -> AgentConfig:
+    """The settings of the agent on this node with the labels that it has by being there."""
+    return msgspec.structs.replace(config, labels=[*config.labels, *given_labels(node.name_of(node.public), node.public, __version__)])
 
 
 def agent_status(running: Running) -> Mapping[str, Any]:
@@ -73,11 +86,9 @@ def presence_of(running: Running) -> Mapping[str, Any]:
 def _agent_said(running: Running, loop: ClaimLoop) -> Mapping[str, Any]:
     """What others need to say why an item waits."""
     full = running.node.upkeep.full
-    labels = list(running.config.agent.labels)
-    if sum(map(len, labels)) > 2_048:  # a message has 16 KiB, and leases go first
-        labels = []
+    labels = with_given_labels(running.config.agent, running.node).labels
     return {
-        **({"labels": labels} if labels or not running.config.agent.labels else {}),
+        **({"labels": labels} if sum(map(len, labels)) <= _LABELS_CHARS_MAX else {}),
         "slots": running.config.agent.slots,
         "busy": len(loop.runs),
         "problem": obstacle(running.halts.halt, stopping=running.draining, disk="" if full is None else full.message, refused=loop.problem, wait_s=loop.wait_s),

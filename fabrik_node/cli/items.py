@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ import click
 from fabrik_node.cli import render_items
 from fabrik_node.cli.grammar import command, group
 from fabrik_node.cli.session import Session
-from fabrik_node.errors import UsageError
+from fabrik_node.errors import Unreachable, UsageError
 
 __all__ = ["items"]
 
@@ -40,15 +41,39 @@ def _body(text: str | None, file: str | None) -> str | None:
 @click.option("--label", "labels", metavar="LABEL", multiple=True, help="Agents choose by labels (repeatable).")
 @click.option("--priority", metavar="N", type=int, help="Higher is taken first. Default: 0.")
 @click.option("--depends-on", metavar="ID", multiple=True, help="Wait until this item is done (repeatable).")
+@click.option("--on", metavar="NODE", help="Only the agent of this node may take it, by name or first digits of its key.")
+@click.option("--begun", is_flag=True, help="Wait until an agent has begun it, and show the run.")
 @click.pass_obj
 def add(
-    session: Session, title: str, body: str | None, body_file: str | None, labels: tuple[str, ...], priority: int | None, depends_on: tuple[str, ...]
+    session: Session,
+    title: str,
+    body: str | None,
+    body_file: str | None,
+    labels: tuple[str, ...],
+    priority: int | None,
+    depends_on: tuple[str, ...],
+    on: str | None,
+    begun: bool,
 ) -> None:
     """Add an item to the backlog."""
     data = session.write(
-        "items.add", title=title, body=_body(body, body_file), labels=list(labels) or None, priority=priority, depends_on=list(depends_on) or None
+        "items.add", title=title, body=_body(body, body_file), labels=list(labels) or None, priority=priority, depends_on=list(depends_on) or None, on=on
     )
-    session.show(data, render_items.one_line)
+    if data.get("note"):
+        session.note(data["note"])
+    if begun:
+        session.note(f"item {data['item']['id']} is added; waiting for an agent to begin it")
+        data = {**data, "run": _begun(session, data["item"]["id"])}
+    session.show(data, render_items.added)
+
+
+def _begun(session: Session, item: str) -> Mapping[str, Any]:
+    """Its first run, as soon as there is one."""
+    for run in session.read("runs.list", item=item)["runs"]:  # it may have begun, and even ended, while we asked
+        return dict(run)
+    for news in session.stream("runs.watch", follow=True, item=item):
+        return dict(news["run"])
+    raise Unreachable("the node ended the stream before the item was begun", f"fabrik-node why {item}")
 
 
 @command("list", parent=items)
@@ -95,6 +120,7 @@ def move(session: Session, /, id: str, stage: str, **fields: Any) -> None:
 @click.option("--priority", metavar="N", type=int, help="A new priority.")
 @click.option("--depends-on", metavar="ID", multiple=True, help="What it waits for from now on (repeatable).")
 @click.option("--no-depends-on", is_flag=True, help="It waits for nothing from now on.")
+@click.option("--on", metavar="NODE", help="From now on only the agent of this node may take it.")
 @click.pass_obj
 def edit(
     session: Session,
@@ -107,6 +133,7 @@ def edit(
     priority: int | None,
     depends_on: tuple[str, ...],
     no_depends_on: bool,
+    on: str | None,
 ) -> None:
     """Change an item's title, body, labels, priority or dependencies."""
     data = session.write(
@@ -117,6 +144,7 @@ def edit(
         labels=_replaced("--label", labels, no_labels),
         priority=priority,
         depends_on=_replaced("--depends-on", depends_on, no_depends_on),
+        on=on,
     )
     session.show(data, render_items.one_line)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from fabrik_node.cli.render_claims import holder
 from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer, value
-from fabrik_node.cli.render_runs import drifts, run_table
+from fabrik_node.cli.render_runs import drifts, run_state, run_table
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 
-__all__ = ["Board", "history", "item", "moved", "one_line", "tombstone", "tombstones"]
+__all__ = ["Board", "added", "history", "item", "moved", "one_line", "tombstone", "tombstones"]
 
 
 class Board:
@@ -46,6 +46,13 @@ def one_line(screen: Screen, data: Data) -> None:
     """An item after a change."""
     entry = data["item"]
     screen.line(clean(f"{entry['id']}  {stage(entry)}  {entry['title']}"))
+
+
+def added(screen: Screen, data: Data) -> None:
+    """A new item, and the run that began it, if one was waited for."""
+    one_line(screen, data)
+    if run := data.get("run"):
+        screen.line(clean(f"run {run['run_id']}  {run_state(run)}  on {run['node_name']}/{run['agent']}"))
 
 
 def moved(screen: Screen, data: Data) -> None:

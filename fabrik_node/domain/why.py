@@ -11,6 +11,7 @@ from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.run_state import RunVerdict
 from fabrik_node.domain.runs import FINAL_STATES, WORK_STATES, RunState
 from fabrik_node.domain.stages import REASON_NAMES, RESUMABLE_REASONS, Archived, Done, Merge, Stage
+from fabrik_node.domain.targets import is_given
 
 __all__ = ["AgentFacts", "Cause", "ClaimFacts", "ItemFacts", "Needed", "why_item", "why_run"]
 
@@ -158,6 +159,11 @@ def _needs(item: str, needed: Needed) -> Cause | None:
     return Cause("depends", f"it waits for {needed.item} ({needed.title}), which is in {needed.stage.name}", f"fabrik-node why {needed.item}")
 
 
+def _told(agent: AgentFacts, *, all_of_them: bool) -> list[str]:
+    """Its labels; those that every agent has by being where it is only where somebody asked for one."""
+    return [label for label in agent.labels or () if all_of_them or not is_given(label)]
+
+
 def _agents(facts: ItemFacts) -> Cause:
     """Nothing of the item itself is in the way: who could take it?"""
     if not facts.listens:
@@ -173,11 +179,14 @@ def _agents(facts: ItemFacts) -> Cause:
         )
     fitting = [agent for agent in there if agent.labels is None or facts.labels <= agent.labels]
     if not fitting:
-        offers = _listed([f"{agent.name} has {', '.join(sorted(agent.labels or ())) or 'none'}" for agent in there])
+        aimed = any(is_given(label) for label in facts.labels)
+        offers = _listed([f"{agent.name} has {', '.join(sorted(_told(agent, all_of_them=aimed))) or 'none'}" for agent in there])
         return Cause(
             "labels",
             f"no agent has all of its labels ({', '.join(sorted(facts.labels))}): {offers}",
-            f"fabrik-node serve --label LABEL, or fabrik-node items edit {facts.item} --no-labels",
+            f"fabrik-node items edit {facts.item} --on NODE, or --no-labels"
+            if aimed
+            else f"fabrik-node serve --label LABEL, or fabrik-node items edit {facts.item} --no-labels",
         )
     able = [agent for agent in fitting if not agent.problem]
     if not able:

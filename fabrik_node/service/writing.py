@@ -32,6 +32,7 @@ from fabrik_node.service.bounds import (
     item_id,
 )
 from fabrik_node.service.reading import Reader
+from fabrik_node.service.targets import Targets
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
@@ -58,6 +59,7 @@ class ItemWriter:
         self._reader = reader
         self._arbiter = arbiter
         self._incarnation = incarnation
+        self._targets = Targets(reader)
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -71,7 +73,8 @@ class ItemWriter:
         }
 
     async def add(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """A new item in Backlog."""
+        """A new item in Backlog; with ``on`` for the agent of one node alone."""
+        args = self._targets.aimed(args, [])
         now = self._node.clock.wall_ms()
         item = new_id(now)
         writes = [*_field_writes(item, args), *self._dependency_writes(item, args)]
@@ -80,11 +83,12 @@ class ItemWriter:
         writes.append((Kind.ITEM, item, ItemField.CREATED_MS, now, None))
         writes.append(stage_write(item, Backlog(), None))
         await self._node.write(item, lambda: writes)
-        return self._shown(item)
+        return {**self._shown(item), "note": self._targets.note(str(args["on"])) if args.get("on") else ""}
 
     async def edit(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Change fields that no holder owns."""
-        item = self._reader.must_item(item_id(args)).id
+        view = self._reader.must_item(item_id(args))
+        item, args = view.id, self._targets.aimed(args, view.labels)
         writes = _field_writes(item, args)
         depends = args.get("depends_on") is not None
         if not writes and not depends:

@@ -41,6 +41,8 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
         "items.add",
         {"title": "T", "body": "B", "labels": ["a", "b"], "priority": -3, "depends_on": ["01k8"]},
     ),
+    (["items", "add", "T", "--on", "beta"], "items.add", {"title": "T", "on": "beta"}),
+    (["items", "edit", ITEM, "--on", "beta"], "items.edit", {"id": ITEM, "on": "beta"}),
     (["items", "list"], "items.list", {}),
     (
         ["items", "list", "--stage", "qa", "--reason", "blocked", "--label", "x", "--held", "--limit", "3"],
