@@ -58,7 +58,9 @@ def test_of_two_that_finish_one_item_apart_one_is_merged_and_the_other_is_kept(f
         assert conflict["loser"]["branch"] == kept
         assert conflict["wasted_s"] > 0
         told = node.ask("claims", "show", item, "--all")
-        assert {each["claim_id"] for each in told["claims"]} == {claim["claim_id"] for claim in claims.values()}
+        # The half that lost may have asked for the item again before it heard of the other; nothing was granted for that.
+        assert {each["claim_id"] for each in told["claims"]} >= {claim["claim_id"] for claim in claims.values()}
+        assert all(each["receipt"] == 0 for each in told["claims"] if each["claim_id"] not in {claim["claim_id"] for claim in claims.values()})
         assert told["conflicts"] == [conflict]
         [conflict] = node.ask("claims", "conflicts")["conflicts"]
         assert (conflict["item"], conflict["winner"]["node_name"], conflict["loser"]["branch"]) == (item, "two", kept)
