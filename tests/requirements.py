@@ -66,7 +66,7 @@ B2  held              Showing one run asks its owner; a local copy never overrul
 B3  held              When a copy and the owner disagree, both values and the winner are printed
 B4  held              A hung host delays a fleet-wide list by its own timeout and marks itself only
 B5  held              An unreachable owner makes a run unreachable since a time, never plainly running
-B6  later:fleet       Finished runs of hosts that are off are still there with their logs
+B6  partial           Finished runs of hosts that are off are still there with their logs | what they did and how they ended is; their logs lie on their host, and runs logs says so with code 6
 B7  held              Each status has a date and an age, and turns stale at a set threshold
 B8  later:fleet       Deleting any cache loses nothing
 B9  later:fleet       A stopped background sync is visible, and catches up after its start

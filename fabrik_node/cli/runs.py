@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -80,12 +81,21 @@ def clean(session: Session, dry_run: bool) -> None:
 @click.option("--offset", metavar="BYTES", type=click.IntRange(min=0), help="Start so far into the log.")
 @click.pass_obj
 def logs(session: Session, id: str, follow: bool, offset: int | None) -> None:
-    """The output of a run of this node, live or finished."""
+    """The output of a run, live or finished.
+
+    Of another node: it is asked for the last 16 KiB, or from --offset on, in small pages; with 6 when it is away.
+    """
     for part in session.stream("runs.logs", follow=follow, id=id, offset=offset):
         if session.json:
             session.show_line(part)
+        elif "owner" in part:
+            session.note(f"output of {part['owner']}, which was asked at {part['as_of']}: from byte {part['begins']} of {part['size']}", _earlier(id, part))
         elif "text" in part:
             session.show_raw(part["text"])
+
+
+def _earlier(run: str, part: Mapping[str, Any]) -> str:
+    return f"fabrik-node runs logs {run} --offset 0, for all of it" if part["begins"] else ""
 
 
 @command("watch", parent=runs)

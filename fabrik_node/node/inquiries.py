@@ -1,4 +1,4 @@
-"""Asking the owner of a run: question and answer ride on presence, so they reach every node, whatever lies between, and builds that know neither pass them on.
+"""Asking the owner of a run what it does, or for a page of its output: question and answer ride on presence, so they reach every node, whatever lies between, and builds that know neither pass them on.
 
 Formats: docs/spec/merge.md, "Presence"; why this way: docs/decisions/0007-asking-the-owner.md. Nothing is stored, nothing is decided by an answer: it is shown.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError
 from fabrik_node.node.presence import Presence
 
-__all__ = ["ASKS_MAX", "PATIENCE_S", "TELLS_MAX", "Inquiries"]
+__all__ = ["ASKS_MAX", "PAGE_BYTES_MAX", "PATIENCE_S", "TELLS_MAX", "Inquiries", "Page"]
 
 ASKS_MAX = 8
 """Questions of one node under way, and the most that are read of one message: people ask, not programs."""
@@ -30,7 +30,22 @@ _KEPT_S = 2 * PATIENCE_S
 _EARLY_S = 0.2
 """Between two messages that are sent before their beat for a question or an answer: who asks without end can not make us talk faster."""
 _ENVELOPE_BYTES = 64
+PAGE_BYTES_MAX = 4_096
+"""Of output in one answer: every member gets it, and leases go first in the message."""
+_PAGE_BYTES_MIN = 256
+_PAGE_ROOM_BYTES = 2_048
+"""Left for what a message says besides leases and one page."""
+_PAGE_EVERY_S = 0.25
+"""Pages of all who ask, one after the other: at most 16 KiB a second of output are sent to every member."""
 _log = logging.getLogger("fabrik_node")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a run's output is wanted: from the byte ``offset`` on, or the last page when that is behind the end. ``waits``: not before there is something."""
+
+    offset: int
+    waits: bool
 
 
 @dataclass(slots=True)
@@ -45,10 +60,15 @@ class _Tell:
 class _Ask:
     owner: bytes
     run_id: bytes
+    page: Page | None
     answer: asyncio.Future[Mapping[str, Any]]
 
 
 async def _nothing(_: bytes) -> Mapping[str, Any]:
+    return {"unknown": True}
+
+
+async def _no_page(_run_id: bytes, _page: Page, _most: int) -> Mapping[str, Any]:
     return {"unknown": True}
 
 
@@ -68,19 +88,22 @@ class Inquiries:
         self._later: asyncio.TimerHandle | None = None
         self.answer: Callable[[bytes], Awaitable[Mapping[str, Any]]] = _nothing
         """What this node says of a run; values as in op.cddl, at most about 1 KiB."""
+        self.page: Callable[[bytes, Page, int], Awaitable[Mapping[str, Any]]] = _no_page
+        """A page of a run's output, of at most so many bytes."""
+        self._page_at = -_PAGE_EVERY_S
         self.patience_s = PATIENCE_S
         self.dropped = 0
         """Questions that were one too many."""
         presence.subscribe(self._on_message)
 
-    async def ask(self, owner: bytes, run_id: bytes) -> Mapping[str, Any] | None:
-        """What ``owner`` says of a run now; None when it does not answer within :attr:`patience_s`."""
+    async def ask(self, owner: bytes, run_id: bytes, page: Page | None = None) -> Mapping[str, Any] | None:
+        """What ``owner`` says of a run now, or the ``page`` of its output; None when it does not answer within :attr:`patience_s`."""
         if len(self._asks) >= ASKS_MAX:
             self.dropped += 1
             return None
         number = self._number = self._number + 1
         answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._asks[number] = _Ask(owner, run_id, answer)
+        self._asks[number] = _Ask(owner, run_id, page, answer)
         self._soon()
         try:
             async with asyncio.timeout(self.patience_s):
@@ -92,7 +115,7 @@ class Inquiries:
 
     def part(self, room: int) -> dict[str, Any]:
         """``asks`` and ``tells`` of our next message, in at most ``room`` bytes; empty when there are none."""
-        asks = [[ask.owner, number, ask.run_id] for number, ask in self._asks.items()]
+        asks = [[ask.owner, number, ask.run_id, *_shown(ask.page)] for number, ask in self._asks.items()]
         room -= _ENVELOPE_BYTES + len(cbor_encode(asks))
         tells: list[list[Any]] = []
         for entry in self._fairly():
@@ -118,37 +141,46 @@ class Inquiries:
         if author == self._own:
             return
         payload = self._presence.heard()[author].payload
-        asked = {number: run_id for owner, number, run_id in _triples(payload.get("asks")) if owner == self._own and isinstance(run_id, bytes)}
+        asked = {
+            number: (run_id, _page(rest)) for owner, number, run_id, rest in _entries(payload.get("asks")) if owner == self._own and isinstance(run_id, bytes)
+        }
         for key in [key for key in self._tells if key[0] == author and key[1] not in asked]:
             del self._tells[key]  # it has the answer, or waits no more
-        for number, run_id in asked.items():
+        for number, (run_id, page) in asked.items():
             if (author, number) not in self._tells:
-                self._asked(author, number, run_id)
-        for asker, number, said in _triples(payload.get("tells")):
+                self._asked(author, number, run_id, page)
+        for asker, number, said, _ in _entries(payload.get("tells")):
             ask = self._asks.get(number) if asker == self._own else None
             if ask is not None and ask.owner == author and isinstance(said, Mapping) and not ask.answer.done():
                 ask.answer.set_result(said)
 
-    def _asked(self, author: bytes, number: int, run_id: bytes) -> None:
+    def _asked(self, author: bytes, number: int, run_id: bytes, page: Page | None) -> None:
         self._forget_silent()
         since = self._clock.now() - _KEPT_S
         if sum(tell.at >= since for tell in self._tells.values()) >= TELLS_MAX or len(self._lookups) >= ASKS_MAX:
             self.dropped += 1
             return
         self._tells[author, number] = _Tell(self._clock.now())
-        lookup = asyncio.ensure_future(self._look((author, number), run_id))
+        lookup = asyncio.ensure_future(self._look((author, number), run_id, page))
         self._lookups.add(lookup)
         lookup.add_done_callback(self._lookups.discard)
 
-    async def _look(self, key: tuple[bytes, int], run_id: bytes) -> None:
+    async def _look(self, key: tuple[bytes, int], run_id: bytes, page: Page | None) -> None:
         try:
-            said = await self.answer(run_id)
+            said = await self.answer(run_id) if page is None else await self._look_at(run_id, page)
         except FabrikError as error:  # the asker waits no longer than its patience
             _log.warning("a question of another node could not be answered: %s", error)
             return
         if (tell := self._tells.get(key)) is not None:
             tell.said = said
             self._soon()
+
+    async def _look_at(self, run_id: bytes, page: Page) -> Mapping[str, Any]:
+        now = self._clock.now()
+        self._page_at = max(now, self._page_at + _PAGE_EVERY_S)
+        await asyncio.sleep(self._page_at - now)
+        room = self._presence.room({}) - _PAGE_ROOM_BYTES
+        return await self.page(run_id, page, min(PAGE_BYTES_MAX, max(_PAGE_BYTES_MIN, room)))
 
     def _forget_silent(self) -> None:
         """Old questions of who is silent, or no member any more. Who speaks and still asks keeps its few: forgotten, they would be looked up again with each message."""
@@ -171,11 +203,23 @@ class Inquiries:
         self._beat_now()
 
 
-def _triples(entries: object) -> Iterator[tuple[bytes, int, Any]]:
-    """The well-formed ``[key, number, more]`` of a message, as many as one may hold; another version's are left aside."""
+def _shown(page: Page | None) -> list[Any]:
+    return [] if page is None else [[page.offset, int(page.waits)]]
+
+
+def _page(rest: Sequence[Any]) -> Page | None:
+    match rest:
+        case [[int() as offset, int() as waits, *_], *_] if offset >= 0:
+            return Page(offset, bool(waits))
+        case _:
+            return None
+
+
+def _entries(entries: object) -> Iterator[tuple[bytes, int, Any, Sequence[Any]]]:
+    """The well-formed ``[key, number, more, ...]`` of a message, as many as one may hold; another version's are left aside."""
     for entry in entries[:ASKS_MAX] if isinstance(entries, list) else ():
         match entry:
-            case [bytes() as key, int() as number, more, *_]:
-                yield key, number, more
+            case [bytes() as key, int() as number, more, *rest]:
+                yield key, number, more, rest
             case _:
                 continue

@@ -113,7 +113,13 @@ class Dump:
     async def _presences(self) -> Records:
         for author, heard in tuple(self._node.presence.heard().items()) if self._node is not None else ():
             age_s = max(0.0, self._node.clock.now() - heard.at) if self._node is not None else None
-            yield {"author": show_key(author), "counter": heard.counter, "age_s": age_s, "changed": heard.changed, "payload": show_value(heard.payload)}
+            yield {
+                "author": show_key(author),
+                "counter": heard.counter,
+                "age_s": age_s,
+                "changed": heard.changed,
+                "payload": show_value(_without_output(heard.payload)),
+            }
 
     async def _leases(self) -> Records:
         """As this node times them."""
@@ -219,3 +225,8 @@ def _said(op: Mapping[int, Any]) -> Record:
     known = {"lamport": op.get(2), "at": iso(op[3]) if isinstance(op.get(3), int) else None, "op_kind": op.get(4), "writes": show_value(op.get(5))}
     more = {str(key): show_value(value) for key, value in op.items() if key > 5}
     return {**known, **({"more": more} if more else {})}
+
+
+def _without_output(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Answers to questions may hold what commands printed."""
+    return {name: value for name, value in payload.items() if name != "tells"}

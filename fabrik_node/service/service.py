@@ -25,9 +25,11 @@ from fabrik_node.service.control import AgentView, Controls
 from fabrik_node.service.dumping import Dump
 from fabrik_node.service.explaining import Explaining
 from fabrik_node.service.following import event_json, run_log
+from fabrik_node.service.foreign_logs import LogPages, foreign_log
 from fabrik_node.service.health import node_health, node_warnings
 from fabrik_node.service.incomplete import Incomplete
 from fabrik_node.service.inviting import Inviter
+from fabrik_node.service.keys import line_of
 from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.passes import Passes
 from fabrik_node.service.reading import Reader
@@ -86,6 +88,7 @@ class Service:
         self._people = AskingPeople(node, reader, agent)
         asking = Asking(reader, node.inquiries)
         node.inquiries.answer = asking.tell
+        node.inquiries.page = LogPages(reader).page
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
             **Explaining(reader, limits).operations,
@@ -144,7 +147,7 @@ class Service:
             case "db.dump":
                 return Dump(self._reader, self._node.store, self._config, self.status, self._node).stream(args)
             case "runs.logs":
-                return run_log(self._reader, self._node.public, args)
+                return self._logs(args)
             case "runs.watch":
                 return Watching(self._node, self._reader).stream(args)
             case _:
@@ -179,6 +182,14 @@ class Service:
             "agent": agent,
             "warnings": warnings,
         }
+
+    async def _logs(self, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Of a run of this node from its file; of another's, asked from there."""
+        row = await self._reader.find_run(str(args.get("id", "")))
+        own = row.node in line_of(self._reader.replica, self._node.public)  # under a former key it was this node's run, too
+        parts = run_log(self._reader, self._node.public, args) if own else foreign_log(self._reader, self._node.inquiries, row, args)
+        async for part in parts:
+            yield part
 
     async def _events(self, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         after = args.get("after") or 0

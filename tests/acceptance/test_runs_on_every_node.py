@@ -153,8 +153,9 @@ def test_a_log_is_followed_live_and_leaving_leaves_the_run(fleet: Fleet, tmp_pat
         )
         gate.await_waiting()
         [run] = one.ask("runs", "list")["runs"]
-        with following(one, run["run_id"]) as left, following(one, run["run_id"]) as stayed:
+        with following(one, run["run_id"]) as left, following(one, run["run_id"]) as stayed, following(host, run["run_id"]) as elsewhere:
             gate.write("first\n")
+            elsewhere.await_line("heard first")
             left.await_line("heard first")
             stayed.await_line("heard first")
             left.process.terminate()
@@ -163,12 +164,10 @@ def test_a_log_is_followed_live_and_leaving_leaves_the_run(fleet: Fleet, tmp_pat
             stayed.await_line("heard second")
             assert one.ask("runs", "show", run["run_id"])["run"]["state"] == "running"
             assert processes_of(run["run_id"])
-            elsewhere = host.run("runs", "logs", run["run_id"], "--follow")
-            assert elsewhere.returncode == 5
-            assert "lies on its own node, one" in elsewhere.stderr
-            assert f"fabrik-node runs logs {run['run_id']}" in elsewhere.stderr
-            assert elsewhere.stdout == ""
+            elsewhere.await_line("heard second")
             gate.open()
+            assert "ok: merged as" in elsewhere.rest()[-1]
+            assert elsewhere.process.wait(BOUND_S) == 0
             rest = stayed.rest()
             assert "last words" in rest
             assert "ok: merged as" in rest[-1]
@@ -183,7 +182,13 @@ def test_a_log_is_followed_live_and_leaving_leaves_the_run(fleet: Fleet, tmp_pat
     assert "".join(part.get("text", "") for part in parts) == whole.stdout
     offset = len("".join(whole.stdout.splitlines(keepends=True)[:2]).encode())
     assert one.run("runs", "logs", run["run_id"], "--offset", str(offset)).stdout == "".join(whole.stdout.splitlines(keepends=True)[2:])
+    from_host = host.run("runs", "logs", run["run_id"])
+    assert (from_host.returncode, from_host.stdout) == (0, whole.stdout)
+    assert "output of one, which was asked at" in from_host.stderr
     one.stop()
+    away = host.run("runs", "logs", run["run_id"])
+    assert (away.returncode, away.stdout) == (6, "")
+    assert "last known: completed: ok: merged as" in away.stderr
     history = one.run("runs", "logs", run["run_id"])
     assert history.returncode == 0
     assert history.stdout == whole.stdout

@@ -4,64 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from node_rig import NodeRig, Rigs, eventually, sync
+from line_rig import Line, a_line
+from node_rig import eventually, sync
 
 from fabrik_node.domain.claims import Claim
-from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunRow, RunState
-from fabrik_node.ids import new_id, parse_id, show_id
-from fabrik_node.node.inquiries import ASKS_MAX, PATIENCE_S, TELLS_MAX, _Tell
-
-
-@dataclass
-class Line:
-    """``asker`` and ``owner``, who hear each other through ``relay`` alone. ``run`` is the owner's."""
-
-    asker: NodeRig
-    relay: NodeRig
-    owner: NodeRig
-    row: RunRow
-    claim: Claim
-
-    async def show(self, **args: Any) -> dict[str, Any]:
-        return await self.asker.call("runs.show", id=show_id(self.row.run_id), **args)
-
-    def beat(self) -> None:
-        """Two heartbeats: the owner is seen to live."""
-        for _ in range(2):
-            self.owner.pipeline.renew(self.row.item, self.claim, self.row.run_id, 1)
-            self.owner.node.presence.publish({})
-
-
-def join(one: NodeRig, other: NodeRig) -> None:
-    """Presence goes both ways between these, as a session carries it: also of others."""
-    for near, far in ((one, other), (other, one)):
-        near.node.presence.subscribe(lambda author, _, message, far=far: None if author == far.node.public else far.node.ephemeral_in(message))  # type: ignore[misc]
+from fabrik_node.ids import new_id, parse_id
+from fabrik_node.node.inquiries import ASKS_MAX, PATIENCE_S, TELLS_MAX, Page, _Tell
 
 
 @pytest.fixture
 async def line() -> AsyncIterator[Line]:
-    rigs = Rigs(timing=LeaseTiming(beat_s=10.0, ttl_s=90.0, settle_s=0.0))
-    asker, relay, owner = [await rigs.open(number) for number in range(3)]
-    item = parse_id(await asker.add()) or b""
-    await sync(asker, relay, owner)
-    claim = await owner.pipeline.claim(item, "agent")
-    assert isinstance(claim, Claim)
-    row = RunRow(new_id(1), item, claim.claim_id, owner.node.public, "agent", RunState.RUNNING, "coding", 1_700_000_000_000)
-    await owner.pipeline.put_run(row)
-    await sync(asker, relay, owner)
-    join(asker, relay)
-    join(relay, owner)
-    for rig in (asker, relay, owner):
-        rig.node.inquiries.patience_s = 20.0
-    made = Line(asker, relay, owner, row, claim)
-    made.beat()
-    yield made
-    await rigs.close()
+    async with a_line() as made:
+        yield made
 
 
 @pytest.mark.promise("B2", "B3")
@@ -238,7 +197,7 @@ async def test_a_hung_node_delays_a_list_by_one_patience_and_marks_its_own_runs_
     asked: list[bytes] = []
     ask = line.asker.node.inquiries.ask
 
-    async def counted(owner: bytes, run_id: bytes) -> Mapping[str, Any] | None:
+    async def counted(owner: bytes, run_id: bytes, page: Page | None = None) -> Mapping[str, Any] | None:
         asked.append(owner)
         return None if owner == line.owner.node.public else await ask(owner, run_id)
 

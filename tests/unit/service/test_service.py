@@ -477,7 +477,7 @@ async def test_runs_are_filtered_and_their_logs_are_followed(rigs: Rigs, tmp_pat
     with pytest.raises(UsageError):
         _ = [part async for part in rig.service.stream("runs.logs", {"id": run, "offset": -1})]
     await sync(rig, other)
-    with pytest.raises(Precondition, match="node0"):
+    with pytest.raises(Unreachable, match="lies on node0"):
         _ = [part async for part in other.service.stream("runs.logs", {"id": run})]
     log.unlink()
     with pytest.raises(NotFound):
