@@ -90,14 +90,15 @@ class AgentRun:
             await told(run.note_at_once(reason=cancelled.line), cancelled)
             run.switch.throw(Stop(Result.CANCELLED, reason, hold=cancelled.line))
 
-    async def waits(self, *, on: bool) -> None:
-        """Its command begins to wait for an answer of a person, or does so no more. The row says it, so every node shows it; the lease is renewed all the same."""
+    async def waits(self, question: bytes, *, on: bool) -> None:
+        """Its command begins to wait for the answer to a question, or does so no more. The row says it, so every node shows it; the lease is renewed all the same."""
         run = self._run
-        (run.waiting.enter if on else run.waiting.leave)()
-        state = RunState.WAITING if run.waiting.is_on else RunState.RUNNING
-        if run.row.state in (RunState.RUNNING, RunState.WAITING) and run.row.state is not state and not run.row.reason:
+        (run.waiting.enter if on else run.waiting.leave)(question)
+        state, asks = RunState.WAITING if run.waiting.is_on else RunState.RUNNING, run.waiting.question
+        is_at_work = run.row.state in (RunState.RUNNING, RunState.WAITING) and not run.row.reason
+        if is_at_work and (run.row.state, run.row.asks) != (state, asks):
             with suppress(AuthError):  # a node that lost its role is told so at the run's next step, and the row is kept here
-                await run.note(state=state)
+                await run.note(state=state, asks=asks)
 
     def unanswered(self, reason: str) -> None:
         """A question had its time, and its command has no answer: the item is held when the command ends."""

@@ -13,7 +13,7 @@ class Waiting:
     """Of one run. :meth:`enter` and :meth:`leave` for each question that its command waits for; several may overlap. For one event loop."""
 
     def __init__(self) -> None:
-        self._questions = 0
+        self._questions: list[bytes] = []
         self._limit: _Limit | None = None
         self.unanswered = ""
         """Why its item is held when the command ends, whatever that ends with; empty unless a question had its time and no default."""
@@ -21,17 +21,22 @@ class Waiting:
     @property
     def is_on(self) -> bool:
         """Somebody is waited for."""
-        return self._questions > 0
+        return bool(self._questions)
 
-    def enter(self) -> None:
+    @property
+    def question(self) -> bytes:
+        """The one that is waited for longest; empty while none is."""
+        return self._questions[0] if self._questions else b""
+
+    def enter(self, question: bytes) -> None:
         """One more question is waited for."""
-        self._questions += 1
+        self._questions.append(question)
         if self._limit is not None:
             self._limit.halt()
 
-    def leave(self) -> None:
+    def leave(self, question: bytes) -> None:
         """One is not waited for any more."""
-        self._questions -= 1
+        self._questions.remove(question)
         if self._limit is not None and not self.is_on:
             self._limit.go_on()
 

@@ -69,3 +69,5 @@ class RunRow:
     engine: str = ""
     inputs: RunInputs | None = None
     """Kept in the replicated summary, not beside the other columns; None: not at hand."""
+    asks: bytes = b""
+    """Of one that waits: the question for whose answer. Kept in the replicated summary, too."""

@@ -408,5 +408,6 @@ def run_summary(row: RunRow) -> dict[str, Any]:
         "reason": row.reason[:500],
         "branch": row.branch,
         "engine": row.engine,
+        **({"asks": row.asks} if row.asks else {}),
     }
     return summary

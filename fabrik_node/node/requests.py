@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # names of the stub, not of the extension
 
 __all__ = ["Requests", "answer_command", "answer_write", "asked", "end_write", "question_write"]
 
+_ID_BYTES = 16
 _LINE_CHARS_MAX = 200
 _PENDING = frozenset({RequestState.OPEN, RequestState.ANSWERED})
 
@@ -68,7 +69,9 @@ class Requests:
         self._board = Board(replica)
 
     def get(self, request: bytes) -> Request | None:
-        """One of them."""
+        """One of them; None when there is none with this id."""
+        if len(request) != _ID_BYTES:
+            return None
         row = self._replica.row(Kind.REQUEST, request)
         authors = {}
         for field in RequestField:

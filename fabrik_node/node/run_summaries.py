@@ -18,7 +18,7 @@ def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None
             pass
         case _:
             return None
-    ended_ms, exit_code = summary.get("ended_ms"), summary.get("exit_code")
+    ended_ms, exit_code, asks = summary.get("ended_ms"), summary.get("exit_code"), summary.get("asks")
 
     def text(name: str) -> str:
         found = summary.get(name)
@@ -41,4 +41,5 @@ def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None
         branch=text("branch"),
         engine=text("engine"),
         inputs=inputs_from(summary),
+        asks=asks if isinstance(asks, bytes) else b"",
     )

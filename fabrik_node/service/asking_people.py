@@ -106,13 +106,13 @@ class AskingPeople:
                 if not is_waiting:
                     is_waiting = True
                     if in_hand is not None:
-                        await in_hand.waits(on=True)
+                        await in_hand.waits(request.id, on=True)
                     yield {"waiting": True, **self._shown(request)}
                 await _until(moved, left_s)
         finally:
             unsubscribe()
             if is_waiting and in_hand is not None:
-                await in_hand.waits(on=False)
+                await in_hand.waits(request.id, on=False)
 
     async def _settle(self, run: RunCaller, request: bytes, *, is_over: bool) -> str | None:
         """What the run goes by, written down; None while there is no answer."""
@@ -187,7 +187,7 @@ class AskingPeople:
             raise ClaimLost(f"run {show_id(run.run_id)} does not hold item {show_id(run.item)} any more", f"fabrik-node claims show {show_id(run.item)}")
 
     def _must_get(self, request: bytes) -> Request:
-        found = self._requests.get(request) if len(request) == 16 else None
+        found = self._requests.get(request)
         if found is None:
             raise NotFound("no such question", "fabrik-node approvals list --all")
         return found

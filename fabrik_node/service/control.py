@@ -32,8 +32,8 @@ _WORD = "cancelled"
 class RunInHand(Protocol):
     """A run that lives on this node, as the service sees it."""
 
-    async def waits(self, *, on: bool) -> None:
-        """Its command begins to wait for an answer of a person, or does so no more. Call it in pairs."""
+    async def waits(self, question: bytes, *, on: bool) -> None:
+        """Its command begins to wait for the answer to a question, or does so no more. Call it in pairs."""
         ...
 
     def unanswered(self, reason: str) -> None:

@@ -103,7 +103,7 @@ class Explaining:
             ahead=self._ahead(view),
             agents=self._agents(),
             full=self._full(view),
-            asks=self._reader.asks(view.id),
+            asks=None if open_run is None else self._reader.asks(open_run),
             listens=self._reader.leases is not None,
         )
 
@@ -192,7 +192,7 @@ class Explaining:
         views = self._reader.run_views()
         claim = self._reader.board.claim(row.item)
         shown, verdict = views.run(row, claim=claim, title="" if view is None else view.title), views.verdict(row, claim)
-        causes = [why_run(shown["run_id"], shown["item"], verdict, own=shown["own"], asks=self._reader.asks(row.item))]
+        causes = [why_run(shown["run_id"], shown["item"], verdict, own=shown["own"], asks=self._reader.asks(row))]
         if view is None:
             causes.append(Cause("deleted", f"its item {shown['item']} was deleted, or is not known here", "fabrik-node tombstones list"))
         elif row.state in FINAL_STATES:

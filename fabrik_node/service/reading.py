@@ -17,7 +17,7 @@ from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.run_inputs import engine
 from fabrik_node.domain.run_state import STALE_S, RunVerdict
-from fabrik_node.domain.runs import FINAL_STATES, RunRow
+from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind, Role, RunField
 from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
 from fabrik_node.errors import InvalidOp, NotFound, UsageError
@@ -201,9 +201,16 @@ class Reader:
 
         return Drift(self.replica, self._own, engine_of, self._inputs_now)
 
-    def asks(self, item: bytes) -> Asked | None:
-        """The oldest question of an item that waits for a person; None when there is none."""
-        return next((asked(request) for request in self.requests.of(item) if self.requests.is_open(request)), None)
+    def asks(self, row: RunRow) -> Asked | None:
+        """The question for whose answer a run waits; None when it waits for none, or that is not open any more."""
+        if row.state is not RunState.WAITING:
+            return None
+        summary = self.replica.get(Kind.RUN, row.run_id, RunField.SUMMARY)  # an own row has it there alone
+        named = row.asks or (b"" if summary is None else summary.value.get("asks"))
+        request = self.requests.get(named) if isinstance(named, bytes) else None
+        if request is None or request.question.item != row.item or not self.requests.is_open(request):
+            return None
+        return asked(request)
 
     @property
     def leases(self) -> LeaseTable | None:

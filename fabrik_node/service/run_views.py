@@ -30,7 +30,7 @@ class AtWork:
 class RunViews:
     """For one answer, so for one moment. ``leases`` and ``at_work`` None: no node runs here. ``is_heard``: some peer hears us, or there is none.
 
-    ``asks``: the question of an item that waits for a person.
+    ``asks``: the question for whose answer a run waits.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RunViews:
         at_work: AtWork | None,
         is_heard: bool,
         stale_s: float,
-        asks: Callable[[bytes], Asked | None],
+        asks: Callable[[RunRow], Asked | None],
     ) -> None:
         self._own = own
         self._name_of = name_of
@@ -139,7 +139,7 @@ class RunViews:
             ttl_s=ttl_s,
             takeover_after_s=self._takeover_after_s(row, ttl_s),
             stale_after_s=self._stale_s,
-            asks=self._asks(row.item) if row.state is RunState.WAITING else None,
+            asks=self._asks(row),
         )
 
     def _takeover_after_s(self, row: RunRow, ttl_s: float) -> float:

@@ -42,7 +42,7 @@ class RunDouble:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    async def waits(self, *, on: bool) -> None:
+    async def waits(self, question: bytes, *, on: bool) -> None:
         self.told.append("waits" if on else "goes on")
 
     def unanswered(self, reason: str) -> None:

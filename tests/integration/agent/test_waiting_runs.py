@@ -15,19 +15,20 @@ async def test_a_run_says_that_it_waits_and_that_it_goes_on(rig: AgentRig) -> No
     async with rig.agent(command=f"echo > {asks.path}; read line < {answered.path}; touch commit-1", timeout_s=600.0) as loop:
         await asks.line()
         [run] = loop.runs.values()
-        await run.waits(on=True)
-        await run.waits(on=True)
-        await run.waits(on=False)
-        assert (run.row.state, rig.pipeline.rows[run.row.run_id][-1].state) == (RunState.WAITING, RunState.WAITING)
-        await run.waits(on=False)
-        assert rig.pipeline.rows[run.row.run_id][-1].state is RunState.RUNNING
+        await run.waits(b"one", on=True)
+        await run.waits(b"other", on=True)
+        assert (run.row.state, run.row.asks) == (RunState.WAITING, b"one")
+        await run.waits(b"one", on=False)
+        assert (run.row.state, run.row.asks, rig.pipeline.rows[run.row.run_id][-1]) == (RunState.WAITING, b"other", run.row)
+        await run.waits(b"other", on=False)
+        assert (run.row.state, run.row.asks, rig.pipeline.rows[run.row.run_id][-1]) == (RunState.RUNNING, b"", run.row)
         answered.path.write_text("yes\n")
         await rig.world.until(lambda: bool(rig.world.finishes))
     assert rig.world.finish_of(item).outcome["result"] == "ok"
     states = [row.state for row in rig.pipeline.rows[run.row.run_id]]
-    assert states.count(RunState.WAITING) == 1
-    await run.waits(on=True)  # the last word of a command that has ended
-    await run.waits(on=False)
+    assert states.count(RunState.WAITING) == 2
+    await run.waits(b"one", on=True)  # the last word of a command that has ended
+    await run.waits(b"one", on=False)
     assert [row.state for row in rig.pipeline.rows[run.row.run_id]] == states
 
 
@@ -39,9 +40,9 @@ async def test_a_question_that_nobody_answered_holds_the_item_whatever_the_comma
     async with rig.agent(command=f"echo > {asks.path}; read line < {answered.path}; touch commit-1; exit {status}") as loop:
         await asks.line()
         [run] = loop.runs.values()
-        await run.waits(on=True)
+        await run.waits(b"one", on=True)
         run.unanswered("nobody answered within 60 s: deploy?")
-        await run.waits(on=False)
+        await run.waits(b"one", on=False)
         answered.path.write_text("go on\n")
         await rig.world.until(lambda: bool(rig.world.finishes))
     finish = rig.world.finish_of(item)

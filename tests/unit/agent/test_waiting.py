@@ -28,13 +28,13 @@ async def test_only_time_that_is_not_waited_counts(monkeypatch: pytest.MonkeyPat
     time, waiting, over = Time(monkeypatch), Waiting(), list[str]()
     with waiting.limit(10.0, lambda: over.append("over")):
         await time.passes(9.0)
-        waiting.enter()
-        waiting.enter()
+        waiting.enter(b"one")
+        waiting.enter(b"other")
         await time.passes(100_000.0)
-        waiting.leave()
-        assert waiting.is_on
+        waiting.leave(b"one")
+        assert (waiting.is_on, waiting.question) == (True, b"other")
         await time.passes(100_000.0)
-        waiting.leave()
+        waiting.leave(b"other")
         await time.passes(0.5)
         assert over == []
         await time.passes(0.6)
@@ -43,10 +43,10 @@ async def test_only_time_that_is_not_waited_counts(monkeypatch: pytest.MonkeyPat
 
 async def test_a_command_that_begins_while_another_still_waits_begins_its_time_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     time, waiting, over = Time(monkeypatch), Waiting(), list[str]()
-    waiting.enter()
+    waiting.enter(b"one")
     with waiting.limit(1.0, lambda: over.append("first")):
         await time.passes(5.0)
-    waiting.leave()
+    waiting.leave(b"one")
     with waiting.limit(1.0, lambda: over.append("second")):
         await time.passes(0.5)
     await time.passes(50.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +14,10 @@ from store_doubles import HandClock
 
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
-from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, RequestField, Role
+from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, RequestField, Role, RunField
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id
+from fabrik_node.node.pipeline import claim_write
 from fabrik_node.service.callers import RunCaller
 
 YES_NO = ["yes", "no"]
@@ -25,6 +28,13 @@ async def rigs() -> AsyncIterator[Rigs]:
     made = Rigs()
     yield made
     await made.close()
+
+
+async def put_waiting(command: Command, request: str, state: RunState = RunState.WAITING) -> None:
+    """As the agent writes it down of its run."""
+    row = await command.rig.node.store.run(command.caller.run_id)
+    assert row is not None
+    await command.rig.pipeline.put_run(replace(row, state=state, asks=parse_id(request) or b""))
 
 
 class Command:
@@ -354,6 +364,57 @@ async def test_what_can_not_be_asked_is_refused_in_the_words_of_the_caller(rigs:
     with pytest.raises(UsageError, match=message):
         await rig.service.call("ask", args, command.caller)
     assert rig.facts() == before
+
+
+@pytest.mark.promise("D30")
+async def test_every_node_shows_for_which_question_a_run_waits(rigs: Rigs) -> None:
+    async with rigs.pair() as (admin, worker):
+        item = await admin.add("risky")
+        await sync(admin, worker)
+        command = await Command.begin(worker, item)
+        worker.at_work.add(command.caller.run_id)
+        await command.ask("for later?")
+        request = await command.ask()
+        await put_waiting(command, request)
+        await sync(admin, worker)
+        for own, state in ((True, "waiting"), (False, "unknown")):  # the other one heard no heartbeat in this test
+            rig = worker if own else admin
+            [run] = (await rig.call("runs.list"))["runs"]
+            assert run["state"] == state
+            causes = (await rig.call("why", id=item))["causes"]
+            assert (causes[0]["code"], causes[0]["text"]) == ("asks", "its run asks people: deploy?")
+            assert causes[0]["next"] == f"fabrik-node approvals answer {request} yes|no"
+        [run] = (await worker.call("runs.list"))["runs"]
+        assert run["evidence"].startswith(f"asks: deploy? (fabrik-node approvals answer {request} yes|no); ")
+        assert (await worker.call("why", id=show_id(command.caller.run_id)))["causes"][0]["next"] == f"fabrik-node approvals answer {request} yes|no"
+        await worker.call("approvals.answer", id=request, answer="yes")
+        [run] = (await worker.call("runs.list"))["runs"]
+        assert run["evidence"].startswith("it asked people, and its question is not open any more; ")
+        other = await Command.begin(worker, await worker.add("not its question"))
+        await put_waiting(other, await command.ask("for later?"))
+        assert (await worker.call("why", id=show_id(other.caller.item)))["causes"][0]["code"] == "claimed", "a question of another item is not its own"
+        for nonsense in (b"", b"x", "text", 7):
+            known = worker.node.replica.get(Kind.RUN, other.caller.run_id, RunField.SUMMARY)
+            assert known is not None
+            told = (Kind.RUN, other.caller.run_id, RunField.SUMMARY, {**known.value, "asks": nonsense}, None)
+            await worker.node.write(b"run", partial(list, [told]))
+            assert (await worker.call("runs.list"))["total"] == 2
+        await put_waiting(command, request, RunState.RUNNING)
+
+
+async def test_a_claim_that_is_lost_in_the_moment_of_the_answer_takes_it_not(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    item = await rig.add("risky")
+    command = await Command.begin(rig, item)
+    request = await command.ask()
+    await rig.call("approvals.answer", id=request, answer="yes")
+    claim = rig.node.board.claim(command.caller.item)
+    assert claim is not None
+    released = claim_write(command.caller.item, claim.released("by hand"))
+    waiting = rig.service.stream("ask.wait", {"id": request}, command.caller)
+    _, ended = await asyncio.gather(rig.node.write(command.caller.item, lambda: [released]), anext(waiting), return_exceptions=True)
+    assert isinstance(ended, ClaimLost)
+    assert (await rig.call("approvals.show", id=request))["request"]["state"] == "answered"
 
 
 async def test_what_is_no_answer_and_who_is_no_run_are_refused(rigs: Rigs) -> None:
