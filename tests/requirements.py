@@ -59,7 +59,7 @@ A7  later:trust       A missing credential is noticed before work starts, and no
 A8  partial           A run can not read another run's files nor the node's database | through its node it can not, and a test asks for every operation; a run has the node's user, so it can open the files themselves: docs/howto/write-an-agent.md says so
 A9  held              Many runs at once have distinct ids, rows and directories and never write into each other
 A10 later:fleet       A schedule fires once per tick, whoever is alive
-A11 later:dispatch    A dry run shows the exact effects and changes nothing
+A11 held              A dry run shows the exact effects and changes nothing
 
 B1  held              Runs of all nodes are listed with state, owner and the age of what is known
 B2  held              Showing one run asks its owner; a local copy never overrules the owner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fabrik_node.cli import render_claims
-from fabrik_node.cli.grammar import command, group
+from fabrik_node.cli.grammar import DRY_RUN, command, group
 from fabrik_node.cli.session import Session
 
 __all__ = ["claims"]
@@ -45,10 +45,11 @@ def conflicts(session: Session, item: str | None, limit: int | None) -> None:
 @command("release", parent=claims)
 @click.argument("item")
 @click.option("--reason", metavar="TEXT", help="Why; its holder is told.")
+@DRY_RUN
 @click.pass_obj
-def release(session: Session, item: str, reason: str | None) -> None:
+def release(session: Session, item: str, reason: str | None, dry_run: bool) -> None:
     """End the claim on an item. Its holder stops, and can not merge any more."""
-    session.show(session.write("claims.release", item=item, reason=reason), render_claims.released)
+    session.change("claims.release", render_claims.released, dry_run=dry_run, item=item, reason=reason)
 
 
 @command("expire", parent=claims)

@@ -11,7 +11,7 @@ import click
 
 from fabrik_node.cli.session import Session
 
-__all__ = ["DURATION", "EXIT_CODES", "GLOBAL_FLAGS", "FabrikCommand", "FabrikGroup", "Section", "command", "group"]
+__all__ = ["DRY_RUN", "DURATION", "EXIT_CODES", "GLOBAL_FLAGS", "FabrikCommand", "FabrikGroup", "Section", "command", "group"]
 
 EXIT_CODES: Mapping[int, str] = {
     0: "done",
@@ -150,6 +150,10 @@ def command(name: str, *, parent: click.Group | None = None) -> Callable[[Callab
 def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], FabrikGroup]:
     """Decorator: a group whose docstring is its help."""
     return click.group(name, cls=FabrikGroup, context_settings=_SETTINGS, no_args_is_help=False, **attributes)
+
+
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Check all of it, print what would be written and whose work that stops, and write nothing.")
+"""Of a command that changes something: give it to :meth:`~fabrik_node.cli.session.Session.change`."""
 
 
 class _Duration(click.ParamType[float]):

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from fabrik_node.cli import render_items
-from fabrik_node.cli.grammar import command, group
-from fabrik_node.cli.session import Session
+from fabrik_node.cli.grammar import DRY_RUN, command, group
+from fabrik_node.cli.session import Session, given
 from fabrik_node.errors import Unreachable, UsageError
 
 __all__ = ["items"]
@@ -43,6 +43,7 @@ def _body(text: str | None, file: str | None) -> str | None:
 @click.option("--depends-on", metavar="ID", multiple=True, help="Wait until this item is done (repeatable).")
 @click.option("--on", metavar="NODE", help="Only the agent of this node may take it, by name or first digits of its key.")
 @click.option("--begun", is_flag=True, help="Wait until an agent has begun it, and show the run.")
+@DRY_RUN
 @click.pass_obj
 def add(
     session: Session,
@@ -54,11 +55,14 @@ def add(
     depends_on: tuple[str, ...],
     on: str | None,
     begun: bool,
+    dry_run: bool,
 ) -> None:
     """Add an item to the backlog."""
-    data = session.write(
-        "items.add", title=title, body=_body(body, body_file), labels=list(labels) or None, priority=priority, depends_on=list(depends_on) or None, on=on
-    )
+    args = given(title=title, body=_body(body, body_file), labels=list(labels) or None, priority=priority, depends_on=list(depends_on) or None, on=on)
+    if dry_run:
+        session.change("items.add", render_items.added, dry_run=True, **args)
+        return
+    data = session.write("items.add", **args)
     if data.get("note"):
         session.note(data["note"])
     if begun:
@@ -104,10 +108,11 @@ def show(session: Session, id: str) -> None:
 @click.option("--commits-ahead", metavar="N", type=int, help="To Merge: how many commits it is ahead; at least 1.")
 @click.option("--merge-commit", metavar="OID", help="To Done: the commit that merged the work.")
 @click.option("--reason", metavar="REASON", help="To Archived: Completed, Abandoned, Superseded, Blocked, MergeFailed or ReviewHeld.")
+@DRY_RUN
 @click.pass_obj
-def move(session: Session, /, id: str, stage: str, **fields: Any) -> None:
+def move(session: Session, /, id: str, stage: str, dry_run: bool, **fields: Any) -> None:
     """Move an item to another stage. A claim on it ends, and the answer says whose work that stops."""
-    session.show(session.write("items.move", id=id, to=stage, **fields), render_items.moved)
+    session.change("items.move", render_items.moved, dry_run=dry_run, id=id, to=stage, **fields)
 
 
 @command("edit", parent=items)
@@ -121,6 +126,7 @@ def move(session: Session, /, id: str, stage: str, **fields: Any) -> None:
 @click.option("--depends-on", metavar="ID", multiple=True, help="What it waits for from now on (repeatable).")
 @click.option("--no-depends-on", is_flag=True, help="It waits for nothing from now on.")
 @click.option("--on", metavar="NODE", help="From now on only the agent of this node may take it.")
+@DRY_RUN
 @click.pass_obj
 def edit(
     session: Session,
@@ -134,10 +140,13 @@ def edit(
     depends_on: tuple[str, ...],
     no_depends_on: bool,
     on: str | None,
+    dry_run: bool,
 ) -> None:
     """Change an item's title, body, labels, priority or dependencies."""
-    data = session.write(
+    session.change(
         "items.edit",
+        render_items.one_line,
+        dry_run=dry_run,
         id=id,
         title=title,
         body=_body(body, body_file),
@@ -146,7 +155,6 @@ def edit(
         depends_on=_replaced("--depends-on", depends_on, no_depends_on),
         on=on,
     )
-    session.show(data, render_items.one_line)
 
 
 def _replaced(flag: str, values: tuple[str, ...], none: bool) -> list[str] | None:
@@ -165,19 +173,21 @@ def history(session: Session, id: str) -> None:
 
 @command("requeue", parent=items)
 @click.argument("id")
+@DRY_RUN
 @click.pass_obj
-def requeue(session: Session, id: str) -> None:
+def requeue(session: Session, id: str, dry_run: bool) -> None:
     """Let agents try a held item again, with fresh attempts.
 
     The work of an item in Merge is done anew; to have what is there merged: items resolve.
     """
-    session.show(session.write("items.requeue", id=id), render_items.one_line)
+    session.change("items.requeue", render_items.one_line, dry_run=dry_run, id=id)
 
 
 @command("resolve", parent=items)
 @click.argument("id")
 @click.option("--branch", metavar="NAME", help="Merge this branch of the remote instead of the one that the item names.")
+@DRY_RUN
 @click.pass_obj
-def resolve(session: Session, id: str, branch: str | None) -> None:
+def resolve(session: Session, id: str, branch: str | None, dry_run: bool) -> None:
     """Have the finished work of a held item tested and merged."""
-    session.show(session.write("items.resolve", id=id, branch=branch), render_items.one_line)
+    session.change("items.resolve", render_items.one_line, dry_run=dry_run, id=id, branch=branch)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fabrik_node.cli import render_nodes
-from fabrik_node.cli.grammar import command, group
+from fabrik_node.cli.grammar import DRY_RUN, command, group
 from fabrik_node.cli.session import Session
 from fabrik_node.cli.table import Screen
 
@@ -57,13 +57,14 @@ def reject(session: Session, key: str) -> None:
 @command("role", parent=nodes)
 @click.argument("key")
 @click.argument("role")
+@DRY_RUN
 @click.pass_obj
-def role_(session: Session, key: str, role: str) -> None:
+def role_(session: Session, key: str, role: str, dry_run: bool) -> None:
     """Give a member another role: reader, agent, peer or admin.
 
     It holds for what it writes from now on. An agent claims and works; a peer also adds and edits items; an admin also lets nodes in and puts them out; a reader writes its own name alone.
     """
-    session.show(session.write("nodes.role", key=key, role=role), _draw)
+    session.change("nodes.role", _draw, dry_run=dry_run, key=key, role=role)
 
 
 @command("revoke", parent=nodes)
@@ -76,25 +77,27 @@ def role_(session: Session, key: str, role: str) -> None:
     "or EPOCH:SEQ or EPOCH:SEQ:BRANCH (that op and those before it; may be given several times).",
 )
 @click.option("--keep-nothing", is_flag=True, help="The same as --keep nothing.")
+@DRY_RUN
 @click.pass_obj
-def revoke(session: Session, key: str, keep: tuple[str, ...], keep_nothing: bool) -> None:
+def revoke(session: Session, key: str, keep: tuple[str, ...], keep_nothing: bool, dry_run: bool) -> None:
     """Put a stolen key out for good, on every node.
 
     All but what is kept of it has no effect anywhere, whenever it arrives. A log that its thief got suspended, by too many branches, is taken again:
     what is kept of it counts. KEY: its first hex digits, or the node's name.
     """
-    session.show(session.write("nodes.revoke", key=key, keep=list(keep) or None, keep_nothing=keep_nothing or None), _draw)
+    session.change("nodes.revoke", _draw, dry_run=dry_run, key=key, keep=list(keep) or None, keep_nothing=keep_nothing or None)
 
 
 @command("retire", parent=nodes)
 @click.argument("key")
+@DRY_RUN
 @click.pass_obj
-def retire(session: Session, key: str) -> None:
+def retire(session: Session, key: str, dry_run: bool) -> None:
     """Let a node connect no more; what it wrote stays.
 
     For machines that are switched off. A key that may be stolen is revoked.
     """
-    session.show(session.write("nodes.retire", key=key), _draw)
+    session.change("nodes.retire", _draw, dry_run=dry_run, key=key)
 
 
 def _draw(screen: Screen, data: Mapping[str, Any]) -> None:

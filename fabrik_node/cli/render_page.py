@@ -8,7 +8,7 @@ from typing import Any
 
 from fabrik_node.cli.table import Screen, age, clean
 
-__all__ = ["FILTERED_ID_CHARS", "Data", "cut_short", "event", "footer", "lag", "pairs", "value"]
+__all__ = ["FILTERED_ID_CHARS", "Data", "cut_short", "event", "footer", "lag", "pairs", "rehearsed", "value"]
 
 Data = Mapping[str, Any]
 
@@ -49,6 +49,21 @@ def pairs(screen: Screen, data: Data) -> None:
     for name, content in data.items():
         flat |= {f"{name} {inner}": part for inner, part in content.items()} if isinstance(content, Mapping) else {name: content}
     screen.fields([(name.replace("_", " "), "yes" if part is True else "no" if part is False else part) for name, part in flat.items()])
+
+
+def rehearsed(screen: Screen, data: Data) -> None:
+    """``--dry-run`` of any command."""
+    for effect in data["effects"]:
+        screen.line(clean(effect), "yellow")
+    rows = [(each["kind"], each["id"] or "(new)", each["field"], _now(each["before"]), value(each["after"])) for each in data["writes"]]
+    if rows:
+        screen.table(("KIND", "ID", "FIELD", "NOW", "WOULD BE"), rows, flexible="WOULD BE")
+    screen.line("nothing was written: this is a dry run" if rows or data["effects"] else "nothing would change, and nothing was written", "bold")
+    footer(screen, data)
+
+
+def _now(content: object) -> str:
+    return "" if content is None else value(content)
 
 
 def event(screen: Screen, data: Data) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fabrik_node.cli import render_recovery, render_runs
-from fabrik_node.cli.grammar import command, group
+from fabrik_node.cli.grammar import DRY_RUN, command, group
 from fabrik_node.cli.session import Session
 
 __all__ = ["runs"]
@@ -51,10 +51,11 @@ def show(session: Session, id: str, no_ask: bool) -> None:
 @command("cancel", parent=runs)
 @click.argument("id")
 @click.option("--reason", metavar="TEXT", help="Why; it is shown with the run and its item.")
+@DRY_RUN
 @click.pass_obj
-def cancel(session: Session, id: str, reason: str | None) -> None:
+def cancel(session: Session, id: str, reason: str | None, dry_run: bool) -> None:
     """End a run with all of its processes, and hold its item. Of another node: it stops when it hears of it."""
-    session.show(session.write("runs.cancel", id=id, reason=reason), render_runs.cancelled)
+    session.change("runs.cancel", render_runs.cancelled, dry_run=dry_run, id=id, reason=reason)
 
 
 @command("recovery", parent=runs)

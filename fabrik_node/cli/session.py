@@ -15,7 +15,7 @@ from fabrik_node import config
 from fabrik_node.cli.client import Client
 from fabrik_node.cli.hooks import Hooks
 from fabrik_node.cli.table import Screen, clean
-from fabrik_node.errors import AuthError, NoNode, NotInitialised
+from fabrik_node.errors import AuthError, Internal, NoNode, NotInitialised
 from fabrik_node.paths import HomePaths
 
 __all__ = ["Session", "given"]
@@ -77,6 +77,17 @@ class Session:
             raise self._no_node("this needs one")
         with client:
             return client.call(op, given(**args))
+
+    def change(self, op: str, render: Callable[[Screen, Mapping[str, Any]], None], *, dry_run: bool, **args: Any) -> None:
+        """Ask the running node, and show its answer; with ``dry_run`` what it would do."""
+        data = self.write(op, dry_run=dry_run or None, **args)
+        if dry_run:
+            from fabrik_node.cli.render_page import rehearsed
+
+            if data.get("dry_run") is not True:
+                raise Internal(f"the node knows no dry run: {op} was done", "fabrik-node events; then restart the node, so that it is of this version")
+            render = rehearsed
+        self.show(data, render)
 
     def stream(self, op: str, *, follow: bool, need: str = "--follow needs one", **args: Any) -> Iterator[dict[str, Any]]:
         """Like :meth:`read`, one answer after the other. Following needs a running node: ``need`` says why."""

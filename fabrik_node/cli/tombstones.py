@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fabrik_node.cli import render_items
-from fabrik_node.cli.grammar import command, group
+from fabrik_node.cli.grammar import DRY_RUN, command, group
 from fabrik_node.cli.session import Session
 
 __all__ = ["tombstone", "tombstones"]
@@ -14,10 +14,11 @@ __all__ = ["tombstone", "tombstones"]
 @command("tombstone")
 @click.argument("id")
 @click.option("--reason", metavar="TEXT", help="Why; kept with the tombstone.")
+@DRY_RUN
 @click.pass_obj
-def tombstone(session: Session, id: str, reason: str | None) -> None:
+def tombstone(session: Session, id: str, reason: str | None, dry_run: bool) -> None:
     """Delete an item on every replica, for good. Its id is never used again."""
-    session.show(session.write("tombstone", id=id, reason=reason), render_items.tombstone)
+    session.change("tombstone", render_items.tombstone, dry_run=dry_run, id=id, reason=reason)
 
 
 @group("tombstones")

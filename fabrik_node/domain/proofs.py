@@ -16,7 +16,7 @@ from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, 
 from fabrik_node.errors import AuthError, BadSignature, InvalidOp
 from fabrik_node.ids import show_key, show_value
 
-__all__ = ["DOCUMENT_BYTES_MAX", "check_document", "fork_document", "op_document"]
+__all__ = ["DOCUMENT_BYTES_MAX", "check_document", "fork_document", "op_document", "write_says"]
 
 DOCUMENT_BYTES_MAX = 4_194_304
 """Of a proof as text: twice its bytes in hex, and room for names."""
@@ -110,11 +110,12 @@ def _op_says(proof: bytes) -> dict[str, Any]:
         "wall_ms": says["wall_ms"],
         "digest": says["digest"].hex(),
         "kind": says["kind"],
-        "writes": [_write_says(*write) for write in says["writes"]],
+        "writes": [write_says(*write) for write in says["writes"]],
     }
 
 
-def _write_says(kind: int, id: bytes, field: int, value: Any, fence: Any) -> dict[str, Any]:
+def write_says(kind: int, id: bytes, field: int, value: Any, fence: Any) -> dict[str, Any]:
+    """One write of an op in the words of the schema; of another version, by its numbers."""
     known = kind in list(Kind)
     fields = list(_FIELDS[kind]) if known else []
     said = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fabrik_node.domain.schema import Role, needed_role
 from fabrik_node.errors import AuthError
 from fabrik_node.ids import show_key
+from fabrik_node.node.rehearsal import Rehearsed, rehearsing
 
 if TYPE_CHECKING:
     from fabrik_node._core import Chained, Write
@@ -28,7 +29,12 @@ def check_allowed(node: Node, writes: Sequence[Write]) -> None:
 
 
 async def submit(node: Node, key: Hashable, build: Callable[[], Sequence[Write]]) -> list[Chained]:
-    """One local op; see :meth:`fabrik_node.node.writer.Writer.submit`. Raises AuthError, explained, when it would be void."""
+    """One local op; see :meth:`fabrik_node.node.writer.Writer.submit`. Raises AuthError, explained, when it would be void, and Rehearsed in a dry run."""
+    if (rehearsal := rehearsing()) is not None:
+        node.check_writable()
+        rehearsal.writes = build()
+        check_allowed(node, rehearsal.writes)
+        raise Rehearsed
     writes: list[Write] = []
 
     def built() -> Sequence[Write]:

@@ -13,6 +13,7 @@ from fabrik_node.domain.stages import Archived, Done
 from fabrik_node.errors import Conflict, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
+from fabrik_node.node.rehearsal import Rehearsed, rehearsing
 from fabrik_node.node.requests import Requests
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.service.bounds import REASON_BYTES_MAX, check_text
@@ -85,6 +86,9 @@ class Controls:
         """Take no more work, or with ``off`` take work again. Running work goes on; the answer names it, and items whose claim is under way: those are given back."""
         if not self._agent.describe().get("enabled"):
             raise Precondition("this node takes no work: it has no agent", "fabrik-node serve --command CMD")
+        if (rehearsal := rehearsing()) is not None:
+            rehearsal.effects.append(self._drained(off=bool(args.get("off"))))
+            raise Rehearsed
         if args.get("off"):
             changed = await self._agent.go_on()
         else:
@@ -110,6 +114,8 @@ class Controls:
             return await self._cancel_elsewhere(row, reason)
         check_allowed(self._node, [_hold_write(row, reason, 0)])  # before the run hears of it
         view = self._node.board.item(row.item)
+        if (rehearsal := rehearsing()) is not None:
+            rehearsal.effects.append(f"run {name} on this node ends with all of its processes; what it made is kept on its branch")
         held = await self._hold(row, reason)
         on_item = "its item is held" if held else "its item is left alone: another claim has it"
         try:
@@ -127,6 +133,13 @@ class Controls:
             raise self._too_late(ended)
         requeue = f"; to let agents try again: fabrik-node items requeue {show_id(row.item)}" if held else ""
         return await self._shown(row, on_item + requeue)
+
+    def _drained(self, *, off: bool) -> str:
+        said = self._agent.describe()
+        halted, at_work = said.get("halt") is not None, len(said.get("running") or [])
+        if off:
+            return "the agent takes work again" if halted else "nothing changes: the agent takes work"
+        return f"{'nothing changes: ' if halted else ''}the agent takes nothing new, also after a restart; {at_work} runs go on to their ends"
 
     def _too_late(self, ended: RunRow) -> Conflict:
         """A run that is not done stays as its operator wanted it: nobody begins its item again unasked. The error says so."""

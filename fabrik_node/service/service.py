@@ -34,6 +34,7 @@ from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.passes import Passes
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.recovering import KeyRecoverer
+from fabrik_node.service.rehearsing import REHEARSED, rehearsed
 from fabrik_node.service.requeueing import HoldEnder
 from fabrik_node.service.rotating import KeyRotator
 from fabrik_node.service.superseding import ClaimEnder
@@ -124,13 +125,16 @@ class Service:
     async def call(self, op: str, args: Mapping[str, Any], caller: Caller = OPERATOR) -> dict[str, Any]:
         """One question, one answer. Raises UsageError for an unknown operation, AuthError for one that is not open to ``caller``."""
         args = admit(caller, op, args)
+        dry = bool(args.get("dry_run"))
+        if dry and op not in REHEARSED and op != "runs.clean" and op in self.names:  # that one has its own
+            raise UsageError(f"{op} can not be tried without doing it", "leave out dry_run")
         if (of_caller := self._caller_operations.get(op)) is not None:
             return await of_caller(args, caller)
         operation = self._operations.get(op)
         if operation is None:
             raise UsageError(f"this node knows no operation {op!r}", "fabrik-node version")
         try:
-            return await operation(args)
+            return await (rehearsed(self._reader, op, operation, args) if dry and op in REHEARSED else operation(args))
         except InvalidOp as error:
             if op in self._item_writes:
                 raise UsageError(f"this can not be written: {error}", "shorten it, or leave it out") from error

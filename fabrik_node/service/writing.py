@@ -13,6 +13,7 @@ from fabrik_node.errors import Conflict, FabrikError, NotFound, Precondition, Us
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import claim_write, stage_write
+from fabrik_node.node.rehearsal import rehearsing
 from fabrik_node.node.requests import Requests
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent
@@ -176,6 +177,11 @@ class ItemWriter:
         claim_id = new_id(self._node.clock.wall_ms())
         ending = override(held, claim_id=claim_id, node=self._node.public, incarnation=self._incarnation, reason=reason)
         check_allowed(self._node, [claim_write(item, ending)])
+        if (rehearsal := rehearsing()) is not None:
+            asked = held.receipt != 0 and self._arbiter is not None
+            refuses = ", and the git remote is asked to refuse its merge from then on" if asked else ""
+            rehearsal.effects.append(f"{holder} is stopped when it hears of this{refuses}")
+            return ending, ""
         if held.receipt == 0:
             return ending, f"{holder} is stopped when it hears of this"
         still = f"{holder} can still merge until it hears of this"

@@ -1,0 +1,73 @@
+"""``dry_run``: which use cases can be rehearsed, and what of it is shown: the writes as they would be, and whose work they would stop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fabrik_node.domain.claims import decode_claim
+from fabrik_node.domain.proofs import write_says
+from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.ids import show_id, show_value
+from fabrik_node.node.rehearsal import rehearse
+from fabrik_node.service.reading import Reader, stage_json
+from fabrik_node.service.views import claim_json
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
+
+__all__ = ["REHEARSED", "rehearsed", "write_shown"]
+
+REHEARSED = frozenset(
+    {
+        "claims.expire",
+        "claims.release",
+        "drain",
+        "items.add",
+        "items.edit",
+        "items.move",
+        "items.requeue",
+        "items.resolve",
+        "nodes.retire",
+        "nodes.revoke",
+        "nodes.role",
+        "runs.cancel",
+        "tombstone",
+    }
+)
+"""They write at most one op, and it is the last that they do or the first. Others refuse ``dry_run``."""
+
+
+async def rehearsed(reader: Reader, op: str, operation: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]], args: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``operation`` would do now. Raises whatever it would raise."""
+    with rehearse() as rehearsal:
+        await operation({name: value for name, value in args.items() if name != "dry_run"})
+    reader.views()
+    effects = [*rehearsal.effects]
+    for kind, item, _, value, _ in rehearsal.writes:
+        if kind == Kind.CLAIM and (now := reader.board.claim(item)) is not None and now.held and decode_claim(value).claim_id != now.claim_id:
+            effects.insert(0, f"the claim {show_id(now.claim_id)} of {reader.name_of(now.node)}/{now.agent} on item {show_id(item)} ends, and its work with it")
+        if kind == Kind.TOMBSTONE:
+            effects.append(f"item {show_id(item)} is gone for good, on every node")
+    return reader.stamp({"dry_run": True, "op": op, "writes": [write_shown(reader, write) for write in rehearsal.writes], "effects": effects})
+
+
+def write_shown(reader: Reader, write: Write) -> dict[str, Any]:
+    """One register as it is and as it would be; ``before`` null when it was never written, ``id`` null for an item that does not exist yet."""
+    kind, name, field, value, fence = write
+    register = reader.replica.get(kind, name, field)
+    said = write_says(kind, name, field, value, fence)
+    is_new = kind == Kind.ITEM and reader.board.item(name) is None
+    return {
+        "kind": said["kind"],
+        "id": None if is_new else said["id"],
+        "field": said["field"],
+        "before": None if register is None else _shown(reader, kind, field, register.value),
+        "after": _shown(reader, kind, field, value),
+    }
+
+
+def _shown(reader: Reader, kind: int, field: int, value: Any) -> Any:
+    if kind == Kind.CLAIM:
+        return claim_json(value, reader.name_of)
+    return stage_json(value) if (kind, field) == (Kind.ITEM, ItemField.STAGE) else show_value(value)

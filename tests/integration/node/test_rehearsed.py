@@ -1,0 +1,200 @@
+"""Dry runs: of every operation that has one, nothing changes, and what it says would be written is what is written then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_rig import BOUND_S, FakeArbiter, NodeRig, Rigs, sync
+
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.runs import RunRow, RunState
+from fabrik_node.domain.stages import Coding, Merge, Qa
+from fabrik_node.errors import AuthError, FabrikError, IllegalMove, NotFound, Precondition, UsageError
+from fabrik_node.ids import new_id, parse_id, show_id
+from fabrik_node.service.rehearsing import REHEARSED
+
+
+@dataclass
+class World:
+    """An admin with a remote, a working member, and an item in each state that the operations need."""
+
+    rig: NodeRig
+    arbiter: FakeArbiter
+    folder: Path
+    free: str = ""
+    held: str = ""
+    """Claimed by the member, with the run :attr:`run`."""
+    stuck: str = ""
+    """Held for a person, in Merge."""
+    run: str = ""
+
+    async def claimed(self, worker: NodeRig, item: str) -> Claim:
+        claim = await asyncio.wait_for(worker.pipeline.claim(parse_id(item) or b"", "agent"), BOUND_S)
+        assert isinstance(claim, Claim)
+        return claim
+
+    async def facts(self) -> tuple[Any, ...]:
+        """Whatever a dry run may not change: registers, log, database files, events, the remote."""
+        await self.rig.node.stream.settled()  # what was told before is stored by now
+        store = self.rig.node.store
+        files = {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(self.folder.glob("0.db*")) if not path.name.endswith("-shm")}
+        return (*self.rig.facts(), files, await store.events(0, 10_000), dict(self.arbiter.held), await store.get_meta("agent_halt"))
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    rigs, arbiter = Rigs(tmp_path), FakeArbiter()
+    admin, worker = await rigs.open(0, arbiter=arbiter), await rigs.open(1, arbiter=arbiter)
+    made = World(admin, arbiter, tmp_path)
+    made.free, made.held, made.stuck = await admin.add("free", labels=["a"]), await admin.add("held"), await admin.add("stuck")
+    await sync(admin, worker)
+    claim = await made.claimed(worker, made.held)
+    row = RunRow(new_id(1), parse_id(made.held) or b"", claim.claim_id, worker.node.public, "agent", RunState.RUNNING, "coding", 1_700_000_000_000)
+    await worker.pipeline.put_run(row)
+    await worker.pipeline.move(row.item, Coding(), claim)
+    made.run = show_id(row.run_id)
+    claim = await made.claimed(worker, made.stuck)
+    stuck = parse_id(made.stuck) or b""
+    for stage in (Coding(), Qa(), Merge("fabrik/x/y", 1)):
+        await worker.pipeline.move(stuck, stage, claim)
+    await worker.pipeline.finish(stuck, claim, "conflict", {"result": "conflict", "reason": "conflict"}, charge_attempt=False, hold="merge conflict")
+    await sync(admin, worker)
+    yield made
+    await rigs.close()
+
+
+CASES: Mapping[str, Callable[[World], dict[str, Any]]] = {
+    "claims.expire": lambda world: {"item": world.held, "yes": True},
+    "claims.release": lambda world: {"item": world.held, "reason": "stuck"},
+    "items.add": lambda world: {"title": "new", "labels": ["x"], "depends_on": [world.free], "on": "node1"},
+    "items.edit": lambda world: {"id": world.free, "title": "another", "labels": []},
+    "items.move": lambda world: {"id": world.held, "to": "Archived", "reason": "Abandoned"},
+    "items.requeue": lambda world: {"id": world.stuck},
+    "items.resolve": lambda world: {"id": world.stuck, "branch": "mended"},
+    "nodes.retire": lambda _: {"key": "node1"},
+    "nodes.revoke": lambda _: {"key": "node1"},
+    "nodes.role": lambda _: {"key": "node1", "role": "reader"},
+    "runs.cancel": lambda world: {"id": world.run},
+    "tombstone": lambda world: {"id": world.held, "reason": "double"},
+}
+
+
+@pytest.mark.promise("A11")
+@pytest.mark.parametrize("op", sorted(REHEARSED - {"drain"}))
+async def test_a_dry_run_changes_nothing_and_says_what_is_written_then(world: World, op: str) -> None:
+    args = CASES[op](world)
+    before = await world.facts()
+    said = await world.rig.call(op, dry_run=True, **args)
+    assert await world.facts() == before
+    assert (said["dry_run"], said["op"], bool(said["writes"])) == (True, op, True)
+    stops = [effect for effect in said["effects"] if "node1" in effect]
+    assert bool(stops) is (op in {"claims.expire", "claims.release", "items.move", "runs.cancel"})
+    done = await world.rig.call(op, **args)
+    dump = {(row["kind"], row["id"], row["field"]): row async for row in registers(world.rig)}
+    for write in said["writes"]:
+        item = write["id"] or done["item"]["id"]
+        now = dump[write["kind"], item, write["field"]]["value"]
+        if write["kind"] == "claim":
+            assert now["state"] == write["after"]["state"] == "released"
+            assert write["before"]["state"] == "confirmed"
+        else:
+            assert now == write["after"], write
+            assert write["before"] != write["after"]
+
+
+async def registers(rig: NodeRig) -> AsyncIterator[dict[str, Any]]:
+    """Every register in the words of a dry run."""
+    from fabrik_node.domain.schema import Kind
+    from fabrik_node.service.rehearsing import write_shown
+
+    for kind in Kind:
+        for name, row in rig.node.replica.rows(kind):
+            for field, value in row.items():
+                said = write_shown(rig.reader, (kind, name, field, value, None))
+                yield {"kind": said["kind"], "id": said["id"], "field": said["field"], "value": said["after"]}
+
+
+@pytest.mark.promise("A11")
+@pytest.mark.parametrize(
+    ("op", "args", "error"),
+    [
+        ("items.add", {"title": ""}, UsageError),
+        ("items.add", {"title": "x", "on": "nowhere"}, NotFound),
+        ("items.edit", {"id": "free", "body": "x" * 40_000}, UsageError),
+        ("items.move", {"id": "free", "to": "Done", "merge_commit": "ab" * 20}, IllegalMove),
+        ("items.requeue", {"id": "free"}, Precondition),
+        ("claims.release", {"item": "free"}, Precondition),
+        ("claims.expire", {"item": "held"}, Precondition),
+        ("drain", {}, Precondition),
+        ("tombstone", {"id": "zzzz"}, NotFound),
+    ],
+)
+async def test_a_dry_run_is_refused_as_the_thing_itself(world: World, op: str, args: dict[str, Any], error: type[FabrikError]) -> None:
+    args = {name: getattr(world, value) if name in {"id", "item"} and value != "zzzz" else value for name, value in args.items()}
+    before, said = await world.facts(), []
+    for dry in ({"dry_run": True}, {}):
+        with pytest.raises(error) as refused:
+            await world.rig.call(op, **args, **dry)
+        said.append((str(refused.value), refused.value.hint))
+    assert said[0] == said[1]
+    assert await world.facts() == before
+
+
+@pytest.mark.promise("A11")
+async def test_whatever_has_no_dry_run_refuses_one_and_does_nothing(world: World) -> None:
+    before = await world.facts()
+    streams = {"ask.wait", "db.dump", "events", "runs.logs", "runs.watch"}
+    for op in sorted(world.rig.service.names - REHEARSED - streams - {"runs.clean"}):
+        with pytest.raises(UsageError, match="can not be tried without doing it"):
+            await world.rig.call(op, dry_run=True)
+    assert await world.facts() == before
+
+
+async def test_a_member_without_the_right_learns_it_from_the_dry_run(tmp_path: Path) -> None:
+    rigs = Rigs(tmp_path)
+    try:
+        admin, other = await rigs.open(0), await rigs.open(1)
+        await sync(admin, other)
+        with pytest.raises(AuthError):
+            await other.call("nodes.retire", key="node0", dry_run=True)
+    finally:
+        await rigs.close()
+
+
+async def test_a_drain_says_what_goes_on_and_halts_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.rig.agent, "describe", lambda: {"enabled": True, "running": ["r1", "r2"], "halt": None})
+    said = await world.rig.call("drain", dry_run=True)
+    assert said["effects"] == ["the agent takes nothing new, also after a restart; 2 runs go on to their ends"]
+    assert (await world.rig.call("drain", dry_run=True, off=True))["effects"] == ["nothing changes: the agent takes work"]
+
+
+async def test_two_calls_at_once_do_not_see_each_other_s_dry_run(world: World) -> None:
+    calls: list[Awaitable[dict[str, Any]]] = []
+    for number in range(20):
+        calls += [world.rig.call("items.add", title=f"dry {number}", dry_run=True), world.rig.call("items.add", title=f"real {number}")]
+    await asyncio.gather(*calls)
+    titles = [item["title"] for item in (await world.rig.call("items.list"))["items"]]
+    assert sorted(title for title in titles if title.startswith(("dry", "real"))) == sorted(f"real {number}" for number in range(20))
+
+
+async def test_a_run_of_this_node_is_not_told_of_a_dry_cancel(world: World) -> None:
+    told: list[bytes] = []
+
+    async def cancel(run_id: bytes, _reason: str) -> bool:
+        told.append(run_id)
+        return True
+
+    world.rig.agent.on_cancel = cancel
+    claim = await world.claimed(world.rig, world.free)
+    row = RunRow(new_id(2), parse_id(world.free) or b"", claim.claim_id, world.rig.node.public, "agent", RunState.RUNNING, "coding", 1_700_000_000_000)
+    await world.rig.pipeline.put_run(replace(row, agent="agent"))
+    said = await world.rig.call("runs.cancel", id=show_id(row.run_id), dry_run=True)
+    assert told == []
+    assert said["effects"][0].startswith(f"run {show_id(row.run_id)} on this node ends with all of its processes")
+    assert [write["field"] for write in said["writes"]] == ["hold"]
