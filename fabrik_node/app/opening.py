@@ -20,7 +20,7 @@ from fabrik_node.node.identity import commitment_of, create_key, load_key, write
 from fabrik_node.paths import HomePaths, private_folder
 from fabrik_node.store.sqlite import SqliteStore
 
-__all__ = ["NODE_KEY", "Mesh", "first_epoch", "load_genesis", "load_mesh", "make_home", "note_home", "open_store"]
+__all__ = ["COPIED", "NODE_KEY", "Mesh", "first_epoch", "load_genesis", "load_mesh", "make_home", "note_home", "open_store"]
 
 _INIT_HINT = "fabrik-node init, or fabrik-node join TOKEN"
 NODE_KEY = "node_key"
@@ -28,6 +28,8 @@ NODE_KEY = "node_key"
 _MARK = "home_mark"
 """Where the store keeps from which place it was served last (:mod:`fabrik_node.app.home_mark`)."""
 Settle: TypeAlias = Callable[[HomePaths, SqliteStore, Clock, "Mesh"], Awaitable["Mesh"]]
+COPIED = "this home is a copy"
+"""How the doubt about the log of a home begins that is not where it was."""
 _NEW_STORE = "the database of this node was lost, and an empty one made for its key"
 
 
@@ -155,7 +157,7 @@ async def _doubt(paths: HomePaths, store: SqliteStore, *, witnessed: int, new_st
     before = await store.get_meta(_MARK)
     moved = "" if before is None else differs(before.decode("utf-8", "replace"), home_mark(paths.store))
     if moved:
-        return f"this home is a copy: {moved}"
+        return f"{COPIED}: {moved}"
     return older_than(witnessed, (await store.events_upto())[0])
 
 

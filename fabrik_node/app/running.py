@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from fabrik_node import __version__
-from fabrik_node.agent.cgroup import cgroups_of, held_in
+from fabrik_node.agent.cgroup import Cgroups, cgroups_of, held_in
 from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.inputs import run_inputs
 from fabrik_node.agent.loop import ClaimLoop
@@ -23,10 +23,12 @@ from fabrik_node.agent.recover import recover_runs
 from fabrik_node.agent.run import AgentRun
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.api.server import LocalApi
+from fabrik_node.app.first_writes import tell_name
 from fabrik_node.app.flags import Entry, merge_options
 from fabrik_node.app.key_use import check_rotated
+from fabrik_node.app.left_runs import close_left, note_left, own_runs
+from fabrik_node.app.opening import COPIED, load_mesh, make_home, note_home, open_store
 from fabrik_node.app.opening import Mesh as MeshIdentity
-from fabrik_node.app.opening import load_mesh, make_home, note_home, open_store
 from fabrik_node.app.reconcile import look, remove_unfinished, tell_findings
 from fabrik_node.app.rotation import former_keys, settle
 from fabrik_node.app.saying import agent_status, presence_of, with_given_labels
@@ -37,7 +39,7 @@ from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
 from fabrik_node.config import check_config, child_environment, load_config, shown_config
 from fabrik_node.domain.retention import Retention
-from fabrik_node.domain.schema import Kind, NodeField
+from fabrik_node.domain.runs import RunRow
 from fabrik_node.errors import AuthError, BadConfig, Conflict, Internal, NotInitialised, Precondition
 from fabrik_node.git.origin import Origin
 from fabrik_node.git.runner import GitRunner, check_git
@@ -159,6 +161,7 @@ class Running:
         self.node.next_commitment = self.identity.next_commitment
         self.groups = cgroups_of(config.agent, self.paths.home)
         self.halts = HaltSwitch(await self.store.get_meta(_HALT_KEY), lambda said: self.store.set_meta(_HALT_KEY, said))
+        await note_left(self.store, copied=doubt.startswith(COPIED))
         await note_home(self.paths, self.store, self.identity)
         await self.node.invitations.start(self.paths.invitations_key)
         self.findings += look(self.node, self.export, self.lock)
@@ -306,6 +309,7 @@ class Running:
         guards.append(self._tasks.create_task(tell_peers(node, self.mesh.statuses), name="peers"))
         recovered = self._tasks.create_task(self._recover(), name="recover")
         guards.append(self._tasks.create_task(self._clean(recovered), name="clean"))
+        guards.append(self._tasks.create_task(close_left(node, self.store, recovered, self._close_runs), name="left runs"))
         agent = self._tasks.create_task(self._agent(recovered), name="agent") if self.config.agent.command else None
         first = await self._stop.get()
         self.switching = first is None
@@ -345,14 +349,12 @@ class Running:
                 await self.pipeline.wait_connected()
                 while self.options.new_store and not self.node.epochs.own_heads():  # whoever calls us may know our log
                     await self.node.peers_moved()
-        node, name = self.node, self.config.node.name
-        known = node.replica.get(Kind.NODE, node.public, NodeField.NAME)
-        if name and (known is None or known.value != name):
-            try:
-                await node.write("name", lambda: [(Kind.NODE, node.public, NodeField.NAME, name, None)])
-            except AuthError as error:
-                _log.warning("the name of this node stays as it was: %s", error)
-        for row in await recover_runs(self.pipeline, self.origin, await self.store.runs(), self.clock, self.config.agent.kill_grace_s, self.halts, self.groups):
+        await tell_name(self.node, self.config.node.name)
+        await self._close_runs(await own_runs(self.store), self.groups)
+
+    async def _close_runs(self, rows: list[RunRow], groups: Cgroups | None = None) -> None:
+        """``groups``: end all that is in them, too, when no run has begun yet."""
+        for row in await recover_runs(self.pipeline, self.origin, rows, self.clock, self.config.agent.kill_grace_s, self.halts, groups):
             _log.warning("run %s was interrupted: %s", show_id(row.run_id), row.reason)
 
     async def _clean(self, recovered: asyncio.Task[None]) -> None:

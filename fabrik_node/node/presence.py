@@ -6,7 +6,7 @@ Lease renewals travel here. Observers time them on their own clock since the las
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,7 @@ class Presence:
             return None
         if author == self._key.public:
             self._counter = max(self._counter, counter)  # a home that was restored, or runs twice: what we say next must be news to others
+            self._observe(author, payload, self._clock.now(), besides=set(self._own))
             self.stale += 1
             return None
         known = self._heard.get(author)
@@ -154,11 +155,15 @@ class Presence:
 
     def _take(self, heard: Heard) -> None:
         self._heard[heard.author] = heard
-        for claim_id, item, renew_n, progress_n, run_id in leases_of(heard.payload):
-            if self._is_holder(heard.author, item, claim_id):
-                self._leases.observe(claim_id, renew_n, progress_n, run_id, heard.at)
+        self._observe(heard.author, heard.payload, heard.at)
         for listener in tuple(self._listeners):
             listener(heard.author, heard.counter, heard.message)
+
+    def _observe(self, author: bytes, payload: Mapping[str, Any], at: float, besides: Collection[bytes] = ()) -> None:
+        """Renewals that ``author`` tells of. ``besides``: our own, which another home with our key can not renew for us."""
+        for claim_id, item, renew_n, progress_n, run_id in leases_of(payload):
+            if claim_id not in besides and self._is_holder(author, item, claim_id):
+                self._leases.observe(claim_id, renew_n, progress_n, run_id, at)
 
 
 def leases_of(payload: Mapping[str, Any]) -> list[tuple[bytes, bytes, int, int, bytes]]:

@@ -5,28 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from acceptance.barrier import Barrier
 from acceptance.fleet import Fleet, git, make_remote
 from acceptance.gates import COMMIT, QUICK_AGENT, STEADY_LEASES, merges_of
-
-
-class Barrier:
-    """The remote stops inside every push that moves the base, until it is opened (or a minute is over); it says how many came so far."""
-
-    def __init__(self, remote: Path) -> None:
-        self._closed, self._inside = remote / "closed", remote / "inside"
-        self._closed.touch()
-        self._inside.touch()
-        hook = remote / "hooks" / "pre-receive"
-        hook.parent.mkdir(exist_ok=True)
-        wait = f"while [ -e {self._closed} ] && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done"
-        hook.write_text(f"#!/bin/sh\ngrep -q refs/heads/main || exit 0\necho >> {self._inside}\nn=0\n{wait}\n")
-        hook.chmod(0o755)
-
-    def came(self) -> int:
-        return len(self._inside.read_text())
-
-    def open(self) -> None:
-        self._closed.unlink()
 
 
 @pytest.mark.promise("C17")

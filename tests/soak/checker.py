@@ -68,16 +68,15 @@ def _node(node: NodeProcess, soak: Soak, by_item: dict[str, list[str]]) -> list[
 def _lost_work(soak: Soak) -> list[str]:
     """Each commit that a command made must hang on a branch: on the remote, or in the home of its node."""
     on_remote = _reachable(soak.remote)
-    local = {name: _reachable(*(node.home / "git").glob("*.git"), *(node.home / "git").glob("*/")) for name, node in soak.agents.items()}
+    local = {name: _reachable(*(found.parent for found in (node.home / "git").rglob("objects"))) for name, node in soak.agents.items()}
     made = [work for work in soak.ledger.lines() if work.word == "commit"]
     return [f"commit {work.what} of run {work.run} on {work.node} hangs on no branch" for work in made if work.what not in on_remote | local[work.node]]
 
 
 def _reachable(*repositories: Path) -> set[str]:
     found: set[str] = set()
-    for repository in set(repositories):
-        if (repository / "HEAD").exists():
-            found |= set(git(repository, "rev-list", "--branches").split())
+    for repository in repositories:
+        found |= set(git(repository, "rev-list", "--branches").split())
     return found
 
 
