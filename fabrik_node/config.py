@@ -149,6 +149,8 @@ class AgentConfig(_Table, frozen=True):
     timeout_s: float = 3600.0
     """For each command."""
     max_attempts: int = 3
+    max_interruptions: int = 10
+    """Runs of an item in a row that were lost (their node died, or its lease) before it is held; 0: never."""
     backoff_s: float = 30.0
     """Wait after a failed attempt; doubles with each, at most 15 minutes."""
     kill_grace_s: float = 10.0
@@ -281,6 +283,7 @@ def check_config(config: Config, where: str) -> Config:
             ("slots", "1 to 64", 1 <= agent.slots <= 64),
             ("timeout_s", "above 0 and at most 30 days", 0 < agent.timeout_s <= _SECONDS_MAX),
             ("max_attempts", "at least 1", agent.max_attempts >= 1),
+            ("max_interruptions", "0 or more", agent.max_interruptions >= 0),
             ("backoff_s", "0 or more and at most 30 days", 0 <= agent.backoff_s <= _SECONDS_MAX),
             ("kill_grace_s", "0 or more and at most 30 days", 0 <= agent.kill_grace_s <= _SECONDS_MAX),
             ("remote_wait_s", "0 or more and at most 30 days", 0 <= agent.remote_wait_s <= _SECONDS_MAX),

@@ -102,7 +102,7 @@ C19 held              No descendant outlives a killed engine unseen
 C20 held              A crash loop stops by itself and says why
 C21 held              What was stopped on purpose stays stopped
 C22 partial           Every seeded fault is found, and mended when asked | doctor finds and says what to type; it mends nothing by itself, and a start mends only what needs no decision
-C23 later:doctor      Healing is counted, bounded, and leaves the healthy alone
+C23 held              Healing is counted, bounded, and leaves the healthy alone
 C24 held              Cleaning up removes what it announced and never a running run
 
 D1  later:records     A row per execution with start, end, exit and error

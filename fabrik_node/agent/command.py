@@ -19,6 +19,7 @@ from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop, StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
 from fabrik_node.agent.waiting import Waiting
+from fabrik_node.domain.interruptions import SUPERVISOR_KILLED
 from fabrik_node.domain.runs import ProcessId
 from fabrik_node.ids import show_id
 from fabrik_node.ports import RunAccess
@@ -141,7 +142,7 @@ class CommandRunner:
                 return Verdict(Result.INFRA_LOST, reason, unstartable=True)
             return Verdict(Result.AGENT_FAILED if ended.start_errno in _FILE_ERRORS else Result.INFRA_LOST, reason)
         if ended.status is None:
-            return Verdict(Result.INFRA_LOST, f"{what}: its supervisor process was killed")
+            return Verdict(Result.INFRA_LOST, f"{what}: {SUPERVISOR_KILLED}")
         return judge_exit(what, ended.status)
 
 

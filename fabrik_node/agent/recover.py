@@ -12,6 +12,7 @@ from fabrik_node.agent.members import end_members, run_tag
 from fabrik_node.agent.results import RESULT_RULES, Result, not_allowed
 from fabrik_node.agent.walk import walk_back, walk_to_done
 from fabrik_node.clock import Clock
+from fabrik_node.domain.interruptions import NODE_ENDED
 from fabrik_node.domain.runs import FINAL_STATES, ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Done
 from fabrik_node.errors import AuthError, Conflict, GitFailed, IllegalMove, NotFound, Precondition, Unreachable
@@ -52,7 +53,7 @@ async def recover_runs(
         ended = None if survivors else _as_it_ended(pipeline.item(row.item), row)
         if ended is None:
             process = _process_line(row.process, was_alive=was_alive, survivors=survivors)
-            ended = await _interrupted(pipeline, workspaces, row, f"the node ended in phase {row.phase}; {process}", clock, survivors)
+            ended = await _interrupted(pipeline, workspaces, row, f"{NODE_ENDED} {row.phase}; {process}", clock, survivors)
         closed.append(ended)
         try:
             await pipeline.put_run(closed[-1])

@@ -42,6 +42,8 @@ class Work:
         if merged is not None:
             await walk_to_done(pipeline, run.item, run.claim, run.done(merged))
             return Verdict(Result.OK, f"was merged already as {merged.hex()}", merge_commit=merged)
+        if (given_up := await self._given_up()) is not None:
+            return given_up
         finished = view.stage.feature_branch if isinstance(view.stage, Merge) else ""
         if not finished:
             await walk_to_coding(pipeline, run.item, run.claim)
@@ -59,6 +61,15 @@ class Work:
                 return verdict
             await run.note(phase=Phase.MERGING, process=None)
         return await Merging(run, workspace).do(view)
+
+    async def _given_up(self) -> Verdict | None:
+        """An item whose runs are lost again and again is held: perhaps it is what brings them down."""
+        run, most = self._run, self._run.setup.config.max_interruptions
+        lost = await run.setup.pipeline.interruptions(run.item, run.claim)
+        if not most or lost.count < most:
+            return None
+        reason = f"its runs were lost {lost.count} times in a row; the last: {lost.last}"
+        return Verdict(Result.INFRA_LOST, reason, hold=reason)
 
     async def _code(self, view: ItemView, workspace: Workspace) -> Verdict:
         run = self._run

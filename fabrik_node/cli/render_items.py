@@ -78,6 +78,7 @@ def item(screen: Screen, data: Data) -> None:
             ("holder", holder(entry["claim"]) if entry.get("claim") else ""),
             ("held", _held(entry) if entry.get("hold") is not None else ""),
             ("attempts", entry.get("attempts")),
+            ("lost in a row", entry.get("interruptions") or ""),
             ("priority", entry.get("priority")),
             ("labels", ", ".join(entry.get("labels") or [])),
             ("depends on", ", ".join(entry.get("depends_on") or [])),

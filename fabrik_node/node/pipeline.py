@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fabrik_node._core import Change, Changes
 from fabrik_node.domain.claiming import RemoteVerdict, closing, is_free, judge_remote, may_settle, may_state
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, stage_ttls, successor
+from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.picking import agents_ahead, preferred_labels, required_labels, turn_s
 from fabrik_node.domain.run_inputs import inputs_summary
@@ -20,6 +21,7 @@ from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.limits import ClaimLimits
 from fabrik_node.node.node import Node
+from fabrik_node.node.past_runs import interruptions_of
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
 
@@ -280,6 +282,10 @@ class NodePipeline:
     def check_may_end(self, item: bytes, claim: Claim) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.check_may_end`."""
         check_allowed(self._node, [claim_write(item, claim.released(""))])
+
+    async def interruptions(self, item: bytes, claim: Claim) -> Interruptions:
+        """See :meth:`fabrik_node.ports.Pipeline.interruptions`."""
+        return await asyncio.to_thread(interruptions_of, self._node.replica, item, claim.claim_id)
 
     async def put_run(self, row: RunRow) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.put_run`."""

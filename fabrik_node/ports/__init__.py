@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from fabrik_node._core import Chained, Head
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Merge, Stage
 from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, JoinRow, OpReads, OpStore, PeerAddress, RowCheck, Snapshots, StoredSegment
@@ -411,6 +412,10 @@ class Pipeline(Protocol):
 
     def check_may_end(self, item: bytes, claim: Claim) -> None:
         """Returns when this node may write the end of its claim now, else raises AuthError: before a merge that could not be written down."""
+        ...
+
+    async def interruptions(self, item: bytes, claim: Claim) -> Interruptions:
+        """How often in a row the work on the item was interrupted before ``claim``."""
         ...
 
     async def put_run(self, row: RunRow) -> None:

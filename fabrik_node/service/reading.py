@@ -24,6 +24,7 @@ from fabrik_node.errors import InvalidOp, NotFound, UsageError
 from fabrik_node.ids import fingerprint, parse_id, resolve, show_id, show_key, show_value
 from fabrik_node.node.audit import Divergence
 from fabrik_node.node.board import Board
+from fabrik_node.node.past_runs import interruptions_of
 from fabrik_node.node.presence import Heard
 from fabrik_node.node.requests import Requests, asked
 from fabrik_node.node.run_summaries import run_from_summary
@@ -312,7 +313,9 @@ class Reader:
         runs = [run_views.run(row, claim=self.board.claim(row.item), title=view.title) for row in rows]
         drift = self.drift()
         live = [{"run_id": show_id(row.run_id), **each} for row in rows if row.state not in FINAL_STATES for each in drift.of(row, view)]
-        return self.stamp({"item": views.item(view), "runs": runs, "drift": live})
+        in_hand = view.claim.claim_id if view.claim is not None and view.claim.held else b""
+        lost = await asyncio.to_thread(interruptions_of, self.replica, view.id, in_hand)
+        return self.stamp({"item": {**views.item(view), "interruptions": lost.count}, "runs": runs, "drift": live})
 
     async def items_history(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Every write to an item and its claim, oldest first, with author, claim and op digest. Reads the whole log."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.domain.claims import Claim, ClaimState, override, stage_ttls, successor
+from fabrik_node.domain.interruptions import Interruptions, PastRun, count_interruptions
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Archived, Backlog, Done, Merge, Stage, check_in_merge, check_move
 from fabrik_node.errors import AuthError, ClaimLost, NotFound, StoreFull
@@ -198,6 +199,10 @@ class MemoryPipeline:
 
     def check_may_end(self, item: bytes, claim: Claim) -> None:
         self._check_allowed()
+
+    async def interruptions(self, item: bytes, claim: Claim) -> Interruptions:
+        ends = [row for row in self.last_rows() if row.item == item and row.claim_id != claim.claim_id]
+        return count_interruptions(PastRun(number, row.state, row.reason) for number, row in enumerate(ends))
 
     async def put_run(self, row: RunRow) -> None:
         self._check_space()

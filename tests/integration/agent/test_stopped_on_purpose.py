@@ -157,6 +157,21 @@ async def test_one_item_whose_work_removes_the_tests_is_held_and_its_agent_goes_
     assert rig.halts().halt is None
 
 
+@pytest.mark.promise("C6", "C23")
+async def test_one_item_that_brings_down_its_runs_is_held_and_a_healthy_one_is_left_alone(rig: AgentRig) -> None:
+    bad, good = rig.world.add("bad"), rig.world.add("good")
+    command = 'if [ "$FABRIK_TITLE" = bad ]; then kill -9 $PPID; sleep 1000; fi; touch commit-1'  # the shim is its parent
+    async with rig.agent(command=command, max_interruptions=3) as loop:
+        await rig.world.until(lambda: rig.world.items[bad].hold is not None and isinstance(rig.world.items[good].stage, Done))
+        assert loop.accepting
+    assert rig.world.items[bad].attempts == 0, "nobody knows that it is to blame"
+    lost = "infra_lost: coding: its supervisor process was killed"
+    assert rig.world.items[bad].hold == {"reason": f"its runs were lost 3 times in a row; the last: {lost}"}
+    reasons = [row.reason for row in rig.pipeline.last_rows() if row.item == bad]
+    assert reasons == [lost, lost, lost, f"infra_lost: its runs were lost 3 times in a row; the last: {lost}"]
+    assert [row.reason.partition(" as ")[0] for row in rig.pipeline.last_rows() if row.item == good] == ["ok: merged"], "begun once"
+
+
 @pytest.mark.promise("C6")
 async def test_one_item_that_always_fails_is_held_and_its_agent_goes_on(rig: AgentRig) -> None:
     bad = rig.world.add("bad", attempts=0)
