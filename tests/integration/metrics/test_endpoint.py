@@ -74,6 +74,7 @@ async def test_a_scrape_tells_what_a_node_did(net: Net) -> None:
     replica = host.node.replica
     assert got["fabrik_ops"][()] == replica.ops
     assert got["fabrik_registers"][()] == replica.registers
+    assert got["fabrik_questions"] == {(): 0}
     assert got["fabrik_items"] == {(stage,): 3 if stage == "Backlog" else 0 for stage in ("Backlog", "Coding", "Qa", "Merge", "Done", "Archived")}
     assert got["fabrik_merged_ops_total"][("local",)] == 2
     assert got["fabrik_merged_ops_total"][("peer",)] >= 2, "its first ops and its item"
