@@ -25,7 +25,7 @@ def _git(where: Path, *args: str) -> None:
     subprocess.run(["git", "-C", str(where), *identity, *args], check=True, capture_output=True)
 
 
-def _remote(folder: Path) -> Path:
+def make_remote(folder: Path) -> Path:
     for name, *options in (("remote.git", "--bare"), ("seed",)):
         subprocess.run(["git", "init", "-q", "-b", "main", *options, str(folder / name)], check=True)
     (folder / "seed" / "README").write_text("a program\n")
@@ -62,7 +62,7 @@ async def _finisher(folder: Path, remote: Path, number: int) -> tuple[Workspace,
 
 async def _crowd(folder: Path) -> tuple[list[float], list[int]]:
     """Seconds and pushes of the base that each finisher needed when all begin to merge at once."""
-    remote = _remote(folder)
+    remote = make_remote(folder)
     ready = [await _finisher(folder, remote, number) for number in range(_FINISHERS)]
     began = time.perf_counter()
 

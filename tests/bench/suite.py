@@ -12,7 +12,17 @@ import traceback
 
 from benchmark import BENCHMARKS, Scale, note, result_line
 
-_MODULES = ("core_benches", "store_benches", "session_benches", "node_benches", "stalled_benches", "tls_benches", "loop_benches", "merge_benches")
+_MODULES = (
+    "core_benches",
+    "store_benches",
+    "session_benches",
+    "node_benches",
+    "stalled_benches",
+    "tls_benches",
+    "loop_benches",
+    "merge_benches",
+    "claim_benches",
+)
 
 
 def main() -> int:
