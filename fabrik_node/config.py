@@ -86,6 +86,8 @@ class LeaseConfig(_Table, frozen=True):
     settle_s: float = 2.0
     stage_ttl_s: dict[str, float] = {}
     """By the name of a stage: the TTL of claims while their item is there."""
+    stage_beat_s: dict[str, float] = {}
+    """By the name of a stage: the time between renewals while the item is there."""
     minority_waits: bool = True
     """Take nothing over while fewer than half of the nodes are to be seen."""
     mass_loss: int = 3
@@ -93,31 +95,48 @@ class LeaseConfig(_Table, frozen=True):
 
     def timing(self) -> LeaseTiming:
         """The same as the domain's type. Raises :class:`BadConfig` when the numbers do not fit together."""
-        seconds = (self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s, *self.stage_ttl_s.values())
+        seconds = (self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s, *self.stage_ttl_s.values(), *self.stage_beat_s.values())
         if not all(value <= _SECONDS_MAX for value in seconds):  # nan compares as False
             raise BadConfig("[lease]: each setting is a number of seconds, at most 30 days", "mend [lease] in config.toml")
-        if min(self.beat_s, self.ttl_s) <= 0 or min(self.grace_s, self.lock_delay_s, self.settle_s) < 0:
+        if min(self.beat_s, self.ttl_s, *self.stage_beat_s.values()) <= 0 or min(self.grace_s, self.lock_delay_s, self.settle_s) < 0:
             raise BadConfig("[lease]: beat_s and ttl_s must be above 0, the others not below", "mend [lease] in config.toml")
         if self.mass_loss < 0:
             raise BadConfig("[lease]: mass_loss must be 0 or more", "mend [lease] in config.toml")
-        for name, ttl_s in [("ttl_s", self.ttl_s), *((f"stage_ttl_s.{stage}", ttl_s) for stage, ttl_s in self.stage_ttl_s.items())]:
-            if self.beat_s * 2 > ttl_s * HOLDER_STOPS_AT:
+        _check_work_stages("[lease]: stage_ttl_s", self.stage_ttl_s)
+        _check_work_stages("[lease]: stage_beat_s", self.stage_beat_s)
+        pairs = [("ttl_s", self.ttl_s, "beat_s", self.beat_s)]
+        for stage in {**self.stage_ttl_s, **self.stage_beat_s}:
+            of_ttl = ("ttl_s", self.ttl_s) if stage not in self.stage_ttl_s else (f"stage_ttl_s.{stage}", self.stage_ttl_s[stage])
+            of_beat = ("beat_s", self.beat_s) if stage not in self.stage_beat_s else (f"stage_beat_s.{stage}", self.stage_beat_s[stage])
+            pairs.append((*of_ttl, *of_beat))
+        for name, ttl_s, beat, beat_s in pairs:
+            if beat_s * 2 > ttl_s * HOLDER_STOPS_AT:
                 raise BadConfig(
-                    f"[lease]: {name} = {ttl_s:g} leaves no room for two beats of {self.beat_s:g} s before the holder stops itself at 80 %",
-                    f"raise {name} or lower beat_s in [lease] of config.toml",
+                    f"[lease]: {name} = {ttl_s:g} leaves no room for two beats of {beat_s:g} s before the holder stops itself at 80 %",
+                    f"raise {name} or lower {beat} in [lease] of config.toml",
                 )
-        if self.stage_ttl_s:
-            _check_work_stages(self.stage_ttl_s)
-        return LeaseTiming(self.beat_s, self.ttl_s, self.grace_s, self.lock_delay_s, self.settle_s, dict(self.stage_ttl_s), self.minority_waits, self.mass_loss)
+        return LeaseTiming(
+            self.beat_s,
+            self.ttl_s,
+            self.grace_s,
+            self.lock_delay_s,
+            self.settle_s,
+            dict(self.stage_ttl_s),
+            self.minority_waits,
+            self.mass_loss,
+            dict(self.stage_beat_s),
+        )
 
 
-def _check_work_stages(names: Collection[str]) -> None:
+def _check_work_stages(what: str, names: Collection[str], *, commands: bool = False) -> None:
+    if not names:
+        return
     from fabrik_node.domain.stages import Coding, Merge, Qa  # late: commands read the configuration too, and need no stages for that
 
-    known = [stage.name for stage in (Coding, Qa, Merge)]
+    known = [stage.name for stage in ((Coding, Qa) if commands else (Coding, Qa, Merge))]
     for name in names:
         if name not in known:
-            raise BadConfig(f"[lease]: stage_ttl_s.{name}: nobody works in such a stage", f"stages: {', '.join(known)}")
+            raise BadConfig(f"{what}.{name}: {'no command runs' if commands else 'nobody works'} in such a stage", f"stages: {', '.join(known)}")
 
 
 class ClaimsConfig(_Table, frozen=True):
@@ -148,6 +167,8 @@ class AgentConfig(_Table, frozen=True):
     labels: list[Plain] = []
     timeout_s: float = 3600.0
     """For each command."""
+    stage_timeout_s: dict[str, float] = {}
+    """By the name of a stage: what counts for its command in place of ``timeout_s``."""
     max_attempts: int = 3
     max_interruptions: int = 10
     """Runs of an item in a row that were lost (their node died, or its lease) before it is held; 0: never."""
@@ -170,6 +191,10 @@ class AgentConfig(_Table, frozen=True):
     crash_count: int = 3
     """Such runs in a row, of different items, after which the agent takes nothing more until a person says so; 0: never."""
     keep_worktrees: Literal["always", "failed", "never"] = "failed"
+
+    def timeout_in_s(self, stage: str) -> float:
+        """Seconds that the command of ``stage`` may take."""
+        return self.stage_timeout_s.get(stage, self.timeout_s)
 
 
 class RunsConfig(_Table, frozen=True):
@@ -260,6 +285,7 @@ def check_config(config: Config, where: str) -> Config:
     """The same config when its numbers make sense; raises :class:`BadConfig` naming ``where`` otherwise."""
     try:
         config.lease.timing()
+        _check_work_stages("[agent]: stage_timeout_s", config.agent.stage_timeout_s, commands=True)
         config.metrics.address()
     except BadConfig as error:
         raise BadConfig(f"{where}: {error}", error.hint) from error
@@ -282,6 +308,7 @@ def check_config(config: Config, where: str) -> Config:
             ("name", "1 to 64 bytes", 1 <= len(agent.name.encode()) <= NAME_BYTES_MAX),
             ("slots", "1 to 64", 1 <= agent.slots <= 64),
             ("timeout_s", "above 0 and at most 30 days", 0 < agent.timeout_s <= _SECONDS_MAX),
+            ("stage_timeout_s", "above 0 and at most 30 days", all(0 < seconds <= _SECONDS_MAX for seconds in agent.stage_timeout_s.values())),
             ("max_attempts", "at least 1", agent.max_attempts >= 1),
             ("max_interruptions", "0 or more", agent.max_interruptions >= 0),
             ("backoff_s", "0 or more and at most 30 days", 0 <= agent.backoff_s <= _SECONDS_MAX),

@@ -61,8 +61,9 @@ class CommandRunner:
             child = await self._start(arguments, cwd, context, access)
             try:
                 detach = self._switch.attach(child.stop)
+            timeout_s = self._setup.config.timeout_in_s(context.stage)
                 try:
-                    with self._waiting.limit(self._setup.config.timeout_s, lambda: self._time_out(what)):
+                    with self._waiting.limit(timeout_s, lambda: self._time_out(what, timeout_s)):
                         await started(child.process)
                         ended = await self._watch(child)
                 finally:
@@ -118,8 +119,8 @@ class CommandRunner:
         finally:
             waiting.cancel()
 
-    def _time_out(self, what: str) -> None:
-        self._switch.throw(Stop(Result.TIMEOUT, f"{what} took longer than {self._setup.config.timeout_s:g} s"))
+    def _time_out(self, what: str, timeout_s: float) -> None:
+        self._switch.throw(Stop(Result.TIMEOUT, f"{what} took longer than {timeout_s:g} s"))
 
     def _judge(self, what: str, arguments: list[str], ended: ChildExit, *, of_branch: bool) -> Verdict:
         if ended.left:

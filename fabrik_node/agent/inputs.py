@@ -13,6 +13,7 @@ def run_inputs(view: ItemView, config: AgentConfig, git: GitConfig) -> RunInputs
     """Its base is not known before its worktree is there. The address of the remote is left out: it may hold a password."""
     settings = {
         "timeout_s": config.timeout_s,
+        **({"stage_timeout_s": config.stage_timeout_s} if config.stage_timeout_s else {}),
         "kill_grace_s": config.kill_grace_s,
         "log_bytes_max": config.log_bytes_max,
         "base": git.base,

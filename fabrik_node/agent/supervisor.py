@@ -44,6 +44,7 @@ class LeaseKeeper:
         self._timing = timing
         self._ttl_s = timing.ttl_s
         self._next_ttl_s = timing.ttl_s
+        self._beat_s = timing.beat_s
         self._clock = clock
         self._switch = switch
         self._end = threading.Event()
@@ -60,10 +61,11 @@ class LeaseKeeper:
         """The first renewal is tried at once."""
         self._thread.start()
 
-    def enter(self, ttl_s: float) -> None:
-        """The item is in a stage with this TTL. A longer one counts from the next renewal that succeeds: before, nobody need know of it."""
+    def enter(self, ttl_s: float, beat_s: float) -> None:
+        """The item is in a stage with this TTL and this time between renewals. A longer TTL counts from the next renewal that succeeds: before, nobody need know of it."""
         self._next_ttl_s = ttl_s
         self._ttl_s = min(self._ttl_s, ttl_s)
+        self._beat_s = beat_s
 
     async def stop(self) -> None:
         """No renewal is under way or will be when this returns."""
@@ -86,8 +88,8 @@ class LeaseKeeper:
             self._beat(began)
             self.check()
             waited_s = 0.0
-            while waited_s < self._timing.beat_s and self._clock.now() < began + self._timing.beat_s:
-                slice_s = min(_LOOK_S, self._timing.beat_s - waited_s)
+            while waited_s < self._beat_s and self._clock.now() < began + self._beat_s:
+                slice_s = min(_LOOK_S, self._beat_s - waited_s)
                 if self._end.wait(slice_s):
                     return
                 waited_s += slice_s

@@ -98,8 +98,9 @@ class RunUnderWay:
         return Done(self.setup.clock.wall_ms(), commit)
 
     def keep_for_stage(self) -> None:
-        """From now on the lease has the TTL of the stage in which the item is. Raises NotFound, ClaimLost."""
-        self.keeper.enter(self.claim.ttl_s(held_item(self.setup.pipeline, self.item, self.claim).stage))
+        """From now on the lease has the TTL and the beat of the stage in which the item is. Raises NotFound, ClaimLost."""
+        stage = held_item(self.setup.pipeline, self.item, self.claim).stage
+        self.keeper.enter(self.claim.ttl_s(stage), self.setup.timing.beat_in_s(stage.name))
 
     def _mark(self) -> tuple[str, tuple[int, int]]:
         """Progress is output, or another phase."""

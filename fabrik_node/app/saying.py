@@ -57,7 +57,7 @@ def _warnings(running: Running) -> list[str]:
     if config.agent.command:
         shortest_s = min([timing.ttl_s, *timing.stage_ttl_s.values()])
         over_s = overlap_s(
-            beat_s=timing.beat_s,
+            beat_s=max([timing.beat_s, *timing.stage_beat_s.values()]),
             ttl_s=shortest_s,
             takeover_after_s=timing.takeover_after_s(shortest_s),
             link_dead_s=running.mesh.link_dead_s,

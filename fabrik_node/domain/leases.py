@@ -31,6 +31,12 @@ class LeaseTiming:
     minority_waits: bool = True
     mass_loss: int = 3
     """See :mod:`fabrik_node.domain.takeovers`; 0: no brake."""
+    stage_beat_s: Mapping[str, float] = field(default_factory=dict)
+    """By the name of a stage: how often a holder renews there, in place of ``beat_s``."""
+
+    def beat_in_s(self, stage: str) -> float:
+        """Seconds between the renewals of a holder whose item is in ``stage``."""
+        return self.stage_beat_s.get(stage, self.beat_s)
 
     @property
     def nap_s(self) -> float:

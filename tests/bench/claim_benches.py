@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import statistics
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +75,15 @@ class _Mesh:
         self._due: set[tuple[int, int]] = set()
         self._busy: dict[int, asyncio.Lock] = {number: asyncio.Lock() for number in range(len(rigs))}
         self._tasks: set[asyncio.Task[None]] = set()
-        loop = asyncio.get_running_loop()
         for number, rig in enumerate(rigs):
             rig.node.on_committed(lambda _heads, number=number: self._tell(number))  # type: ignore[misc]  # inference of the default argument
-            rig.node.on_ephemeral(
-                lambda author, _counter, data, rig=rig: [  # type: ignore[misc]
-                    loop.call_later(_DELAY_S, other.node.ephemeral_in, data) for other in rigs if other is not rig and author == rig.node.public
-                ]
-            )
+            rig.node.on_ephemeral(partial(self._say, rig))
+
+    def _say(self, rig: NodeRig, author: bytes, _counter: int, message: bytes) -> None:
+        if author == rig.node.public:
+            for other in self._rigs:
+                if other is not rig:
+                    asyncio.get_running_loop().call_later(_DELAY_S, other.node.ephemeral_in, message)
 
     def _tell(self, source: int) -> None:
         for target in range(len(self._rigs)):
@@ -206,7 +209,7 @@ async def _rate(folder: Path, origin: Origin | None, claims: int, at_once: int) 
         for item in part:
             claim = await rig.pipeline.claim(item, "agent")
             if isinstance(claim, ClaimRefused):
-                raise RuntimeError(claim.reason)
+                raise RuntimeError(claim.reason)  # noqa: TRY004 - no type is wrong
 
     await asyncio.gather(*(claimer(items[start::at_once]) for start in range(at_once)))
     took_s = time.perf_counter() - began
@@ -225,7 +228,7 @@ def claim_rate(scale: Scale) -> dict[str, Measured]:
                 origin = None
                 if git:
                     (folder / "home").mkdir()
-                    origin = Origin(GitRunner(), folder / "home", str(make_remote(folder)), "main", folder / "work", random.Random(1))
+                    origin = Origin(GitRunner(dict(os.environ)), folder / "home", str(make_remote(folder)), "main", folder / "work", random.Random(1))
                 found[git, at_once] = asyncio.run(_rate(folder, origin, _RATE_GIT_CLAIMS if git else _RATE_CLAIMS, at_once))
                 note(f"claims.rate: {'git' if git else 'no arbiter'}, {at_once} at once: {found[git, at_once]:.1f}/s")
     return {

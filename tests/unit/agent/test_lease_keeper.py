@@ -123,10 +123,10 @@ def checked(made: LeaseKeeper, switch: StopSwitch) -> str:
 async def test_a_shorter_ttl_counts_at_once_and_a_longer_one_from_the_next_renewal() -> None:
     clock, switch = HandClock(), StopSwitch()
     made = keeper(clock, lambda _: True, switch)
-    made.enter(10.0)
+    made.enter(10.0, 10.0)
     clock.advance(7.5)
     assert checked(made, switch) == ""
-    made.enter(1000.0)
+    made.enter(1000.0, 10.0)
     clock.advance(0.5)
     assert checked(made, switch) == "the lease could not be renewed for 8 of 10 s", "nobody need know of the longer one"
 
@@ -134,7 +134,7 @@ async def test_a_shorter_ttl_counts_at_once_and_a_longer_one_from_the_next_renew
 async def test_a_longer_ttl_counts_after_a_renewal() -> None:
     clock, switch = HandClock(), StopSwitch()
     made = keeper(clock, lambda _: True, switch)
-    made.enter(1000.0)
+    made.enter(1000.0, 10.0)
     made.start()
     await eventually(lambda: made.beats > 0)
     await made.stop()
