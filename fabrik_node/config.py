@@ -74,6 +74,10 @@ class NodeConfig(_Table, frozen=True):
     """WebSocket URLs to dial besides those learned by joining."""
     stale_s: float = 300.0
     """What was heard of a node, a run or a claim longer ago is shown as stale."""
+    quiet_s: float = 60.0
+    """A run without progress for longer is shown as quiet."""
+    stall_s: float = 900.0
+    """A run without progress for longer is shown as stalled."""
 
 
 class LeaseConfig(_Table, frozen=True):
@@ -112,7 +116,7 @@ class LeaseConfig(_Table, frozen=True):
         for name, ttl_s, beat, beat_s in pairs:
             if beat_s * 2 > ttl_s * HOLDER_STOPS_AT:
                 raise BadConfig(
-                    f"[lease]: {name} = {ttl_s:g} leaves no room for two beats of {beat_s:g} s before the holder stops itself at 80 %",
+                    f"[lease]: {name} = {ttl_s:g} leaves no room for two beats of {beat_s:g} s ({beat}) before the holder stops itself at 80 %",
                     f"raise {name} or lower {beat} in [lease] of config.toml",
                 )
         return LeaseTiming(
@@ -293,6 +297,8 @@ def check_config(config: Config, where: str) -> Config:
         raise BadConfig(f"{where}: [node]: name is longer than {NAME_BYTES_MAX} bytes", "--name NAME, or name in [node] of config.toml")
     if not 0 < config.node.stale_s <= _SECONDS_MAX:
         raise BadConfig(f"{where}: [node]: stale_s must be above 0 and at most 30 days", "mend [node] in config.toml")
+    if not 0 < config.node.quiet_s < config.node.stall_s <= _SECONDS_MAX:
+        raise BadConfig(f"{where}: [node]: quiet_s must be above 0 and below stall_s, and stall_s at most 30 days", "mend [node] in config.toml")
     if not 0 <= config.runs.keep_days <= 36_500 or config.runs.keep_bytes < 0:
         raise BadConfig(f"{where}: [runs]: keep_days must be 0 to 36500, keep_bytes 0 or more", "mend [runs] in config.toml")
     for label, limit in config.claims.limits.items():
@@ -351,6 +357,8 @@ def _types(table: type[_Table]) -> Mapping[str, Any]:
 def _shown(kind: Any, value: Any) -> Any:
     if get_origin(kind) is list:
         return [_shown(get_args(kind)[0], part) for part in value]
+    if get_origin(kind) is dict:  # names of stages and labels, with numbers
+        return dict(value)
     if kind in (bool, int, float) or get_origin(kind) is Literal or kind == Plain:
         return value
     if not value:

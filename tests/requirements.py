@@ -84,7 +84,7 @@ C1  held              A run's heartbeat advances, and losing only the heartbeat 
 C2  held              A killed worker is declared dead within two intervals, and a reused pid is not taken for it
 C3  held              Heartbeat lost and process alive is shown as degraded, and nobody takes over
 C4  held              After a kill, what was in progress is interrupted with a reason and a time
-C5  later:fleet       A run without progress is flagged with evidence, and load alone flags nothing
+C5  held              A run without progress is flagged with evidence, and load alone flags nothing
 C6  held              Retries are bounded, counted in view, and giving up is final and explained
 C7  later:records     A resumed run does not repeat finished steps
 C8  later:records     A resumed run whose inputs changed is refused with both hashes

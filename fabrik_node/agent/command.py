@@ -60,8 +60,8 @@ class CommandRunner:
         with self._access(context) as access:
             child = await self._start(arguments, cwd, context, access)
             try:
+                timeout_s = self._setup.config.timeout_in_s(context.stage)
                 detach = self._switch.attach(child.stop)
-            timeout_s = self._setup.config.timeout_in_s(context.stage)
                 try:
                     with self._waiting.limit(timeout_s, lambda: self._time_out(what, timeout_s)):
                         await started(child.process)

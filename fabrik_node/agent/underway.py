@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from fabrik_node import __version__
 from fabrik_node.agent.folder import RunFolder
 from fabrik_node.agent.patience import Patience, patient
+from fabrik_node.agent.progress import Progress
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
@@ -77,6 +79,7 @@ class RunUnderWay:
             name=name,
         )
         self._pipeline = setup.pipeline
+        self._progress = Progress(setup.clock)
 
     async def note(self, **changes: Any) -> None:
         """Change the row, and write it down. Raises AuthError when this node may not tell the others; it is kept here all the same."""
@@ -102,6 +105,5 @@ class RunUnderWay:
         stage = held_item(self.setup.pipeline, self.item, self.claim).stage
         self.keeper.enter(self.claim.ttl_s(stage), self.setup.timing.beat_in_s(stage.name))
 
-    def _mark(self) -> tuple[str, tuple[int, int]]:
-        """Progress is output, or another phase."""
-        return (self.row.phase, (0, 0) if self.folder is None else self.folder.mark())
+    def _mark(self) -> Hashable:
+        return self._progress.mark(self.row.phase, self.folder, self.workspace, self.row.process)

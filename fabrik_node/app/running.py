@@ -203,6 +203,7 @@ class Running:
             connected=lambda: self.mesh.connected,
             beat_s=config.lease.beat_s,
             stale_s=config.node.stale_s,
+            stills_s=(config.node.quiet_s, config.node.stall_s),
             names=lambda: self.node.names,
             set_aside=self.node.upkeep.recheck,
             inputs_now=lambda view: run_inputs(view, self.config.agent, self.config.git),

@@ -13,10 +13,12 @@ from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 
-__all__ = ["STALE_S", "RunSignals", "RunVerdict", "judge_run"]
+__all__ = ["STALE_S", "STILLS_S", "RunSignals", "RunVerdict", "judge_run"]
 
 STALE_S = 300.0
 """News that are older are marked as stale, unless the configuration says otherwise."""
+STILLS_S = (60.0, 900.0)
+"""Without progress for so long a run is quiet, and stalled; unless the configuration says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,8 @@ class RunSignals:
     silent_after_s: float = 30.0
     ttl_s: float = 90.0
     takeover_after_s: float = 135.0
-    quiet_after_s: float = 60.0
-    stall_after_s: float = 900.0
+    quiet_after_s: float = STILLS_S[0]
+    stall_after_s: float = STILLS_S[1]
     stale_after_s: float = STALE_S
 
 

@@ -130,6 +130,10 @@ class ClaimWorkspace:
         """Commits on the branch that the base, as of the last fetch, has not."""
         return await self.worktree.commits_ahead()
 
+    def moved(self) -> tuple[int, int]:
+        """See :meth:`fabrik_node.ports.Workspace.moved`."""
+        return self.worktree.moved()
+
     async def keep_work(self, message: str) -> None:
         """Commit what is uncommitted and push the branch if it holds anything. What was committed stays when the push raises."""
         await self.worktree.commit_all(message)

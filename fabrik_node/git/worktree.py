@@ -78,6 +78,14 @@ class Worktree:
             raise GitFailed(f"branch {self.branch} is gone from {self.repository.directory}", "claim the item anew")
         return tip
 
+    def moved(self) -> tuple[int, int]:
+        """The date and the size of what git writes whenever the head of the worktree moves: a commit, a rebase, a switch. Zeros before the first."""
+        try:
+            seen = (self.repository.directory / "worktrees" / self.claim_id / "logs" / "HEAD").stat()
+        except OSError:
+            return (0, 0)
+        return (seen.st_mtime_ns, seen.st_size)
+
     async def commits_ahead(self) -> int:
         """How many commits the branch has that the base, as of the last fetch, has not."""
         return await self.repository.commits_ahead(await self.head_oid(), await self.repository.base_oid())

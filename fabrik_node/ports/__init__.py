@@ -317,6 +317,10 @@ class Workspace(Protocol):
 
     async def commits_ahead(self) -> int: ...
 
+    def moved(self) -> tuple[int, int]:
+        """Differs from before when something was committed since. Thread-safe; reads no more than a file's dates."""
+        ...
+
     async def keep_work(self, message: str) -> None:
         """Commit whatever is uncommitted and push the branch, as far as possible; for the work of a stopped run."""
         ...

@@ -16,7 +16,7 @@ from fabrik_node.clock import Clock, iso
 from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.run_inputs import engine
-from fabrik_node.domain.run_state import STALE_S, RunVerdict
+from fabrik_node.domain.run_state import STALE_S, STILLS_S, RunVerdict
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind, Role, RunField
 from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
@@ -66,6 +66,7 @@ class Reader:
         diverged: Callable[[], Mapping[bytes, Divergence]] = dict,
         beat_s: float = 10.0,
         stale_s: float = STALE_S,
+        stills_s: tuple[float, float] = STILLS_S,
         as_of_ms: int | None = None,
         names: Callable[[], Mapping[bytes, str]] | None = None,
         set_aside: SetAside | None = None,
@@ -88,6 +89,7 @@ class Reader:
         self._diverged = diverged
         self._beat_s = beat_s
         self._stale_s = stale_s
+        self._stills_s = stills_s
         self._as_of_ms = as_of_ms
         self._current_names = self.board.names if names is None else names
         self._at_work = at_work
@@ -189,6 +191,7 @@ class Reader:
             at_work=None if self._leases is None else self._at_work(),
             is_heard=self._connected() > 0 or not self._peers(),
             stale_s=self._stale_s,
+            stills_s=self._stills_s,
             asks=self.asks,
         )
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim, ClaimState
-from fabrik_node.domain.leases import LeaseState, LeaseTable, LeaseTiming
+from fabrik_node.domain.leases import Lease, LeaseState, LeaseTable, LeaseTiming
 from fabrik_node.domain.requests import Asked
-from fabrik_node.domain.run_state import RunSignals, RunVerdict, judge_run
+from fabrik_node.domain.run_state import STILLS_S, RunSignals, RunVerdict, judge_run
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.ids import show_id, show_key
 from fabrik_node.node.presence import leases_of
@@ -47,6 +47,7 @@ class RunViews:
         is_heard: bool,
         stale_s: float,
         asks: Callable[[RunRow], Asked | None],
+        stills_s: tuple[float, float] = STILLS_S,
     ) -> None:
         self._own = own
         self._name_of = name_of
@@ -59,6 +60,7 @@ class RunViews:
         self._at_work = at_work
         self._is_heard = is_heard
         self._stale_s = stale_s
+        self._quiet_s, self._stall_s = stills_s
         self._asks = asks
 
     def verdict(self, row: RunRow, claim: Claim | None) -> RunVerdict:
@@ -128,7 +130,7 @@ class RunViews:
             lease=self._lease_state(row, ttl_s, own=own),
             lease_age_s=None if lease is None else max(0.0, self._now - lease.seen_at),
             lease_heard=lease is not None and lease.heard,
-            progress_age_s=None if lease is None or not lease.heard else max(0.0, self._now - lease.progress_at),
+            progress_age_s=None if lease is None or not lease.heard else self._still_s(lease),
             in_hand=None if work is None else row.run_id in work.runs,
             process_alive=self._alive(row) if own else None,
             draining=own and work is not None and work.draining,
@@ -138,9 +140,15 @@ class RunViews:
             silent_after_s=owner.silent_s,
             ttl_s=ttl_s,
             takeover_after_s=self._takeover_after_s(row, ttl_s),
+            quiet_after_s=self._quiet_s,
+            stall_after_s=self._stall_s,
             stale_after_s=self._stale_s,
             asks=self._asks(row),
         )
+
+    def _still_s(self, lease: Lease) -> float:
+        """For how long its heartbeats say that it does not move; up to one beat after the last of them. A heartbeat that does not come says nothing of progress."""
+        return max(0.0, min(self._now, lease.seen_at + self._timing.beat_s) - lease.progress_at)
 
     def _takeover_after_s(self, row: RunRow, ttl_s: float) -> float:
         """The age at which its lease is lost here, at the latest."""

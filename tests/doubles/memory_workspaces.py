@@ -55,6 +55,9 @@ class MemoryWorkspace:
     async def missing(self) -> str:
         return "" if self.path.is_dir() else f"the worktree {self.path}"
 
+    def moved(self) -> tuple[int, int]:
+        return (len(list(self.path.glob("commit-*"))), 0) if self.path.is_dir() else (0, 0)
+
     async def commits_ahead(self) -> int:
         return len(list(self.path.glob("commit-*")))
 

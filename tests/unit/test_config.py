@@ -79,6 +79,15 @@ rotate_bytes = 100000
         ("[lease]\nstage_ttl_s = { Qa = 10 }", "stage_ttl_s.Qa"),
         ("[lease]\nstage_ttl_s = { Backlog = 100 }", "stage_ttl_s.Backlog"),
         ("[lease]\nbeat_s = 0", "beat_s"),
+        ("[lease]\nstage_beat_s = { Qa = 40 }", "stage_beat_s.Qa"),
+        ("[lease]\nstage_beat_s = { Qa = 0 }", "lease"),
+        ("[lease]\nstage_beat_s = { Done = 1 }", "stage_beat_s.Done"),
+        ("[agent]\nstage_timeout_s = { Merge = 1 }", "stage_timeout_s.Merge"),
+        ("[agent]\nstage_timeout_s = { Qa = 0 }", "stage_timeout_s"),
+        ("[node]\nquiet_s = 900", "quiet_s"),
+        ("[node]\nstall_s = inf", "stall_s"),
+        ("[claims]\nlimits = { db = 0 }", "db"),
+        ("[claims]\nlimits = { 'db?' = 1 }", "db"),
         ("[lease]\ngrace_s = -1", "lease"),
         ("[node\n", "config.toml"),
         ("a = \x00", "config.toml"),
@@ -198,7 +207,7 @@ def test_a_shown_configuration_has_every_setting_and_no_secret(tmp_path: Path) -
     assert {name: set(table) for name, table in shown.items()} == {name: set(table) for name, table in msgspec.to_builtins(config).items()}
     assert secret not in repr(shown)
     assert shown["git"]["remote"] == "https://example.org/x.git"
-    assert shown["node"] == {"name": "one", "listen": "", "peers": ["wss://198.51.100.1:7420/crdt-sync"], "stale_s": 300.0}
+    assert shown["node"] == {"name": "one", "listen": "", "peers": ["wss://198.51.100.1:7420/crdt-sync"], "stale_s": 300.0, "quiet_s": 60.0, "stall_s": 900.0}
     assert (shown["agent"]["command"], shown["agent"]["labels"], shown["agent"]["slots"]) == ("hidden: 23 characters", ["linux"], 1)
     assert shown["agent"]["qa"].startswith("hidden: ")
 

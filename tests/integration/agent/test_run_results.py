@@ -329,3 +329,20 @@ async def test_a_killed_worker_is_declared_dead_before_a_beat_is_over(rig: Agent
     row = rig.pipeline.last_rows()[0]
     assert (row.state, row.process, row.reason) == (RunState.FAILED, None, "agent_failed: coding was ended by SIGKILL")
     assert rig.world.finish_of(item).charged
+
+
+async def test_each_stage_has_the_time_and_the_beat_that_are_set_for_it(rig: AgentRig) -> None:
+    item = rig.world.add()
+    rig.timing = LeaseTiming(beat_s=30.0, ttl_s=90.0, settle_s=0.0, stage_beat_s={"Qa": 0.01})
+    beats: list[int] = []
+    rig.pipeline.on_renew = lambda: beats.append(1)
+    row = await rig.work(
+        item, command="sleep 0.4; touch commit-1", qa="exec sleep 1000", timeout_s=1000.0, stage_timeout_s={"Qa": 1.6}, max_attempts=1, keep_worktrees="always"
+    )
+    assert row.reason == "timeout: qa took longer than 1.6 s", "and coding took as long as it liked"
+    assert len(beats) > 3, "one in 30 s elsewhere"
+
+
+async def test_a_run_carries_the_name_of_its_agent(rig: AgentRig) -> None:
+    row = await rig.work(rig.world.add(), name="builder")
+    assert row.agent == "builder"

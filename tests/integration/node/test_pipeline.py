@@ -442,6 +442,21 @@ async def test_a_minority_takes_nothing_over_and_says_so(rigs: Rigs) -> None:
 
 
 @pytest.mark.promise("F12")
+async def test_a_minority_may_be_told_to_take_over(rigs: Rigs) -> None:
+    nodes = [await rigs.open(number, timing=replace(TIMING, minority_waits=False)) for number in range(3)]
+    item = await added(nodes[0])
+    await claimed(nodes[0], item)
+    await sync(*nodes)
+    other = nodes[1]
+    for _ in range(2):  # two messages each: they lived
+        for rig in (nodes[0], nodes[2]):
+            rig.node.presence.publish({"beat_ms": 10_000})
+            assert other.node.ephemeral_in(rig.node.presence.heard()[rig.node.public].message) is not None
+    other.watch(TAKEOVER_S + TIMING.beat_s)
+    assert (other.node.leases.held_back, titles(other)) == ("", ["an item"])
+
+
+@pytest.mark.promise("F12")
 async def test_members_that_are_long_gone_make_no_minority_of_who_starts(rigs: Rigs) -> None:
     nodes = [await rigs.open(number) for number in range(4)]
     item = await added(nodes[0])

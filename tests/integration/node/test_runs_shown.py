@@ -255,3 +255,58 @@ async def test_one_run_is_watched_until_it_is_over(worker: Worker) -> None:
     again = Watcher(worker.observer, id=show_id(worker.row.run_id))
     assert await again.state() == "completed"
     await asyncio.wait_for(again.task, BOUND_S)
+
+
+# ---- without progress --------------------------------------------------------------------------------
+
+
+@pytest.mark.promise("C5")
+async def test_a_run_that_says_again_and_again_that_nothing_moves_is_flagged_with_evidence(memory_rigs: Rigs, worker: Worker) -> None:
+    clock = memory_rigs.clock
+    worker.beat()
+    worker.beat()
+    seen: dict[str, dict[str, Any]] = {}
+    for _ in range(100):
+        clock.advance(10)
+        worker.beat(progress=False)
+        run = await worker.shown()
+        seen.setdefault(run["state"], run)
+    assert list(seen) == ["running", "quiet", "stalled"]
+    assert seen["stalled"]["evidence"].endswith("no progress for 900 s")
+    assert seen["quiet"]["evidence"].endswith("no progress for 60 s")
+    worker.beat()
+    assert (await worker.shown())["state"] == "running"
+
+
+@pytest.mark.promise("C5")
+@pytest.mark.parametrize("between_s", [29.0, 25.0])
+async def test_load_alone_stalls_nothing(memory_rigs: Rigs, worker: Worker, between_s: float) -> None:
+    """A busy machine: heartbeats come late, and whatever there was of progress comes with them; then none at all for an hour."""
+    clock = memory_rigs.clock
+    worker.beat()
+    worker.beat()
+    states = set()
+    for number in range(60):
+        clock.advance(between_s)
+        states.add((await worker.shown())["state"])
+        worker.beat(progress=number % 3 == 0)
+        states.add((await worker.shown())["state"])
+    assert states <= {"running", "quiet"}
+    states = set()
+    for _ in range(360):
+        clock.advance(10)
+        states.add((await worker.shown())["state"])
+    assert "stalled" not in states, "silence is no evidence that it does not move"
+    assert "unreachable" in states
+
+
+async def test_the_thresholds_are_those_of_the_configuration(memory_rigs: Rigs, worker: Worker) -> None:
+    worker.observer.reader._stills_s = (20.0, 40.0)
+    worker.beat()
+    worker.beat()
+    found = []
+    for _ in range(5):
+        memory_rigs.clock.advance(10)
+        worker.beat(progress=False)
+        found.append((await worker.shown())["state"])
+    assert found == ["running", "quiet", "quiet", "stalled", "stalled"]

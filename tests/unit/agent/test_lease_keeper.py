@@ -179,3 +179,14 @@ async def test_wherever_a_machine_falls_asleep_its_holder_stops_when_it_wakes_up
     assert switch.stop is not None, "it renewed an overdue lease as if nothing had been"
     assert switch.stop.result is Result.LEASE_LOST
     assert len(after) <= 2, "the renewal that was under way, and one while it stops"
+
+
+async def test_the_beat_is_that_of_the_stage() -> None:
+    clock, switch = HandClock(), StopSwitch()
+    timing = LeaseTiming(beat_s=1000.0, ttl_s=9000.0, stage_beat_s={"Qa": 0.001})
+    made = LeaseKeeper(renew=lambda _: True, mark=lambda: 0, timing=timing, clock=clock, switch=switch, since=clock.now(), name="test")
+    assert (timing.beat_in_s("Coding"), timing.beat_in_s("Qa")) == (1000.0, 0.001)
+    made.enter(9000.0, timing.beat_in_s("Qa"))
+    made.start()
+    await eventually(lambda: made.beats > 3)
+    await made.stop()
