@@ -31,11 +31,13 @@ __all__ = [
     "MetricsConfig",
     "NodeConfig",
     "RunsConfig",
+    "bare_url",
     "check_config",
     "child_environment",
     "home_path",
     "load_config",
     "no_color",
+    "run_access",
     "shown_config",
     "user_paths",
 ]
@@ -363,11 +365,11 @@ def _shown(kind: Any, value: Any) -> Any:
         return value
     if not value:
         return value
-    return _bare_url(value) if kind == Url else f"hidden: {len(str(value))} characters"
+    return bare_url(value) if kind == Url else f"hidden: {len(str(value))} characters"
 
 
-def _bare_url(text: str) -> str:
-    """Scheme, host and path; what is no URL (a path, or ``user@host:path`` of ssh) as it is, up to a question mark."""
+def bare_url(text: str) -> str:
+    """A URL without its secrets: scheme, host and path; what is no URL (a path, or ``user@host:path`` of ssh) as it is, up to a question mark."""
     if "://" not in text:
         return text.partition("?")[0]
     try:

@@ -31,7 +31,6 @@ class Promise:
 
 # Why a row is not held yet, once per reason.
 _REASONS = {
-    "dispatch": "dispatch of a run to a named host is not built; agents take work by themselves",
     "trust": "trust beyond one admin and plain loopback comes with TLS, roles and revocation",
     "records": "the records room (executions, steps, memories, artifacts) is not built",
     "database": "the db commands are not built",
@@ -51,10 +50,10 @@ _REASONS = {
 _ROWS = """
 A1  held              A run started on one host executes on another and survives the first one's end
 A2  held              The target can be a host's name; hosts are listed with the time they were last seen
-A3  later:dispatch    Every documented operation needs fabrik-node on the PATH and no other tool of ours
+A3  later:unproven    Every documented operation needs fabrik-node on the PATH and no other tool of ours
 A4  held              Each run records the engine version and shows it beside the one that its node has; an item can ask for one engine
 A5  held              Hashes of the inputs of a run are recorded, and drift is reported
-A6  later:dispatch    What of a dirty tree is sent is said before it is sent
+A6  held              What of a dirty tree is sent is said before it is sent: nothing but the base branch of the remote; what is not there is counted
 A7  later:trust       A missing credential is noticed before work starts, and no secret shows anywhere
 A8  partial           A run can not read another run's files nor the node's database | through its node it can not, and a test asks for every operation; a run has the node's user, so it can open the files themselves: docs/howto/write-an-agent.md says so
 A9  held              Many runs at once have distinct ids, rows and directories and never write into each other

@@ -78,6 +78,10 @@ class OfflineReader:
         except BadConfig as error:
             return {"refused": str(error)}
 
+    def _git(self) -> Mapping[str, Any]:
+        said = self._config().get("git") or {}
+        return {"remote": said.get("remote") or None, "base": said.get("base") or "main"}
+
     async def _call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
         mesh = load_mesh(self._paths)
         async with await open_readonly(self._paths.store, mesh_id=mesh.record.mesh_id) as store:
@@ -86,7 +90,7 @@ class OfflineReader:
                 return await (await self._around(mesh, store, replica)).checking.report(seen)
             reader = await self._reader(mesh, store)
             if op == "whoami":
-                return await WhoAmI(reader, str(self._paths.home)).whoami(args, OPERATOR)
+                return await WhoAmI(reader, str(self._paths.home), self._git).whoami(args, OPERATOR)
             sources = (reader, Explaining(reader), Conflicts(reader), Incomplete(reader), Approvals(reader))
             operation = next((each.operations[op] for each in sources if op in each.operations), None)
             if operation is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ import click
 from fabrik_node.cli import render_items
 from fabrik_node.cli.grammar import DRY_RUN, command, group
 from fabrik_node.cli.session import Session, given
-from fabrik_node.errors import Unreachable, UsageError
+from fabrik_node.errors import Precondition, Unreachable, UsageError
 
 __all__ = ["items"]
 
@@ -43,6 +44,7 @@ def _body(text: str | None, file: str | None) -> str | None:
 @click.option("--depends-on", metavar="ID", multiple=True, help="Wait until this item is done (repeatable).")
 @click.option("--on", metavar="NODE", help="Only the agent of this node may take it, by name or first digits of its key.")
 @click.option("--begun", is_flag=True, help="Wait until an agent has begun it, and show the run.")
+@click.option("--only-pushed", is_flag=True, help="Refuse when the git tree here has anything that the base branch on the remote has not.")
 @DRY_RUN
 @click.pass_obj
 def add(
@@ -55,20 +57,54 @@ def add(
     depends_on: tuple[str, ...],
     on: str | None,
     begun: bool,
+    only_pushed: bool,
     dry_run: bool,
 ) -> None:
-    """Add an item to the backlog."""
+    """Add an item to the backlog.
+
+    Agents work on the base branch of the git remote. Typed in a clone of it, the command says what of that clone they do not get.
+    """
+    tree = _tree(session, must_be_pushed=only_pushed)
     args = given(title=title, body=_body(body, body_file), labels=list(labels) or None, priority=priority, depends_on=list(depends_on) or None, on=on)
     if dry_run:
         session.change("items.add", render_items.added, dry_run=True, **args)
         return
-    data = session.write("items.add", **args)
+    data = session.write("items.add", **args) | ({} if tree is None else {"tree": tree})
     if data.get("note"):
         session.note(data["note"])
     if begun:
         session.note(f"item {data['item']['id']} is added; waiting for an agent to begin it")
         data = {**data, "run": _begun(session, data["item"]["id"])}
     session.show(data, render_items.added)
+
+
+def _tree(session: Session, *, must_be_pushed: bool) -> Mapping[str, Any] | None:
+    """What agents get of the git tree in which this is typed; a note says what they do not get. None: it is no tree of theirs."""
+    from fabrik_node.cli.tree import TreeUnknown, has_tree, look
+
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:  # it was removed under us
+        return None
+    if not has_tree(folder):
+        return None
+    try:
+        tree = look(folder, **session.read("whoami")["git"])
+    except TreeUnknown as unknown:
+        if must_be_pushed:
+            raise Precondition(f"what is pushed of this tree is not known: {unknown}", "leave out --only-pushed") from unknown
+        session.note(f"agents begin at the base branch of their remote; what of this tree is there is not known: {unknown}")
+        return None
+    if tree is None:
+        return None
+    if tree.unsent and must_be_pushed:
+        raise Precondition(f"agents would not get {tree.unsent} of {tree.top}", f"commit, and git push to {tree.base}; or leave out --only-pushed")
+    if tree.unsent:
+        session.note(
+            f"not sent: {tree.unsent}. Agents begin at {tree.base}, which was {tree.base_commit[:12]} at the last fetch here",
+            f"commit, and git push to {tree.base}",
+        )
+    return tree.shown()
 
 
 def _begun(session: Session, item: str) -> Mapping[str, Any]:

@@ -51,6 +51,10 @@ def one_line(screen: Screen, data: Data) -> None:
 def added(screen: Screen, data: Data) -> None:
     """A new item, and the run that began it, if one was waited for."""
     one_line(screen, data)
+    if (tree := data.get("tree")) and not tree["unsent"]:
+        screen.line(
+            clean(f"agents get all of this tree: {tree['base']} was {tree['base_commit'][:12]} at the last fetch, and nothing here goes beyond it"), "dim"
+        )
     if run := data.get("run"):
         screen.line(clean(f"run {run['run_id']}  {run_state(run)}  on {run['node_name']}/{run['agent']}"))
 

@@ -108,7 +108,7 @@ class Service:
             **Inviter(node, reader, genesis=genesis, listen_url=listen_url).operations,
         }
         self._caller_operations: dict[str, Callable[[Mapping[str, Any], Caller], Awaitable[dict[str, Any]]]] = {
-            **WhoAmI(reader, str(home)).operations,
+            **WhoAmI(reader, str(home), self._git).operations,
             **self._people.caller_operations,
         }
         """Those that do different things for different callers."""
@@ -117,6 +117,11 @@ class Service:
     def names(self) -> frozenset[str]:
         """Every operation and every stream."""
         return frozenset((*self._operations, *self._caller_operations, *_STREAMS))
+
+    def _git(self) -> dict[str, Any]:
+        """The remote that work is merged into, without secrets (None: this node has none), and its base branch."""
+        said = self._config().get("git") or {}
+        return {"remote": said.get("remote") or None, "base": said.get("base") or "main"}
 
     def caller(self, token: str | None, pid: int | None) -> Caller:
         """See :meth:`~fabrik_node.service.passes.Passes.caller`."""

@@ -16,11 +16,12 @@ __all__ = ["WhoAmI"]
 
 
 class WhoAmI:
-    """``home``: of the node. Reads through ``reader`` alone, so it works on a store that no node serves, too."""
+    """``home``: of the node; ``git``: its remote and base. Reads through ``reader`` alone, so it works on a store that no node serves, too."""
 
-    def __init__(self, reader: Reader, home: str) -> None:
+    def __init__(self, reader: Reader, home: str, git: Callable[[], Mapping[str, Any]]) -> None:
         self._reader = reader
         self._home = home
+        self._git = git
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any], Caller], Awaitable[dict[str, Any]]]]:
@@ -36,6 +37,7 @@ class WhoAmI:
             "fingerprint": fingerprint(own),
             "role": self._reader.role(own).name.lower(),
             "home": self._home,
+            "git": dict(self._git()),
         }
         if isinstance(caller, RunCaller):
             return self._reader.stamp({"caller": "run", **said, **await self._run(caller)})

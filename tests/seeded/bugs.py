@@ -595,4 +595,25 @@ BUGS = (
         "",
         ("tests/integration/agent/test_lost_role.py",),
     ),
+    Bug(
+        "a command of a run may ask for whatever nobody thought of",
+        "fabrik_node/service/callers.py",
+        "            if op not in RUN_OPERATIONS:\n",
+        '            if op == "db.dump":\n',
+        ("tests/unit/service/test_callers.py",),
+    ),
+    Bug(
+        "the token of a command counts after its claim was lost",
+        "fabrik_node/service/passes.py",
+        "if not self._holds(caller.item, caller.claim_id):",
+        "if False:",
+        ("tests/unit/service/test_callers.py",),
+    ),
+    Bug(
+        "a dry run asks the git remote to end the claim",
+        "fabrik_node/service/writing.py",
+        "        if (rehearsal := rehearsing()) is not None:\n            asked",
+        "        if (rehearsal := rehearsing()) is not None and held.receipt == 0:\n            asked",
+        ("tests/integration/node/test_rehearsed.py",),
+    ),
 )

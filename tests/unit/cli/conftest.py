@@ -93,7 +93,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "status": STATUS,
     "whoami": {
         **STAMP, "caller": "operator", "mesh": "fabrik", "mesh_id": "cd" * 32, "node_id": NODE, "fingerprint": "abab-abab-abab-abab", "role": "admin", "home": "/h",
-        "worktree_of": None,
+        "worktree_of": None, "git": {"remote": None, "base": "main"},
     },
     "items.add": {**STAMP, "item": item(claim=None, stage="Backlog")},
     "items.list": {**STAMP, "items": [item(), item(id=ITEM_2, title="Paint it", claim=None, hold={"reason": "3 attempts failed"})], "total": 2},
@@ -383,8 +383,9 @@ Cli = Callable[..., Printed]
 
 
 @pytest.fixture
-def cli(hooks: RecordingHooks, home: HomePaths, capfdbinary: pytest.CaptureFixture[bytes]) -> Cli:
-    """Run the command line in this process: ``cli("items", "list")`` gives status, stdout and stderr."""
+def cli(hooks: RecordingHooks, home: HomePaths, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run the command line in this process: ``cli("items", "list")`` gives status, stdout and stderr. In a folder that is in no git tree."""
+    monkeypatch.chdir("/")
 
     def call(*argv: str, at_home: bool = True) -> Printed:
         capfdbinary.readouterr()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,7 +20,7 @@ QUESTION = "01k8qj4v6w0000000000000007"
 CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["status"], "status", {}),
     (["version"], None, {}),
-    (["whoami"], "whoami", {"folder": str(Path.cwd())}),
+    (["whoami"], "whoami", {"folder": "/"}),
     (["init", "--name", "n", "--mesh", "m"], None, {}),
     (["join", "token"], None, {}),
     (["join", "wss://10.0.0.5:7420", "--fingerprint", "abab-abab-abab-abab"], None, {}),
