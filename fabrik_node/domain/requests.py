@@ -7,11 +7,12 @@ the one who asked says what it did with the answer. Whoever asked goes by the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from fabrik_node._core import blake3, cbor_encode
 from fabrik_node.domain.schema import RequestField
 from fabrik_node.domain.stages import Archived, Done, Stage
 
@@ -45,9 +46,18 @@ class Question:
     default: str | None = None
     asked_ms: int = 0
 
-    def is_same(self, item: bytes, text: str, options: Sequence[str]) -> bool:
-        """Whether this is the question that a run of ``item`` asks again. How long it waits is no part of what it asks."""
-        return self.item == item and self.text == text and self.options == tuple(options)
+    def is_same(self, other: Question) -> bool:
+        """Whether a run that asks ``other`` meets this one: of one item, word for word, with one timeout and default. Another agent that changes any of it is not met."""
+        return self.says_same(other) and (self.timeout_ms, self.default) == (other.timeout_ms, other.default)
+
+    def says_same(self, other: Question) -> bool:
+        """Whether people read the same: item, text and options."""
+        return (self.item, self.text, self.options) == (other.item, other.text, other.options)
+
+    @property
+    def digest(self) -> bytes:
+        """Of what people read. An answer names it, so that it counts for no other text that the register has before or after."""
+        return blake3(cbor_encode([self.item, self.text, list(self.options)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +161,9 @@ def encode_question(question: Question) -> dict[int, Any]:
     return value
 
 
-def encode_answer(said: str, at_ms: int, note: str = "") -> dict[int, Any]:
-    """The value of the answer register: a person's."""
-    return {1: said, 2: at_ms, 4: "person"} | ({3: note} if note else {})
+def encode_answer(question: Question, said: str, at_ms: int, note: str = "") -> dict[int, Any]:
+    """The value of the answer register: a person's, to this question."""
+    return {1: said, 2: at_ms, 4: "person", 5: question.digest} | ({3: note} if note else {})
 
 
 def encode_end(end: End) -> dict[str, Any]:
@@ -169,9 +179,9 @@ def decode_request(request: bytes, row: Mapping[int, Any], author_of: Mapping[in
         return None
     question = Question(asked[1], asked[2], asked[3], asked[4], tuple(asked[5]), asked.get(6), asked.get(7), asked[8])
     said = row.get(RequestField.ANSWER)
-    answer = None if said is None else Answer(said[1], author_of.get(RequestField.ANSWER, b""), said[2], said.get(3, ""))
-    if answer is not None and not is_allowed(question, answer.said):
-        answer = None  # not one of the options: nobody asked that
+    answer = None
+    if said is not None and is_allowed(question, said[1]) and said.get(5) == question.digest:  # else it is to another text: nobody asked that
+        answer = Answer(said[1], author_of.get(RequestField.ANSWER, b""), said[2], said.get(3, ""))
     end = _decode_end(row.get(RequestField.WITHDRAWN), author_of.get(RequestField.WITHDRAWN, b""))
     return Request(request, question, author_of.get(RequestField.QUESTION, b""), answer, end)
 

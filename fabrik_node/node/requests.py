@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,9 +40,9 @@ def question_write(request: bytes, question: Question) -> Write:
     return (Kind.REQUEST, request, RequestField.QUESTION, encode_question(question), None)
 
 
-def answer_write(request: bytes, said: str, at_ms: int, note: str) -> Write:
+def answer_write(request: Request, said: str, at_ms: int, note: str) -> Write:
     """Answer, as a person."""
-    return (Kind.REQUEST, request, RequestField.ANSWER, encode_answer(said, at_ms, note), None)
+    return (Kind.REQUEST, request.id, RequestField.ANSWER, encode_answer(request.question, said, at_ms, note), None)
 
 
 def end_write(request: bytes, end: End) -> Write:
@@ -109,17 +109,16 @@ class Requests:
         found = (each for request in pending if (each := self.get(request)) is not None)
         return [request for request in found if self.is_open(request)]
 
-    def met(self, item: bytes, text: str, options: Sequence[str]) -> Request | None:
-        """The question that a run of ``item`` finds when it asks this: answered, or open. The newest, if there are several. One that is over it asks anew."""
-        for request in reversed(self.of(item)):
-            if request.question.is_same(item, text, options) and self.state(request) in _PENDING | {RequestState.TAKEN}:
+    def met(self, question: Question) -> Request | None:
+        """The question that a run finds when it asks this one: answered, or open. The newest, if there are several. One that is over it asks anew."""
+        for request in reversed(self.of(question.item)):
+            if request.question.is_same(question) and self.state(request) in _PENDING | {RequestState.TAKEN}:
                 return request
         return None
 
-    def twins(self, request: Request) -> list[Request]:
-        """Others that ask the same and that nobody ended: two nodes asked without knowing of each other."""
-        asked = request.question
-        same = (each for each in self.of(asked.item) if each.id != request.id and each.question.is_same(asked.item, asked.text, asked.options))
+    def twins(self, request: bytes, question: Question) -> list[Request]:
+        """Others than ``request`` in which people read the same, and that nobody ended: two nodes asked without knowing of each other, or the timeout is another one now."""
+        same = (each for each in self.of(question.item) if each.id != request and each.question.says_same(question))
         return [each for each in same if self.state(each) in _PENDING]
 
     def withdrawals(self, item: bytes, reason: str, at_ms: int, *, anew: bool = False) -> list[Write]:

@@ -70,14 +70,14 @@ class AskingPeople:
         def build() -> Sequence[Write]:
             nonlocal asked
             self._must_hold(run)
-            met = self._requests.met(run.item, question.text, question.options)
+            met = self._requests.met(question)
             if met is not None:
                 asked = met.id
                 return []
             if sum(1 for each in self._requests.of(run.item) if self._requests.is_open(each)) >= _OPEN_MAX:
                 raise Precondition(f"{_OPEN_MAX} questions of this item wait for an answer already", "fabrik-node approvals list")
             asked = new_id(self._node.clock.wall_ms())
-            return [question_write(asked, question)]
+            return [question_write(asked, question), *self._without_twins(asked, question)]
 
         await self._node.write(run.item, build)
         return self._shown(self._must_get(asked))
@@ -99,7 +99,7 @@ class AskingPeople:
             while True:
                 moved.clear()
                 left_s = None if over_s is None else over_s - self._node.clock.now()
-                said = await self._settle(run, request.id, is_over=left_s is not None and left_s <= 0)
+                said = await self._settle(run, request, is_over=left_s is not None and left_s <= 0)
                 if said is not None:
                     yield {"end": True, "answer": said, **self._shown(self._must_get(request.id))}
                     return
@@ -114,13 +114,14 @@ class AskingPeople:
             if is_waiting and in_hand is not None:
                 await in_hand.waits(request.id, on=False)
 
-    async def _settle(self, run: RunCaller, request: bytes, *, is_over: bool) -> str | None:
+    async def _settle(self, run: RunCaller, asked: Request, *, is_over: bool) -> str | None:
         """What the run goes by, written down; None while there is no answer."""
-        now = self._must_get(request)
+        request = asked.id
+        now = self._must_be_unchanged(asked)
         self._must_hold(run)
         if self._requests.is_open(now) and not is_over:
             return None
-        await self._node.write(run.item, lambda: self._ending(run, request))
+        await self._node.write(run.item, lambda: self._ending(run, asked))
         ended = self._must_get(request)
         shown, item = show_id(request), show_id(run.item)
         match self._requests.state(ended), ended.end:
@@ -138,10 +139,10 @@ class AskingPeople:
                 why = f": {end.reason}" if end is not None and end.reason else ""
                 raise Conflict(f"question {shown} was withdrawn{why}", f"fabrik-node approvals show {shown}")
 
-    def _ending(self, run: RunCaller, request: bytes) -> list[Write]:
+    def _ending(self, run: RunCaller, asked: Request) -> list[Write]:
         """In the writer, so of the newest state: an answer that came in the last moment counts."""
         self._must_hold(run)
-        now, at_ms = self._must_get(request), self._node.clock.wall_ms()
+        now, at_ms = self._must_be_unchanged(asked), self._node.clock.wall_ms()
         state = self._requests.state(now)
         match state:
             case RequestState.ANSWERED if now.answer is not None:
@@ -152,8 +153,18 @@ class AskingPeople:
                 return []
             case _:
                 assert_never(state)
-        twin_end = End(EndKind.WITHDRAWN, at_ms, reason=f"the same was asked as {show_id(request)}")
-        return [end_write(request, end), *(end_write(twin.id, twin_end) for twin in self._requests.twins(now))]
+        return [end_write(now.id, end), *self._without_twins(now.id, now.question)]
+
+    def _without_twins(self, request: bytes, question: Question) -> list[Write]:
+        end = End(EndKind.WITHDRAWN, self._node.clock.wall_ms(), reason=f"the same is asked as {show_id(request)}")
+        return [end_write(twin.id, end) for twin in self._requests.twins(request, question)]
+
+    def _must_be_unchanged(self, asked: Request) -> Request:
+        """A question is its asker's: whoever else writes over it answers nothing by that."""
+        now = self._must_get(asked.id)
+        if now.question != asked.question:
+            raise Conflict(f"question {show_id(asked.id)} was changed by {self._node.name_of(now.asked_by)}", f"fabrik-node approvals show {show_id(asked.id)}")
+        return now
 
     def _question(self, args: Mapping[str, Any], run: RunCaller) -> Question:
         text = check_text("the question", args.get("text"), _TEXT_BYTES_MAX).strip()
@@ -204,8 +215,8 @@ class AskingPeople:
             raise UsageError(f"{said!r} is none of the answers: {', '.join(options)}" if options else "an answer needs a text", answer_command(request))
 
         def build() -> Sequence[Write]:
-            self._must_be_open(self._must_get(request.id))
-            return [answer_write(request.id, said, self._node.clock.wall_ms(), note)]
+            self._must_be_open(self._must_be_unchanged(request))
+            return [answer_write(request, said, self._node.clock.wall_ms(), note)]
 
         await self._node.write(request.question.item, build)
         return self._shown(self._must_get(request.id))

@@ -33,7 +33,7 @@ TAKEN = replace(ANSWERED, end=End(EndKind.TAKEN, 9, "yes", run_id=b"s" * 16, ans
 def test_what_is_written_is_what_is_read(request_: Request) -> None:
     row = {int(RequestField.QUESTION): encode_question(request_.question)}
     if request_.answer is not None:
-        row[RequestField.ANSWER] = encode_answer(request_.answer.said, request_.answer.at_ms, request_.answer.note)
+        row[RequestField.ANSWER] = encode_answer(request_.question, request_.answer.said, request_.answer.at_ms, request_.answer.note)
     if request_.end is not None:
         row[RequestField.WITHDRAWN] = encode_end(request_.end)  # type: ignore[assignment]  # text keys
     authors = {int(RequestField.QUESTION): b"n" * 32, int(RequestField.ANSWER): b"p" * 32, int(RequestField.WITHDRAWN): b"n" * 32}
@@ -76,10 +76,18 @@ def test_an_answer_that_the_run_does_not_go_by_came_too_late(request_: Request, 
 
 @pytest.mark.promise("D31")
 def test_an_answer_that_nobody_asked_for_is_none() -> None:
-    row = {int(RequestField.QUESTION): encode_question(QUESTION), int(RequestField.ANSWER): encode_answer("maybe", 8)}
+    row = {int(RequestField.QUESTION): encode_question(QUESTION), int(RequestField.ANSWER): encode_answer(QUESTION, "maybe", 8)}
     found = decode_request(OPEN.id, row, {})
     assert found is not None
     assert found.answer is None
+    another = encode_answer(replace(QUESTION, text="mend a typo?"), "yes", 8)
+    for said in (another, {**another, 5: b""}, {key: value for key, value in another.items() if key != 5}):
+        found = decode_request(OPEN.id, {**row, int(RequestField.ANSWER): said}, {})
+        assert found is not None
+        assert found.answer is None, "it was given to another text"
+    assert decode_request(OPEN.id, {**row, int(RequestField.ANSWER): {**another, 5: QUESTION.digest}}, {}) == replace(
+        OPEN, asked_by=b"", answer=Answer("yes", b"", 8)
+    )
     assert not is_allowed(QUESTION, "Yes")
     assert not is_allowed(replace(QUESTION, options=()), "")
     assert is_allowed(replace(QUESTION, options=()), "anything")
@@ -92,8 +100,13 @@ def test_an_end_of_another_version_is_an_end(value: dict[str, object]) -> None:
     assert judge_request(found, stage=Coding()) is RequestState.WITHDRAWN
 
 
-def test_the_same_question_is_the_same_item_text_and_options() -> None:
-    assert QUESTION.is_same(b"i" * 16, "deploy?", ["yes", "no"])
-    assert not QUESTION.is_same(b"j" * 16, "deploy?", ["yes", "no"])
-    assert not QUESTION.is_same(b"i" * 16, "deploy it?", ["yes", "no"])
-    assert not QUESTION.is_same(b"i" * 16, "deploy?", ["no", "yes"])
+def test_the_same_question_is_the_same_item_text_options_timeout_and_default() -> None:
+    assert QUESTION.is_same(replace(QUESTION, run_id=b"s" * 16, claim_id=b"d" * 16, asked_ms=9))
+    for other in (replace(QUESTION, item=b"j" * 16), replace(QUESTION, text="deploy it?"), replace(QUESTION, options=("no", "yes"))):
+        assert not QUESTION.is_same(other)
+        assert not QUESTION.says_same(other)
+        assert QUESTION.digest != other.digest
+    for other in (replace(QUESTION, default="yes"), replace(QUESTION, timeout_ms=1)):
+        assert not QUESTION.is_same(other)
+        assert QUESTION.says_same(other)
+        assert QUESTION.digest == other.digest

@@ -326,6 +326,37 @@ async def test_an_item_that_begins_anew_is_asked_anew(rigs: Rigs) -> None:
     assert await (await Command.begin(rig, item)).ask() != request
 
 
+@pytest.mark.promise("D31")
+async def test_another_agent_that_writes_over_a_question_answers_nothing(rigs: Rigs) -> None:
+    async with rigs.pair() as (admin, worker):
+        third = await rigs.open(2)
+        item = await admin.add("risky")
+        await sync(admin, worker, third)
+        command = await Command.begin(worker, item)
+        request = await command.ask("deploy?", timeout_ms=3_600_000, default="no")
+        await sync(admin, worker, third)
+        mine = worker.node.replica.get(Kind.REQUEST, parse_id(request) or b"", RequestField.QUESTION)
+        assert mine is not None
+
+        async def overwrite(**changes: Any) -> None:
+            value = {**mine.value, **{{"text": 4, "default": 7, "timeout_ms": 6}[name]: value for name, value in changes.items()}}
+            await third.node.write(b"over", lambda: [(Kind.REQUEST, parse_id(request) or b"", RequestField.QUESTION, value, None)])
+            await sync(admin, worker, third)
+
+        waiting = command.wait(request)
+        await command.has_waited()
+        await overwrite(text="mend a typo?")
+        with pytest.raises(Conflict, match="was changed by node2"):
+            await waiting
+        await admin.call("approvals.answer", id=request, answer="yes")
+        await overwrite()  # the text is what it was
+        assert (await worker.call("approvals.show", id=request))["request"]["state"] == "open", "people said yes to another text"
+        await overwrite(default="yes", timeout_ms=1)
+        again = await command.ask("deploy?", timeout_ms=3_600_000, default="no")
+        assert again != request, "it goes by its own default alone"
+        assert (await worker.call("approvals.show", id=request))["request"]["state"] == "withdrawn"
+
+
 async def test_a_twin_of_a_question_ends_with_it(rigs: Rigs) -> None:
     async with rigs.pair() as (admin, worker):
         item = await admin.add("risky")
