@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from fabrik_node.ports import ItemView, RunAccess
 
 __all__ = ["CommandContext", "command_environment"]
 
+_PROGRAM = "fabrik-node"
 _GIT_LOCATION = (
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -63,4 +67,13 @@ def command_environment(context: CommandContext, git: GitConfig, access: RunAcce
     }
     if access is not None:
         own |= {"FABRIK_API": access.api, "FABRIK_TOKEN": access.token}
-    return {name: value for name, value in child_environment(own).items() if name not in _GIT_LOCATION}
+    found = {name: value for name, value in child_environment(own).items() if name not in _GIT_LOCATION}
+    return found if access is None else found | {"PATH": _with_program(found.get("PATH", os.defpath))}
+
+
+def _with_program(path: str) -> str:
+    """``path``, in which ``fabrik-node`` is found: where it is not, the folder from which this node runs is looked at last."""
+    folder = Path(sys.executable).parent
+    if shutil.which(_PROGRAM, path=path) is not None or not (folder / _PROGRAM).exists():
+        return path
+    return f"{path}{os.pathsep}{folder}"

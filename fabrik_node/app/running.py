@@ -46,7 +46,7 @@ from fabrik_node.git.runner import GitRunner, check_git
 from fabrik_node.ids import fingerprint, show_id
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import NodePipeline
-from fabrik_node.paths import HomePaths
+from fabrik_node.paths import HomePaths, private_folder
 from fabrik_node.ports import PeerAddress
 from fabrik_node.process import boot_id
 from fabrik_node.service.reading import Reader
@@ -234,6 +234,8 @@ class Running:
         git = self.config.git
         if not git.remote:
             return None
+        for folder in (self.paths.git, self.paths.work):  # also in a home that others may enter
+            private_folder(folder)
         runner = GitRunner(child_environment({}), name=git.author_name, email=git.author_email)
         return Origin(runner, self.paths.git, git.remote, git.base, self.paths.work, rng)
 

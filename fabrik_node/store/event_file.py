@@ -134,6 +134,7 @@ class EventFile:
 
     def _write(self, lines: Sequence[bytes]) -> None:
         if lines:
+            self.path.touch(mode=0o600)
             with self.path.open("ab") as file:
                 file.write(b"".join(lines))
 

@@ -36,6 +36,7 @@ def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_pa
         lines = [f"cd /; {PROGRAM} whoami --json > {out}/outside.json; cd - > /dev/null; {PROGRAM} whoami --json > {out}/inside.json"]
         lines += [f'{PROGRAM} items show "$FABRIK_ITEM" --json > {out}/own.json', f"echo $FABRIK_TOKEN > {out}/token; echo $FABRIK_API > {out}/api"]
         lines += [f"{PROGRAM} {each.format(home=home, other=other)}; echo $? >> {out}/codes" for each in REFUSED]
+        lines += [f"command -v fabrik-node > {out}/found"]
         lines += [f"{PROGRAM} runs logs $FABRIK_RUN > {out}/log; echo $? >> {out}/codes", f"cat {gate.path} > /dev/null; {COMMIT}"]
         script.write_text("\n".join(lines) + "\n")
         item = host.add("its work", "--label", "here")
@@ -65,8 +66,12 @@ def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_pa
         assert kept
         assert all(shown)
         assert not any(token.encode() in text for text in [*kept, *(text.encode() for text in shown), *(line.encode() for line in host.stderr)])
-        private = [api.parent, home / "identity", home / "runs" / run["run_id"]]
-        assert [stat.S_IMODE(path.stat().st_mode) for path in [*private, api, home / "runs" / run["run_id"] / "output.log"]] == [0o700] * 3 + [0o600] * 2
+        assert Path((out / "found").read_text().strip()).samefile(PROGRAM), "the program is found, though it was not on the node's PATH"
+        private = [api.parent, home / "identity", home / "runs" / run["run_id"], home / "store", home / "work", home / "git"]
+        assert [
+            stat.S_IMODE(path.stat().st_mode)
+            for path in [*private, api, home / "runs" / run["run_id"] / "output.log", home / "store/fabrik.db", home / "events.ndjson"]
+        ] == [0o700] * 6 + [0o600] * 4
         me = host.ask("whoami")
         assert (me["caller"], me["role"], me["home"]) == ("operator", "admin", str(home))
     host.await_stage(item, "Done")
