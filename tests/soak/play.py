@@ -57,7 +57,7 @@ class Plan:
     def config(self, remote: Path) -> str:
         """Of an agent. A killed command counts as an attempt, and none is to be held for that."""
         lease = f"[lease]\nbeat_s = {self.beat_s}\nttl_s = {self.ttl_s}\ngrace_s = {self.grace_s}\nlock_delay_s = {self.lock_delay_s}\nsettle_s = 0.2\n"
-        agent = f"[agent]\nbackoff_s = 0.1\nkill_grace_s = 1.0\nmax_attempts = 1000\ncrash_count = 0\ncommand = '''{_COMMAND}'''\n"
+        agent = f"[agent]\nbackoff_s = 0.1\nkill_grace_s = 1.0\nmax_attempts = 1000\nmax_interruptions = 0\ncrash_count = 0\ncommand = '''{_COMMAND}'''\n"
         return f'{lease}{agent}[git]\nremote = "{remote}"\n'
 
 
@@ -225,7 +225,7 @@ class Soak:
             return
         lasts_s = float(self.items[work.item].split()[-1])
         # A little later than the work takes: the push, the merge and the closing are hit, too.
-        self._later(when * (lasts_s + 1.5), lambda: self._kill(kind, work, back * 2.0 * self.plan.takeover_s))
+        self._later(when * (lasts_s + 1.5), lambda: self._kill(kind, work, back * 4.0 * self.plan.takeover_s))
 
     def _kill(self, kind: str, work: Work, back_s: float) -> None:
         node = self.host if kind == "host" else self.agents[work.node]
