@@ -34,7 +34,7 @@ class ClaimRef:
         self.repository = repository
         self._pause = pause
         self._prefix = prefix
-        self.queue = MergeQueue(repository, queue_prefix(prefix))
+        self.queue = MergeQueue(repository, queue_prefix(prefix), prefix)
 
     def ref(self, item: str) -> str:
         """The full name of the item's claim ref."""

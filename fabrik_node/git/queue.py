@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fabrik_node.errors import FabrikError
+from fabrik_node.git.claim_record import parse_claim
 from fabrik_node.git.jitter import Pause
+from fabrik_node.git.names import check_id
 from fabrik_node.git.push import RefUpdate, push
 from fabrik_node.git.repository import Repository
 
@@ -50,8 +52,10 @@ def line_of(refs: Mapping[str, str], prefix: str) -> list[Ticket]:
 class MergeQueue:
     """Who waits to merge into one base. ``prefix`` ends with a slash; one object for all merges of a process, so that each dead ticket is waited for once."""
 
-    def __init__(self, repository: Repository, prefix: str, *, turn_s: float = TURN_S) -> None:
+    def __init__(self, repository: Repository, prefix: str, claims_prefix: str = "", *, turn_s: float = TURN_S) -> None:
         self.repository = repository
+        self.claims_prefix = claims_prefix
+        """Of claim refs; empty: tickets do not point to claims."""
         self.prefix = f"{prefix}{repository.base}/"
         self.turn_s = turn_s
         self.overdue: set[str] = set()
@@ -89,6 +93,8 @@ class Turn:
         self._check = check
         self._taken: list[Ticket] = []
         self._first = ""
+        self._first_claim = ""
+        """The ref of the claim under which the first in the queue wants to merge, as far as its ticket shows it."""
         self._since = 0.0
 
     async def come(self, *, again: bool) -> Mapping[str, str]:
@@ -99,7 +105,7 @@ class Turn:
         queue = self._queue
         while True:
             self._check()
-            named = [self._claim_ref] if self._claim_ref else []
+            named = [ref for ref in (self._claim_ref, self._first_claim) if ref]
             refs = await queue.repository.refs_under(queue.prefix, *named)
             if self._claim_ref and refs.get(self._claim_ref) != self._oid:
                 return refs
@@ -110,7 +116,7 @@ class Turn:
             if place is None:
                 await self._take(line)
             else:
-                await self._wait(line[0], place)
+                await self._wait(line[0], place, refs)
 
     async def leave(self) -> None:
         """Give the tickets back, as far as the remote can be reached in a short time. Never raises for that: what was merged is merged."""
@@ -133,12 +139,26 @@ class Turn:
         if answer.refused:
             self._queue.close()
 
-    async def _wait(self, first: Ticket, place: int) -> None:
+    async def _wait(self, first: Ticket, place: int, refs: Mapping[str, str]) -> None:
         now = asyncio.get_running_loop().time()
         if first.ref != self._first:
             self._first, self._since = first.ref, now
-        elif now - self._since > self._queue.turn_s:
+            self._first_claim = await self._claim_of(first)
+            refs = {} if not self._first_claim else await self._queue.repository.remote_refs(self._first_claim)
+        is_over = bool(self._first_claim) and refs.get(self._first_claim) != first.oid
+        if is_over or now - self._since > self._queue.turn_s:
             self._queue.overdue.add(first.ref)
             await push(self._queue.repository, [RefUpdate(first.ref, "", first.oid)])  # if it does not go, it is passed over all the same
             return
         await self._pause(place)
+
+    async def _claim_of(self, ticket: Ticket) -> str:
+        """The claim ref whose newest link the ticket's owner must hold to merge; empty when the ticket does not show it."""
+        repository, prefix = self._queue.repository, self._queue.claims_prefix
+        if not prefix or (not await repository.has_object(ticket.oid) and await repository.fetch_ref(ticket.ref) is None):
+            return ""
+        found = await repository.git.call(repository.directory, "cat-file", "commit", ticket.oid)
+        try:
+            return f"{prefix}{check_id(parse_claim(ticket.oid, found.stdout).item, 'an item')}" if found.ok else ""
+        except FabrikError:  # it points to work, not to a claim
+            return ""

@@ -90,6 +90,36 @@ async def test_one_that_does_not_come_is_passed_over(make_node: NodeFactory, rem
     assert tickets(remote) == []
 
 
+async def test_one_whose_claim_is_over_is_not_waited_for(make_node: NodeFactory, remote: Remote) -> None:
+    """A finisher that was killed in the queue, and whose item somebody else has claimed since: its ticket would keep everybody for half a minute."""
+    alice, bob, carol = [await make_node(name) for name in ("alice", "bob", "carol")]
+    dead, request = await request_of(alice), await request_of(carol)
+    remote.git("update-ref", f"{QUEUE}1-{dead.claim_id}", dead.claim_oid)
+    again = fresh()
+    assert isinstance(await bob.claim(dead.item, again, bytes.fromhex(dead.claim_oid)), ArbiterReceipt)
+
+    async def pause(place: int) -> None:
+        raise AssertionError("it waits for a claim that is over")
+
+    assert isinstance(await merge(carol, request, pause), Merged)
+    assert tickets(remote) == []
+
+
+async def test_a_claim_that_ends_while_its_ticket_is_first_is_not_waited_for_any_longer(make_node: NodeFactory, remote: Remote) -> None:
+    alice, bob, carol = [await make_node(name) for name in ("alice", "bob", "carol")]
+    slow, request = await request_of(alice), await request_of(carol)
+    remote.git("update-ref", f"{QUEUE}1-{slow.claim_id}", slow.claim_oid)
+    waits = iter(range(2))
+
+    async def pause(place: int) -> None:
+        if next(waits, None) == 1:
+            assert isinstance(await bob.claim(slow.item, fresh(), bytes.fromhex(slow.claim_oid)), ArbiterReceipt)
+
+    assert isinstance(await merge(carol, request, pause), Merged)
+    assert next(waits, None) is None, "as long as it was good it was waited for"
+    assert tickets(remote) == []
+
+
 async def test_who_lost_its_place_takes_another(make_node: NodeFactory, remote: Remote) -> None:
     bob = await make_node("bob")
     request = await request_of(bob)
