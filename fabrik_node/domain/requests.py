@@ -8,7 +8,7 @@ the one who asked says what it did with the answer. Whoever asked goes by the fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -104,6 +104,14 @@ class Request:
     answer: Answer | None = None
     end: End | None = None
 
+    def as_seen_by(self, asker: bytes) -> Request:
+        """What the node ``asker`` goes by: agents may write ends, and only people answer, so an answer that another node says to have taken counts for itself alone.
+
+        That nobody is to wait any more counts, whoever says it.
+        """
+        is_own = self.end is None or self.end.by == asker
+        return self if is_own or (self.end is not None and self.end.kind is not EndKind.TAKEN) else replace(self, end=None)
+
     @property
     def is_too_late(self) -> bool:
         """The answer that is known is not what the run went by: it came after that, or when nobody waited any more."""
@@ -183,6 +191,8 @@ def decode_request(request: bytes, row: Mapping[int, Any], author_of: Mapping[in
     if said is not None and is_allowed(question, said[1]) and said.get(5) == question.digest:  # else it is to another text: nobody asked that
         answer = Answer(said[1], author_of.get(RequestField.ANSWER, b""), said[2], said.get(3, ""))
     end = _decode_end(row.get(RequestField.WITHDRAWN), author_of.get(RequestField.WITHDRAWN, b""))
+    if end is not None and end.kind is EndKind.TAKEN and answer is None:
+        end = None  # nobody can have taken what nobody said
     return Request(request, question, author_of.get(RequestField.QUESTION, b""), answer, end)
 
 

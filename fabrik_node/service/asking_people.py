@@ -117,17 +117,17 @@ class AskingPeople:
     async def _settle(self, run: RunCaller, asked: Request, *, is_over: bool) -> str | None:
         """What the run goes by, written down; None while there is no answer."""
         request = asked.id
-        now = self._must_be_unchanged(asked)
+        now = self._must_be_unchanged(asked).as_seen_by(self._node.public)
         self._must_hold(run)
         if self._requests.is_open(now) and not is_over:
             return None
         await self._node.write(run.item, lambda: self._ending(run, asked))
-        ended = self._must_get(request)
+        ended = self._must_get(request).as_seen_by(self._node.public)
         shown, item = show_id(request), show_id(run.item)
         match self._requests.state(ended), ended.end:
             case RequestState.TAKEN, End() as end:
                 return end.said
-            case RequestState.TIMED_OUT, End() as end:
+            case RequestState.TIMED_OUT, End() as end if end.by == self._node.public:
                 if end.said:
                     return end.said
                 waited_s = (ended.question.timeout_ms or 0) / 1000
@@ -136,13 +136,14 @@ class AskingPeople:
                     in_hand.unanswered(reason)
                 raise Precondition(f"{reason}; the item is held when this command ends", f"fabrik-node items requeue {item}")
             case _, end:
+                by = f" by {self._node.name_of(end.by)}" if end is not None else ""
                 why = f": {end.reason}" if end is not None and end.reason else ""
-                raise Conflict(f"question {shown} was withdrawn{why}", f"fabrik-node approvals show {shown}")
+                raise Conflict(f"question {shown} was withdrawn{by}{why}", f"fabrik-node approvals show {shown}")
 
     def _ending(self, run: RunCaller, asked: Request) -> list[Write]:
         """In the writer, so of the newest state: an answer that came in the last moment counts."""
         self._must_hold(run)
-        now, at_ms = self._must_be_unchanged(asked), self._node.clock.wall_ms()
+        now, at_ms = self._must_be_unchanged(asked).as_seen_by(self._node.public), self._node.clock.wall_ms()
         state = self._requests.state(now)
         match state:
             case RequestState.ANSWERED if now.answer is not None:

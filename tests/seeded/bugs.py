@@ -56,6 +56,13 @@ BUGS = (
         ("tests/unit/service/test_asking_people.py",),
     ),
     Bug(
+        "what another agent says to have taken is an answer",
+        "fabrik_node/domain/requests.py",
+        "        is_own = self.end is None or self.end.by == asker\n",
+        "        is_own = True\n",
+        ("tests/unit/service/test_asking_people.py",),
+    ),
+    Bug(
         "the default of a question counts before the answer of a person",
         "fabrik_node/service/asking_people.py",
         "            case RequestState.ANSWERED if now.answer is not None:\n",

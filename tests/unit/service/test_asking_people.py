@@ -357,6 +357,50 @@ async def test_another_agent_that_writes_over_a_question_answers_nothing(rigs: R
         assert (await worker.call("approvals.show", id=request))["request"]["state"] == "withdrawn"
 
 
+@pytest.mark.promise("D31")
+async def test_an_end_that_another_agent_writes_is_no_answer(rigs: Rigs) -> None:
+    async with rigs.pair() as (admin, worker):
+        third = await rigs.open(2)
+        items = [await admin.add("risky") for _ in range(3)]
+        await sync(admin, worker, third)
+
+        async def forge(request: str, **end: Any) -> None:
+            register = (Kind.REQUEST, parse_id(request), RequestField.WITHDRAWN, {"wall_ms": 1, **end}, None)
+            await third.node.write(b"end", partial(list, [register]))
+            await sync(admin, worker, third)
+
+        command = await Command.begin(worker, items[0])
+        request = await command.ask()
+        waiting = command.wait(request)
+        await command.has_waited()
+        await forge(request, kind="taken", said="yes", answered_by=admin.node.public)
+        assert (await admin.call("approvals.show", id=request))["request"]["state"] == "open", "nobody can have taken what nobody said"
+        await admin.call("approvals.answer", id=request, answer="no")
+        await forge(request, kind="taken", said="yes", answered_by=admin.node.public)
+        await sync(admin, worker)
+        assert await waiting == "no"
+        shown = (await worker.call("approvals.show", id=request))["request"]
+        assert (shown["end"]["said"], shown["end"]["by"]) == ("no", "node1")
+
+        again = await Command.begin(worker, items[1])
+        request = await again.ask()
+        await sync(admin, worker, third)
+        await admin.call("approvals.answer", id=request, answer="no")
+        await sync(admin, worker, third)
+        await forge(request, kind="taken", said="yes", answered_by=admin.node.public)
+        assert await again.ask() == request
+        assert await again.wait(request) == "no", "also of a question that was over when the run met it"
+
+        last = await Command.begin(worker, items[2])
+        request = await last.ask(timeout_ms=3_600_000, default="yes")
+        waiting = last.wait(request)
+        await eventually(lambda: "waits" in last.run.told)
+        await sync(admin, worker, third)
+        await forge(request, kind="timeout", said="yes")
+        with pytest.raises(Conflict, match="was withdrawn by node2"):
+            await waiting
+
+
 async def test_a_twin_of_a_question_ends_with_it(rigs: Rigs) -> None:
     async with rigs.pair() as (admin, worker):
         item = await admin.add("risky")
