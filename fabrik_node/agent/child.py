@@ -16,12 +16,21 @@ from fabrik_node.agent.members import end_members
 from fabrik_node.domain.runs import ProcessId
 from fabrik_node.process import process_id
 
-__all__ = ["SHIM_MARGIN_S", "Child", "ChildExit"]
+__all__ = ["SHIM_MARGIN_S", "Child", "ChildExit", "RunLog"]
 
 SHIM_MARGIN_S = 6.0
 """What the shim gets beyond the grace before we end it ourselves: it repeats SIGKILL for 5 s before it gives up on a process."""
 _SHIM = Path(__file__).with_name("shim.py")
 _STATUS_BYTES_MAX = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class RunLog:
+    """An open log: output goes on at its ``descriptor``, whose next byte has the offset ``at`` in the whole, and then in files beside ``base``."""
+
+    descriptor: int
+    base: Path
+    at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +69,9 @@ class Child:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: int, room: int, grace_s: float, tag: str, group: RunGroup | None = None
+        cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: RunLog, room: int, grace_s: float, tag: str, group: RunGroup | None = None
     ) -> Child:
-        """Start ``command`` in ``cwd``, and in ``group`` if there is one. ``log``: descriptor for its output, of which ``room`` bytes are kept. Raises OSError."""
+        """Start ``command`` in ``cwd``, and in ``group`` if there is one. ``log``: where its output goes, of which ``room`` bytes are kept. Raises OSError."""
         control_read, control = os.pipe()
         status, status_write = os.pipe()
         try:
@@ -76,11 +85,13 @@ class Child:
                 str(grace_s),
                 str(room),
                 "-" if group is None else str(group.path),
+                str(log.base),
+                str(log.at),
                 "--",
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log.descriptor,
+                stderr=log.descriptor,
                 cwd=cwd,
                 env=env,
                 pass_fds=(control_read, status_write),

@@ -103,7 +103,7 @@ class CommandRunner:
                 group=group,
             )
         finally:
-            os.close(log)
+            os.close(log.descriptor)
         if passes is not None and access is not None and child.process is not None:
             passes.began(access, child.process.pid)
         return child

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fabrik_node.agent.child import RunLog
 from fabrik_node.domain.run_inputs import one_line, prompt_text
 from fabrik_node.ids import show_id
+from fabrik_node.output_log import log_parts
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import ItemView
 
@@ -27,7 +29,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """Everything that the run's commands print, both streams in order."""
+        """Everything that the run's commands print, both streams in order; what is too much for this file is beside it (:mod:`fabrik_node.output_log`)."""
         return self.path / "output.log"
 
     @property
@@ -41,23 +43,24 @@ class RunFolder:
 
     def say(self, line: str) -> None:
         """A line of ours in the log. Only between commands."""
-        with self.log.open("a", encoding="utf-8", errors="replace") as file:
+        with log_parts(self.log)[-1].path.open("a", encoding="utf-8", errors="replace") as file:
             file.write(f"[fabrik-node: {one_line(line)}]\n")
 
-    def open_log(self) -> int:
-        """A descriptor at the end of the log, for a shim. The caller closes it."""
-        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def open_log(self) -> RunLog:
+        """The log at its end, for a shim. The caller closes its descriptor."""
+        newest = log_parts(self.log)[-1]
+        descriptor = os.open(newest.path, os.O_WRONLY | os.O_CLOEXEC)
         os.lseek(descriptor, 0, os.SEEK_END)
-        return descriptor
+        return RunLog(descriptor, self.log, newest.end)
 
     def log_bytes(self) -> int:
-        """Size of the log."""
-        return self.log.stat().st_size
+        """What all of the log takes on disk."""
+        return sum(part.size for part in log_parts(self.log))
 
     def mark(self) -> tuple[int, int]:
         """Differs from before when there was output since. Thread-safe."""
         try:
-            seen = self.log.stat()
+            newest = log_parts(self.log)[-1]
+            return (newest.end, newest.path.stat().st_mtime_ns)
         except FileNotFoundError:  # somebody cleaned up; that is no progress
             return (0, 0)
-        return (seen.st_size, seen.st_mtime_ns)

@@ -1,6 +1,6 @@
 """The small process between the node and one command: no descendant of the command outlives the node or the command.
 
-Started by :mod:`fabrik_node.agent.child` as ``python -I -S shim.py CONTROL STATUS GRACE_S ROOM GROUP -- COMMAND...`` in a session of
+Started by :mod:`fabrik_node.agent.child` as ``python -I -S shim.py CONTROL STATUS GRACE_S ROOM GROUP LOG AT -- COMMAND...`` in a session of
 its own, with the run's log as stdout and stderr. It needs nothing but the standard library and some tens of milliseconds.
 
 - It is session and group leader; the command is its child, in its group.
@@ -12,7 +12,7 @@ its own, with the run's log as stdout and stderr. It needs nothing but the stand
   and the node ends the rest (:mod:`fabrik_node.agent.members`).
 - ``GROUP`` is the folder of a control group for the command, or ``-``. The command enters it before it begins, the shim stays outside: then everything
   in it ends at once, whatever it did to its session, parents and environment.
-- Output is copied to the log up to ``ROOM`` bytes: its beginning, then one line that counts what was left out, then its end.
+- Output is copied to the log, ``ROOM`` bytes of it: the beginning into the file that is open, the rest into files beside ``LOG`` in rotation, from the offset ``AT`` on.
 - ``STATUS`` gets text lines: ``exited N``, ``signalled N`` or ``unstartable ERRNO TEXT``, and ``left N``, ``alive PIDS``, ``log TEXT``, ``group TEXT``.
 - Deadlines are an interval timer, so no clock is read here.
 """
@@ -31,9 +31,8 @@ CHUNK_BYTES = 65_536
 KILL_EVERY_S = 0.05
 KILL_ROUNDS_MAX = 100
 """Five seconds of SIGKILL; what is still there then hangs in the kernel, and its pids are reported."""
-CUT_LINE = "\n[fabrik-node: the log is full; {:>16} bytes of output left out]\n"
-TAIL_BYTES_MAX = 262_144
-"""Of the end of an output that is cut: there it says what went wrong. At most a quarter of the room; kept in memory until the command is over."""
+PARTS_KEPT = 4
+"""Of the log's rotated files."""
 HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 LOG_FD = 1
 
@@ -99,68 +98,54 @@ def group_members(group: str) -> list[int]:
 
 
 class Log:
-    """The run's log: what fits into ``room`` bytes, from both ends, and between them one line that counts the rest. A full disk loses output, never
-    the command.
+    """The run's log: ``room`` bytes of this command's output. The first half goes on in the file that is open, what follows into parts of an eighth each,
+    of which the newest four stay: so the beginning and the end are there, and whoever follows the log sees what comes. A full disk loses output, never the command.
+
+    ``base`` names the parts, with the offset ``at`` of their first byte in the whole log (:mod:`fabrik_node.output_log` reads them).
     """
 
-    def __init__(self, room: int) -> None:
-        self.tail_room = min(TAIL_BYTES_MAX, room // 4)
-        self.tail = bytearray()
-        self.room = room - self.tail_room
-        self.cut_bytes = 0
-        self.cut_at = -1
+    def __init__(self, room: int, base: str, at: int) -> None:
+        self.part_room = room // (2 * PARTS_KEPT)
+        self.room = room - PARTS_KEPT * self.part_room
+        self.base = base
+        self.at = at
+        self.file = LOG_FD
+        self.parts: list[str] = []
         self.error = ""
 
     def write(self, data: bytes) -> None:
-        """Copy ``data``, or keep it as the end, or count it."""
-        kept = data[: self.room]
-        self.tail += data[self.room :]
-        self.room -= len(kept)
-        left_out = max(0, len(self.tail) - self.tail_room)
-        del self.tail[:left_out]
-        self._put(kept, left_out)
-        if self.tail and not left_out and not self.error:
-            self._touch()
-
-    def _touch(self) -> None:
-        """Nothing is written, yet it moves."""
-        try:
-            os.utime(LOG_FD)
-        except OSError:  # progress goes unseen for a while; whether the log is whole says :meth:`finish`
-            return
-
-    def finish(self) -> None:
-        """Write the end."""
-        tail, self.tail = bytes(self.tail), bytearray()
-        if self.cut_at >= 0:
-            os.lseek(LOG_FD, 0, os.SEEK_END)
-        self._put(tail, 0)
-
-    def _put(self, data: bytes, left_out: int) -> None:
+        """Append ``data``, in the next part when this one is full."""
         try:
             while data and not self.error:
-                data = data[os.write(LOG_FD, data) :]
-            if left_out:
-                self._cut(left_out)
+                if self.room <= 0:
+                    self._rotate()
+                count = os.write(self.file, data[: self.room])
+                self.at += count
+                self.room -= count
+                data = data[count:]
         except OSError as error:
             self.error = error.strerror or str(error)
 
-    def _cut(self, count: int) -> None:
-        self.cut_bytes += count
-        if self.cut_at < 0:
-            self.cut_at = os.lseek(LOG_FD, 0, os.SEEK_CUR)
-        os.pwrite(LOG_FD, CUT_LINE.format(self.cut_bytes).encode(), self.cut_at)
+    def _rotate(self) -> None:
+        if len(self.parts) >= PARTS_KEPT:
+            os.unlink(self.parts.pop(0))  # noqa: PTH108 - as above
+        path = f"{self.base}.{self.at:016d}"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        if self.file != LOG_FD:
+            os.close(self.file)
+        self.file, self.room = file, self.part_room
+        self.parts.append(path)
 
 
 class Shim:
     """One command from its start until nothing of it is left. :meth:`run` returns the lines for ``STATUS``."""
 
-    def __init__(self, control: int, grace_s: float, room: int, group: str = "") -> None:
+    def __init__(self, control: int, grace_s: float, log: Log, group: str = "") -> None:
         self.group = group
         self.group_error = ""
         self.control = control
         self.grace_s = grace_s
-        self.log = Log(room)
+        self.log = log
         self.output = -1
         self.main = -1
         self.main_status: int | None = None
@@ -325,8 +310,6 @@ class Shim:
                 self.log.write(data)
         except BlockingIOError:
             return
-        finally:
-            self.log.finish()
 
     def _report(self, error: str) -> list[str]:
         lines = [error] if error else []
@@ -365,8 +348,9 @@ def main(arguments: list[str]) -> int:
     os.set_inheritable(status, False)
     if os.getpid() != os.getsid(0):
         os.setsid()
-    shim = Shim(control, float(arguments[2]), int(arguments[3]), "" if arguments[4] == "-" else arguments[4])
-    _tell(status, shim.run(arguments[6:]))
+    log = Log(int(arguments[3]), arguments[5], int(arguments[6]))
+    shim = Shim(control, float(arguments[2]), log, "" if arguments[4] == "-" else arguments[4])
+    _tell(status, shim.run(arguments[8:]))
     if sys.platform != "linux":  # no walk over /proc: end the group as a whole, ourselves included
         os.killpg(os.getpgrp(), signal.SIGKILL)
     code = 127 if shim.main_status is None else os.waitstatus_to_exitcode(shim.main_status)

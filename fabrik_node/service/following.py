@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from fabrik_node.clock import iso
 from fabrik_node.domain.runs import FINAL_STATES
 from fabrik_node.errors import NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
+from fabrik_node.output_log import LogChunk, left_out_line, read_log
 from fabrik_node.ports import Event
 from fabrik_node.service.keys import line_of
 from fabrik_node.service.reading import Reader
@@ -46,9 +46,12 @@ async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncI
     while True:
         row = await reader.find_run(run_id)
         state = row.state
-        while chunk := await asyncio.to_thread(_chunk, Path(row.log), offset):
-            offset += len(chunk)
-            text = decoder.decode(chunk)
+        while (chunk := await asyncio.to_thread(_chunk, Path(row.log), offset)).data:
+            offset = chunk.at + len(chunk.data)
+            if chunk.left_out:
+                decoder.reset()
+                yield {"offset": chunk.at, "text": left_out_line(chunk.left_out), "left_out": chunk.left_out}
+            text = decoder.decode(chunk.data)
             pending, _ = decoder.getstate()  # half a character: the next reader begins with it
             yield {"offset": offset - len(pending), "text": text}
         if state in FINAL_STATES and (rest := decoder.decode(b"", final=True)):
@@ -59,12 +62,8 @@ async def run_log(reader: Reader, own: bytes, args: Mapping[str, Any]) -> AsyncI
         await asyncio.sleep(_LOOK_S)
 
 
-def _chunk(path: Path, offset: int) -> bytes:
+def _chunk(path: Path, offset: int) -> LogChunk:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return read_log(path, offset, _CHUNK_BYTES)
     except OSError as error:
         raise NotFound(f"the log file {path} can not be read: {error.strerror}", "fabrik-node runs list") from error
-    try:
-        return os.pread(descriptor, _CHUNK_BYTES, offset)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.errors import NotFound, Precondition, Unreachable, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.inquiries import Inquiries, Page
+from fabrik_node.output_log import left_out_line, log_size, read_log
 from fabrik_node.service.reading import Reader
 
 __all__ = ["LogPages", "foreign_log"]
@@ -57,13 +57,9 @@ class LogPages:
 
 
 def _read(path: Path, offset: int, most: int) -> tuple[int, int, bytes]:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        size = os.fstat(descriptor).st_size
-        at = offset if offset <= size else max(0, size - most)
-        return at, size, os.pread(descriptor, most, at)
-    finally:
-        os.close(descriptor)
+    size = log_size(path)
+    chunk = read_log(path, offset if offset <= size else max(0, size - most), most)
+    return chunk.at, chunk.size, chunk.data
 
 
 def _is_sound(data: bytes, at: int, size: int) -> bool:
@@ -81,12 +77,15 @@ async def foreign_log(reader: Reader, inquiries: Inquiries, row: RunRow, args: M
         raise UsageError("offset is a number from 0", f"fabrik-node runs logs {name}")
     asked = _Asked(reader, inquiries, row)
     said = await asked.page(_LAST if offset is None else offset, waits=False)
-    begins = int(said["at"]) if offset is not None else max(0, int(said["size"]) - _TAIL_BYTES)
-    if begins != said["at"]:
+    begins = min(offset, int(said["at"])) if offset is not None else max(0, int(said["size"]) - _TAIL_BYTES)
+    if offset is None and begins != said["at"]:
         said = await asked.page(begins, waits=False)
     yield {**reader.stamp({}), "owner": asked.owner, "begins": begins, "size": said["size"]}
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder, expected = codecs.getincrementaldecoder("utf-8")("replace"), begins
     while True:
+        if (left_out := said["at"] - expected) > 0:
+            decoder.reset()
+            yield {"offset": said["at"], "text": left_out_line(left_out), "left_out": left_out}
         data, at = said["log"], int(said["at"]) + len(said["log"])
         if data:
             text = decoder.decode(data)
@@ -96,6 +95,7 @@ async def foreign_log(reader: Reader, inquiries: Inquiries, row: RunRow, args: M
                 yield {"offset": at, "text": rest}
             yield {"end": True, "state": said["state"]}
             return
+        expected = at
         said = await asked.page(at, waits=follow)
 
 

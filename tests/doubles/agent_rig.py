@@ -22,6 +22,7 @@ from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.config import AgentConfig, GitConfig
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunRow
+from fabrik_node.output_log import left_out_line, read_log
 from fabrik_node.paths import HomePaths
 
 __all__ = ["DAEMON", "AgentRig", "Gate", "ended", "has_ended"]
@@ -152,7 +153,12 @@ class AgentRig:
         return self.pipeline.last_rows()[-1]
 
     def log(self, row: RunRow) -> str:
-        return Path(row.log).read_text(encoding="utf-8")
+        """As ``runs logs`` shows it."""
+        text, offset = b"", 0
+        while (chunk := read_log(Path(row.log), offset, 65_536)).data:
+            text += (left_out_line(chunk.left_out).encode() if chunk.left_out else b"") + chunk.data
+            offset = chunk.at + len(chunk.data)
+        return text.decode()
 
     def close(self) -> None:
         for gate in self.gates:

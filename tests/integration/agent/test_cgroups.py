@@ -16,7 +16,7 @@ from agent_rig import AgentRig, Gate, ended, has_ended
 from memory_pipeline import FAILURE_BOUND_S
 
 from fabrik_node.agent.cgroup import Cgroups, RunGroup, find_cgroups, held_in
-from fabrik_node.agent.child import Child, ChildExit
+from fabrik_node.agent.child import Child, ChildExit, RunLog
 from fabrik_node.agent.recover import recover_runs
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
@@ -38,10 +38,10 @@ PARENT = """
 import asyncio, os, sys
 from pathlib import Path
 from fabrik_node.agent.cgroup import RunGroup
-from fabrik_node.agent.child import Child
+from fabrik_node.agent.child import Child, RunLog
 
 async def main():
-    log = os.open(os.devnull, os.O_WRONLY)
+    log = RunLog(os.open(os.devnull, os.O_WRONLY), Path(os.devnull))
     group = RunGroup(Path(sys.argv[2]))
     group.path.mkdir()
     child = await Child.start(["/bin/sh", "-c", sys.argv[3]], cwd=Path.cwd(), env=os.environ, log=log, room=4096, grace_s=1000.0, tag="", group=group)
@@ -66,12 +66,12 @@ def groups(tmp_path: Path) -> Iterator[Cgroups]:
 
 
 async def start(rig: AgentRig, command: str, gate: Gate, group: RunGroup | None) -> Child:
-    log = os.open(rig.folder / "log", os.O_WRONLY | os.O_CREAT)
+    log = RunLog(os.open(rig.folder / "log", os.O_WRONLY | os.O_CREAT), rig.folder / "log")
     env = {"PATH": os.environ["PATH"], "GATE": str(gate.path)}
     try:
         return await Child.start(["/bin/sh", "-c", command], cwd=rig.folder, env=env, log=log, room=4096, grace_s=0.1, tag="FABRIK_RUN=x", group=group)
     finally:
-        os.close(log)
+        os.close(log.descriptor)
 
 
 async def finish(child: Child) -> ChildExit:

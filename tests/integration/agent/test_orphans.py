@@ -13,17 +13,17 @@ import pytest
 from agent_rig import DAEMON, AgentRig, Gate, ended, has_ended
 from memory_pipeline import FAILURE_BOUND_S
 
-from fabrik_node.agent.child import Child, ChildExit
+from fabrik_node.agent.child import Child, ChildExit, RunLog
 from fabrik_node.agent.members import find_members, run_tag
 
 STUBBORN = 'trap "" TERM; echo $$ > "$GATE"; while :; do sleep 1000; done'
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
-from fabrik_node.agent.child import Child
+from fabrik_node.agent.child import Child, RunLog
 
 async def main():
-    log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+    log = RunLog(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), Path(sys.argv[1]))
     env = dict(os.environ, FABRIK_RUN="orphans")
     child = await Child.start(sys.argv[2:], cwd=Path.cwd(), env=env, log=log, room=4096, grace_s=0.1, tag="FABRIK_RUN=orphans")
     await child.wait()
@@ -33,12 +33,12 @@ asyncio.run(main())
 
 
 async def start(rig: AgentRig, command: str, gate: Gate, *, tag: str, grace_s: float = 0.1) -> Child:
-    log = os.open(rig.folder / "log", os.O_WRONLY | os.O_CREAT)
+    log = RunLog(os.open(rig.folder / "log", os.O_WRONLY | os.O_CREAT), rig.folder / "log")
     env = {"PATH": os.environ["PATH"], "GATE": str(gate.path), "FABRIK_RUN": tag}
     try:
         return await Child.start(["/bin/sh", "-c", command], cwd=rig.folder, env=env, log=log, room=4096, grace_s=grace_s, tag=run_tag(tag))
     finally:
-        os.close(log)
+        os.close(log.descriptor)
 
 
 async def finish(child: Child) -> ChildExit:

@@ -21,10 +21,10 @@ from fabrik_node.process import boot_id, process_id
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
-from fabrik_node.agent.child import Child
+from fabrik_node.agent.child import Child, RunLog
 
 async def main():
-    log = os.open(os.devnull, os.O_WRONLY)
+    log = RunLog(os.open(os.devnull, os.O_WRONLY), Path(os.devnull))
     child = await Child.start(["/bin/sh", "-c", sys.argv[2]], cwd=Path.cwd(), env=os.environ, log=log, room=4096, grace_s=1000.0, tag="")
     with open(sys.argv[1], "w") as gate:
         gate.write(f"{child.process.pid}\\n")
