@@ -65,9 +65,9 @@ def _answer(answer: Data, *, too_late: bool) -> str:
 def _end(end: Data) -> str:
     match end["kind"]:
         case "taken":
-            return f"the run goes by {_line(end['said'])!r} of {end['answered_by']} since {end['at']}"
+            return f"{end['by']} says that its run goes by {_line(end['said'])!r} of {end['answered_by']} since {end['at']}"
         case "timeout":
-            return f"nobody answered in time, at {end['at']}" + (f": the run goes by {_line(end['said'])!r}" if end["said"] else "")
+            return f"{end['by']} says that nobody answered in time, at {end['at']}" + (f": its run goes by {_line(end['said'])!r}" if end["said"] else "")
         case _:
             return f"withdrawn by {end['by']} at {end['at']}" + (f": {_line(end['reason'])}" if end["reason"] else "")
 

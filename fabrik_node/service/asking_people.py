@@ -229,9 +229,9 @@ class AskingPeople:
             case RequestState.OPEN:
                 return
             case RequestState.ANSWERED | RequestState.TAKEN:
-                who = end.answered_by if end is not None else now.answer.by if now.answer is not None else b""
-                what = end.said if end is not None else now.answer.said if now.answer is not None else ""
-                why = f"{self._node.name_of(who)} answered {what!r} before"
+                why = "" if now.answer is None else f"{self._node.name_of(now.answer.by)} answered {now.answer.said!r} before"
+                if end is not None:
+                    why += f", and {self._node.name_of(end.by)} says that its run goes by {end.said!r}"
             case RequestState.TIMED_OUT:
                 why = "nobody answered in time" + (f", and the run went by its default {end.said!r}" if end is not None and end.said else "")
             case RequestState.WITHDRAWN:

@@ -46,7 +46,7 @@ def test_a_long_question_is_shown_with_its_lines(cli: Any, service: Any) -> None
 def test_pages_say_who_was_too_late(cli: Any) -> None:
     page = cli("approvals", "show", QUESTION).out.decode()
     assert "tin, by gamma at 2026-11-20T09:59:00.000Z: cheap (too late: the run does not go by it)" in page
-    assert "the run goes by 'slate' of alpha since 2026-11-20T09:58:30.000Z" in page
+    assert "beta says that its run goes by 'slate' of alpha since 2026-11-20T09:58:30.000Z" in page
     assert "60m, then goes by 'tin'" in page
     listed = cli("approvals", "list").out.decode()
     assert "Slate or tin?" in listed
