@@ -21,6 +21,7 @@ from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, GitFailed, IllegalMove, MergeConflict, NoCommits, NotFound, Precondition, StoreFull, Unreachable
 from fabrik_node.ids import show_id
+from fabrik_node.ports import Workspace
 
 __all__ = ["AgentRun", "RunReport"]
 
@@ -62,6 +63,15 @@ class AgentRun:
     def keeper(self) -> LeaseKeeper:
         """What renews its lease."""
         return self._run.keeper
+
+    @property
+    def workspace(self) -> Workspace | None:
+        """Its worktree; None before it is there."""
+        return self._run.workspace
+
+    def hold(self, reason: str) -> None:
+        """End it and hold its item with this reason: a person has to decide. No attempt is used up."""
+        self._run.switch.throw(Stop(Result.CANCELLED, reason, hold=reason))
 
     async def execute(self) -> RunReport:
         """Work until there is a verdict, then close. Raises only what the node must stop for (a failed store) and bugs.

@@ -10,7 +10,7 @@ from fabrik_node.clock import Clock
 from fabrik_node.config import AgentConfig, GitConfig
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.paths import HomePaths
-from fabrik_node.ports import Pipeline, RunPasses, Workspaces
+from fabrik_node.ports import Pipeline, RunPasses, StepRecords, Workspaces
 
 __all__ = ["AgentSetup"]
 
@@ -32,3 +32,5 @@ class AgentSetup:
     """What its commands are kept together in."""
     passes: RunPasses | None = None
     """How its commands speak to the node; None: they can not."""
+    steps: StepRecords | None = None
+    """What of an item's work is done; None: nobody keeps steps."""

@@ -9,11 +9,12 @@ from fabrik_node.agent.environment import CommandContext
 from fabrik_node.agent.folder import RunFolder
 from fabrik_node.agent.inputs import run_inputs
 from fabrik_node.agent.merging import Merging
-from fabrik_node.agent.results import Result, Verdict, conflict, unanswered
+from fabrik_node.agent.results import RESULT_RULES, Result, Verdict, conflict, unanswered
 from fabrik_node.agent.underway import Phase, RunUnderWay
 from fabrik_node.agent.walk import held_item, walk_to_coding, walk_to_done
 from fabrik_node.domain.runs import ProcessId, RunState
 from fabrik_node.domain.stages import Coding, Merge, Qa
+from fabrik_node.domain.steps import unclear_line
 from fabrik_node.errors import Internal
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Workspace
@@ -45,10 +46,12 @@ class Work:
         if (given_up := await self._given_up()) is not None:
             return given_up
         finished = view.stage.feature_branch if isinstance(view.stage, Merge) else ""
+        if not finished and (verdict := self._unclear()) is not None:
+            return verdict
         if not finished:
             await walk_to_coding(pipeline, run.item, run.claim)
         run.switch.check()
-        workspace = run.workspace = await run.setup.workspaces.create(show_id(run.item), show_id(run.claim.claim_id), finished)
+        workspace = run.workspace = await self._worktree(finished)
         inputs = None if run.row.inputs is None else replace(run.row.inputs, base=workspace.start)
         run.row = replace(run.row, branch=workspace.branch, worktree=str(workspace.path), inputs=inputs)
 
@@ -58,6 +61,8 @@ class Work:
         if config.qa:
             verdict = await self._command(Phase.QA, config.qa, Qa.name, view, workspace)
             if verdict.result is not Result.OK:
+                if RESULT_RULES[verdict.result].charges and run.setup.steps is not None:
+                    await run.setup.steps.reopen(run.item, run.claim)
                 return verdict
             await run.note(phase=Phase.MERGING, process=None)
         return await Merging(run, workspace).do(view)
@@ -70,6 +75,23 @@ class Work:
             return None
         reason = f"its runs were lost {lost.count} times in a row; the last: {lost.last}"
         return Verdict(Result.INFRA_LOST, reason, hold=reason)
+
+    def _unclear(self) -> Verdict | None:
+        """An earlier run was cut off in a step with effects outside its files: nobody goes on before a person has looked."""
+        steps = self._run.setup.steps
+        step = None if steps is None else steps.unclear(self._run.item)
+        return None if step is None else Verdict(Result.CANCELLED, unclear_line(step), hold=unclear_line(step))
+
+    async def _worktree(self, finished: str) -> Workspace:
+        """From the finished work; else from the newest finished step, so that its files and those of the steps before it are there; else from the base."""
+        run = self._run
+        item, claim = show_id(run.item), show_id(run.claim.claim_id)
+        step = None if finished or run.setup.steps is None else run.setup.steps.newest_done(run.item)
+        if step is None:
+            return await run.setup.workspaces.create(item, claim, finished)
+        if run.folder is not None:
+            run.folder.say(f"goes on behind step {step.name!r} of run {show_id(step.run_id)}, commit {step.commit.hex()}")
+        return await run.setup.workspaces.create(item, claim, f"fabrik/{item}/{show_id(step.claim_id)}", step.commit.hex())
 
     async def _code(self, view: ItemView, workspace: Workspace) -> Verdict:
         run = self._run

@@ -25,6 +25,7 @@ from fabrik_node.service.explaining import Explaining
 from fabrik_node.service.following import event_json, run_log
 from fabrik_node.service.incomplete import Incomplete
 from fabrik_node.service.reading import Reader
+from fabrik_node.service.steps import StepReads
 from fabrik_node.service.whoami import WhoAmI
 from fabrik_node.store.readonly import ReadonlyStore, open_readonly
 from fabrik_node.store.snapshot_file import SnapshotFile
@@ -91,7 +92,7 @@ class OfflineReader:
             reader = await self._reader(mesh, store)
             if op == "whoami":
                 return await WhoAmI(reader, str(self._paths.home), self._git).whoami(args, OPERATOR)
-            sources = (reader, Explaining(reader), Conflicts(reader), Incomplete(reader), Approvals(reader))
+            sources = (reader, Explaining(reader), Conflicts(reader), Incomplete(reader), Approvals(reader), StepReads(reader))
             operation = next((each.operations[op] for each in sources if op in each.operations), None)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)

@@ -22,6 +22,7 @@ from fabrik_node.agent.loop import ClaimLoop
 from fabrik_node.agent.recover import recover_runs
 from fabrik_node.agent.run import AgentRun
 from fabrik_node.agent.setup import AgentSetup
+from fabrik_node.agent.step_keeper import StepKeeper
 from fabrik_node.api.server import LocalApi
 from fabrik_node.app.first_writes import tell_name
 from fabrik_node.app.flags import Entry, merge_options
@@ -215,6 +216,7 @@ class Running:
             reader=self.reader,
             arbiter=self.origin,
             branches=self.origin,
+            run_steps=StepKeeper(lambda: {} if self.loop is None else self.loop.runs) if config.agent.command else None,
             genesis=self.identity.genesis,
             incarnation=incarnation,
             home=self.paths.home,
@@ -384,6 +386,7 @@ class Running:
             self.halts,
             self.groups,
             self.service.passes,
+            self.service.steps,
         )
         self.loop = ClaimLoop(setup, random.Random(secrets.randbits(64)))  # noqa: S311 - jitter, not a secret
         await self.loop.run()

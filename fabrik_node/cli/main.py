@@ -51,6 +51,8 @@ class _Terminated(BaseException):
         "runs": "fabrik_node.cli.runs:runs",
         "ask": "fabrik_node.cli.approvals:ask",
         "approvals": "fabrik_node.cli.approvals:approvals",
+        "step": "fabrik_node.cli.steps:step",
+        "steps": "fabrik_node.cli.steps:steps",
         "nodes": "fabrik_node.cli.nodes:nodes",
         "drain": "fabrik_node.cli.drain:drain",
         "keys": "fabrik_node.cli.keys:keys",

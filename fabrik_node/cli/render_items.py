@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fabrik_node.cli.render_claims import holder
 from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer, value
 from fabrik_node.cli.render_runs import drifts, run_state, run_table
+from fabrik_node.cli.render_steps import step_table
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 
 __all__ = ["Board", "added", "history", "item", "moved", "one_line", "tombstone", "tombstones"]
@@ -102,6 +103,9 @@ def item(screen: Screen, data: Data) -> None:
         screen.line()
         run_table(screen, data["runs"], at_least=FILTERED_ID_CHARS, with_item=False)
         drifts(screen, data)
+    if data.get("steps"):
+        screen.line()
+        step_table(screen, data["steps"])
     footer(screen, data)
 
 

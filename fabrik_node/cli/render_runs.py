@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fabrik_node.cli.render_page import FILTERED_ID_CHARS, Data, cut_short, footer, value
+from fabrik_node.cli.render_steps import step_table
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 from fabrik_node.domain.runs import FINAL_STATES, RunState
 
@@ -101,6 +102,9 @@ def run(screen: Screen, data: Data) -> None:
     for each in data.get("differs") or []:
         here, there = (value(each[side]) if each[side] not in (None, "") else "nothing" for side in ("here", "owner"))
         screen.line(clean(f"differs: {each['field']}: known here: {here}; its own node says, and that counts: {there}"), "yellow")
+    if data.get("steps"):
+        screen.line()
+        step_table(screen, data["steps"])
     footer(screen, data)
 
 

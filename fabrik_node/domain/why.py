@@ -87,6 +87,8 @@ class ItemFacts:
     """The limit of labels that is reached, as this node sees it; empty when there is room."""
     asks: Asked | None = None
     """A question of it that waits for a person."""
+    unclear: str = ""
+    """Name of a step of which nobody knows whether it has happened."""
     listens: bool = True
     """False: a store that no node serves, so nothing is known of agents."""
 
@@ -98,6 +100,8 @@ def why_item(facts: ItemFacts) -> list[Cause]:
         return [over]
     # Finished work that is held has two ways out, and the item's page tells both.
     out = f"fabrik-node items {'show' if isinstance(facts.stage, Merge) else 'requeue'} {facts.item}"
+    if facts.unclear:
+        out = f"fabrik-node steps done {facts.item} {facts.unclear}, or fabrik-node steps again {facts.item} {facts.unclear}; then fabrik-node items requeue {facts.item}"
     held = [] if facts.hold is None else [Cause("held", f"it is held: {facts.hold or 'no reason was given'}", out)]
     claimed = [] if facts.claim is None else [_claimed(facts.item, facts.claim)]
     blocking = [*_asks(facts), *held, *claimed, *(cause for needed in facts.needs if (cause := _needs(facts.item, needed)) is not None)]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
+from fabrik_node.errors import GitFailed
 from fabrik_node.git.claim_ref import ClaimRef
 from fabrik_node.git.fenced_merge import AlreadyMerged, ClaimSuperseded, FencedMerge, Merged, MergeRequest, fenced_merge, go_on
 from fabrik_node.git.jitter import pause_from
@@ -22,6 +23,8 @@ from fabrik_node.git.worktree import Worktree
 from fabrik_node.ports import ArbiterReceipt, ArbiterTaken, ClaimIntent, MergeOutcome
 
 __all__ = ["ClaimWorkspace", "Origin"]
+
+_KEEP_TRIES = 3
 
 
 class Origin:
@@ -61,12 +64,13 @@ class Origin:
         """See :meth:`fabrik_node.ports.Arbiter.cas` and :meth:`ClaimRef.cas`."""
         return await (await self.claims()).cas(expected, intent)
 
-    async def create(self, item: str, claim_id: str, finished: str = "") -> ClaimWorkspace:
+    async def create(self, item: str, claim_id: str, finished: str = "", at: str = "") -> ClaimWorkspace:
         """See :meth:`fabrik_node.ports.Workspaces.create`. Raises :class:`Conflict` when this claim has a worktree."""
         claims = await self.claims()
         start = await claims.repository.fetch()
         if is_branch(finished):
-            start = await claims.repository.fetch_ref(f"refs/heads/{finished}") or start
+            tip = await claims.repository.fetch_ref(f"refs/heads/{finished}")
+            start = (tip if not at else at if await claims.repository.has_object(at) else None) or start
         worktree = await Worktree.create(claims.repository, self._worktrees_dir / claim_id, item, claim_id, start)
         return ClaimWorkspace(self, claims, worktree)
 
@@ -139,6 +143,24 @@ class ClaimWorkspace:
         await self.worktree.commit_all(message)
         if await self.worktree.commits_ahead():
             await self.worktree.push_branch()
+
+    async def keep_step(self, message: str) -> bytes:
+        """See :meth:`fabrik_node.ports.Workspace.keep_step`. The command may commit at the same moment: then it is tried again."""
+        for left in reversed(range(_KEEP_TRIES)):
+            try:
+                await self.worktree.commit_all(message)
+                break
+            except GitFailed:
+                if not left:
+                    raise
+        return bytes.fromhex(await self.worktree.push_branch())
+
+    async def contains(self, commit: bytes) -> bool:
+        """See :meth:`fabrik_node.ports.Workspace.contains`."""
+        repository = self.worktree.repository
+        if not await repository.has_object(commit.hex()):
+            return False
+        return await repository.commits_ahead(commit.hex(), await self.worktree.head_oid()) == 0
 
     async def push(self) -> None:
         """Push the branch."""

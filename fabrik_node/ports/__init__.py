@@ -15,6 +15,7 @@ from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Merge, Stage
+from fabrik_node.domain.steps import Step
 from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, JoinRow, OpReads, OpStore, PeerAddress, RowCheck, Snapshots, StoredSegment
 
 __all__ = [
@@ -42,7 +43,9 @@ __all__ = [
     "RowCheck",
     "RunAccess",
     "RunPasses",
+    "RunSteps",
     "Snapshots",
+    "StepRecords",
     "StoredSegment",
     "Traffic",
     "Workspace",
@@ -325,6 +328,14 @@ class Workspace(Protocol):
         """Commit whatever is uncommitted and push the branch, as far as possible; for the work of a stopped run."""
         ...
 
+    async def keep_step(self, message: str) -> bytes:
+        """Commit whatever is uncommitted, push the branch, and the branch's tip: on the remote when this returns. For a step of a run that goes on."""
+        ...
+
+    async def contains(self, commit: bytes) -> bool:
+        """Whether the branch has this commit, so that its files are there."""
+        ...
+
     async def push(self) -> None: ...
 
     async def merge(self, claim_oid: bytes, message: str, check: Callable[[], None]) -> MergeOutcome:
@@ -340,8 +351,8 @@ class Workspace(Protocol):
 class Workspaces(Protocol):
     """Makes worktrees."""
 
-    async def create(self, item: str, claim_id: str, finished: str = "") -> Workspace:
-        """A worktree for this claim, from the base as it is now; from the branch ``finished``, if the remote has it.
+    async def create(self, item: str, claim_id: str, finished: str = "", at: str = "") -> Workspace:
+        """A worktree for this claim, from the base as it is now; from the branch ``finished``, if the remote has it; from its commit ``at``, if that can be had.
 
         Work that an earlier claim finished goes on under the name of the new one: what the old branch becomes later does not matter.
         """
@@ -444,6 +455,41 @@ class Pipeline(Protocol):
 
     async def wait_connected(self) -> None:
         """Returns when there is a peer, or when no peer is to be expected."""
+        ...
+
+
+# ---- steps: what of an item's work is done --------------------------------------------------------------
+
+
+class StepRecords(Protocol):
+    """The steps of items, as an agent needs them."""
+
+    def unclear(self, item: bytes) -> Step | None:
+        """A step with effects outside its files that was begun and has no end. Ask only when no run of the item goes on."""
+        ...
+
+    def newest_done(self, item: bytes) -> Step | None:
+        """The finished step whose commit has the files of all finished steps; None when there is none with a commit."""
+        ...
+
+    async def reopen(self, item: bytes, claim: Claim) -> None:
+        """The work of the steps was found wanting: all may run again but those with effects outside their files. Raises ClaimLost's kin as every write does."""
+        ...
+
+
+class RunSteps(Protocol):
+    """The runs in progress on this node, as their steps need them. Raises ClaimLost for a run that is over."""
+
+    async def keep(self, run_id: bytes, message: str) -> bytes:
+        """Commit and push what the worktree has; the commit. Raises Unreachable, GitFailed, and then nothing counts as kept."""
+        ...
+
+    async def contains(self, run_id: bytes, commit: bytes) -> bool:
+        """Whether the run's branch has this commit."""
+        ...
+
+    def hold(self, run_id: bytes, reason: str) -> None:
+        """End the run and hold its item: a person has to decide."""
         ...
 
 

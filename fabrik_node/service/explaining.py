@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
@@ -104,6 +105,7 @@ class Explaining:
             agents=self._agents(),
             full=self._full(view),
             asks=None if open_run is None else self._reader.asks(open_run),
+            unclear="" if (step := self._reader.steps.unclear(view.id)) is None else quote(step.name),
             listens=self._reader.leases is not None,
         )
 

@@ -28,6 +28,7 @@ from fabrik_node.node.past_runs import interruptions_of
 from fabrik_node.node.presence import Heard
 from fabrik_node.node.requests import Requests, asked
 from fabrik_node.node.run_summaries import run_from_summary
+from fabrik_node.node.steps import StepBook
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
 from fabrik_node.service.checking import Checking, SetAside
@@ -37,6 +38,7 @@ from fabrik_node.service.keys import KeyLines
 from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines, said_text
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.run_views import AtWork, RunViews
+from fabrik_node.service.step_views import steps_json
 from fabrik_node.service.views import Views, claim_json
 
 __all__ = ["Read", "Reader", "stage_json"]
@@ -77,6 +79,7 @@ class Reader:
         self.replica = replica
         self.board = Board(replica)
         self.requests = Requests(replica)
+        self.steps = StepBook(lambda: self.replica)
         self._genesis = genesis
         self._store = store
         self._clock = clock
@@ -318,7 +321,9 @@ class Reader:
         live = [{"run_id": show_id(row.run_id), **each} for row in rows if row.state not in FINAL_STATES for each in drift.of(row, view)]
         in_hand = view.claim.claim_id if view.claim is not None and view.claim.held else b""
         lost = await asyncio.to_thread(interruptions_of, self.replica, view.id, in_hand)
-        return self.stamp({"item": {**views.item(view), "interruptions": lost.count}, "runs": runs, "drift": live})
+        return self.stamp(
+            {"item": {**views.item(view), "interruptions": lost.count}, "runs": runs, "drift": live, "steps": steps_json(view, self.steps.of(view.id))}
+        )
 
     async def items_history(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Every write to an item and its claim, oldest first, with author, claim and op digest. Reads the whole log."""
@@ -419,7 +424,8 @@ class Reader:
         run = self.run_views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)
         if self._contained is not None and row.process is not None and row.state not in FINAL_STATES:
             run["contained"] = self._contained(run["run_id"])
-        return self.stamp({"run": run, **self.drift().shown(row, view, rows)})
+        steps = [] if view is None else steps_json(view, [step for step in self.steps.of(row.item) if step.run_id == row.run_id])
+        return self.stamp({"run": run, **self.drift().shown(row, view, rows), "steps": steps})
 
     # ---- inside ---------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from fabrik_node.domain.schema import ItemField, Kind
@@ -12,6 +13,7 @@ from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import stage_write
 from fabrik_node.node.requests import Requests
+from fabrik_node.node.steps import NodeSteps
 from fabrik_node.ports import ItemView
 from fabrik_node.service.bounds import BRANCH_BYTES_MAX, check_text, item_id
 from fabrik_node.service.reading import Reader
@@ -25,9 +27,10 @@ __all__ = ["HoldEnder"]
 class HoldEnder:
     """Takes items out of their holds. Both ways forget the failed attempts, and both are one op."""
 
-    def __init__(self, node: Node, reader: Reader) -> None:
+    def __init__(self, node: Node, reader: Reader, steps: NodeSteps) -> None:
         self._node = node
         self._reader = reader
+        self._steps = steps
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -37,6 +40,12 @@ class HoldEnder:
     async def requeue(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Let agents do the work of a held item again. Finished work that waits to be merged stays on its branch and is not merged; what people answered is asked again."""
         view = self._held(args)
+        if (step := self._steps.unclear(view.id)) is not None:
+            item, name = show_id(view.id), quote(step.name)
+            raise Precondition(
+                f"step {name} of item {item} was begun and has no end, and it has effects outside its files: first say whether it has happened",
+                f"fabrik-node steps done {item} {name}, or fabrik-node steps again {item} {name}",
+            )
         return await self._end(view, lambda now: Backlog() if isinstance(now, Merge) else None, anew=True)
 
     async def resolve(self, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +87,8 @@ class HoldEnder:
                 if now.claim is not None and now.claim.held:
                     raise Conflict(f"{self._node.name_of(now.claim.node)} holds item {show_id(item)}", f"fabrik-node claims release {show_id(item)}")
                 writes.append(stage_write(item, stage, fence))
+            if isinstance(stage, Backlog):  # the work of its steps is thrown away with the branch
+                writes += self._steps.reopening(item, fence)
             return writes
 
         await self._node.write(item, build)

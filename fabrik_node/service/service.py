@@ -12,8 +12,9 @@ from fabrik_node.clock import iso
 from fabrik_node.domain.retention import Retention
 from fabrik_node.errors import InvalidOp, UsageError
 from fabrik_node.node.node import Node
+from fabrik_node.node.steps import NodeSteps
 from fabrik_node.paths import HomePaths
-from fabrik_node.ports import Arbiter, Branches
+from fabrik_node.ports import Arbiter, Branches, RunSteps
 from fabrik_node.process import ancestors
 from fabrik_node.service.approvals import Approvals
 from fabrik_node.service.asking import Asking
@@ -37,6 +38,7 @@ from fabrik_node.service.recovering import KeyRecoverer
 from fabrik_node.service.rehearsing import REHEARSED, rehearsed
 from fabrik_node.service.requeueing import HoldEnder
 from fabrik_node.service.rotating import KeyRotator
+from fabrik_node.service.steps import StepOperators, StepReads, StepRunner
 from fabrik_node.service.superseding import ClaimEnder
 from fabrik_node.service.watching import Watching
 from fabrik_node.service.whoami import WhoAmI
@@ -68,6 +70,7 @@ class Service:
         retention: Retention = Retention(),  # noqa: B008 - immutable
         limits: Mapping[str, int] = MappingProxyType({}),
         branches: Branches | None = None,
+        run_steps: RunSteps | None = None,
     ) -> None:
         self._node = node
         self._reader = reader
@@ -83,8 +86,9 @@ class Service:
         self.cleaner = Cleaner(node, reader, HomePaths(home).runs, retention, lambda: agent.describe().get("running") or ())
         self.passes = Passes(socket, lambda item, claim_id: _holds(node, item, claim_id), ancestors)
         """For the commands of runs on this node."""
+        self.steps = NodeSteps(lambda: node.replica, node.clock, node.write)
         writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
-        self._item_writes = {**writer.operations, **HoldEnder(node, reader).operations, **ClaimEnder(node, reader, writer, branches).operations}
+        self._item_writes = {**writer.operations, **HoldEnder(node, reader, self.steps).operations, **ClaimEnder(node, reader, writer, branches).operations}
         members = MembershipWriter(node, reader)
         self._people = AskingPeople(node, reader, agent)
         asking = Asking(reader, node.inquiries)
@@ -94,6 +98,8 @@ class Service:
             **reader.operations,
             **Explaining(reader, limits).operations,
             **Conflicts(reader).operations,
+            **StepReads(reader).operations,
+            **StepOperators(node, reader).operations,
             **Incomplete(reader).operations,
             **Approvals(reader).operations,
             **self._people.operations,
@@ -110,6 +116,7 @@ class Service:
         self._caller_operations: dict[str, Callable[[Mapping[str, Any], Caller], Awaitable[dict[str, Any]]]] = {
             **WhoAmI(reader, str(home), self._git).operations,
             **self._people.caller_operations,
+            **StepRunner(node, reader, self.steps, run_steps).operations,
         }
         """Those that do different things for different callers."""
 

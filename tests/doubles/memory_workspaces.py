@@ -65,6 +65,14 @@ class MemoryWorkspace:
         self.remote.check()
         self.remote.kept.append(self.branch)
 
+    async def keep_step(self, message: str) -> bytes:
+        await self.push()
+        self.remote.messages.append(message)
+        return self.start
+
+    async def contains(self, commit: bytes) -> bool:
+        return commit == self.start
+
     async def push(self) -> None:
         if self.hang is not None:
             await self.hang()
@@ -98,7 +106,7 @@ class MemoryWorkspaces:
         self.made: list[MemoryWorkspace] = []
         self.on_made: Callable[[MemoryWorkspace], None] = lambda _: None
 
-    async def create(self, item: str, claim_id: str, finished: str = "") -> MemoryWorkspace:
+    async def create(self, item: str, claim_id: str, finished: str = "", at: str = "") -> MemoryWorkspace:
         self.remote.check()
         workspace = MemoryWorkspace(self.remote, self.folder, item, claim_id)
         for number in range(self.remote.branches.get(finished, 0)):

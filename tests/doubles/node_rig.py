@@ -112,6 +112,31 @@ class FakeBranches:
         return self.ahead.get(branch)
 
 
+class FakeRunSteps:
+    """The runs of a node without an agent: what was kept, and which runs were held."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+        self.commits: set[bytes] = set()
+        """Those that the present worktree has."""
+        self.held: dict[bytes, str] = {}
+        self.on_keep: Callable[[], Awaitable[None]] | None = None
+
+    async def keep(self, _run_id: bytes, message: str) -> bytes:
+        if self.on_keep is not None:
+            await self.on_keep()
+        self.kept.append(message.splitlines()[0])
+        commit = bytes([len(self.kept)]) * 20
+        self.commits.add(commit)
+        return commit
+
+    async def contains(self, _run_id: bytes, commit: bytes) -> bool:
+        return commit in self.commits
+
+    def hold(self, run_id: bytes, reason: str) -> None:
+        self.held[run_id] = reason
+
+
 class NodeRig:
     """One node and what stands on it."""
 
@@ -128,6 +153,7 @@ class NodeRig:
         self.at_work: set[bytes] = set()
         """Runs that an agent of this node would have in hand."""
         self.agent = NoAgent()
+        self.run_steps = FakeRunSteps()
         self.pipeline = NodePipeline(node, arbiter, incarnation="boot:1:1", backoff_s=30.0, dials=lambda: self.dials, limits=self.limits)
         self.reader = Reader(
             replica=node.replica,
@@ -154,6 +180,7 @@ class NodeRig:
             listen_url=lambda: self.listen_url,
             switch=lambda: self.switched.append(True),
             agent=self.agent,
+            run_steps=self.run_steps,
             limits=self.limits,
             branches=branches,
         )

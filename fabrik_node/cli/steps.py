@@ -1,0 +1,126 @@
+"""``step``, for commands of runs, and ``steps``, for people."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from fabrik_node.cli import render_steps
+from fabrik_node.cli.grammar import command, group
+from fabrik_node.cli.session import Session
+
+__all__ = ["step", "steps"]
+
+_NOT_EXECUTABLE = 126
+_NOT_FOUND = 127
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@command("step")
+@click.argument("name")
+@click.option("--input", "inputs", metavar="FILE|TEXT", multiple=True, help="What its result depends on: the content of a file, or a text. Repeatable.")
+@click.option("--side-effects", is_flag=True, help="It does something outside its files (deploys, sends, pays): never repeated without a person's word.")
+@click.option("--changed-ok", is_flag=True, help="Done with other inputs than now: do it again instead of refusing.")
+@click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def step(session: Session, name: str, inputs: Sequence[str], *, side_effects: bool, changed_ok: bool, argv: Sequence[str]) -> int:
+    """Inside an agent's command: run COMMAND once for its item, whoever works on it and however often that is interrupted.
+
+    What it left in the worktree is committed and pushed before it counts as done; then no run does it again.
+    Exits as COMMAND does; 0 without running when it is done; 4 when another process runs it; 5 when it was done with other inputs or a person has to decide.
+    """
+    digests = [_input(each) for each in inputs]
+    flags = {"side_effects": side_effects or None, "changed_ok": changed_ok or None}
+    begun = session.write("step.begin", name=name, command=list(argv), inputs=digests, pid=os.getpid(), **flags)
+    known = begun["step"]
+    if not begun["go"]:
+        if session.json:
+            session.show_line(begun)
+        else:
+            session.note(f"step {name} was done by run {known['run']}" + (f", commit {known['commit']}" if known["commit"] else ""))
+        return 0
+    status = _run(argv, session)
+    ended = session.write("step.end", name=name, attempt=known["attempt"], exit_status=status)
+    if session.json:
+        session.show_line(ended)
+    return status
+
+
+@group("steps")
+def steps() -> None:
+    """Steps of the work on an item: what is done and is not done again."""
+
+
+@command("list", parent=steps)
+@click.argument("item")
+@click.pass_obj
+def list_(session: Session, item: str) -> None:
+    """The steps of an item, with the commit that has their files."""
+    session.show(session.read("steps.list", id=item), render_steps.steps)
+
+
+@command("done", parent=steps)
+@click.argument("item")
+@click.argument("name")
+@click.pass_obj
+def done(session: Session, item: str, name: str) -> None:
+    """Say that a step has happened, so that no run does it again."""
+    session.show(session.write("steps.done", id=item, name=name), render_steps.said)
+
+
+@command("again", parent=steps)
+@click.argument("item")
+@click.argument("name")
+@click.pass_obj
+def again(session: Session, item: str, name: str) -> None:
+    """Let a step run again, whatever became of it and whatever its inputs are now."""
+    session.show(session.write("steps.again", id=item, name=name), render_steps.said)
+
+
+def _input(given: str) -> str:
+    """A file is known by its content."""
+    path = Path(given)
+    try:
+        if not path.is_file():
+            return f"text {given}"
+        from hashlib import sha256
+
+        return f"file {given} sha256:{sha256(path.read_bytes()).hexdigest()}"
+    except (OSError, ValueError):  # too long for a name, or not readable: then it is the text that was given
+        return f"text {given}"
+
+
+def _run(argv: Sequence[str], session: Session) -> int:
+    """The command's exit status; 128 and the number for one that a signal ended. It has our streams, and our process group, so that it ends with the run."""
+    sys.stdout.flush()
+    try:
+        with subprocess.Popen(list(argv)) as child, _forwarding(child):
+            status = child.wait()
+    except OSError as error:
+        session.note(f"{argv[0]}: {error.strerror or error}")
+        return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+    return status if status >= 0 else 128 - status
+
+
+@contextmanager
+def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Signals to us go to the command: it ends, and then its end is told."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if child.poll() is None:
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

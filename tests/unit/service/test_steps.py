@@ -1,0 +1,288 @@
+"""Steps through the door that commands and people use: once, with the same inputs, and never twice in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from node_rig import BOUND_S, FakeArbiter, NodeRig, Rigs, sync
+
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.runs import RunRow, RunState
+from fabrik_node.domain.stages import Coding, Qa
+from fabrik_node.domain.steps import StepState
+from fabrik_node.errors import ClaimLost, Conflict, FabrikError, NotFound, Precondition, Unreachable, UsageError
+from fabrik_node.ids import new_id, parse_id, show_id, show_key
+from fabrik_node.service.callers import OPERATOR, RunCaller
+
+
+@pytest.fixture
+async def rigs() -> AsyncIterator[Rigs]:
+    made = Rigs()
+    yield made
+    await made.close()
+
+
+async def at_work(rig: NodeRig, item: str) -> RunCaller:
+    """A new claim on the item and a run in Coding."""
+    whole = parse_id(item) or b""
+    claim = await asyncio.wait_for(rig.pipeline.claim(whole, "agent"), BOUND_S)
+    assert isinstance(claim, Claim), claim
+    run = new_id(1)
+    await rig.pipeline.put_run(RunRow(run, whole, claim.claim_id, rig.node.public, "agent", RunState.RUNNING, "coding", 1_000))
+    if not isinstance(rig.node.board.stage(whole), Coding):
+        await rig.pipeline.move(whole, Coding(), claim)
+    return RunCaller(whole, claim.claim_id, run, "agent")
+
+
+async def over(rig: NodeRig, caller: RunCaller) -> None:
+    """Its claim is given back, as after a crash; its steps stay as they are."""
+    claim = rig.node.board.claim(caller.item)
+    assert claim is not None
+    await rig.pipeline.finish(caller.item, claim, "infra_lost: the node ended", {"result": "infra_lost"}, charge_attempt=False)
+
+
+async def begin(rig: NodeRig, caller: RunCaller, name: str = "build", **args: Any) -> dict[str, Any]:
+    return await rig.service.call("step.begin", {"name": name, "command": ["make"], "inputs": [], "pid": os.getpid(), **args}, caller)
+
+
+async def end(rig: NodeRig, caller: RunCaller, begun: dict[str, Any], exit_status: int = 0) -> dict[str, Any]:
+    return await rig.service.call("step.end", {"name": begun["step"]["name"], "attempt": begun["step"]["attempt"], "exit_status": exit_status}, caller)
+
+
+async def listed(rig: NodeRig, caller: RunCaller) -> dict[str, tuple[str, int]]:
+    said = await rig.service.call("steps.list", {"id": show_id(caller.item)})
+    return {step["name"]: (step["state"], step["attempt"]) for step in said["steps"]}
+
+
+async def refused(error: type[FabrikError], match: str, call: Any) -> FabrikError:
+    with pytest.raises(error, match=match) as raised:
+        await call
+    assert raised.value.hint
+    return raised.value
+
+
+@pytest.mark.promise("C7")
+async def test_what_is_done_is_not_done_again_by_the_next_run(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    first = await at_work(rig, await rig.add("twenty steps"))
+    for name in ("one", "two"):
+        begun = await begin(rig, first, name)
+        assert begun["go"]
+        await end(rig, first, begun)
+    cut_off = await begin(rig, first, "three")
+    assert cut_off["go"]
+    assert (await begin(rig, first, "one"))["go"] is False
+    await over(rig, first)
+    second = await at_work(rig, show_id(first.item))
+    again = await begin(rig, second, "one")
+    assert (again["go"], again["step"]["run"], again["step"]["commit"]) == (False, show_id(first.run_id), (bytes([1]) * 20).hex())
+    third = await begin(rig, second, "three")
+    assert third["go"]
+    await end(rig, second, third)
+    assert await listed(rig, second) == {"one": ("done", 1), "two": ("done", 1), "three": ("done", 2)}
+    assert rig.run_steps.kept == ["Step one", "Step two", "Step three"]
+    newest = rig.service.steps.newest_done(first.item)
+    assert newest is not None
+    assert newest.commit == bytes([3]) * 20
+
+
+async def test_done_elsewhere_without_its_files_is_done_here(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    await end(rig, run, await begin(rig, run))
+    rig.run_steps.commits.clear()
+    assert (await begin(rig, run))["step"]["attempt"] == 2
+
+
+async def test_a_step_that_failed_runs_again(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    ended = await end(rig, run, await begin(rig, run), 3)
+    assert (ended["step"]["state"], ended["step"]["exit_status"], rig.run_steps.kept) == ("failed", 3, [])
+    assert (await begin(rig, run))["step"]["attempt"] == 2
+
+
+@pytest.mark.promise("C8")
+async def test_other_inputs_are_refused_with_both_digests(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    item = show_id(run.item)
+    await end(rig, run, await begin(rig, run, inputs=["text a", "text b"]))
+    assert (await begin(rig, run, inputs=["text b", "text a"]))["go"] is False, "their order says nothing"
+    before = rig.service.steps.get(run.item, "build")
+    assert before is not None
+    changes: list[dict[str, Any]] = [{"inputs": ["text c"]}, {"inputs": ["text a", "text b"], "command": ["make", "all"]}]
+    for change in changes:
+        error = await refused(Precondition, "was done with other inputs", begin(rig, run, **change))
+        assert show_key(before.inputs) in error.message
+        assert error.message.count(show_key(before.inputs)) == 1
+        assert f"fabrik-node steps again {item} build" in error.hint
+        assert "--changed-ok" in error.hint
+        assert error.exit_status == 5
+    await rig.call("items.edit", id=item, body="another task")
+    await refused(Precondition, "was done with other inputs", begin(rig, run, inputs=["text a", "text b"]))
+    allowed = await begin(rig, run, inputs=["text c"], changed_ok=True)
+    assert (allowed["go"], allowed["step"]["attempt"]) == (True, 2)
+    await end(rig, run, allowed)
+    await rig.call("steps.again", id=item, name="build")
+    assert (await begin(rig, run, inputs=["text d"]))["step"]["attempt"] == 3
+
+
+@pytest.mark.promise("C9")
+async def test_of_many_that_begin_one_step_at_once_one_runs_it(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    answers = await asyncio.gather(*(begin(rig, run) for _ in range(20)), return_exceptions=True)
+    lost = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert [type(answer) for answer in lost] == [Conflict] * 19
+    assert all(f"is being run by process {os.getpid()} of run {show_id(run.run_id)}" in str(answer) for answer in lost)
+    assert lost[0].exit_status == 4  # type: ignore[attr-defined]
+
+
+async def test_a_step_whose_process_died_runs_again(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    await begin(rig, run)
+    await refused(Conflict, "is being run", begin(rig, run))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        await begin(rig, run, "other", pid=child.pid)
+        await refused(Conflict, f"is being run by process {child.pid}", begin(rig, run, "other"))
+        child.kill()
+    assert (await begin(rig, run, "other"))["step"]["attempt"] == 2
+
+
+@pytest.mark.promise("C11")
+async def test_an_effect_that_was_cut_off_is_not_repeated_in_silence(rigs: Rigs) -> None:
+    one = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(one, await one.add("deploy it"))
+    item = show_id(run.item)
+    assert (await begin(one, run, "deploy", side_effects=True))["go"]
+    await over(one, run)
+    second = await at_work(one, item)
+    assert one.service.steps.unclear(run.item) is not None, "an agent looks here before it starts the command"
+    error = await refused(Precondition, "step_unclear: step 'deploy' has effects outside its files", begin(one, second, "deploy", side_effects=True))
+    assert error.exit_status == 5
+    assert f"steps done {item} deploy" in one.run_steps.held[second.run_id]
+    await refused(Precondition, "step_unclear", begin(one, second, "deploy"))
+    claim = one.node.board.claim(run.item)
+    assert claim is not None
+    await one.pipeline.finish(run.item, claim, "cancelled", {}, charge_attempt=False, hold=one.run_steps.held[second.run_id])
+    why = await one.service.call("why", {"id": item})
+    assert why["causes"][0]["next"] == f"fabrik-node steps done {item} deploy, or fabrik-node steps again {item} deploy; then fabrik-node items requeue {item}"
+    await refused(Precondition, "first say whether it has happened", one.service.call("items.requeue", {"id": item}))
+    two = await rigs.open(1)
+    await sync(one, two)
+    said = await two.service.call("steps.done", {"id": item, "name": "deploy"})
+    assert said["next"] == f"fabrik-node items requeue {item}"
+    await two.service.call("items.requeue", {"id": item})
+    await sync(two, one)
+    third = await at_work(one, item)
+    assert (await begin(one, third, "deploy", side_effects=True))["go"] is False
+    await two.service.call("steps.again", {"id": item, "name": "deploy"})
+    await sync(two, one)
+    assert (await begin(one, third, "deploy", side_effects=True))["step"]["attempt"] == 2
+
+
+async def test_a_superseded_run_says_nothing_of_steps(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    begun = await begin(rig, run)
+    await over(rig, run)
+    await refused(ClaimLost, "does not hold item", end(rig, run, begun))
+    second = await at_work(rig, show_id(run.item))
+    await refused(ClaimLost, "does not hold item", begin(rig, run))
+    assert (await begin(rig, second))["step"]["attempt"] == 2
+    await refused(Conflict, "is not what runs now", end(rig, run, begun))
+
+
+async def test_what_can_not_be_kept_is_not_done(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+
+    async def away() -> None:
+        raise Unreachable("the remote is away", "wait")
+
+    rig.run_steps.on_keep = away
+    await refused(Unreachable, "away", end(rig, run, await begin(rig, run)))
+    rig.run_steps.on_keep = None
+    assert (await begin(rig, run))["step"]["attempt"] == 2
+
+
+async def test_rejected_work_is_done_anew_but_not_its_effects(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    await end(rig, run, await begin(rig, run, "build"))
+    await end(rig, run, await begin(rig, run, "deploy", side_effects=True))
+    claim = rig.node.board.claim(run.item)
+    assert claim is not None
+    await rig.service.steps.reopen(run.item, claim)
+    assert rig.service.steps.newest_done(run.item) is None
+    assert (await begin(rig, run, "build"))["go"] is True
+    assert (await begin(rig, run, "deploy", side_effects=True))["go"] is False
+
+
+async def test_bad_calls_are_refused(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    for name in ("", "two\nlines", "x" * 101, None):
+        await refused(UsageError, "name of a step", begin(rig, run, name))  # type: ignore[arg-type]
+    await refused(UsageError, "for the command of a run", rig.service.call("step.begin", {"name": "x"}, OPERATOR))
+    await refused(UsageError, "must be a list", begin(rig, run, inputs="text"))
+    await refused(NotFound, "has no step 'nothing'; it has: none", rig.service.call("steps.done", {"id": show_id(run.item), "name": "nothing"}))
+    begun = await begin(rig, run)
+    await refused(UsageError, "exit status", end(rig, run, begun, 256))
+    await refused(Conflict, "is at step 'build' now", rig.service.call("steps.again", {"id": show_id(run.item), "name": "build"}))
+    claim = rig.node.board.claim(run.item)
+    assert claim is not None
+    await end(rig, run, begun)
+    await rig.pipeline.move(run.item, Qa(), claim)
+    await refused(Precondition, "is in Qa", begin(rig, run))
+
+
+@pytest.mark.promise("C7", "C11")
+@pytest.mark.parametrize("seed", range(12))
+async def test_cut_off_anywhere_no_done_step_runs_again_and_no_unfinished_one_is_done(rigs: Rigs, seed: int) -> None:
+    """Runs are cut off at any point between begin, command, commit, push and the mark: what counts as done was kept, and is never begun again."""
+    rng = random.Random(seed)
+    rig = await rigs.open(arbiter=FakeArbiter())
+    item = await rig.add("work")
+    names = [f"step {number}" for number in range(5)]
+    effects = {name: rng.random() < 0.3 for name in names}
+    ran: dict[str, int] = dict.fromkeys(names, 0)
+    done: set[str] = set()
+    while len(done) < len(names):
+        whole = parse_id(item) or b""
+        if (step := rig.service.steps.unclear(whole)) is not None:
+            assert effects[step.name]
+            happened = rng.random() < 0.5
+            await rig.service.call(f"steps.{'done' if happened else 'again'}", {"id": item, "name": step.name})
+            done |= {step.name} if happened else set()
+            continue
+        run = await at_work(rig, item)
+        for name in names:
+            begun = await begin(rig, run, name, side_effects=effects[name])
+            assert begun["go"] is (name not in done), (seed, name)
+            if not begun["go"]:
+                continue
+            if (cut := rng.choice(["begun", "ran", "pushed", "", "", ""])) == "begun":
+                break
+            ran[name] += 1
+            if cut == "ran":
+                break
+            if cut == "pushed":
+                await rig.run_steps.keep(run.run_id, f"Step {name}\n")
+                break
+            await end(rig, run, begun)
+            done.add(name)
+        await over(rig, run)
+        for step in rig.service.steps.of(whole):
+            assert (step.state is StepState.DONE) == (step.name in done), (seed, step)
+            assert not step.commit or step.commit in rig.run_steps.commits
+    assert {name: state for name, (state, _) in (await listed(rig, run)).items()} == dict.fromkeys(names, "done")
