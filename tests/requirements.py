@@ -85,11 +85,11 @@ C3  held              Heartbeat lost and process alive is shown as degraded, and
 C4  held              After a kill, what was in progress is interrupted with a reason and a time
 C5  held              A run without progress is flagged with evidence, and load alone flags nothing
 C6  held              Retries are bounded, counted in view, and giving up is final and explained
-C7  later:records     A resumed run does not repeat finished steps
-C8  later:records     A resumed run whose inputs changed is refused with both hashes
-C9  later:records     Of many resumers exactly one wins and the others learn who
+C7  held              A resumed run does not repeat finished steps
+C8  held              A resumed run whose inputs changed is refused with both hashes
+C9  held              Of many resumers exactly one wins and the others learn who
 C10 held              A paused and replaced owner is refused at its next write
-C11 later:records     An interrupted side effect is never repeated in silence
+C11 held              An interrupted side effect is never repeated in silence
 C12 held              One command lists everything that was left incomplete
 C13 held              A write that was acknowledged is there after a kill -9, a hundred times in a row
 C14 held              Each kind of drift is found at start, reported in one line, and mended only when that is safe

@@ -10,7 +10,8 @@ from fabrik_node.clock import Clock
 from fabrik_node.config import AgentConfig, GitConfig
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.paths import HomePaths
-from fabrik_node.ports import Pipeline, RunPasses, StepRecords, Workspaces
+from fabrik_node.ports import Pipeline, RunPasses, Workspaces
+from fabrik_node.ports.steps import StepRecords
 
 __all__ = ["AgentSetup"]
 

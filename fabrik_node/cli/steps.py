@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -32,9 +32,9 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 @click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def step(session: Session, name: str, inputs: Sequence[str], *, side_effects: bool, changed_ok: bool, argv: Sequence[str]) -> int:
-    """Inside an agent's command: run COMMAND once for its item, whoever works on it and however often that is interrupted.
+    """Inside an agent's command: run COMMAND once for its item.
 
-    What it left in the worktree is committed and pushed before it counts as done; then no run does it again.
+    However often the work is interrupted, and whoever goes on with it. What it left in the worktree is committed and pushed before it counts as done; then no run does it again.
     Exits as COMMAND does; 0 without running when it is done; 4 when another process runs it; 5 when it was done with other inputs or a person has to decide.
     """
     digests = [_input(each) for each in inputs]
@@ -56,7 +56,7 @@ def step(session: Session, name: str, inputs: Sequence[str], *, side_effects: bo
 
 @group("steps")
 def steps() -> None:
-    """Steps of the work on an item: what is done and is not done again."""
+    """Steps of the work on an item: what is not done again."""
 
 
 @command("list", parent=steps)
@@ -81,7 +81,7 @@ def done(session: Session, item: str, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def again(session: Session, item: str, name: str) -> None:
-    """Let a step run again, whatever became of it and whatever its inputs are now."""
+    """Let a step run again, whatever became of it."""
     session.show(session.write("steps.again", id=item, name=name), render_steps.said)
 
 
@@ -102,7 +102,8 @@ def _run(argv: Sequence[str], session: Session) -> int:
     """The command's exit status; 128 and the number for one that a signal ended. It has our streams, and our process group, so that it ends with the run."""
     sys.stdout.flush()
     try:
-        with subprocess.Popen(list(argv)) as child, _forwarding(child):
+        with _forwarding() as forward_to, subprocess.Popen(list(argv)) as child:
+            forward_to(child)
             status = child.wait()
     except OSError as error:
         session.note(f"{argv[0]}: {error.strerror or error}")
@@ -111,16 +112,26 @@ def _run(argv: Sequence[str], session: Session) -> int:
 
 
 @contextmanager
-def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Signals to us go to the command: it ends, and then its end is told."""
+def _forwarding() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Signals to us go to the command that is named, those from before its start, too: it ends, and then its end is told."""
+    children: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        if child.poll() is None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+        if not children:
+            early.append(number)
+
+    def forward_to(child: subprocess.Popen[bytes]) -> None:
+        children.append(child)
+        for number in early:
             child.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
-        yield
+        yield forward_to
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

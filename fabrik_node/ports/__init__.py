@@ -15,7 +15,6 @@ from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Merge, Stage
-from fabrik_node.domain.steps import Step
 from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, JoinRow, OpReads, OpStore, PeerAddress, RowCheck, Snapshots, StoredSegment
 
 __all__ = [
@@ -43,9 +42,7 @@ __all__ = [
     "RowCheck",
     "RunAccess",
     "RunPasses",
-    "RunSteps",
     "Snapshots",
-    "StepRecords",
     "StoredSegment",
     "Traffic",
     "Workspace",
@@ -455,41 +452,6 @@ class Pipeline(Protocol):
 
     async def wait_connected(self) -> None:
         """Returns when there is a peer, or when no peer is to be expected."""
-        ...
-
-
-# ---- steps: what of an item's work is done --------------------------------------------------------------
-
-
-class StepRecords(Protocol):
-    """The steps of items, as an agent needs them."""
-
-    def unclear(self, item: bytes) -> Step | None:
-        """A step with effects outside its files that was begun and has no end. Ask only when no run of the item goes on."""
-        ...
-
-    def newest_done(self, item: bytes) -> Step | None:
-        """The finished step whose commit has the files of all finished steps; None when there is none with a commit."""
-        ...
-
-    async def reopen(self, item: bytes, claim: Claim) -> None:
-        """The work of the steps was found wanting: all may run again but those with effects outside their files. Raises ClaimLost's kin as every write does."""
-        ...
-
-
-class RunSteps(Protocol):
-    """The runs in progress on this node, as their steps need them. Raises ClaimLost for a run that is over."""
-
-    async def keep(self, run_id: bytes, message: str) -> bytes:
-        """Commit and push what the worktree has; the commit. Raises Unreachable, GitFailed, and then nothing counts as kept."""
-        ...
-
-    async def contains(self, run_id: bytes, commit: bytes) -> bool:
-        """Whether the run's branch has this commit."""
-        ...
-
-    def hold(self, run_id: bytes, reason: str) -> None:
-        """End the run and hold its item: a person has to decide."""
         ...
 
 

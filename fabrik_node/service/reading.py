@@ -321,9 +321,7 @@ class Reader:
         live = [{"run_id": show_id(row.run_id), **each} for row in rows if row.state not in FINAL_STATES for each in drift.of(row, view)]
         in_hand = view.claim.claim_id if view.claim is not None and view.claim.held else b""
         lost = await asyncio.to_thread(interruptions_of, self.replica, view.id, in_hand)
-        return self.stamp(
-            {"item": {**views.item(view), "interruptions": lost.count}, "runs": runs, "drift": live, "steps": steps_json(view, self.steps.of(view.id))}
-        )
+        return self.stamp({"item": {**views.item(view), "interruptions": lost.count}, "runs": runs, "drift": live, "steps": steps_json(self.steps, view)})
 
     async def items_history(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Every write to an item and its claim, oldest first, with author, claim and op digest. Reads the whole log."""
@@ -424,8 +422,7 @@ class Reader:
         run = self.run_views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)
         if self._contained is not None and row.process is not None and row.state not in FINAL_STATES:
             run["contained"] = self._contained(run["run_id"])
-        steps = [] if view is None else steps_json(view, [step for step in self.steps.of(row.item) if step.run_id == row.run_id])
-        return self.stamp({"run": run, **self.drift().shown(row, view, rows), "steps": steps})
+        return self.stamp({"run": run, **self.drift().shown(row, view, rows), "steps": steps_json(self.steps, view, row.run_id)})
 
     # ---- inside ---------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from fabrik_node.errors import InvalidOp, UsageError
 from fabrik_node.node.node import Node
 from fabrik_node.node.steps import NodeSteps
 from fabrik_node.paths import HomePaths
-from fabrik_node.ports import Arbiter, Branches, RunSteps
+from fabrik_node.ports import Arbiter, Branches
+from fabrik_node.ports.steps import RunSteps
 from fabrik_node.process import ancestors
 from fabrik_node.service.approvals import Approvals
 from fabrik_node.service.asking import Asking

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.steps import Step, StepState
 from fabrik_node.ids import show_id, show_key
+from fabrik_node.node.steps import StepBook
 from fabrik_node.ports import ItemView
 
 __all__ = ["goes_on", "step_json", "steps_json"]
@@ -18,9 +18,12 @@ def goes_on(view: ItemView, step: Step) -> bool:
     return step.state is StepState.STARTED and view.claim is not None and view.claim.held and view.claim.claim_id == step.claim_id
 
 
-def steps_json(view: ItemView, steps: Iterable[Step]) -> list[dict[str, Any]]:
-    """Of one item. What was begun by a run that is over is ``unended``."""
-    return [step_json(step, "unended" if step.state is StepState.STARTED and not goes_on(view, step) else "") for step in steps]
+def steps_json(book: StepBook, view: ItemView | None, run_id: bytes = b"") -> list[dict[str, Any]]:
+    """Of one item, in the order of their last change; with ``run_id`` those that this run began last. What was begun by a run that is over is ``unended``."""
+    if view is None:
+        return []
+    found = [step for step in book.of(view.id) if run_id in (b"", step.run_id)]
+    return [step_json(step, "unended" if step.state is StepState.STARTED and not goes_on(view, step) else "") for step in found]
 
 
 def step_json(step: Step, name_of_state: str = "") -> dict[str, Any]:

@@ -14,7 +14,8 @@ from fabrik_node.errors import ClaimLost, Conflict, NotFound, Precondition, Usag
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
 from fabrik_node.node.steps import StepBook, step_write
-from fabrik_node.ports import ItemView, RunSteps
+from fabrik_node.ports import ItemView
+from fabrik_node.ports.steps import RunSteps
 from fabrik_node.process import is_alive, process_id
 from fabrik_node.service.bounds import item_id
 from fabrik_node.service.callers import Caller, RunCaller, must_run
@@ -156,7 +157,7 @@ class StepReads:
     async def list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The steps of an item in the order of their last change. One that was begun by a run that is over is ``unended``."""
         view = self._reader.must_item(item_id(args))
-        return self._reader.stamp({"item": show_id(view.id), "title": view.title, "steps": steps_json(view, self._reader.steps.of(view.id))})
+        return self._reader.stamp({"item": show_id(view.id), "title": view.title, "steps": steps_json(self._reader.steps, view)})
 
 
 class StepOperators:

@@ -81,6 +81,10 @@ def question(**changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
+STEP = {
+    "name": "build", "state": "done", "attempt": 1, "run": RUN, "claim": CLAIM, "commit": "4d" * 20, "exit_status": 0, "inputs": "9f" * 32,
+    "side_effects": False, "command": "make all", "at": "2026-11-20T09:00:00.000Z",
+}  # fmt: skip
 OPEN_QUESTION = question(state="open", answer=None, too_late=False, end=None, next=f"fabrik-node approvals answer {QUESTION} slate|tin")
 STATUS = {
     **STAMP, "node_id": NODE, "mesh": "fabrik", "mesh_id": "cd" * 32, "epoch": 1, "lamport": 40, "ops": 38, "voided": 0, "registers": 60, "state_digest": "ef" * 32,
@@ -117,6 +121,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "claims.conflicts": {**STAMP, "conflicts": [conflict(), conflict(wasted_s=None)], "total": 2, "wasted_s": 61.0},
     "claims.expire": {**STAMP, "claim": claim(state="released", label="released"), "was": claim(), "note": "this stops run x", "run": None},
     "claims.keep": {**STAMP, "item": item(), "branch": "fabrik/x/y", "claim_id": "y", "note": "3 commits are to be merged"},
+    "steps.list": {**STAMP, "item": ITEM, "title": "t", "steps": [STEP, STEP | {"name": "deploy", "state": "unended", "side_effects": True, "commit": None}]},
+    "steps.done": {**STAMP, "item": ITEM, "step": STEP, "next": f"fabrik-node items requeue {ITEM}"},
+    "steps.again": {**STAMP, "item": ITEM, "step": STEP | {"state": "again"}, "next": None},
+    "step.begin": {**STAMP, "go": True, "step": STEP | {"state": "started"}},
+    "step.end": {**STAMP, "step": STEP},
     "approvals.list": {**STAMP, "requests": [OPEN_QUESTION], "total": 1},
     "approvals.show": {
         **STAMP,

@@ -66,6 +66,9 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["claims", "show", ITEM], "claims.show", {"item": ITEM}),
     (["claims", "show", ITEM, "--all"], "claims.show", {"item": ITEM, "all": True}),
     (["claims", "conflicts", "--item", ITEM, "--limit", "5"], "claims.conflicts", {"item": ITEM, "limit": 5}),
+    (["steps", "list", ITEM], "steps.list", {"id": ITEM}),
+    (["steps", "done", ITEM, "deploy"], "steps.done", {"id": ITEM, "name": "deploy"}),
+    (["steps", "again", ITEM, "deploy"], "steps.again", {"id": ITEM, "name": "deploy"}),
     (["approvals", "list"], "approvals.list", {}),
     (["approvals", "list", "--all", "--item", ITEM], "approvals.list", {"all": True, "item": ITEM}),
     (["approvals", "show", QUESTION], "approvals.show", {"id": QUESTION}),
@@ -120,7 +123,7 @@ STREAMS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["db", "dump", "--only", "op", "--only", "head"], "db.dump", {"follow": False, "only": ["op", "head"]}),
     (["runs", "logs", RUN, "--follow"], "runs.logs", {"id": RUN, "follow": True}),
 ]
-ELSEWHERE = {"ask", "keys rotate", "serve", "lock clear", "ops verify"}
+ELSEWHERE = {"ask", "step", "keys rotate", "serve", "lock clear", "ops verify"}
 
 
 def leaves(command: click.Command = root, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
