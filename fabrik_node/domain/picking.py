@@ -13,6 +13,9 @@ PREFERRED = "?"
 GROUP = "group:"
 """The beginning of a label that only puts an item into a group, for a limit: no agent needs it, and none is preferred for it."""
 _TURNS_MAX = 4
+_MARGIN = 1.5
+"""Answers take different times, and the claim has to reach us, too."""
+_STEP_S_MAX = 5.0
 
 
 def required_labels(labels: Collection[str]) -> frozenset[str]:
@@ -39,6 +42,9 @@ def agents_ahead(item: bytes, labels: Collection[str], own: bytes, agents: Mappi
     return sum(1 for key, has in agents.items() if key != own and required_labels(labels) <= set(has) and place(key) < mine)
 
 
-def turn_s(ahead: int, settle_s: float) -> float:
-    """Seconds to wait for the ``ahead`` agents that go first; never more than a settle delay, for they may be busy."""
-    return min(ahead, _TURNS_MAX) * settle_s / _TURNS_MAX
+def turn_s(ahead: int, settle_s: float, claim_s: float = 0.0) -> float:
+    """Seconds to wait for the ``ahead`` agents that go first, but for four of them at most: they may be busy.
+
+    ``claim_s``: how long an arbiter takes to answer a claim. Who comes sooner asks it in vain, and finds nothing here that says so.
+    """
+    return min(ahead, _TURNS_MAX) * max(settle_s / _TURNS_MAX, min(_MARGIN * claim_s, _STEP_S_MAX))

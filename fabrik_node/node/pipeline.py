@@ -61,6 +61,7 @@ class NodePipeline:
         self._incarnation = incarnation
         self._backoff_s = backoff_s
         self._dials = dials
+        self._claim_s = 0.0
         self._limits = ClaimLimits(limits, node.board.items, node.name_of, lambda claim, stage: self._lease(claim.claim_id, claim.ttl_s(stage)))
         self._loop = asyncio.get_running_loop()
         self._failed_at: dict[bytes, float] = {}
@@ -105,7 +106,7 @@ class NodePipeline:
             offered = said.get("labels") if isinstance(said, dict) else None
             if isinstance(offered, list) and not _is_busy(said):
                 agents[key] = [label for label in offered if isinstance(label, str)]
-        return 0.0 if view is None else turn_s(agents_ahead(item, view.labels, own, agents), self._node.timing.settle_s)
+        return 0.0 if view is None else turn_s(agents_ahead(item, view.labels, own, agents), self._node.timing.settle_s, self._claim_s)
 
     def item(self, item: bytes) -> ItemView | None:
         """The item as it is now."""
@@ -146,7 +147,11 @@ class NodePipeline:
         check_allowed(self._node, [claim_write(view.id, wanted)])  # before the arbiter grants what this node may not write down
         if self._arbiter is None:
             return await self._claim_by_settling(view, wanted)
-        return await self._claim_by_arbiter(self._arbiter, view, wanted)
+        asked_at = self._node.clock.now()
+        try:
+            return await self._claim_by_arbiter(self._arbiter, view, wanted)
+        finally:  # of both halves of the way there may be only one: the newest answers say most
+            self._claim_s = (self._claim_s + self._node.clock.now() - asked_at) / (2 if self._claim_s else 1)
 
     async def _claim_by_settling(self, view: ItemView, wanted: Claim) -> Claim | ClaimRefused:
         if not may_settle(view.claim):

@@ -597,3 +597,24 @@ async def test_a_superseded_holder_that_has_not_heard_of_it_overwrites_nothing_a
             view = rig.node.board.item(item)
             assert view is not None
             assert (view.stage, view.outcome, (view.hold or {}).get("reason")) == (Qa(), {"result": "new"}, "a conflict")
+
+
+async def test_who_asks_a_slow_remote_gives_those_before_it_the_time_that_it_takes(memory_rigs: Rigs) -> None:
+    arbiter = FakeArbiter()
+    one, two = await memory_rigs.open(0, arbiter=arbiter), await memory_rigs.open(1, arbiter=arbiter)
+    await sync(one, two)
+    for _ in range(2):  # two messages each: they live
+        for speaker, hearer in ((one, two), (two, one)):
+            speaker.node.presence.publish({"accepting": True, "agent": {"labels": [], "slots": 1, "busy": 0}})
+            assert hearer.node.ephemeral_in(speaker.node.presence.heard()[speaker.node.public].message) is not None
+    arbiter.before_cas = lambda _: memory_rigs.clock.advance(2.0)
+    items = [await added(one, f"item {number}") for number in range(8)]
+    await sync(one, two)
+
+    def turns() -> set[float]:
+        return {rig.pipeline.turn_s(item, []) for rig in (one, two) for item in items[2:]}
+
+    assert turns() == {0.0, TIMING.settle_s / 4}
+    for rig, item in ((one, items[0]), (two, items[1])):
+        await claimed(rig, item)
+    assert turns() == {0.0, 3.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,3 +41,9 @@ def test_first_places_are_spread() -> None:
 
 def test_nobody_waits_longer_than_a_settle_delay() -> None:
     assert [turn_s(ahead, 2.0) for ahead in (0, 1, 3, 4, 1000)] == [0.0, 0.5, 1.5, 2.0, 2.0]
+
+
+def test_where_an_arbiter_answers_slowly_turns_are_longer_but_nobody_waits_for_ever() -> None:
+    assert [turn_s(ahead, 2.0, 0.6) for ahead in (0, 1, 3, 1000)] == pytest.approx([0.0, 0.9, 2.7, 3.6])
+    assert turn_s(1, 2.0, 0.1) == 0.5, "a quick one changes nothing"
+    assert turn_s(1000, 2.0, 3600.0) == 20.0
