@@ -73,7 +73,7 @@ B10 later:fleet       A change on a worker is seen by the host within two second
 B11 later:fleet       Two hosts hold the same run state after a partition heals
 B12 held              The events file and the events command give one ordered, gap-free sequence over rotation and restart
 B13 held              A reader that resumes from a sequence number misses nothing and gets nothing twice
-B14 partial           A second process hears of a transition within a second | events and watch are pushed; how soon is measured (live.p99), not asserted by a test
+B14 held              A second process hears of a transition within a second
 B15 held              Watching does not poll
 B16 later:chat        A blocked run sends one message, also over a restart
 B17 held              Following the log of a live run shows new output, leaving does not stop it, and finished runs still have theirs
