@@ -623,4 +623,32 @@ BUGS = (
         "        if (rehearsal := rehearsing()) is not None and held.receipt == 0:\n            asked",
         ("tests/integration/node/test_rehearsed.py",),
     ),
+    Bug(
+        "an item that brings down its runs is begun for ever",
+        "fabrik_node/agent/work.py",
+        "if not most or lost.count < most:",
+        "if True:",
+        ("tests/integration/agent/test_stopped_on_purpose.py",),
+    ),
+    Bug(
+        "a command that removes its worktree is not charged",
+        "fabrik_node/agent/work.py",
+        "if verdict.result is Result.OK and (gone := await workspace.missing()):",
+        "if gone := False:",
+        ("tests/integration/agent/test_agent_with_git.py",),
+    ),
+    Bug(
+        "what was rotated away is left out in silence",
+        "fabrik_node/service/following.py",
+        "            if chunk.left_out:\n",
+        "            if False:\n",
+        ("tests/integration/node/test_foreign_logs.py",),
+    ),
+    Bug(
+        "a run of a killed node is not listed as incomplete",
+        "fabrik_node/service/incomplete.py",
+        "is_open = row.state not in FINAL_STATES",
+        "is_open = False",
+        ("tests/integration/node/test_incomplete_runs.py",),
+    ),
 )

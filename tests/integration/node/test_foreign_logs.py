@@ -73,6 +73,21 @@ async def test_of_a_long_log_the_end_is_shown(line: Line, tmp_path: Path) -> Non
     assert [part.get("size", part.get("state")) for part in await read(line)] == [0, "completed"]
 
 
+async def test_a_rotated_log_says_what_is_missing_here_and_elsewhere(line: Line, tmp_path: Path) -> None:
+    await write(line, tmp_path / "log", b"begin \xc3")
+    for at, part in ((5_000, b"middle "), (5_007, b"end\n")):
+        (tmp_path / f"log.{at:016d}").write_bytes(part)
+    gone = "\n[fabrik-node: the log is full; 4993 bytes of output left out]\n"
+    first, *parts, end = await read(line, offset=0)
+    assert (first["size"], end["state"]) == (5_011, "completed")
+    assert text_of(parts) == f"begin {gone}middle end\n", "half a character before a gap is none"
+    assert [part["left_out"] for part in parts if "left_out" in part] == [4_993]
+    here = [part async for part in run_log(line.owner.reader, line.owner.node.public, {"id": show_id(line.row.run_id)})]
+    assert text_of(here) == text_of(parts)
+    assert text_of((await read(line, offset=100))[1:]) == gone.replace("4993", "4900") + "middle end\n"
+    assert text_of((await read(line, offset=5_003))[1:]) == "dle end\n"
+
+
 @pytest.mark.promise("B2")
 async def test_a_followed_log_comes_as_it_grows_and_ends_with_its_run(line: Line, tmp_path: Path) -> None:
     path = tmp_path / "log"
