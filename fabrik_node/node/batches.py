@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fabrik_node._core import Chained, ChainResult, Changes
 from fabrik_node.errors import FabrikError, Internal, StoreFull
 
-__all__ = ["Committed", "WriterHooks", "heard", "told", "whole"]
+__all__ = ["Committed", "WriterHooks", "heard", "slices", "told", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """One batch that is durable and merged. ``pos`` is the store's position of its last row."""
+    """One batch, or a part of one, that is durable and merged. ``pos`` is the store's position of its last row: a row for each segment."""
 
     chained: Sequence[Chained]
     changes: Changes
@@ -61,6 +61,18 @@ async def whole(batch: Coroutine[Any, Any, None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error from None
         raise
+
+
+def slices(chained: Sequence[Chained], ops_max: int) -> Iterator[tuple[Sequence[Chained], int]]:
+    """Parts of at most so many ops, or of one segment, in order; each with the number of segments behind it."""
+    start = ops = 0
+    for place, segment in enumerate(chained):
+        if place > start and ops + segment.ops > ops_max:
+            yield chained[start:place], len(chained) - place
+            start, ops = place, 0
+        ops += segment.ops
+    if start < len(chained):
+        yield chained[start:], 0
 
 
 def told(error: BaseException) -> FabrikError:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fabrik_node._core import Chained, ChainResult, Draft, Replica, SigningKey, Verified
 from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError, StoreFailed, StoreFull
-from fabrik_node.node.batches import Committed, WriterHooks, heard, told, whole
+from fabrik_node.node.batches import Committed, WriterHooks, heard, slices, told, whole
 from fabrik_node.node.epochs import Epochs, doubt_about
 from fabrik_node.node.pending import Pending
 from fabrik_node.ports import OpStore
@@ -31,6 +31,8 @@ BATCH_COMMANDS_MAX = 256
 """Local commands in one transaction: keeps one commit below some tens of milliseconds."""
 _THREAD_OPS_MIN = 2_000
 """A merge of more ops than this leaves the event loop free."""
+_MERGE_OPS = 4_096
+"""Ops that are merged in one call, if they are of several segments: the loop can not read the replica while it goes on, some ten milliseconds on a busy machine."""
 
 
 @dataclass(slots=True)
@@ -273,12 +275,13 @@ class Writer:
         pos = self.pos = await self._store.append(chained)
         for author, epoch in suspended:
             await self._store.suspend(author, epoch)
-        ops = sum(each.ops for each in chained)
-        if ops > _THREAD_OPS_MIN:
-            changes = await asyncio.to_thread(self._replica.merge, chained)
-        else:
-            changes = self._replica.merge(chained)
-        self._hooks.publish(Committed(chained, changes, pos, ops, peer))
+        for part, left in slices(chained, _MERGE_OPS):
+            ops = sum(each.ops for each in part)
+            if ops > _THREAD_OPS_MIN:
+                changes = await asyncio.to_thread(self._replica.merge, part)
+            else:
+                changes = self._replica.merge(part)
+            self._hooks.publish(Committed(part, changes, pos - left, ops, peer))
 
     def _is_full(self, error: BaseException) -> bool:
         """A full disk refuses, and does not end the node."""

@@ -272,7 +272,7 @@ class Reader:
     async def status(self, _args: Mapping[str, Any]) -> dict[str, Any]:
         """The replica's own figures; a running node adds its own."""
         frontier, state, _ = await asyncio.to_thread(digests, self.replica)  # of one moment; much may have changed, and the loop does not wait
-        stages = self.board.stages()
+        stages = await asyncio.to_thread(self.board.stages)
         own = [head for head in self.replica.heads() if head.author == self._own]
         names = self._current_names()
         return self.stamp(

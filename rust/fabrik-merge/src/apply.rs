@@ -13,9 +13,10 @@ use crate::growth::{Chained, Growth};
 use crate::log::heads_max;
 use crate::order::Standing;
 use crate::replica::Replica;
+use crate::row_key::RowKey;
 use crate::schema::{self, class};
 use crate::sheet::{At, sheets};
-use crate::state::{Candidate, Effect, RowKey};
+use crate::state::{Candidate, Effect};
 use crate::validity::{self, Standpoint};
 
 impl Replica {

@@ -1,9 +1,7 @@
-//! What two nodes with equal frontiers and unequal states compare, to find the registers that differ.
+//! What two nodes with equal frontiers and unequal states compare, to find the registers that differ: digests of buckets, and of the entries of some.
 
 use fabrik_op::Digest;
-use fabrik_op::cbor::Writer;
 
-use crate::digest::{self, hash_bucket, write_entry};
 use crate::replica::Replica;
 
 /// One register of a bucket: its key, and what its entry is.
@@ -33,31 +31,11 @@ impl Replica {
         (self.frontier_digest(), self.state_digest())
     }
 
-    /// Hashes one bucket if it changed since it was hashed last.
-    pub fn warm(&self, bucket: u8) {
-        self.state.bucket_digest(bucket, || hash_bucket(&self.state, bucket));
-    }
-
     /// Looks at all buckets, and at the entries of some of them.
     #[must_use]
     pub fn audit(&self, asked: &[u8]) -> Audit {
-        Audit {
-            frontier: digest::frontier_digest(&self.logs),
-            stale: self.stale(),
-            buckets: (0..=u8::MAX).map(|bucket| self.state.bucket_digest(bucket, || hash_bucket(&self.state, bucket))).collect(),
-            entries: asked.iter().map(|bucket| self.entry_digests(*bucket)).collect(),
-        }
-    }
-
-    fn entry_digests(&self, bucket: u8) -> Vec<EntryDigest> {
-        let mut bytes = Writer::new();
-        let rows = self.state.bucket_rows(bucket).flat_map(|(key, row)| row.iter().map(move |register| (key, register)));
-        rows.map(|(key, register)| {
-            bytes.clear();
-            write_entry(&mut bytes, key, register);
-            let digest = blake3::derive_key("fabrik 2026 v1 state entry", bytes.as_bytes());
-            EntryDigest { kind: key.kind(), id: key.id().to_vec(), field: register.field, digest }
-        })
-        .collect()
+        let moment = self.moment();
+        let buckets = moment.bucket_digests(|bucket, held, digest| self.learn(bucket, held, digest));
+        Audit { frontier: moment.frontier, stale: moment.stale, buckets, entries: asked.iter().map(|bucket| moment.entries(*bucket)).collect() }
     }
 }

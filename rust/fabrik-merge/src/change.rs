@@ -9,8 +9,9 @@ use fabrik_op::{Digest, Key, Op, Write};
 
 use crate::growth::Chained;
 use crate::log::Logs;
+use crate::row_key::RowKey;
 use crate::schema;
-use crate::state::{Register, RowKey, State};
+use crate::state::{Register, State};
 
 /// The net effect of one merge call on one register. `old` and `new` are CBOR; none where there was or is no register.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -5,15 +5,22 @@ use fabrik_op::cbor::Writer;
 use fabrik_op::hash::claim_rank;
 
 use crate::log::Logs;
-use crate::state::{Register, RowKey, State};
+use crate::row_key::RowKey;
+use crate::state::{Register, Rows, State};
 
 /// The state digest. Only buckets that changed since the last call are hashed again.
 #[must_use]
 pub fn state_digest(state: &State) -> Digest {
+    fold_buckets(state.registers(), (0..=u8::MAX).map(|bucket| state.bucket_digest(bucket)))
+}
+
+/// The state digest of so many registers in buckets with these digests.
+#[must_use]
+pub(crate) fn fold_buckets(registers: usize, buckets: impl Iterator<Item = Digest>) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("fabrik 2026 v1 state");
-    hasher.update(&(state.registers() as u64).to_be_bytes());
-    for bucket in 0..=u8::MAX {
-        hasher.update(&state.bucket_digest(bucket, || hash_bucket(state, bucket)));
+    hasher.update(&(registers as u64).to_be_bytes());
+    for digest in buckets {
+        hasher.update(&digest);
     }
     *hasher.finalize().as_bytes()
 }
@@ -21,11 +28,11 @@ pub fn state_digest(state: &State) -> Digest {
 /// Bytes that are gathered before they are hashed: BLAKE3 is several times faster on many of its 1 KiB chunks at once.
 const GATHERED_BYTES: usize = 65_536;
 
-/// The digest of one bucket, without its cache.
-pub(crate) fn hash_bucket(state: &State, bucket: u8) -> Digest {
+/// The digest of the rows of one bucket.
+pub(crate) fn hash_rows(rows: &Rows) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("fabrik 2026 v1 state bucket");
     let mut entries = Writer::new();
-    for (key, row) in state.bucket_rows(bucket) {
+    for (key, row) in rows {
         for register in row {
             write_entry(&mut entries, key, register);
             if entries.as_bytes().len() >= GATHERED_BYTES {

@@ -9,8 +9,9 @@ use crate::digest;
 use crate::log::Log;
 use crate::order::compare_fences;
 use crate::replica::Replica;
+use crate::row_key::RowKey;
 use crate::schema;
-use crate::state::{Register, RowKey};
+use crate::state::Register;
 
 /// The end of a branch, for reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,14 +150,7 @@ impl Replica {
     /// How many ids of a kind that have field `among` have each value of `field`; none: no register.
     #[must_use]
     pub fn tally(&self, kind: u8, field: u8, among: u8) -> BTreeMap<Option<Box<[u8]>>, u64> {
-        let mut tally: BTreeMap<Option<&[u8]>, u64> = BTreeMap::new();
-        for (_, row) in self.state.rows(kind) {
-            let value = |field| row.iter().find(|register| register.field == field).map(|register| &register.value[..]);
-            if value(among).is_some() {
-                *tally.entry(value(field)).or_default() += 1;
-            }
-        }
-        tally.into_iter().map(|(value, count)| (value.map(Box::from), count)).collect()
+        self.moment().tally(kind, field, among)
     }
 
     #[must_use]

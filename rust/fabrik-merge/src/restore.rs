@@ -14,10 +14,11 @@ use crate::claim::Claim;
 use crate::log::{Log, Logs, heads_max};
 use crate::record::{Record, Rotation};
 use crate::replica::Replica;
+use crate::row_key::RowKey;
 use crate::schema;
 use crate::sheet::{At, Entry, Sheet, Turn};
 use crate::snapshot::{HEADER_BYTES, MAGIC, TRAILER_BYTES, VERSION, digest_of};
-use crate::state::{Register, Row, RowKey};
+use crate::state::{Register, Row};
 use crate::value;
 
 impl Replica {

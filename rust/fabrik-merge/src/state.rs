@@ -2,45 +2,16 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fabrik_op::{Digest, Fence};
 
+use crate::digest::hash_rows;
 use crate::log::Logs;
+use crate::moment::HeldBucket;
 use crate::order::Standing;
+use crate::row_key::RowKey;
 use crate::schema;
-
-/// The kind and id of a register; orders like the bytes of its key in the state digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RowKey([u8; 33]);
-
-impl RowKey {
-    /// The caller has checked that `id` has the kind's length.
-    #[must_use]
-    #[inline]
-    pub fn new(kind: u8, id: &[u8]) -> Self {
-        let mut key = [0; 33];
-        key[0] = kind;
-        for (to, from) in key[1..].iter_mut().zip(id) {
-            *to = *from;
-        }
-        Self(key)
-    }
-
-    #[must_use]
-    pub fn kind(&self) -> u8 {
-        self.0[0]
-    }
-
-    #[must_use]
-    pub fn id(&self) -> &[u8] {
-        let bytes = schema::kind_entry(self.kind()).map_or(0, |kind| kind.id_bytes);
-        self.0.get(1..=bytes).unwrap_or_default()
-    }
-
-    fn bucket(&self) -> u8 {
-        self.id().last().copied().unwrap_or_default()
-    }
-}
 
 /// The winning write of one register.
 #[derive(Debug, Clone)]
@@ -116,9 +87,13 @@ pub enum Effect {
 /// The registers of one id, in order of their fields.
 pub type Row = Box<[Register]>;
 
+/// The rows of one bucket.
+pub type Rows = BTreeMap<RowKey, Row>;
+
 #[derive(Debug, Default)]
 struct Bucket {
-    rows: BTreeMap<RowKey, Row>,
+    /// Shared with the moments that were taken; see [`crate::moment`].
+    rows: Arc<Rows>,
     tombstones: usize,
     digest: Cell<Option<Digest>>,
 }
@@ -170,8 +145,7 @@ impl State {
     /// All rows of a kind in order of id.
     #[must_use]
     pub fn rows(&self, kind: u8) -> Vec<(&RowKey, &Row)> {
-        let range = RowKey([0; 33]).with_kind(kind)..=RowKey([0xff; 33]).with_kind(kind);
-        let mut rows: Vec<_> = self.buckets.0.iter().flat_map(|bucket| bucket.rows.range(range.clone())).collect();
+        let mut rows: Vec<_> = self.buckets.0.iter().flat_map(|bucket| bucket.rows.range(RowKey::all_of(kind))).collect();
         rows.sort_unstable_by_key(|(key, _)| **key);
         rows
     }
@@ -186,12 +160,26 @@ impl State {
         (0..=u8::MAX).flat_map(|bucket| self.bucket_rows(bucket)).flat_map(|(key, row)| row.iter().map(move |register| (key, register)))
     }
 
-    /// The digest of one bucket, computed by `compute` unless nothing changed since.
-    pub fn bucket_digest(&self, bucket: u8, compute: impl FnOnce() -> Digest) -> Digest {
-        let cache = &self.buckets.at(bucket).digest;
-        let digest = cache.get().unwrap_or_else(compute);
-        cache.set(Some(digest));
+    /// The digest of one bucket, computed unless nothing changed since.
+    pub fn bucket_digest(&self, bucket: u8) -> Digest {
+        let held = self.buckets.at(bucket);
+        let digest = held.digest.get().unwrap_or_else(|| hash_rows(&held.rows));
+        held.digest.set(Some(digest));
         digest
+    }
+
+    /// One bucket as it is now.
+    pub fn held(&self, bucket: u8) -> HeldBucket {
+        let held = self.buckets.at(bucket);
+        HeldBucket { rows: Arc::clone(&held.rows), digest: held.digest.get() }
+    }
+
+    /// Notes the digest of these rows, if they are those of the bucket still: what is shared is never changed in place.
+    pub fn learn_digest(&self, bucket: u8, of: &HeldBucket, digest: Digest) {
+        let held = self.buckets.at(bucket);
+        if Arc::ptr_eq(&held.rows, &of.rows) {
+            held.digest.set(Some(digest));
+        }
     }
 
     #[must_use]
@@ -210,7 +198,7 @@ impl State {
         self.registers += rows.iter().map(|(_, row)| row.len()).sum::<usize>();
         let bucket = self.buckets.at_mut(bucket);
         bucket.tombstones = rows.iter().filter(|(key, _)| key.kind() == schema::TOMBSTONE).count();
-        bucket.rows = rows.into_iter().collect();
+        bucket.rows = Arc::new(rows.into_iter().collect());
         Some(())
     }
 
@@ -237,7 +225,12 @@ impl State {
 
     /// Forgets which merge call wrote what.
     pub fn forget_touches(&mut self) {
-        self.buckets.0.iter_mut().flat_map(|bucket| bucket.rows.values_mut()).flat_map(|row| row.iter_mut()).for_each(|register| register.touch = 0);
+        self.buckets
+            .0
+            .iter_mut()
+            .flat_map(|bucket| Arc::make_mut(&mut bucket.rows).values_mut())
+            .flat_map(|row| row.iter_mut())
+            .for_each(|register| register.touch = 0);
     }
 
     /// Removes the item and claim registers of a deleted id and returns them with their keys.
@@ -246,7 +239,7 @@ impl State {
         for kind in [schema::ITEM, schema::CLAIM] {
             let key = RowKey::new(kind, id);
             let bucket = self.buckets.at_mut(key.bucket());
-            if let Some(row) = bucket.rows.remove(&key) {
+            if let Some(row) = bucket.rows.contains_key(&key).then(|| Arc::make_mut(&mut bucket.rows).remove(&key)).flatten() {
                 bucket.digest.set(None);
                 self.registers -= row.len();
                 removed.extend(row.into_vec().into_iter().map(|register| (key, register)));
@@ -258,7 +251,7 @@ impl State {
     #[inline]
     fn settle(&mut self, key: &RowKey, write: &Candidate<'_>, loses: impl FnOnce(&Register, &Candidate<'_>) -> bool) -> Effect {
         let bucket = self.buckets.at_mut(key.bucket());
-        let row = bucket.rows.entry(*key).or_default();
+        let row = Arc::make_mut(&mut bucket.rows).entry(*key).or_default();
         let place = row.partition_point(|register| register.field < write.field);
         if let Some(held) = row.get_mut(place).filter(|register| register.field == write.field) {
             if !loses(held, write) {
@@ -276,12 +269,5 @@ impl State {
         bucket.tombstones += usize::from(key.kind() == schema::TOMBSTONE);
         self.registers += 1;
         Effect::Inserted
-    }
-}
-
-impl RowKey {
-    fn with_kind(mut self, kind: u8) -> Self {
-        self.0[0] = kind;
-        self
     }
 }

@@ -128,8 +128,8 @@ impl Replica {
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = detached(py, || {
-            let bytes = lock(&self.inner)?.snapshot_unsealed();
-            Ok(fabrik_merge::seal(bytes))
+            let begun = lock(&self.inner)?.begin_snapshot();
+            Ok(begun.finish())
         })?;
         Ok(PyBytes::new(py, &bytes))
     }
@@ -266,7 +266,10 @@ impl Replica {
 
     fn tally<'py>(&self, py: Python<'py>, kind: u64, field: u64, among: u64) -> PyResult<Vec<(Option<Bound<'py, PyAny>>, u64)>> {
         let [kind, field, among] = [kind, field, among].map(|number| u8::try_from(number).unwrap_or(NO_KIND));
-        let tally = self.survey(py, |replica| replica.tally(kind, field, among))?;
+        let tally = detached(py, || {
+            let moment = lock(&self.inner)?.moment();
+            Ok(moment.tally(kind, field, among))
+        })?;
         tally.iter().map(|(data, count)| Ok((data.as_deref().map(|data| value::decode(py, data)).transpose()?, *count))).collect()
     }
 

@@ -8,6 +8,8 @@
 mod adopt;
 #[path = "../../src/apply.rs"]
 mod apply;
+#[path = "../../src/audit.rs"]
+mod audit;
 #[path = "../../src/authority.rs"]
 mod authority;
 #[path = "../../src/branch.rs"]
@@ -30,6 +32,8 @@ mod growth;
 mod log;
 #[path = "../mesh/mod.rs"]
 mod mesh;
+#[path = "../../src/moment.rs"]
+mod moment;
 #[path = "../../src/naive.rs"]
 mod naive;
 #[path = "../../src/naive_authority.rs"]
@@ -50,6 +54,8 @@ mod record;
 mod replica;
 #[path = "../../src/restore.rs"]
 mod restore;
+#[path = "../../src/row_key.rs"]
+mod row_key;
 mod schema;
 #[path = "../../src/sheet.rs"]
 mod sheet;
