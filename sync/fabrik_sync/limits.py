@@ -105,7 +105,13 @@ class Limits:
     """Seconds in which a peer may take nothing of what waits for it; then it ends as ``no_progress`` (found within a quarter more)."""
 
     defer_s: float = 2.0
-    """Seconds that a log is left to the peer that streams it already, without a segment from there, before we ask another peer too."""
+    """Seconds that a log is left to the peer that streams it already, without a new segment from there, before we ask another peer too."""
+
+    urgent_s: float = 0.25
+    """The same for the next few ops of admins' logs, without one that was committed: they may put somebody out, and who lies about having them may not hold that up."""
+
+    urgent_ops: int = 256
+    """So many ops are the next few. Beyond it we are catching up, and fetching a long log from each peer would be no help."""
 
     fork_asks: int = 4
     """WANTs with places for one log in a row that bring nothing: an honest peer needs one, or two when both learn of the fork at once."""

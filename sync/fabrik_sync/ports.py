@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["CROWDED_SEQ", "MARKER", "MARK_BYTES", "Head", "Heads", "Identity", "LogId", "Place", "Replica", "is_crowded", "is_marker", "place_of"]
+__all__ = ["CROWDED_SEQ", "MARKER", "MARK_BYTES", "ORDINARY", "Head", "Heads", "Identity", "LogId", "Place", "Replica", "is_crowded", "is_marker", "place_of"]
 
 MARK_BYTES: Final = 16
 """How much of a chain hash names a place: enough that nobody finds two of one log."""
+
+
+ORDINARY: Final = 2
+"""The priority of logs that say nothing about who is a member; those of admins have lower ones."""
 
 
 class LogId(NamedTuple):
@@ -110,5 +114,5 @@ class Replica(Protocol):
         ...
 
     def priority(self, author: bytes) -> int:
-        """Lower comes first. Admins' logs come before all others, because they say who is a member."""
+        """Lower comes first; :data:`ORDINARY` for who never was an admin. Admins' logs come before all others, because they say who is a member."""
         ...

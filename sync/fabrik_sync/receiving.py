@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from fabrik_sync.asking import Asks, want_frame
 from fabrik_sync.counters import Counters
+from fabrik_sync.deferred import Deferred, Patience
 from fabrik_sync.events import Event, SegmentsReceived
 from fabrik_sync.frames import Ack, HeadsFrame, Segment, Stop
-from fabrik_sync.limits import LOGS_PER_STEP, SEGMENT_BYTES_MAX, Limits
+from fabrik_sync.limits import SEGMENT_BYTES_MAX, Limits
 from fabrik_sync.logbook import Fork, LogBook, LogRow
 from fabrik_sync.logsets import ByAuthor
 from fabrik_sync.newlogs import NewLogs
@@ -48,18 +48,22 @@ class Receiver:
         self._forked = forked
         self._missing = ByAuthor()
         self._unadmitted = ByAuthor()
-        self._deferred: dict[LogId, None] = {}
+        self._deferred = Deferred(limits)
+        self._patience = Patience(limits, replica, counters)
         self._ask = Asks(replica.priority)
-        self._round: deque[LogId] = deque()
         self._stop: dict[LogId, None] = {}
         self.new = NewLogs(limits, wants, counters)
         self.window = Window(limits.window_bytes)
-        self.deferred_until: float | None = None
 
     @property
     def missing(self) -> int:
         """Logs of admitted authors of which the peer has something that we lack."""
         return len(self._missing)
+
+    @property
+    def deferred_until(self) -> float | None:
+        """When to call :meth:`retry_deferred` next."""
+        return self._deferred.until
 
     @property
     def unadmitted(self) -> int:
@@ -102,7 +106,7 @@ class Receiver:
             row.fetch_bytes = max(0, row.fetch_bytes - size)
             if not row.fetch_bytes:
                 self._ask.put(log)
-        self._wants.note(log, self, up_to=frame.last, now=now)
+        self._wants.note(log, self, have_seq=row.local_seq, up_to=frame.last, now=now)
         self._note(log, row, frame.last, now)
         if self._events and isinstance(last := self._events[-1], SegmentsReceived) and last.log == log and last.last_seq + 1 == frame.first:
             self._events[-1] = SegmentsReceived(log, last.first_seq, frame.last, (*last.segments, frame.data))
@@ -137,7 +141,7 @@ class Receiver:
     def local_changed(self, log: LogId, now: float) -> None:
         """We hold more of a log, or other heads of it, than before."""
         row = self._book.row(log)
-        self._wants.held(log)
+        self._wants.held(log, row.local, now)
         if row.forked:
             self._fork(log, row)
         self.consider(log, now)
@@ -179,10 +183,11 @@ class Receiver:
         return any(head.h == tip.h for tip in row.local if tip.seq == head.seq) or self._replica.holds(log, head.seq, head.h)
 
     def _ask_beyond(self, log: LogId, row: LogRow, now: float) -> None:
-        if not self._wants.take(log, self, have_seq=row.local_seq, up_to=row.remote_seq, now=now, defer_s=self._limits.defer_s):
-            self._defer(log, now)
+        urgent, defer_s = self._patience(log, row.remote_seq - row.local_seq)
+        if not self._wants.take(log, self, have_seq=row.local_seq, up_to=row.remote_seq, now=now, defer_s=defer_s, urgent=urgent):
+            self._defer(log, now, urgent=urgent)
             return
-        self._deferred.pop(log, None)
+        self._deferred.discard(log)
         row.wanted = True
         self._ask.put(log)
 
@@ -191,20 +196,21 @@ class Receiver:
         asked = fork.asked is not None and ((row.wanted and is_crowded(row.lacking)) or set(row.lacking) <= set(fork.asked))
         if self._spent(row, fork) or asked:  # who has our places of a crowded log sends what is not before them: a later digest is no reason to ask
             return
-        if fork.asked is not None and now - fork.asked_at < self._limits.defer_s:
-            self._defer(log, now)  # the peer said this before it heard us, most likely: it is on its way
+        urgent, defer_s = self._patience(log)
+        if fork.asked is not None and now - fork.asked_at < defer_s:
+            self._defer(log, now, urgent=urgent)  # the peer said this before it heard us, most likely: it is on its way
             return
         fork.since = {head: fork.since.get(head, now) for head in row.lacking}
-        old = min(fork.since.values()) <= now - self._limits.defer_s
-        if not self._wants.take(log, self, have_seq=-1, up_to=MARKER.seq, now=now, defer_s=0.0 if old else self._limits.defer_s):
-            self._defer(log, now)
+        old = min(fork.since.values()) <= now - defer_s
+        if not self._wants.take(log, self, have_seq=-1, up_to=MARKER.seq, now=now, defer_s=0.0 if old else defer_s, urgent=urgent):
+            self._defer(log, now, urgent=urgent)
             return
         self._ask_with_places(log, row, fork, now)
 
     def _ask_with_places(self, log: LogId, row: LogRow, fork: Fork, now: float) -> None:
         if self._spent(row, fork):
             return
-        self._deferred.pop(log, None)
+        self._deferred.discard(log)
         fork.asked, fork.asked_at, fork.asks = row.remote, now, fork.asks + 1
         self._counters.hit("fork_asks" if fork.asks == self._limits.fork_asks else "")
         fork.since.clear()
@@ -217,17 +223,13 @@ class Receiver:
             fork.ours, fork.asks = row.local, 0
         return fork.asks >= self._limits.fork_asks
 
-    def _defer(self, log: LogId, now: float) -> None:
-        if log not in self._deferred:
-            self._counters.wants_deferred += 1
-        self._deferred[log] = None
-        if self.deferred_until is None:
-            self.deferred_until = now + self._limits.defer_s
+    def _defer(self, log: LogId, now: float, *, urgent: bool) -> None:
+        self._counters.wants_deferred += self._deferred.put(log, now, urgent=urgent)
 
     def _forget(self, log: LogId) -> None:
         self._missing.discard(log)
         self._unadmitted.discard(log)
-        self._deferred.pop(log, None)
+        self._deferred.discard(log)
         self.new.discard(log)
         self._wants.done(log, self)
 
@@ -245,15 +247,10 @@ class Receiver:
         return True
 
     def retry_deferred(self, now: float, *, anew: bool = False) -> None:
-        """Look again at the logs that were left to another peer: so many now, and at the rest at :attr:`deferred_until`, which is at once then.
-
-        ``anew``: another session has ended, so also at those that were looked at just now.
-        """
-        if anew or not self._round:
-            self._round = deque(self._deferred)
-        for _ in range(min(len(self._round), LOGS_PER_STEP)):
-            self.consider(self._round.popleft(), now)
-        self.deferred_until = now if self._round else now + self._limits.defer_s if self._deferred else None
+        """Look again at logs that were left to another peer, in steps. ``anew``: another session has ended, so also at those that were looked at just now."""
+        self._counters.hit("urgent_s" if self._deferred.is_urgent else "")
+        for log in self._deferred.due(now, anew=anew):
+            self.consider(log, now)
 
     def reconsider(self, now: float) -> None:
         """Admission changed: look again at logs of whose authors we think otherwise now."""

@@ -105,6 +105,27 @@ BUGS = (
         ("tests/unit/service/test_roles.py",),
     ),
     Bug(
+        "the secret of an open invitation lies in the database as it is",
+        "fabrik_node/node/invitations.py",
+        "replace(invite, secret=self._key.seal(token_id, secret))",
+        "invite",
+        ("tests/integration/node/test_sealed_invitations.py",),
+    ),
+    Bug(
+        "git gets the password of its remote as an argument",
+        "fabrik_node/git/repository.py",
+        "cls(git, directory, bare, base, version, settings)",
+        "cls(git, directory, remote, base, version, settings)",
+        ("tests/integration/git/test_remote_login.py",),
+    ),
+    Bug(
+        "who lies about the admin's log holds up a revocation",
+        "sync/fabrik_sync/deferred.py",
+        "return True, self._limits.urgent_s",
+        "return False, self._limits.defer_s",
+        ("tests/sim/test_sync_revoked.py",),
+    ),
+    Bug(
         "a knock is taken without looking at its signature",
         "fabrik_node/transport/knock_frame.py",
         "        verify(key, _DOMAIN + server_cert + frame[:-64], frame[-64:])\n",

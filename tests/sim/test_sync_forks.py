@@ -249,17 +249,17 @@ def test_clones_of_one_key_write_through_different_nodes() -> None:
 def test_a_branch_that_another_peer_is_asked_for_is_left_to_it() -> None:
     left, right = members("left", "right")
     for side, word in ((left, b"one"), (right, b"two")):
-        side.store.append(left.log, word)
+        side.store.append(right.log, word)
     wants = Wants()
-    wants.take(left.log, "another", have_seq=-1, up_to=1 << 53, now=0.0, defer_s=2.0)
+    wants.take(right.log, "another", have_seq=-1, up_to=1 << 53, now=0.0, defer_s=2.0)
     a, b = left.connect(wants=wants), right.accept()
     shuttle(a, b)
     assert a.counters.wants_out == 0
     assert a.next_timeout() == 2.0
-    wants.note(left.log, "another", up_to=5, now=1.9)
+    wants.note(right.log, "another", have_seq=1, up_to=5, now=1.9)
     a.handle_timeout(2.0)
     (want,) = parsed(a)
-    assert want == Want((Wanted(left.log, 1, tuple(left.store.places(left.log))),)), "it brings other branches: two seconds are enough"
+    assert want == Want((Wanted(right.log, 1, tuple(left.store.places(right.log))),)), "it brings other branches: two seconds are enough"
 
 
 # ---- a peer that means no good

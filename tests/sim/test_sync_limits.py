@@ -117,6 +117,19 @@ def deferred() -> Session:
     return a
 
 
+def urgent(seq: int) -> Session:
+    """The admin's next ops are left to another peer."""
+    left, right = members("left", "right")
+    log = LogId(left.store.admin, 7)
+    wants = Wants()
+    wants.take(log, "another", have_seq=0, up_to=1_000, now=0.0, defer_s=2.0)
+    a, b = left.connect(wants=wants), right.accept()
+    shuttle(a, b)
+    feed(a, [HeadsFrame(False, ((log, (Head(seq, b"h" * 32),)),)).encode()])
+    a.handle_timeout(Limits().urgent_s)
+    return a
+
+
 def deaf() -> Session:
     left, right = members("left", "right")
     left.store.append(right.log, b"one")
@@ -203,6 +216,8 @@ WAYS: dict[str, Callable[[], Session]] = {
     "rival_s": rival,
     "progress_s": stuck,
     "defer_s": deferred,
+    "urgent_s": lambda: urgent(9),
+    "urgent_ops": lambda: urgent(Limits().urgent_ops + 1),
     "fork_asks": deaf,
     "fork_again_s": unrooted,
     "rewinds": rewound,

@@ -168,6 +168,30 @@ def test_a_log_left_to_a_peer_that_brings_nothing_is_fetched_from_another() -> N
     assert [type(frame) for frame in parsed(a)] == [Want]
 
 
+def test_what_is_held_already_can_not_be_sent_for_ever_to_keep_others_from_bringing_more() -> None:
+    wants, log = Wants(), LogId(b"a" * 32, 1)
+    assert wants.take(log, "a liar", have_seq=5, up_to=10, now=0.0, defer_s=2.0)
+    for now in (0.5, 1.0, 1.5):
+        wants.note(log, "a liar", have_seq=5, up_to=5, now=now)
+    assert not wants.take(log, "another", have_seq=5, up_to=6, now=1.9, defer_s=2.0)
+    assert wants.take(log, "another", have_seq=5, up_to=6, now=2.0, defer_s=2.0)
+    wants.note(log, "another", have_seq=5, up_to=6, now=3.0)
+    assert not wants.take(log, "a third", have_seq=5, up_to=10, now=4.9, defer_s=2.0)
+
+
+def test_of_an_urgent_log_counts_what_was_committed() -> None:
+    wants, log = Wants(), LogId(b"a" * 32, 1)
+    assert wants.take(log, "a liar", have_seq=5, up_to=10, now=0.0, defer_s=0.25, urgent=True)
+    wants.note(log, "a liar", have_seq=5, up_to=9, now=0.2)
+    assert wants.take(log, "another", have_seq=5, up_to=20, now=0.25, defer_s=0.25, urgent=True)
+    for now, seq in ((0.3, 5), (0.4, 6), (0.5, 6)):  # the first says what there was, the last is of something that came again
+        wants.held(log, (Head(seq, bytes(32)),), now)
+    assert wants.take(log, "a third", have_seq=5, up_to=20, now=0.65, defer_s=0.25, urgent=True)
+    wants.held(log, (Head(6, bytes(32)),), 0.7)
+    wants.held(log, (Head(7, bytes(32)),), 0.8)
+    assert not wants.take(log, "a fourth", have_seq=5, up_to=20, now=1.0, defer_s=0.25, urgent=True)
+
+
 def test_a_log_left_to_a_peer_that_goes_away_is_fetched_at_once() -> None:
     left, right = members("left", "right")
     right.store.append(right.log, b"op")

@@ -10,7 +10,8 @@ import pytest
 from sim.toy_store import REVOKED
 from sim.world import End, Node, World
 
-from fabrik_sync import Reason, State
+from fabrik_sync import Head, Limits, Reason, State
+from fabrik_sync.frames import HeadsFrame, Segment
 
 SHAPES = ("line", "star", "ring", "random")
 LATENCY_S = 0.08
@@ -90,3 +91,57 @@ def test_sessions_of_the_revoked_end_where_the_record_is_committed(shape: str, s
     world.run(20.0)
     assert thief.counts["ready"] == friends, "nobody lets it in again"
     assert len({node.store.digest() for node in nodes}) == 1
+
+
+def lie(world: World, liar: Node, admin: Node, ahead: int) -> None:
+    """It says that it has more of the admin's log than there is, brings nothing of it, and sends again and again what everybody has."""
+    seq, (first, last, data) = liar.store.seq(admin.log), liar.store.read(admin.log, 0, 1 << 18, 0)[0]
+    liar.store.read = lambda *_: []  # type: ignore[method-assign]
+    for end in live(liar):
+        world._send(end, HeadsFrame(False, ((admin.log, (Head(seq + ahead, b"a lie" * 6 + b".."),)),)).encode())
+
+    def again() -> None:
+        for end in live(liar):
+            if end.session._replication is not None:
+                end.session._replication.sender.outbox.put(Segment(admin.log, first, last, data), 0, last + 1)
+                world.pump(end)
+        world.after(0.1, again)
+
+    again()
+
+
+@pytest.mark.promise("I14")
+@pytest.mark.parametrize("ahead", [1, Limits().urgent_ops, 1 << 40])
+def test_who_lies_about_the_admins_log_holds_nobody_up_for_long(ahead: int) -> None:
+    """A line of seven. While they are apart each knows less of the admin's log than the one before it, and is connected with a liar, which it asks for the rest."""
+    world = World(ahead % 1_000)
+    world.latency = 0.01
+    nodes = [world.add(f"n{at}") for at in range(7)]
+    admin, thief, liars = nodes[0], world.add("thief"), [world.add(f"liar{at}") for at in range(1, 7)]
+    for node in (*nodes[1:], thief, *liars):
+        for op in admin.store.logs[admin.log].ops[node.store.seq(admin.log) :]:
+            node.store.append(admin.log, op)
+    for node, liar in zip(nodes[1:], liars, strict=True):
+        world.link(liar, node)
+        world.link(thief, node)
+    assert world.run(30.0, until=lambda: all(with_it(node, liar) and with_it(node, thief) for node, liar in zip(nodes[1:], liars, strict=True)))
+    world.run(1.0)
+    for number in range(7):
+        admin.write(REVOKED + thief.key if number == 6 else b"one of seven")
+    known = nodes[1].store.seq(admin.log)
+    for at, node in enumerate(nodes[1:]):
+        for op in admin.store.logs[admin.log].ops[known : known + 5 - at]:
+            node.write(op, admin.log)
+    for liar in liars:
+        lie(world, liar, admin, ahead)
+    world.run(0.05)
+    assert all(with_it(node, thief) and with_it(node, liar) for node, liar in zip(nodes[1:], liars, strict=True)), "nothing that was sent is wrong"
+    for one, other in itertools.pairwise(nodes):
+        world.link(one, other)
+    begun, hop_s = world.now, 12 * 1.5 * world.latency + admin.commit_s  # a handshake, the heads, what is lacking
+    assert world.run(begun + Limits().urgent_s + 6 * hop_s - world.now, until=lambda: not any(with_it(node, thief) for node in nodes)), "once, not at each hop"
+    assert world.now - begun < 2.0
+    assert all(node.store.seq(admin.log) == admin.store.seq(admin.log) for node in nodes)
+    admin.write(b"more")
+    world.run(6 * (1.5 * world.latency + admin.commit_s + 0.001))
+    assert all(node.store.seq(admin.log) == admin.store.seq(admin.log) for node in nodes), "a trip and a commit for each hop, from then on"

@@ -10,6 +10,7 @@ from random import Random
 from nacl.signing import SigningKey, VerifyKey
 
 from fabrik_sync import CROWDED_SEQ, MARKER, Head, Heads, LogId, Place
+from fabrik_sync.ports import ORDINARY
 
 MEMBER = b"member:"
 SPARED = b"spared:"
@@ -171,7 +172,7 @@ class ToyStore:
         return author in self.named or author in self.members
 
     def priority(self, author: bytes) -> int:
-        return 0 if author == self.admin else 1
+        return 0 if author == self.admin else ORDINARY
 
     # ---- writing and reading
 
