@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""An agent in Python that makes a plan, asks people whether to carry it out, and goes by their answer."""
+"""An agent in Python, in steps: it makes a plan, asks people whether to carry it out, and goes by their answer.
+
+Killed and begun anew, here or on another host, it goes on behind the last step that was done, and meets its question or the answer. What a step leaves
+in the worktree is committed by the node.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +24,40 @@ def node(*words: str) -> str:
     return done.stdout.strip()
 
 
-def main() -> int:
-    """From the prompt to the commit."""
-    title = os.environ["FABRIK_TITLE"]
-    plan = f"# Plan\n\nWrite down what is wanted:\n\n{Path(os.environ['FABRIK_PROMPT_FILE']).read_text(encoding='utf-8')}"
-    # The answer stands for this text: a run that begins anew with the same plan is not asked again, one with another plan is.
-    said = node("ask", f"{title}: carry out plan {sha256(plan.encode()).hexdigest()[:12]}?", "--option", "go on", "--option", "leave it")
-    if said != "go on":
+def step(name: str, *words: str) -> None:
+    """Run this program again for one step, unless a run of this item has done it."""
+    node("step", name, *words, "--", sys.executable, str(Path(__file__).resolve()), name)
+
+
+def plan(title: str, prompt: str, folder: Path) -> None:
+    """The first step."""
+    folder.mkdir(parents=True)
+    (folder / "plan.md").write_text(f"# Plan for {title}\n\nWrite down what is wanted:\n\n{prompt}", encoding="utf-8")
+
+
+def carry_out(_title: str, prompt: str, folder: Path) -> None:
+    """The second one."""
+    (folder / "result.md").write_text(prompt, encoding="utf-8")
+
+
+STEPS = {"plan": plan, "carry-out": carry_out}
+
+
+def main(argv: list[str]) -> int:
+    """Without arguments the whole work, else one step of it."""
+    title, prompt, folder = os.environ["FABRIK_TITLE"], Path(os.environ["FABRIK_PROMPT_FILE"]), Path("work") / os.environ["FABRIK_ITEM"]
+    if argv:
+        STEPS[argv[0]](title, prompt.read_text(encoding="utf-8"), folder)
+        return 0
+    step("plan")
+    # The answer stands for this text: another plan is another question.
+    digest = sha256((folder / "plan.md").read_bytes()).hexdigest()
+    if node("ask", f"{title}: carry out plan {digest[:12]}?", "--option", "go on", "--option", "leave it") != "go on":
         print("people said no")
         return 1
-    file = Path("plans") / f"{os.environ['FABRIK_ITEM']}.md"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(plan, encoding="utf-8")
-    subprocess.run(["git", "add", str(file)], check=True)
-    subprocess.run(["git", "commit", "--quiet", "--message", f"Plan: {title}"], check=True)
+    step("carry-out")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -75,9 +75,12 @@ def test_an_agent_that_asks_waits_over_the_death_of_its_node_for_an_answer_of_an
     host.ask("approvals", "answer", asked["id"], "go on", "--note", "but slowly")
     host.await_stage(item, "Done")
     assert len(merges_of(remote, item)) == 1
-    assert git(remote, "show", f"main:plans/{item}.md").endswith("# a risky thing")
+    assert git(remote, "show", f"main:work/{item}/plan.md").startswith("# Plan for a risky thing")
+    assert git(remote, "show", f"main:work/{item}/result.md") == "# a risky thing"
     shown = host.ask("approvals", "show", asked["id"])["request"]
     newest, first = host.ask("runs", "list", "--item", item)["runs"]
     assert (shown["run_id"], shown["end"]["run_id"]) == (first["run_id"], newest["run_id"])
+    done = {step["name"]: step["run"] for step in host.ask("steps", "list", item)["steps"]}
+    assert done == {"plan": first["run_id"], "carry-out": newest["run_id"]}, "what was done before the death is not done again"
     assert (shown["state"], shown["answer"]["by"], shown["end"]["answered_by"]) == ("taken", "host", "host")
     assert host.run("approvals", "answer", asked["id"], "leave it").returncode == 4, "too late"
