@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,10 +19,12 @@ import psutil
 
 from fabrik_node.domain.runs import ProcessId
 
-__all__ = ["ancestors", "boot_id", "is_alive", "process_id"]
+__all__ = ["Peer", "Standing", "boot_id", "is_alive", "process_id", "standing_of"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_MAX = 2**31 - 1
+_LOOKS_MAX = 5
+"""At a line of processes that changes under the eyes; who keeps changing it is not found."""
 _DEPTH_MAX = 1_024
 """Of processes above one: no tree is that deep on purpose."""
 _BOOT_SLACK_S = 120
@@ -59,17 +62,54 @@ def boot_id() -> str:
         return f"t{int(psutil.boot_time())}"
 
 
-def ancestors(pid: int) -> list[int]:
-    """The process and those above it, nearest first, as far as they can be seen; empty where the system does not show them."""
-    found: list[int] = []
-    while sys.platform == "linux" and pid > 0 and pid not in found and len(found) < _DEPTH_MAX:
-        found.append(pid)
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a process stands: itself and those above it, nearest first, and the marks that a run leaves on its processes, however they hide from that line."""
+
+    above: tuple[int, ...]
+    environment: bytes = b""
+    """As it was when the program began; empty when it can not be read."""
+    groups: str = ""
+    """Its control groups, as /proc names them; empty where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who connected to a socket. ``told`` False: this system does not say. ``standing`` None: it does, and nobody can be found by it any more."""
+
+    told: bool
+    standing: Standing | None = None
+
+
+def standing_of(pid: int) -> Standing | None:
+    """None when the process is gone, or goes while it is looked at. A line that ends at another user's hidden process ends there."""
+    for _ in range(_LOOKS_MAX):
+        line = _line_above(pid)
+        if line is None and not _exists(pid):
+            return None
+        if line is not None:  # else somebody above it ended in this moment, and it has another parent now
+            return Standing(tuple(line), _read(f"/proc/{pid}/environ"), _read(f"/proc/{pid}/cgroup").decode("utf-8", "replace"))
+    return None
+
+
+def _line_above(pid: int) -> list[int] | None:
+    """Up to the first process of all; None when one of the line ended meanwhile."""
+    line: list[int] = []
+    while pid > 0 and pid not in line and len(line) < _DEPTH_MAX:
+        line.append(pid)
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:  # it has ended, or is hidden
-            break
+        except OSError:
+            return line if _exists(pid) else None  # hidden, or gone
         pid = int(stat[stat.rindex(")") + 2 :].split()[1])  # proc_pid_stat(5), field 4
-    return found
+    return line
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:  # another user's, or gone
+        return b""
 
 
 def _same_boot(one: str, other: str) -> bool:

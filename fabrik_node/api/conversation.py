@@ -14,6 +14,7 @@ from fabrik_node.api.limits import PROTOCOL_VERSION, Limits
 from fabrik_node.api.use_cases import STREAMS, UseCases
 from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError, Internal, Precondition, Unreachable, UsageError
+from fabrik_node.process import Peer
 from fabrik_node.service.callers import Caller
 
 __all__ = ["CallerLeft", "Conversation", "Tally", "refusal"]
@@ -63,10 +64,10 @@ class Conversation:
     """Ends when the caller closes, breaks the protocol, has had its stream, or the node stops."""
 
     def __init__(
-        self, service: UseCases, clock: Clock, limits: Limits, tally: Tally, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pid: int | None
+        self, service: UseCases, clock: Clock, limits: Limits, tally: Tally, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer
     ) -> None:
         self._service = service
-        self._pid = pid
+        self._peer = peer
         self._clock = clock
         self._limits = limits
         self._tally = tally
@@ -111,7 +112,7 @@ class Conversation:
             op, args, token = _parse(line)
             self._tally.calls += 1
             is_last = op in STREAMS
-            caller = self._service.caller(token, self._pid)
+            caller = self._service.caller(token, self._peer)
             if is_last:
                 await self._stream(op, args, caller)
             else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import select
 import socket
 import stat
 import struct
@@ -17,10 +19,13 @@ from fabrik_node.api.use_cases import UseCases
 from fabrik_node.clock import Clock
 from fabrik_node.errors import Precondition, Unreachable
 from fabrik_node.paths import SOCKET_PATH_BYTES_MAX, private_folder
+from fabrik_node.process import Peer, standing_of
 
 __all__ = ["LocalApi"]
 
 _BACKLOG = 128
+_SO_PEERPIDFD = 77
+"""Linux 6.5, asm-generic/socket.h; not among Python's names."""
 
 
 class LocalApi:
@@ -104,7 +109,7 @@ class LocalApi:
                 busy = Unreachable(f"the node has {len(self._open)} local connections open, the most that it takes", "end some of them, then try again")
                 writer.write(refusal(busy))
             else:
-                conversation = Conversation(self._service, self._clock, self._limits, self._tally, reader, writer, _pid_of(writer))
+                conversation = Conversation(self._service, self._clock, self._limits, self._tally, reader, writer, _peer(writer))
                 self._open[task] = conversation
                 try:
                     await conversation.run()
@@ -118,10 +123,26 @@ class LocalApi:
                 await writer.wait_closed()
 
 
-def _pid_of(writer: asyncio.StreamWriter) -> int | None:
-    """The process that connected, as the kernel noted it then (SO_PEERCRED, unix(7)); None where there is no such thing, and for one in a place where pids mean nothing here."""
+def _peer(writer: asyncio.StreamWriter) -> Peer:
+    """Who connected, looked at at once: a program may be gone before its question is read.
+
+    The kernel noted the pid when it connected (SO_PEERCRED, unix(7)), 0 for one that has none here. Where it gives a descriptor of the process, too, a pid that was given to
+    somebody else meanwhile is noticed.
+    """
     connection = writer.get_extra_info("socket")
     if connection is None or not hasattr(socket, "SO_PEERCRED"):
-        return None
+        return Peer(told=False)
     pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return pid or None
+    if pid <= 0:
+        return Peer(told=True)
+    try:
+        held = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError as error:
+        too_old = error.errno in (errno.ENOPROTOOPT, errno.EINVAL)  # else it has ended and was reaped
+        return Peer(told=True, standing=standing_of(pid) if too_old else None)
+    try:
+        standing = standing_of(pid)
+        has_ended = bool(select.select([held], [], [], 0)[0])  # pidfd_open(2): readable when it has
+    finally:
+        os.close(held)
+    return Peer(told=True, standing=None if has_ended else standing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
+from fabrik_node.process import Peer
 from fabrik_node.service.callers import Caller
 
 __all__ = ["STREAMS", "UseCases"]
@@ -16,8 +17,8 @@ STREAMS = frozenset({"ask.wait", "db.dump", "events", "runs.logs", "runs.watch"}
 class UseCases(Protocol):
     """Both raise :class:`~fabrik_node.errors.FabrikError` for whatever a caller may see; anything else is a bug of ours."""
 
-    def caller(self, token: str | None, pid: int | None) -> Caller:
-        """Who speaks: shows this token, or none; is this process, None where the system does not tell."""
+    def caller(self, token: str | None, peer: Peer) -> Caller:
+        """Who speaks: shows this token, or none, and is this process."""
         ...
 
     async def call(self, op: str, args: Mapping[str, Any], caller: Caller) -> dict[str, Any]: ...

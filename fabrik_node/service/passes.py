@@ -5,13 +5,14 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from fabrik_node.errors import AuthError, ClaimLost
 from fabrik_node.ids import show_id
 from fabrik_node.ports import RunAccess
+from fabrik_node.process import Peer, Standing
 from fabrik_node.service.callers import OPERATOR, Caller, RunCaller
 
 __all__ = ["TOKEN_BYTES", "Passes"]
@@ -30,15 +31,11 @@ class _Pass:
 
 
 class Passes:
-    """See :class:`fabrik_node.ports.RunPasses`. Only digests of tokens are kept. ``holds(item, claim_id)``: whether that claim wins and is held.
+    """See :class:`fabrik_node.ports.RunPasses`. Only digests of tokens are kept. ``holds(item, claim_id)``: whether that claim wins and is held."""
 
-    ``ancestors(pid)``: the process and those above it, as far as they can be seen.
-    """
-
-    def __init__(self, api: str, holds: Callable[[bytes, bytes], bool], ancestors: Callable[[int], Sequence[int]]) -> None:
+    def __init__(self, api: str, holds: Callable[[bytes, bytes], bool]) -> None:
         self._api = api
         self._holds = holds
-        self._ancestors = ancestors
         self._open: dict[bytes, _Pass] = {}
 
     def issue(self, item: bytes, claim_id: bytes, run_id: bytes, agent: str) -> RunAccess:
@@ -57,14 +54,22 @@ class Passes:
         """See :meth:`fabrik_node.ports.RunPasses.end`."""
         self._open.pop(_digest(access.token), None)
 
-    def caller(self, token: str | None, pid: int | None) -> Caller:
-        """Who speaks: by the token that it shows; without one by the process that it is, as far as the system tells. ``pid`` None: it does not.
+    def caller(self, token: str | None, peer: Peer) -> Caller:
+        """Who speaks: by the token that it shows; without one by the process that it is, as far as the system tells.
 
-        Raises AuthError for a token that does not count and for a process of a run that shows none, ClaimLost when the run's claim does not win any more.
+        Raises AuthError for a token that does not count, for a process of a run that shows none, and, while a command runs, for one that can not be found any more: it may have
+        been one. ClaimLost when the run's claim does not win any more.
         """
         if token is not None:
             return self._bearer(token)
-        if pid is not None and self._open and (run := self._run_of(pid)) is not None:
+        if not self._open or not peer.told:
+            return OPERATOR
+        if peer.standing is None:
+            raise AuthError(
+                "commands of runs are at work, and nobody can tell whose process this call came from: it has ended already, or lives in a pid namespace of its own",
+                "stay until the answer is here, and call from the host itself",
+            )
+        if (run := self._run_of(peer.standing)) is not None:
             raise AuthError(
                 f"this caller is a process of run {show_id(run.run_id)} and shows no token: a command of a run is no operator",
                 "leave FABRIK_API and FABRIK_TOKEN as they were, and leave out --home",
@@ -86,11 +91,18 @@ class Passes:
             )
         return caller
 
-    def _run_of(self, pid: int) -> RunCaller | None:
-        """The run below whose supervisor process ``pid`` is. One that is being started may be that of any process that this node started."""
-        above = set(self._ancestors(pid))
-        own = os.getpid() in above and pid != os.getpid()
-        return next((each.caller for each in self._open.values() if each.pid in above or (own and not each.pid)), None)
+    def _run_of(self, standing: Standing) -> RunCaller | None:
+        """The run whose supervisor process is above it, or whose id is in its environment or its control group.
+
+        A command that is being started may be that of any process that this node started.
+        """
+        own = os.getpid() in standing.above[1:]
+        marks = set(standing.environment.split(b"\0"))
+        for each in self._open.values():
+            name = show_id(each.caller.run_id)
+            if each.pid in standing.above or (own and not each.pid) or f"FABRIK_RUN={name}".encode() in marks or name in standing.groups:
+                return each.caller
+        return None
 
 
 def _digest(token: str) -> bytes:

@@ -16,7 +16,7 @@ from fabrik_node.node.steps import NodeSteps
 from fabrik_node.paths import HomePaths
 from fabrik_node.ports import Arbiter, Branches
 from fabrik_node.ports.steps import RunSteps
-from fabrik_node.process import ancestors
+from fabrik_node.process import Peer
 from fabrik_node.service.approvals import Approvals
 from fabrik_node.service.asking import Asking
 from fabrik_node.service.asking_people import AskingPeople
@@ -85,7 +85,7 @@ class Service:
         self.metrics_url = ""
         """Where the figures are served; empty while they are not."""
         self.cleaner = Cleaner(node, reader, HomePaths(home).runs, retention, lambda: agent.describe().get("running") or ())
-        self.passes = Passes(socket, lambda item, claim_id: _holds(node, item, claim_id), ancestors)
+        self.passes = Passes(socket, lambda item, claim_id: _holds(node, item, claim_id))
         """For the commands of runs on this node."""
         self.steps = NodeSteps(lambda: node.replica, node.clock, node.write)
         writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
@@ -131,9 +131,9 @@ class Service:
         said = self._config().get("git") or {}
         return {"remote": said.get("remote") or None, "base": said.get("base") or "main"}
 
-    def caller(self, token: str | None, pid: int | None) -> Caller:
+    def caller(self, token: str | None, peer: Peer) -> Caller:
         """See :meth:`~fabrik_node.service.passes.Passes.caller`."""
-        return self.passes.caller(token, pid)
+        return self.passes.caller(token, peer)
 
     async def call(self, op: str, args: Mapping[str, Any], caller: Caller = OPERATOR) -> dict[str, Any]:
         """One question, one answer. Raises UsageError for an unknown operation, AuthError for one that is not open to ``caller``."""

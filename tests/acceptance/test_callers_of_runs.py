@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ REFUSED = (
     "--home {home} items move $FABRIK_ITEM archived --reason Completed",
 )
 
+HASTY = """
+import os, socket, sys
+for number in range(20):
+    if os.fork() == 0:
+        link = socket.socket(socket.AF_UNIX)
+        link.connect(sys.argv[1])
+        link.sendall(b'{"v": 1, "op": "items.add", "args": {"title": "by nobody"}}\\n')
+        os._exit(0)
+"""
+"""Says it without a token, many times, and never waits for an answer: gone before anybody can look."""
+
 
 @pytest.mark.promise("A8", "H33")
 def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_path: Path) -> None:
@@ -36,6 +48,8 @@ def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_pa
         lines = [f"cd /; {PROGRAM} whoami --json > {out}/outside.json; cd - > /dev/null; {PROGRAM} whoami --json > {out}/inside.json"]
         lines += [f'{PROGRAM} items show "$FABRIK_ITEM" --json > {out}/own.json', f"echo $FABRIK_TOKEN > {out}/token; echo $FABRIK_API > {out}/api"]
         lines += [f"{PROGRAM} {each.format(home=home, other=other)}; echo $? >> {out}/codes" for each in REFUSED]
+        (out / "hasty.py").write_text(HASTY)
+        lines += [f"{sys.executable} -I -S {out}/hasty.py $FABRIK_API"]
         lines += [f"command -v fabrik-node > {out}/found"]
         lines += [f"{PROGRAM} runs logs $FABRIK_RUN > {out}/log; echo $? >> {out}/codes", f"cat {gate.path} > /dev/null; {COMMIT}"]
         script.write_text("\n".join(lines) + "\n")

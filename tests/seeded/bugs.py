@@ -672,4 +672,11 @@ BUGS = (
         "is_open = False",
         ("tests/integration/node/test_incomplete_runs.py",),
     ),
+    Bug(
+        "a caller that is gone before it is looked at is the operator",
+        "fabrik_node/service/passes.py",
+        "        if not self._open or not peer.told:\n",
+        "        if not self._open or not peer.told or peer.standing is None:\n",
+        ("tests/unit/service/test_callers.py",),
+    ),
 )

@@ -42,7 +42,7 @@ def test_a_long_home_has_its_socket_in_a_folder_of_its_own() -> None:
 
 async def test_a_node_in_a_long_home_is_found(tmp_path: Path) -> None:
     class Nothing:
-        def caller(self, token: object, pid: object) -> None:
+        def caller(self, token: object, peer: object) -> None:
             return None
 
         async def call(self, op: str, args: object, caller: object) -> dict[str, object]:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,11 @@ from fabrik_node.api.use_cases import STREAMS
 from fabrik_node.cli import client
 from fabrik_node.clock import SystemClock
 from fabrik_node.errors import AuthError, FabrikError, NotFound, Precondition
+from fabrik_node.process import Peer
 from fabrik_node.service.callers import OPERATOR, Caller
 
 WAIT_S = 10
+LINE = '{"v": 1, "op": "echo", "args": {}}'
 
 
 @dataclass
@@ -37,10 +40,12 @@ class Service:
     parts: int = 3
     hang: bool = False
     error: BaseException | None = None
-    shown: list[tuple[str | None, int | None]] = field(default_factory=list)
+    shown: list[tuple[str | None, Peer]] = field(default_factory=list)
+    spoke: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def caller(self, token: str | None, pid: int | None) -> Caller:
-        self.shown.append((token, pid))
+    def caller(self, token: str | None, peer: Peer) -> Caller:
+        self.shown.append((token, peer))
+        self.spoke.set()
         if token == "wrong":
             raise AuthError("a token that does not count")
         return OPERATOR
@@ -436,9 +441,32 @@ async def test_who_speaks_is_asked_for_each_question_with_the_token_and_the_proc
     assert (await line.ask("echo", a=1))["data"] == {"a": 1}
     said = await line.send(b'{"v": 1, "op": "echo", "args": {}, "token": "abc"}\n')
     assert said["ok"]
-    assert rig.service.shown == [(None, os.getpid()), ("abc", os.getpid())]
+    assert [token for token, _ in rig.service.shown] == [None, "abc"]
+    for _, peer in rig.service.shown:
+        assert peer.told
+        assert peer.standing is not None
+        assert peer.standing.above[:2] == (os.getpid(), os.getppid())
     for op in ("echo", "events"):
         said = await line.send(json.dumps({"v": 1, "op": op, "args": {}, "token": "wrong"}).encode() + b"\n")
         assert said["error"]["code"] == "auth"
     said = await (await rig.connect()).send(b'{"v": 1, "op": "echo", "args": {}, "token": 5}\n')
     assert said["error"]["code"] == "usage"
+
+
+@pytest.mark.promise("A8")
+@pytest.mark.parametrize("way", ["says it and exits", "leaves a child behind that says it"])
+async def test_who_is_gone_before_it_is_looked_at_is_nobody(rig: Rig, way: str) -> None:
+    """A program that connects and is gone is never taken for somebody else: it is found below us, or not at all."""
+    fork = "os.fork() and os._exit(0)" if way.startswith("leaves") else ""
+    program = (
+        f"import os, socket; link = socket.socket(socket.AF_UNIX); link.connect({str(rig.path)!r}); {fork or 'pass'}; link.sendall(b'{LINE}\\n'); os._exit(0)"
+    )
+    for _ in range(20):
+        child = await asyncio.create_subprocess_exec(sys.executable, "-I", "-S", "-c", program)
+        await asyncio.wait_for(child.wait(), WAIT_S)
+    while len(rig.service.shown) < 20:
+        rig.service.spoke.clear()
+        await asyncio.wait_for(rig.service.spoke.wait(), WAIT_S)
+    for _, peer in rig.service.shown:
+        assert peer.told
+        assert peer.standing is None or os.getpid() in peer.standing.above

@@ -19,6 +19,7 @@ from fabrik_node.cli.main import run
 from fabrik_node.clock import SystemClock
 from fabrik_node.errors import NoNode, NotFound
 from fabrik_node.paths import HomePaths
+from fabrik_node.process import Peer
 from fabrik_node.service.callers import OPERATOR, Caller
 
 ITEM = "01k8qj3v6w0000000000000001"
@@ -240,7 +241,7 @@ class ScriptedService:
     stream_closed: threading.Event = field(default_factory=threading.Event)
     tokens: list[str | None] = field(default_factory=list)
 
-    def caller(self, token: str | None, pid: int | None) -> Caller:
+    def caller(self, token: str | None, peer: Peer) -> Caller:
         self.tokens.append(token)
         return OPERATOR
 

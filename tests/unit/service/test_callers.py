@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -16,12 +18,13 @@ from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.errors import AuthError, ClaimLost, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.ports import RunAccess
-from fabrik_node.process import ancestors
+from fabrik_node.process import Peer, Standing, standing_of
 from fabrik_node.service.callers import OPERATOR, RUN_OPERATIONS, Operator, RunCaller, must_run
 from fabrik_node.service.passes import TOKEN_BYTES, Passes
 
 ITEM, CLAIM, RUN = new_id(1), new_id(2), new_id(3)
 CALLER = RunCaller(ITEM, CLAIM, RUN, "agent")
+GONE = Peer(told=True)
 
 
 @pytest.fixture
@@ -95,51 +98,83 @@ async def test_a_token_ends_with_its_command_and_with_its_claim(rigs: Rigs) -> N
     rig = await rigs.open()
     caller, access = await at_work(rig)
     passes = rig.service.passes
-    assert passes.caller(access.token, None) == caller
+    assert passes.caller(access.token, GONE) == caller
     again = passes.issue(caller.item, caller.claim_id, RUN, "agent")
     assert again.token != access.token
     passes.end(access)
     passes.end(access)
     for wrong in (access.token, "", again.token + "0", again.token[:-1], "\udcff", "x" * 100_000):
         with pytest.raises(AuthError, match="does not count"):
-            passes.caller(wrong, None)
+            passes.caller(wrong, GONE)
     await rig.call("claims.release", item=show_id(caller.item))
     with pytest.raises(ClaimLost, match="does not hold item"):
-        passes.caller(again.token, None)
+        passes.caller(again.token, GONE)
 
 
 def test_a_token_has_32_bytes_and_shows_nowhere() -> None:
-    passes = Passes("/run/node.sock", lambda _item, _claim: True, lambda _pid: ())
+    passes = Passes("/run/node.sock", lambda _item, _claim: True)
     made = [passes.issue(ITEM, CLAIM, RUN, "agent") for _ in range(20)]
     assert len({access.token for access in made}) == 20
     for access in made:
         assert len(bytes.fromhex(access.token)) == TOKEN_BYTES == 32
-        caller = passes.caller(access.token, None)
+        caller = passes.caller(access.token, GONE)
         told: list[Any] = [access, caller, passes, vars(passes), *vars(passes).values()]
         assert not any(access.token in repr(each) for each in told)
 
 
+def here(*above: int, environment: bytes = b"", groups: str = "") -> Peer:
+    return Peer(told=True, standing=Standing(above, environment, groups))
+
+
+@pytest.mark.promise("A8")
 def test_a_process_of_a_run_without_a_token_is_no_operator() -> None:
-    above = {50: [50, 40, 30, 1], 60: [60, 1], 70: [70, os.getpid(), 1], os.getpid(): [os.getpid(), 1]}
-    passes = Passes("/run/node.sock", lambda _item, _claim: True, lambda pid: above[pid])
-    assert isinstance(passes.caller(None, 50), Operator), "no command runs"
+    passes = Passes("/run/node.sock", lambda _item, _claim: True)
+    below, beside, of_node = here(50, 40, 30, 1), here(60, 1), here(70, os.getpid(), 1)
+    assert isinstance(passes.caller(None, below), Operator), "no command runs"
+    assert passes.caller(None, GONE) is OPERATOR
     access = passes.issue(ITEM, CLAIM, RUN, "agent")
     with pytest.raises(AuthError, match="process of run"):
-        passes.caller(None, 70)  # a command is being started, and it may be this one
+        passes.caller(None, of_node)  # a command is being started, and it may be this one
     passes.began(access, 40)
-    with pytest.raises(AuthError, match=f"process of run {show_id(RUN)} and shows no token") as refused:
-        passes.caller(None, 50)
-    assert "--home" in refused.value.hint
-    assert passes.caller(access.token, 50) == CALLER
-    for pid in (60, 70, os.getpid(), None):
-        assert passes.caller(None, pid) is OPERATOR
+    run = show_id(RUN)
+    daemons = (here(50, 1, environment=f"A=b\0FABRIK_RUN={run}\0C=d".encode()), here(50, 1, groups=f"0::/user.slice/fabrik-{run}\n"))
+    for peer in (below, *daemons):
+        with pytest.raises(AuthError, match=f"process of run {run} and shows no token") as refused:
+            passes.caller(None, peer)
+        assert "--home" in refused.value.hint
+        assert passes.caller(access.token, peer) == CALLER
+    for peer in (beside, of_node, here(os.getpid(), 1), here(60, 1, environment=b"FABRIK_RUN=another", groups="0::/\n"), Peer(told=False)):
+        assert passes.caller(None, peer) is OPERATOR
     passes.end(access)
-    assert passes.caller(None, 50) is OPERATOR
+    assert passes.caller(None, below) is OPERATOR
 
 
-def test_the_processes_above_one_are_found() -> None:
-    assert ancestors(os.getpid())[:2] == [os.getpid(), os.getppid()]
-    assert ancestors(0) == []
+@pytest.mark.promise("A8")
+def test_while_a_command_runs_a_caller_that_can_not_be_found_is_refused() -> None:
+    passes = Passes("/run/node.sock", lambda _item, _claim: True)
+    access = passes.issue(ITEM, CLAIM, RUN, "agent")
+    passes.began(access, 40)
+    with pytest.raises(AuthError, match="nobody can tell whose process this call came from") as refused:
+        passes.caller(None, GONE)
+    assert refused.value.exit_status == 7
+    assert passes.caller(access.token, GONE) == CALLER
+
+
+def test_where_a_process_stands_is_found_and_one_that_is_gone_is_not() -> None:
+    standing = standing_of(os.getpid())
+    assert standing is not None
+    assert standing.above[:2] == (os.getpid(), os.getppid())
+    assert standing.environment
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE, env={"FABRIK_RUN": "x"})
+    try:
+        below = standing_of(child.pid)
+        assert below is not None
+        assert below.above == (child.pid, *standing.above)
+        assert below.environment in (b"FABRIK_RUN=x\0", standing.environment)  # until it has become the other program
+    finally:
+        child.communicate(b"\n")
+    assert standing_of(child.pid) is None
+    assert standing_of(0) == Standing(())
 
 
 def test_what_is_for_runs_says_so_to_an_operator() -> None:
