@@ -22,6 +22,7 @@ _MODULES = (
     "loop_benches",
     "merge_benches",
     "claim_benches",
+    "takeover_benches",
 )
 
 

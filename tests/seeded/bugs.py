@@ -666,11 +666,18 @@ BUGS = (
         ("tests/integration/node/test_foreign_logs.py",),
     ),
     Bug(
-        "a run of a killed node is not listed as incomplete",
-        "fabrik_node/service/incomplete.py",
-        "is_open = row.state not in FINAL_STATES",
-        "is_open = False",
-        ("tests/integration/node/test_incomplete_runs.py",),
+        "a finisher that may merge loses its place in the queue at once",
+        "fabrik_node/git/queue.py",
+        "is_over = bool(self._first_claim) and refs.get(self._first_claim) != first.oid\n",
+        "is_over = bool(self._first_claim)\n",
+        ("tests/integration/git/test_merge_queue.py::test_a_claim_that_ends_while_its_ticket_is_first_is_not_waited_for_any_longer",),
+    ),
+    Bug(
+        "a finisher whose claim is over keeps its place in the queue",
+        "fabrik_node/git/queue.py",
+        "        if is_over or now - self._since > self._queue.turn_s:\n",
+        "        if now - self._since > self._queue.turn_s:\n",
+        ("tests/integration/git/test_merge_queue.py::test_one_whose_claim_is_over_is_not_waited_for",),
     ),
     Bug(
         "a caller that is gone before it is looked at is the operator",
