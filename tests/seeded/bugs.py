@@ -28,6 +28,13 @@ class Bug:
 
 BUGS = (
     Bug(
+        "silence counts as time without progress",
+        "fabrik_node/service/run_views.py",
+        "min(self._now, lease.seen_at + self._timing.beat_s)",
+        "self._now",
+        ("tests/integration/node/test_runs_shown.py",),
+    ),
+    Bug(
         "work done twice is told only by who loses its claim",
         "fabrik_node/node/double_work.py",
         '    items |= {change.new["item"] for change in of_runs.values() if _is_late(change, board)}\n',

@@ -310,3 +310,15 @@ async def test_the_thresholds_are_those_of_the_configuration(memory_rigs: Rigs, 
         worker.beat(progress=False)
         found.append((await worker.shown())["state"])
     assert found == ["running", "quiet", "quiet", "stalled", "stalled"]
+
+
+@pytest.mark.promise("C5")
+async def test_the_time_until_a_late_heartbeat_is_no_time_without_progress(memory_rigs: Rigs, worker: Worker) -> None:
+    worker.observer.reader._stills_s = (5.0, 20.0)
+    worker.beat()
+    worker.beat()
+    for _ in range(5):
+        memory_rigs.clock.advance(29)
+        assert (await worker.shown())["state"] == "quiet", "each one said that it moved"
+        worker.beat()
+        assert (await worker.shown())["state"] == "running"
