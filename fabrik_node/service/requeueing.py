@@ -7,7 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import Backlog, Merge, Stage
+from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Merge, Qa, Stage, check_move, decode_stage
 from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
@@ -39,6 +39,9 @@ class HoldEnder:
 
     async def requeue(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Let agents do the work of a held item again. Finished work that waits to be merged stays on its branch and is not merged; what people answered is asked again."""
+        archived = self._reader.must_item(item_id(args))
+        if archived.hold is None and isinstance(archived.stage, Archived) and archived.stage.reason in RESUMABLE_REASONS:
+            return await self._return(archived)
         view = self._held(args)
         if (step := self._steps.unclear(view.id)) is not None:
             item, name = show_id(view.id), quote(step.name)
@@ -63,6 +66,25 @@ class HoldEnder:
 
         chosen(view.stage)
         return await self._end(view, chosen)
+
+    async def _return(self, view: ItemView) -> dict[str, Any]:
+        """Out of the archive, to the stage that the item left for it; from Merge to Qa, which is as near as the table of moves allows."""
+        item, archived = view.id, view.stage
+        writes = [touch for touch in await self._reader.touches(item) if (touch.kind, touch.field) == (Kind.ITEM, ItemField.STAGE)]
+        writes.sort(key=lambda touch: ((touch.fence or (0, 0))[:2], touch.lamport, touch.digest))
+        before = [stage for touch in writes if not isinstance(stage := decode_stage(touch.value), Archived)]
+        left = before[-1] if before else Backlog()
+        back = Qa() if isinstance(left, Merge) else left
+
+        def build() -> Sequence[Write]:
+            now, fence = self._node.board.item(item), self._node.replica.winning_fence(item)
+            if now is None or now.stage != archived:
+                raise Conflict(f"item {show_id(item)} was changed meanwhile", f"fabrik-node items show {show_id(item)}")
+            check_move(now.stage, back)
+            return [stage_write(item, back, fence), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
+
+        await self._node.write(item, build)
+        return self._reader.stamp({"item": self._reader.views().item(self._reader.must_item(show_id(item)))})
 
     def _held(self, args: Mapping[str, Any]) -> ItemView:
         view = self._reader.must_item(item_id(args))

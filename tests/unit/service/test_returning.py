@@ -1,0 +1,51 @@
+"""``items requeue`` of an archived item: back to the stage that it left."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from node_rig import NodeRig, Rigs
+
+from fabrik_node.domain.stages import Backlog, Coding, Qa, Stage
+from fabrik_node.errors import Precondition
+from fabrik_node.ids import parse_id
+
+
+@pytest.fixture
+async def rigs() -> AsyncIterator[Rigs]:
+    made = Rigs()
+    yield made
+    await made.close()
+
+
+def stage_of(rig: NodeRig, item: str) -> Stage:
+    return rig.node.board.stage(parse_id(item) or b"")
+
+
+@pytest.mark.promise("E4")
+@pytest.mark.parametrize(
+    ("way", "back"), [([], Backlog), (["Coding"], Coding), (["Coding", "Qa"], Qa), (["Coding", "Qa", "Coding"], Coding), (["Coding", "Qa", "Merge"], Qa)]
+)
+@pytest.mark.parametrize("reason", ["ReviewHeld", "Blocked", "MergeFailed"])
+async def test_it_returns_to_the_stage_that_it_left(rigs: Rigs, way: list[str], back: type[Stage], reason: str) -> None:
+    rig = await rigs.open()
+    item = await rig.add("under review")
+    for stage in way:
+        more = {"branch": "feature", "commits_ahead": 1} if stage == "Merge" else {}
+        await rig.service.call("items.move", {"id": item, "to": stage, **more})
+    for _ in range(2):
+        await rig.service.call("items.move", {"id": item, "to": "Archived", "reason": reason})
+        answer = await rig.service.call("items.requeue", {"id": item})
+        assert isinstance(stage_of(rig, item), back)
+        assert answer["item"]["stage"] == back.name
+
+
+async def test_what_is_finished_or_given_up_does_not_return(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    item = await rig.add("given up")
+    await rig.service.call("items.move", {"id": item, "to": "Archived", "reason": "Abandoned"})
+    before = rig.facts()
+    with pytest.raises(Precondition, match="is not held"):
+        await rig.service.call("items.requeue", {"id": item})
+    assert rig.facts() == before
