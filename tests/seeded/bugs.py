@@ -693,4 +693,32 @@ BUGS = (
         "        if not self._open or not peer.told or peer.standing is None:\n",
         ("tests/unit/service/test_callers.py",),
     ),
+    Bug(
+        "a step is done though its files could not be kept",
+        "fabrik_node/service/steps.py",
+        '            commit = b"" if status else await runs.keep(run.run_id, f"Step',
+        '            commit = b"" if status else bytes(20) or await runs.keep(run.run_id, f"Step',
+        ("tests/unit/service/test_steps.py",),
+    ),
+    Bug(
+        "a deployment that was cut off is repeated",
+        "fabrik_node/domain/steps.py",
+        "return self.state is StepState.STARTED and self.side_effects",
+        "return False",
+        ("tests/unit/service/test_steps.py",),
+    ),
+    Bug(
+        "a step runs twice at one time",
+        "fabrik_node/domain/steps.py",
+        "if known.state is StepState.STARTED and running:",
+        "if False:",
+        ("tests/unit/service/test_steps.py",),
+    ),
+    Bug(
+        "a step that is done is skipped where its files are not",
+        "fabrik_node/domain/steps.py",
+        "known.inputs == wanted.inputs and has_files:",
+        "known.inputs == wanted.inputs:",
+        ("tests/unit/service/test_steps.py",),
+    ),
 )
