@@ -50,6 +50,7 @@ async def test_every_operation_of_the_node_is_open_to_runs_by_the_table_or_refus
     caller, _ = await at_work(rig)
     before = rig.facts()
     assert rig.service.names >= STREAMS
+    assert rig.service.names >= set(RUN_OPERATIONS), "what is open is there"
     for op in sorted(rig.service.names - set(RUN_OPERATIONS)):
         with pytest.raises(AuthError, match="may not ask for") as refused:
             await anext(rig.service.stream(op, {}, caller)) if op in STREAMS else await rig.service.call(op, {}, caller)
