@@ -228,5 +228,5 @@ def documented() -> list[tuple[str, int, int, list[tuple[str, int, str, bool]]]]
 
 @pytest.mark.promise("I3")
 def test_the_schema_is_the_table_of_the_specification() -> None:
-    assert len(documented()) == 7
+    assert len(documented()) == 9
     assert _core.schema() == documented()
