@@ -97,6 +97,15 @@ def group_members(group: str) -> list[int]:
     return found
 
 
+def remove_group(group: str) -> None:
+    """It is empty now. The node does the same; but it may be gone, and never come back to this home."""
+    for folder, _, _ in os.walk(group, topdown=False) if group else ():
+        try:
+            os.rmdir(folder)  # noqa: PTH106 - as above
+        except OSError:  # somebody could not be ended, or the node was quicker
+            return
+
+
 class Log:
     """The run's log: ``room`` bytes of this command's output. The first half goes on in the file that is open, what follows into parts of an eighth each,
     of which the newest four stay: so the beginning and the end are there, and whoever follows the log sees what comes. A full disk loses output, never the command.
@@ -351,6 +360,7 @@ def main(arguments: list[str]) -> int:
     log = Log(int(arguments[3]), arguments[5], int(arguments[6]))
     shim = Shim(control, float(arguments[2]), log, "" if arguments[4] == "-" else arguments[4])
     _tell(status, shim.run(arguments[8:]))
+    remove_group(shim.group)
     if sys.platform != "linux":  # no walk over /proc: end the group as a whole, ourselves included
         os.killpg(os.getpgrp(), signal.SIGKILL)
     code = 127 if shim.main_status is None else os.waitstatus_to_exitcode(shim.main_status)

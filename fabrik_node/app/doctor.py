@@ -112,6 +112,7 @@ def _connected(status: Mapping[str, Any]) -> list[Check]:
     checks = []
     for peer in peers:
         name = peer.get("name") or peer.get("url") or str(peer.get("key") or "?")[:8]
+        at = f" ({peer['url']})" if peer.get("url") and peer["url"] != name else ""
         detail = f": {peer['detail']}" if peer.get("detail") else ""
         if peer.get("state") in CONNECTED:
             checks.append(Check("peer", "ok", f"{name} is {peer.get('state')}"))
@@ -120,7 +121,7 @@ def _connected(status: Mapping[str, Any]) -> list[Check]:
                 Check(
                     "peer",
                     "warn",
-                    f"{name} ({peer.get('url')}) is {peer.get('state')}{detail}",
+                    f"{name}{at} is {peer.get('state')}{detail}",
                     "is it running, and is the way to it open? On it: fabrik-node doctor",
                 )
             )

@@ -138,6 +138,23 @@ async def test_the_next_start_ends_what_two_kills_left(rig: AgentRig, groups: Cg
     assert not path.exists()
 
 
+@pytest.mark.promise("I24")
+async def test_a_killed_node_leaves_no_group_although_it_never_comes_back(rig: AgentRig, groups: Cgroups) -> None:
+    shim, gate = rig.gate("shim"), rig.gate()
+    script = rig.folder / "parent.py"
+    script.write_text(PARENT.replace("grace_s=1000.0", "grace_s=0.05"))
+    assert groups.root is not None
+    path = groups.root / f"{groups.prefix}alone"
+    command = f"{rig.script('fugitive.py', FUGITIVE)} {gate.path}; exec sleep 1000"
+    with subprocess.Popen([sys.executable, str(script), str(shim.path), str(path), command]) as node:
+        leader = os.pidfd_open(int(await shim.line()))
+        process = await gate.process()
+        node.kill()
+    await ended(process)
+    await ended(leader)
+    assert not path.exists()
+
+
 async def test_an_agent_puts_its_commands_into_a_group_and_leaves_none(rig: AgentRig, groups: Cgroups) -> None:
     item = rig.world.add()
     setup = replace(rig.setup(command="cat /proc/self/cgroup; touch commit-1"), groups=groups)
