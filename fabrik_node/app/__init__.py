@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fabrik_node.cli.hooks import OfflineReader, ServeOptions
+    from fabrik_node.cli.hooks import NodeAnswer, OfflineReader, ServeOptions
 
 __all__ = ["main"]
 
@@ -73,11 +73,11 @@ class Hooks:
 
         return keep_next(home, target, move=move)
 
-    def doctor(self, home: Path, status: Mapping[str, Any] | None, refused: str, *, remote: bool) -> dict[str, Any]:
+    def doctor(self, home: Path, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
         """Look at all that a node needs."""
         from fabrik_node.app.doctor import examine
 
-        return examine(home, status, refused, remote=remote)
+        return examine(home, answer, remote=remote)
 
     def lock_show(self, home: Path) -> dict[str, Any]:
         """Who owns this home."""

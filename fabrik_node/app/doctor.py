@@ -14,6 +14,7 @@ from fabrik_node import __version__
 from fabrik_node._core import mesh_id
 from fabrik_node.app.examine import Check, examine_agent, examine_home, examine_identity, examine_owner, examine_settings, examine_store
 from fabrik_node.app.opening import load_genesis
+from fabrik_node.cli.hooks import NodeAnswer
 from fabrik_node.clock import SystemClock, iso
 from fabrik_node.config import Config, child_environment
 from fabrik_node.errors import FabrikError
@@ -29,16 +30,16 @@ _REMOTE_S = 60.0
 _PEER_S = 3.0
 
 
-def examine(home: Path, status: Mapping[str, Any] | None, refused: str, *, remote: bool) -> dict[str, Any]:
-    """The report. ``status``: the answer of the running node, None without one; ``refused``: why one that is there gave none. ``remote`` False: git is not asked to reach it."""
-    return asyncio.run(_examine(HomePaths(home), status, refused, remote=remote))
+def examine(home: Path, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
+    """The report. ``answer``: of the running node; ``remote`` False: git is not asked to reach it."""
+    return asyncio.run(_examine(HomePaths(home), answer, remote=remote))
 
 
-async def _examine(paths: HomePaths, status: Mapping[str, Any] | None, refused: str, *, remote: bool) -> dict[str, Any]:
-    clock = SystemClock()
+async def _examine(paths: HomePaths, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
+    clock, status = SystemClock(), answer.status
     checks = list(examine_home(paths))
     said, config = examine_settings(paths)
-    checks += [said, *examine_identity(paths), examine_owner(paths, answers=status is not None, refused=refused)]
+    checks += [said, *examine_identity(paths), examine_owner(paths, answer)]
     if paths.store.exists():
         checks += await examine_store(paths, clock)
     if config is not None:
@@ -49,7 +50,7 @@ async def _examine(paths: HomePaths, status: Mapping[str, Any] | None, refused: 
         checks = [check for check in checks if check.check != "recovery key"]  # the node warns of it, too
         checks += [Check("warning", "warn", str(warning), "fabrik-node status") for warning in status.get("warnings") or ()]
     counts = {state: sum(check.state == state for check in checks) for state in ("ok", "warn", "fail")}
-    stamp = {"as_of": iso(clock.wall_ms()), "home": str(paths.home), "version": __version__, "running": status is not None}
+    stamp = {"as_of": iso(clock.wall_ms()), "home": str(paths.home), "version": __version__, "running": status is not None or answer.refused}
     return {**stamp, "checks": [asdict(check) for check in checks], **counts}
 
 

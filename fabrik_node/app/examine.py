@@ -16,6 +16,7 @@ from fabrik_node._core import mesh_id
 from fabrik_node.agent.cgroup import cgroups_of
 from fabrik_node.app.opening import load_genesis, load_mesh
 from fabrik_node.app.setup import lock_show
+from fabrik_node.cli.hooks import NodeAnswer
 from fabrik_node.clock import Clock, iso
 from fabrik_node.config import AgentConfig, Config, load_config, user_paths
 from fabrik_node.errors import FabrikError
@@ -144,33 +145,26 @@ def _clock(now_ms: int, last_ms: int) -> Check:
     return Check("clock", "ok", f"it says {iso(now_ms)}")
 
 
-def examine_owner(paths: HomePaths, *, answers: bool, refused: str) -> Check:
-    """Who owns the home. ``answers``: a node did, over its socket; ``refused``: why it did not although it is there."""
+def examine_owner(paths: HomePaths, answer: NodeAnswer) -> Check:
+    """Who owns the home, and whether it speaks."""
     shown: dict[str, Any] = lock_show(paths.home) if paths.home.is_dir() else {"owned": False}
     owner: dict[str, Any] = shown.get("owner") or {}
-    if answers:
-        return Check("node", "ok", f"process {owner.get('pid')} serves this home since {owner.get('started')}")
+    pid = owner.get("pid")
+    if answer.status is not None:
+        return Check("node", "ok", f"process {pid} serves this home since {owner.get('started')}")
+    if answer.refused:  # it lives, and works on
+        return Check(
+            "node", "warn", f"process {pid} serves this home, and does not tell this caller how it is: {answer.error}", answer.hint or "fabrik-node whoami"
+        )
     if shown.get("alive"):
-        return Check(
-            "node",
-            "fail",
-            f"process {owner.get('pid')} owns this home and does not answer: {refused or 'its socket is gone'}",
-            f"look at it: ps {owner.get('pid')}; then kill {owner.get('pid')} and fabrik-node serve",
-        )
+        look = f"look at it, and at its own log: ps -o pid,stat,etime,args {pid}; it may only be busy, and whoever ends it ends what it has at work"
+        return Check("node", "fail", f"process {pid} owns this home and gave no answer: {answer.error or 'its socket is gone'}", look)
     if shown["owned"] and shown.get("alive") is None:
-        return Check(
-            "node",
-            "warn",
-            f"a process {owner.get('pid')} on host {owner.get('host')} owned this home and never released it",
-            "when it is surely gone: fabrik-node lock clear",
-        )
+        gone = "when it is surely gone: fabrik-node lock clear"
+        return Check("node", "warn", f"a process {pid} on host {owner.get('host')} owned this home and never released it", gone)
     if shown["owned"]:
-        return Check(
-            "node",
-            "warn",
-            f"no node runs here; process {owner.get('pid')} died without releasing the home",
-            "fabrik-node serve, which mends what it left; fabrik-node runs recovery lists it",
-        )
+        mends = "fabrik-node serve, which mends what it left; fabrik-node runs recovery lists it"
+        return Check("node", "warn", f"no node runs here; process {pid} died without releasing the home", mends)
     return Check("node", "ok", "no node runs here")
 
 

@@ -10,13 +10,17 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 
+from fabrik_node.app.home_mark import differs, home_mark
+from fabrik_node.app.opening import HOME_MARK
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
+from fabrik_node.paths import HomePaths
+from fabrik_node.store.reads import StoreReads
 from fabrik_node.store.sqlite import SqliteStore
 
-__all__ = ["close_left", "note_left", "own_runs"]
+__all__ = ["close_left", "left_in", "note_left", "own_runs"]
 
 _KEY = "left_runs"
 _log = logging.getLogger("fabrik_node")
@@ -56,5 +60,13 @@ def _is_held(node: Node, row: RunRow) -> bool:
     return lease is not LeaseState.LOST or bool(node.leases.held_back)
 
 
-async def _left(store: SqliteStore) -> set[bytes]:
+async def left_in(paths: HomePaths, store: StoreReads) -> set[bytes]:
+    """Runs in this home that are another home's: those that came with a copy, also one that was never served yet."""
+    before = await store.get_meta(HOME_MARK)
+    if before is not None and differs(before.decode("utf-8", "replace"), home_mark(paths.store)):
+        return {row.run_id for row in await store.runs() if row.state not in FINAL_STATES}
+    return await _left(store)
+
+
+async def _left(store: StoreReads) -> set[bytes]:
     return {bytes.fromhex(run_id) for run_id in json.loads(await store.get_meta(_KEY) or b"[]")}

@@ -10,6 +10,7 @@ from typing import Any
 
 from fabrik_node import __version__
 from fabrik_node._core import Replica
+from fabrik_node.app.left_runs import left_in
 from fabrik_node.app.opening import Mesh, load_mesh
 from fabrik_node.clock import SystemClock
 from fabrik_node.config import load_config, shown_config
@@ -92,7 +93,14 @@ class OfflineReader:
             reader = await self._reader(mesh, store)
             if op == "whoami":
                 return await WhoAmI(reader, str(self._paths.home), self._git).whoami(args, OPERATOR)
-            sources = (reader, Explaining(reader), Conflicts(reader), Incomplete(reader), Approvals(reader), StepReads(reader))
+            sources = (
+                reader,
+                Explaining(reader),
+                Conflicts(reader),
+                Incomplete(reader, lambda: left_in(self._paths, store)),
+                Approvals(reader),
+                StepReads(reader),
+            )
             operation = next((each.operations[op] for each in sources if op in each.operations), None)
             if operation is None:
                 raise NoNode(f"no node is running on {self._paths.home}", _START)

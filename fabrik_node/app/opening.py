@@ -25,7 +25,7 @@ __all__ = ["COPIED", "NODE_KEY", "Mesh", "first_epoch", "load_genesis", "load_me
 _INIT_HINT = "fabrik-node init, or fabrik-node join TOKEN"
 NODE_KEY = "node_key"
 """Where the store keeps whose it is: the public key."""
-_MARK = "home_mark"
+HOME_MARK = "home_mark"
 """Where the store keeps from which place it was served last (:mod:`fabrik_node.app.home_mark`)."""
 Settle: TypeAlias = Callable[[HomePaths, SqliteStore, Clock, "Mesh"], Awaitable["Mesh"]]
 COPIED = "this home is a copy"
@@ -102,7 +102,7 @@ async def make_home(paths: HomePaths, clock: Clock, *, name: str, mesh_name: str
     async with await SqliteStore.open(paths.store, clock, mesh_id=mesh_id(chosen), create_missing=True) as store:
         await _first_ops(store, clock, key, chosen, name)
         await store.set_meta(NODE_KEY, key.public)
-        await store.set_meta(_MARK, home_mark(paths.store).encode())
+        await store.set_meta(HOME_MARK, home_mark(paths.store).encode())
     started.rename(final)
     _sync_folder(paths.identity)
     return Mesh(key, chosen, commitment)
@@ -154,7 +154,7 @@ async def _doubt(paths: HomePaths, store: SqliteStore, *, witnessed: int, new_st
     """Compare the home's mark and what lies beside the database. The new mark is noted by :func:`note_home`, when the doubt is durable."""
     if new_store:
         return _NEW_STORE
-    before = await store.get_meta(_MARK)
+    before = await store.get_meta(HOME_MARK)
     moved = "" if before is None else differs(before.decode("utf-8", "replace"), home_mark(paths.store))
     if moved:
         return f"{COPIED}: {moved}"
@@ -166,8 +166,8 @@ async def note_home(paths: HomePaths, store: SqliteStore, mesh: Mesh) -> None:
     mark = home_mark(paths.store).encode()
     if await store.get_meta(NODE_KEY) is None:
         await store.set_meta(NODE_KEY, mesh.key.public)
-    if await store.get_meta(_MARK) != mark:
-        await store.set_meta(_MARK, mark)
+    if await store.get_meta(HOME_MARK) != mark:
+        await store.set_meta(HOME_MARK, mark)
 
 
 def first_epoch() -> int:

@@ -27,7 +27,7 @@ from fabrik_node.api.server import LocalApi
 from fabrik_node.app.first_writes import tell_name
 from fabrik_node.app.flags import Entry, merge_options
 from fabrik_node.app.key_use import check_rotated
-from fabrik_node.app.left_runs import close_left, note_left, own_runs
+from fabrik_node.app.left_runs import close_left, left_in, note_left, own_runs
 from fabrik_node.app.opening import COPIED, load_mesh, make_home, note_home, open_store
 from fabrik_node.app.opening import Mesh as MeshIdentity
 from fabrik_node.app.reconcile import look, remove_unfinished, tell_findings
@@ -228,6 +228,7 @@ class Running:
             socket=str(self.paths.socket),
             retention=Retention(self.config.runs.keep_days, self.config.runs.keep_bytes),
             limits=config.claims.limits,
+            copied=lambda: left_in(self.paths, self.store),
         )
         self.api = LocalApi(self.service, self.paths.socket, self.clock)
         await self._start(listen, urls)

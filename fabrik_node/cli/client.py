@@ -51,6 +51,8 @@ class Client:
     def __init__(self, connection: socket.socket, token: str = "") -> None:
         self._connection = connection
         self._token = token
+        self.refused = False
+        """The node answered, and the answer was no."""
         self._lines: BinaryIO = connection.makefile("rb")
 
     @classmethod
@@ -133,6 +135,7 @@ class Client:
         if not isinstance(answer, dict):
             raise Internal(f"the node's answer to {op} is not an object", "fabrik-node version")
         if answer.get("ok") is not True:
+            self.refused = True
             raise _refusal(answer.get("error"))
         return answer
 

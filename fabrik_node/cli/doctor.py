@@ -9,6 +9,7 @@ import click
 
 from fabrik_node.cli.client import Client
 from fabrik_node.cli.grammar import command
+from fabrik_node.cli.hooks import NodeAnswer
 from fabrik_node.cli.session import Session
 from fabrik_node.cli.table import Screen, clean
 from fabrik_node.errors import FabrikError
@@ -27,22 +28,24 @@ def doctor(session: Session, no_remote: bool) -> int:
     Home, permissions, disk, clock, identity, settings, git and its remote, peers, control groups; with or without a running node. Nothing that stays is changed: on
     the git remote two refs under refs/fabrik/probe/ are made and deleted. Ends with 1 when something has failed.
     """
-    status, refused = _status(session)
-    data = session.hooks.doctor(session.home, status, refused, remote=not no_remote)
+    data = session.hooks.doctor(session.home, _ask(session), remote=not no_remote)
     session.show(data, _draw)
     return 1 if data["fail"] else 0
 
 
-def _status(session: Session) -> tuple[dict[str, Any] | None, str]:
-    """What the running node says of itself; None, and why it did not."""
+def _ask(session: Session) -> NodeAnswer:
+    """What the running node says of itself. A refusal is an answer: who refuses is there."""
     try:
         client = Client.connect(session.paths)
-        if client is None:
-            return None, ""
-        with client:
-            return client.call("status", {}), ""
     except FabrikError as error:
-        return None, str(error)
+        return NodeAnswer(error=str(error), hint=error.hint)
+    if client is None:
+        return NodeAnswer()
+    with client:
+        try:
+            return NodeAnswer(client.call("status", {}))
+        except FabrikError as error:
+            return NodeAnswer(refused=client.refused, error=str(error), hint=error.hint)
 
 
 def _draw(screen: Screen, data: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-__all__ = ["Hooks", "OfflineReader", "ServeOptions"]
+__all__ = ["Hooks", "NodeAnswer", "OfflineReader", "ServeOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,17 @@ class ServeOptions:
     log_format: Literal["text", "json"] = "text"
     new_store: bool = False
     """Begin with an empty database for a key that was used before."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnswer:
+    """What the node of a home said when it was asked for its status. All empty: nobody is there to ask."""
+
+    status: Mapping[str, Any] | None = None
+    refused: bool = False
+    """It is there, and does not tell this caller; ``error`` and ``hint`` are its words. Otherwise they say why it gave no answer."""
+    error: str = ""
+    hint: str = ""
 
 
 class OfflineReader(Protocol):
@@ -90,8 +101,8 @@ class Hooks(Protocol):
         """Put the next key into the file ``target``, which must not be there, and with ``move`` take it out of the home. Answers file, moved, fingerprint, commitment."""
         ...
 
-    def doctor(self, home: Path, status: Mapping[str, Any] | None, refused: str, *, remote: bool) -> dict[str, Any]:
-        """Look at all that a node needs. ``status``: what the running node says, None without one; ``refused``: why one that is there said nothing. Answers checks, ok, warn, fail."""
+    def doctor(self, home: Path, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
+        """Look at all that a node needs. ``answer``: of the running node. Answers checks, ok, warn, fail."""
         ...
 
     def lock_show(self, home: Path) -> dict[str, Any]:

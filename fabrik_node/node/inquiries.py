@@ -14,10 +14,10 @@ from typing import Any
 
 from fabrik_node._core import cbor_encode
 from fabrik_node.clock import Clock
-from fabrik_node.errors import FabrikError
+from fabrik_node.errors import FabrikError, Unreachable
 from fabrik_node.node.presence import Presence
 
-__all__ = ["ASKS_MAX", "PAGE_BYTES_MAX", "PATIENCE_S", "TELLS_MAX", "Inquiries", "Page"]
+__all__ = ["ASKS_MAX", "PAGES_MAX", "PAGE_BYTES_MAX", "PATIENCE_S", "TELLS_MAX", "Busy", "Inquiries", "Page"]
 
 ASKS_MAX = 8
 """Questions of one node under way, and the most that are read of one message: people ask, not programs."""
@@ -30,6 +30,8 @@ _KEPT_S = 2 * PATIENCE_S
 _EARLY_S = 0.2
 """Between two messages that are sent before their beat for a question or an answer: who asks without end can not make us talk faster."""
 _ENVELOPE_BYTES = 64
+PAGES_MAX = 4
+"""Pages of output that are asked for at once, and that are looked up at once: whoever follows logs leaves room for questions about runs."""
 PAGE_BYTES_MAX = 4_096
 """Of output in one answer: every member gets it, and leases go first in the message."""
 _PAGE_BYTES_MIN = 256
@@ -38,6 +40,10 @@ _PAGE_ROOM_BYTES = 2_048
 _PAGE_EVERY_S = 0.25
 """Pages of all who ask, one after the other: at most 16 KiB a second of output are sent to every member."""
 _log = logging.getLogger("fabrik_node")
+
+
+class Busy(Unreachable):
+    """This node asks as much as it may already. Nobody was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ class Inquiries:
         self._asks: dict[int, _Ask] = {}
         self._tells: dict[tuple[bytes, int], _Tell] = {}
         self._lookups: set[asyncio.Task[None]] = set()
+        self._pages: set[asyncio.Task[None]] = set()
+        self._page_places = asyncio.Semaphore(PAGES_MAX)
         self._early_at = -_EARLY_S
         self._later: asyncio.TimerHandle | None = None
         self.answer: Callable[[bytes], Awaitable[Mapping[str, Any]]] = _nothing
@@ -97,10 +105,19 @@ class Inquiries:
         presence.subscribe(self._on_message)
 
     async def ask(self, owner: bytes, run_id: bytes, page: Page | None = None) -> Mapping[str, Any] | None:
-        """What ``owner`` says of a run now, or the ``page`` of its output; None when it does not answer within :attr:`patience_s`."""
+        """What ``owner`` says of a run now; None when it does not answer within :attr:`patience_s`. Raises :class:`Busy`.
+
+        Or the ``page`` of its output, when it is its turn: ``{"busy": True}`` when the owner looks up as many as it may.
+        """
+        if page is None:
+            return await self._ask(owner, run_id, None)
+        async with self._page_places:
+            return await self._ask(owner, run_id, page)
+
+    async def _ask(self, owner: bytes, run_id: bytes, page: Page | None) -> Mapping[str, Any] | None:
         if len(self._asks) >= ASKS_MAX:
             self.dropped += 1
-            return None
+            raise Busy(f"this node has {ASKS_MAX} questions to others under way already", "try again in a moment")
         number = self._number = self._number + 1
         answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._asks[number] = _Ask(owner, run_id, page, answer)
@@ -157,13 +174,19 @@ class Inquiries:
     def _asked(self, author: bytes, number: int, run_id: bytes, page: Page | None) -> None:
         self._forget_silent()
         since = self._clock.now() - _KEPT_S
-        if sum(tell.at >= since for tell in self._tells.values()) >= TELLS_MAX or len(self._lookups) >= ASKS_MAX:
+        lookups, most = (self._lookups, ASKS_MAX) if page is None else (self._pages, PAGES_MAX)
+        full = len(lookups) >= most
+        if sum(tell.at >= since for tell in self._tells.values()) >= TELLS_MAX or (full and page is None):
             self.dropped += 1
             return
-        self._tells[author, number] = _Tell(self._clock.now())
+        tell = self._tells[author, number] = _Tell(self._clock.now())
+        if full:
+            tell.said = {"busy": True}
+            self._soon()
+            return
         lookup = asyncio.ensure_future(self._look((author, number), run_id, page))
-        self._lookups.add(lookup)
-        lookup.add_done_callback(self._lookups.discard)
+        lookups.add(lookup)
+        lookup.add_done_callback(lookups.discard)
 
     async def _look(self, key: tuple[bytes, int], run_id: bytes, page: Page | None) -> None:
         try:

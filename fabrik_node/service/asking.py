@@ -10,14 +10,14 @@ from fabrik_node.clock import iso
 from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.runs import FINAL_STATES, RunState
 from fabrik_node.ids import parse_id
-from fabrik_node.node.inquiries import ASKS_MAX, Inquiries
+from fabrik_node.node.inquiries import ASKS_MAX, PAGES_MAX, Busy, Inquiries
 from fabrik_node.service.reading import Read, Reader
 
 __all__ = ["Asking"]
 
 _TEXT_CHARS = 200
-_AT_ONCE = ASKS_MAX - 2
-"""Questions of one list at once: whoever asks for one run meanwhile has room."""
+_AT_ONCE = ASKS_MAX - PAGES_MAX - 1
+"""Questions of one list at once: whoever follows logs or asks for one run meanwhile has room."""
 _SILENT = "its node did not answer"
 _OVER = frozenset(state.value for state in FINAL_STATES)
 _TEXTS = ("state", "recorded", "phase", "evidence", "degraded", "reason")
@@ -45,14 +45,17 @@ class Asking:
         places, hung = asyncio.Semaphore(_AT_ONCE), set[str]()
         runs = await asyncio.gather(*(self._asked(run, places, hung) for run in answer["runs"]))
         return self._reader.stamp(
-            {**answer, "runs": runs, "partial": any(run.get("owner", {}).get("why") == _SILENT for run in runs), **self._reader.stamp({})}
+            {**answer, "runs": runs, "partial": any(run.get("owner", {}).get("answered") is False for run in runs), **self._reader.stamp({})}
         )
 
     async def _asked(self, run: dict[str, Any], places: asyncio.Semaphore, hung: set[str]) -> dict[str, Any]:
         if run["own"] or run["recorded_state"] in _OVER or self._reader.near().judge(bytes.fromhex(run["node"])).state is not Nearness.ALIVE:
             return run
         async with places:
-            said = None if run["node"] in hung else await self._inquiries.ask(bytes.fromhex(run["node"]), parse_id(run["run_id"]) or b"")
+            try:
+                said = None if run["node"] in hung else await self._inquiries.ask(bytes.fromhex(run["node"]), parse_id(run["run_id"]) or b"")
+            except Busy as error:
+                return {**run, "owner": _unasked(error.message), "differs": []}
         if said is None:
             hung.add(run["node"])
             return {**run, "owner": {"asked": True, "answered": False, "why": _SILENT}, "differs": []}
@@ -70,7 +73,10 @@ class Asking:
             return {**answer, "owner": _unasked("nobody wanted that"), "differs": []}
         if near.state is not Nearness.ALIVE:
             return {**answer, "owner": _unasked("nothing shows that its node lives"), "differs": []}
-        said = await self._inquiries.ask(owner, parse_id(run["run_id"]) or b"")
+        try:
+            said = await self._inquiries.ask(owner, parse_id(run["run_id"]) or b"")
+        except Busy as error:
+            return {**answer, "owner": _unasked(error.message), "differs": []}
         if said is None:
             why = f"its node did not answer within {self._inquiries.patience_s:g} s"
             return {**await self._reader.runs_show(args), "owner": {"asked": True, "answered": False, "why": why}, "differs": []}

@@ -26,6 +26,9 @@ _TAIL_BYTES = 16_384
 _LAST = 2**53 - 1
 """An offset behind every end."""
 _TRIES = 3
+_BUSY_TRIES = 40
+_BUSY_S = 0.5
+"""Between two tries at a node that looks up as many pages as it may: others read there, too."""
 _WAIT_S = 1.2
 """A question that waits for more output is answered after so long in any case: below the asker's patience."""
 _LOOK_S = 0.2
@@ -111,12 +114,20 @@ class _Asked:
 
     async def page(self, offset: int, *, waits: bool) -> Mapping[str, Any]:
         """A well-formed answer. Raises as :func:`foreign_log` does."""
-        for _ in range(_TRIES):
+        silent = busy = 0
+        while silent < _TRIES and busy < _BUSY_TRIES:
             if self._reader.near().judge(self._row.node).state is not Nearness.ALIVE:
                 raise self._away("nothing shows that its node lives")
             said = await self._inquiries.ask(self._row.node, self._row.run_id, Page(offset, waits))
-            if said is not None:
+            if said is None:
+                silent += 1
+            elif said.get("busy") is True:
+                busy += 1
+                await asyncio.sleep(_BUSY_S)
+            else:
                 return self._checked(said)
+        if busy >= _BUSY_TRIES:
+            raise self._away("it sends output to others all the time")
         raise self._away(f"its node did not answer {_TRIES} questions of {self._inquiries.patience_s:g} s")
 
     def _checked(self, said: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ Reads through the reader alone, so it answers from a store that no node serves, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from fabrik_node.domain.runs import FINAL_STATES, WORK_STATES, RunRow, RunState
@@ -24,11 +24,14 @@ _AT_WORK = frozenset(state.value for state in WORK_STATES)
 class Incomplete:
     """Each run comes as in ``runs list``, with ``kind``, ``why`` and ``do``.
 
+    ``copied`` tells the runs that came with a copy of another home: that one may be at work on them, and nothing here may tell anybody to end them.
+
     ``kind`` is ``open`` when nobody wrote down its end; ``unfinished`` when it ended, no newer run followed, and its item is neither done nor in hand.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, copied: Callable[[], Awaitable[Collection[bytes]]]) -> None:
         self._reader = reader
+        self._copied = copied
 
     @property
     def operations(self) -> Mapping[str, Read]:
@@ -37,7 +40,7 @@ class Incomplete:
 
     async def recovery(self, _: Mapping[str, Any]) -> dict[str, Any]:
         """Open runs first, newest first in each kind."""
-        views, board = self._reader.run_views(), self._reader.board
+        views, board, copied = self._reader.run_views(), self._reader.board, await self._copied()
         open_runs: list[dict[str, Any]] = []
         unfinished: list[dict[str, Any]] = []
         seen: set[bytes] = set()
@@ -48,7 +51,9 @@ class Incomplete:
             if not is_open and not (is_newest and view is not None and _is_left(row, view)):
                 continue
             shown = views.run(row, claim=board.claim(row.item), title="" if view is None else view.title)
-            if is_open:
+            if is_open and row.run_id in copied:
+                open_runs.append({**shown, "kind": "open", **_of_another_home(shown)})
+            elif is_open:
                 open_runs.append({**shown, "kind": "open", **self._of_open(row, shown)})
             elif view is not None:
                 unfinished.append({**shown, "kind": "unfinished", **_of_unfinished(view)})
@@ -71,6 +76,15 @@ class Incomplete:
             case _:
                 release = f"fabrik-node claims release {shown['item']}"
                 return {"why": f"{where} closes it when it is back; to give its item to others before that, release the claim", "do": release}
+
+
+def _of_another_home(shown: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "evidence": "it came with a copy of another home",
+        "next": "",
+        "why": "that home may be at work on it, and this one leaves it alone until its claim is over; ask there",
+        "do": f"fabrik-node runs show {shown['run_id']}",
+    }
 
 
 def _of_own(row: RunRow, shown: Mapping[str, Any], *, serves: bool) -> dict[str, str]:

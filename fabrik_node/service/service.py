@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -71,6 +71,7 @@ class Service:
         retention: Retention = Retention(),  # noqa: B008 - immutable
         limits: Mapping[str, int] = MappingProxyType({}),
         branches: Branches | None = None,
+        copied: Callable[[], Awaitable[Collection[bytes]]] | None = None,
         run_steps: RunSteps | None = None,
     ) -> None:
         self._node = node
@@ -101,7 +102,7 @@ class Service:
             **Conflicts(reader).operations,
             **StepReads(reader).operations,
             **StepOperators(node, reader).operations,
-            **Incomplete(reader).operations,
+            **Incomplete(reader, copied or _none_copied).operations,
             **Approvals(reader).operations,
             **self._people.operations,
             **asking.operations,
@@ -223,3 +224,7 @@ def _holds(node: Node, item: bytes, claim_id: bytes) -> bool:
     """The claim wins, is this node's, and was not given back."""
     claim = node.board.claim(item)
     return claim is not None and claim.held and claim.claim_id == claim_id and claim.node == node.public
+
+
+async def _none_copied() -> Collection[bytes]:
+    return ()

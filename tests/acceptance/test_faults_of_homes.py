@@ -32,8 +32,12 @@ def test_a_copy_of_a_home_that_holds_a_claim_leaves_the_original_at_work(fleet: 
         [run] = host.ask("runs", "list")["runs"]
         copy = NodeProcess(image_under_work(one, fleet.folder / "copy"), "copy")
         fleet.nodes.append(copy)
+        unserved = copy.ask("runs", "recovery")["runs"]
         copy.start("serve", "--remote", str(remote), "--command", command, env=gate.env)
         copy.await_line(f"run {run['run_id']} is left to the home that this one was copied from")
+        for [left] in (unserved, copy.ask("runs", "recovery")["runs"]):
+            assert (left["run_id"], left["evidence"]) == (run["run_id"], "it came with a copy of another home")
+            assert left["do"] == f"fabrik-node runs show {run['run_id']}", "nothing that would end the original's work"
         renewed = copy.ask("claims", "show", item)["claim"]["lease_age_s"]
         copy.await_true(lambda: copy.ask("claims", "show", item)["claim"]["lease_age_s"] < renewed, "a renewal of the original, heard by the copy")
         assert processes_of(run["run_id"]), "the copy ends nothing of it"

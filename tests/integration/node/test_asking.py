@@ -64,6 +64,25 @@ async def test_who_can_not_be_asked_is_said_to_be_so(line: Line) -> None:
     assert (answer["owner"]["asked"], answer["run"]["state"]) == (False, "unreachable")
 
 
+async def test_a_node_that_asks_as_much_as_it_may_says_that_it_did_not_ask(line: Line) -> None:
+    thinks = asyncio.Event()
+    tell = line.owner.node.inquiries.answer
+
+    async def slowly(run_id: bytes) -> Mapping[str, Any]:
+        await thinks.wait()
+        return await tell(run_id)
+
+    line.owner.node.inquiries.answer = slowly
+    asking = [asyncio.create_task(line.show()) for _ in range(ASKS_MAX)]
+    await eventually(lambda: len(line.asker.node.inquiries._asks) == ASKS_MAX)
+    answer = await line.show()
+    assert answer["owner"] == {"asked": False, "answered": False, "why": "not asked: this node has 8 questions to others under way already"}
+    assert answer["run"]["state"] == "running", "the copy here"
+    assert (await line.asker.call("runs.list", ask=True))["partial"] is True
+    thinks.set()
+    assert all(each["owner"]["answered"] for each in await asyncio.gather(*asking))
+
+
 async def test_an_owner_that_lost_the_run_says_so(line: Line) -> None:
     async def none(run_id: bytes) -> RunRow | None:
         return None

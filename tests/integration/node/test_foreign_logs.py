@@ -15,7 +15,7 @@ from node_rig import BOUND_S, sync
 from fabrik_node.domain.runs import RunState
 from fabrik_node.errors import NotFound, Precondition, Unreachable, UsageError
 from fabrik_node.ids import show_id
-from fabrik_node.node.inquiries import PAGE_BYTES_MAX, Page
+from fabrik_node.node.inquiries import PAGE_BYTES_MAX, PAGES_MAX, Page
 from fabrik_node.service.following import run_log
 
 
@@ -175,10 +175,56 @@ async def test_a_page_leaves_room_for_leases_and_no_dump_shows_it(line: Line, tm
     await write(line, tmp_path / "log", b"x" * 20_000)
     assert len(text_of(await read(line))) == 16_384
     line.asker.node.presence.publish({"asks": [[owner.public, 2**40, line.row.run_id, [0, 0]]]})
-    await asyncio.wait_for(asyncio.gather(*owner.inquiries._lookups), BOUND_S)
+    await asyncio.wait_for(asyncio.gather(*owner.inquiries._pages), BOUND_S)
     part = owner.inquiries.part(owner.presence.room({}))
     owner.presence.publish(part)
     assert part["tells"][0][2]["log"].startswith(b"xxx")
     dumped = [record async for record in line.owner.service.stream("db.dump", {"only": ["presence"]})]
     assert "xxx" not in str(dumped)
     assert "7878" not in str(dumped), "nor as hex"
+
+
+@pytest.mark.promise("B2")
+async def test_followers_leave_room_for_each_other_and_for_questions_about_runs(line: Line, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    await write(line, path, b"one\n", RunState.RUNNING)
+    line.owner.at_work.add(line.row.run_id)
+    begun = asyncio.Semaphore(0)
+
+    async def follow() -> str:
+        text = ""
+        async for part in line.asker.service.stream("runs.logs", {"id": show_id(line.row.run_id), "follow": True}):
+            text += part.get("text", "")
+            if "text" in part:
+                begun.release()
+        return text
+
+    followers = [asyncio.create_task(follow()) for _ in range(3 * PAGES_MAX)]
+    async with asyncio.timeout(BOUND_S):
+        for _ in followers:
+            await begun.acquire()
+        assert text_of(await read(line)) == "one\n", "one more"
+        assert (await line.show())["owner"]["answered"] is True
+        await write(line, path, b"one\ntwo\n")
+        assert set(await asyncio.gather(*followers)) == {"one\ntwo\n"}
+
+
+async def test_an_owner_that_looks_up_as_much_as_it_may_says_so_and_is_asked_again(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fabrik_node.service.foreign_logs._BUSY_S", 0.0)
+    await write(line, tmp_path / "log", b"text\n")
+    inquiries, page = line.owner.node.inquiries, line.owner.node.inquiries.page
+    let_go = asyncio.Event()
+
+    async def slowly(run_id: bytes, wanted: Page, most: int) -> Mapping[str, Any]:
+        await let_go.wait()
+        return await page(run_id, wanted, most)
+
+    inquiries.page = slowly
+    questions = {"asks": [[line.owner.node.public, 2**40 + number, line.row.run_id, [0, 0]] for number in range(PAGES_MAX)]}
+    line.relay.node.presence.publish(questions)
+    monkeypatch.setattr("fabrik_node.service.foreign_logs._BUSY_TRIES", 3)
+    with pytest.raises(Unreachable, match="it sends output to others all the time"):
+        await read(line)
+    assert (await line.show())["owner"]["answered"] is True, "questions about runs have places of their own"
+    let_go.set()
+    assert text_of(await read(line)) == "text\n"

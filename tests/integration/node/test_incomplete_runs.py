@@ -15,6 +15,7 @@ from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.stages import Coding
 from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.process import process_id
+from fabrik_node.service.incomplete import Incomplete
 
 
 async def begin(rig: NodeRig, item: str, number: int = 1) -> RunRow:
@@ -86,6 +87,23 @@ async def test_a_run_of_another_node_says_where_it_is_and_what_gives_its_item_to
     [run] = await listed(admin)
     assert (run["state"], run["do"]) == ("superseded", f"fabrik-node claims show {item}")
     assert show_id(row.run_id) == run["run_id"]
+
+
+@pytest.mark.promise("C12")
+async def test_a_run_that_came_with_a_copy_of_a_home_is_not_told_to_be_ended(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    row = await begin(rig, await rig.add())
+    await rig.pipeline.put_run(replace(row, process=process_id(os.getpid())))
+
+    async def copied() -> set[bytes]:
+        return {row.run_id}
+
+    answer = await Incomplete(rig.reader, copied).recovery({})
+    [run] = answer["runs"]
+    assert (run["kind"], run["evidence"], run["next"]) == ("open", "it came with a copy of another home", "")
+    assert run["do"] == f"fabrik-node runs show {show_id(row.run_id)}"
+    assert run["why"].endswith("ask there")
+    assert "kill" not in str(run)
 
 
 async def test_a_finished_run_is_not_listed(memory_rigs: Rigs) -> None:

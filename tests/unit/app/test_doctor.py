@@ -13,6 +13,7 @@ import pytest
 
 from fabrik_node.app.doctor import examine
 from fabrik_node.app.setup import init
+from fabrik_node.cli.hooks import NodeAnswer
 from fabrik_node.clock import SystemClock
 from fabrik_node.paths import HomePaths
 from fabrik_node.store.owner import OwnerLock
@@ -40,7 +41,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return bare
 
 
-def look(home: Path, status: dict[str, Any] | None = None, refused: str = "", *, remote: bool = True) -> dict[str, Any]:
+def look(home: Path, answer: NodeAnswer = NodeAnswer(), *, remote: bool = True) -> dict[str, Any]:  # noqa: B008 - immutable
     """By check; of several with one name the worst. Nothing in the home may change."""
 
     def files() -> dict[str, tuple[int, bytes]]:
@@ -48,7 +49,7 @@ def look(home: Path, status: dict[str, Any] | None = None, refused: str = "", *,
         return {str(path): (path.stat().st_mode, path.read_bytes()) for path in found if os.access(path, os.R_OK)}
 
     before = files()
-    report = examine(home, status, refused, remote=remote)
+    report = examine(home, answer, remote=remote)
     assert files() == before
     for state in ("ok", "warn", "fail"):
         assert report[state] == sum(check["state"] == state for check in report["checks"])
@@ -131,12 +132,18 @@ def test_what_is_wrong_is_found(home: Path, kind: str) -> None:
 
 def test_who_owns_the_home_is_looked_at(home: Path) -> None:
     lock = OwnerLock.acquire(home, SystemClock(), {"socket": "/gone"})
-    assert look(home, refused="it hangs")["node"]["said"].endswith("does not answer: it hangs")
+    state, said, todo = state_of(look(home, NodeAnswer(error="it hangs")), "node")
+    assert (state, said.endswith("gave no answer: it hangs")) == ("fail", True)
+    assert "kill" not in todo, "whoever follows this must not end a node that works"
+    refusal = NodeAnswer(refused=True, error="a command of a run shows no token", hint="run it with FABRIK_TOKEN")
+    state, said, todo = state_of(look(home, refusal), "node")
+    assert (state, "does not tell this caller how it is: a command of a run shows no token" in said, todo) == ("warn", True, "run it with FABRIK_TOKEN")
+    assert look(home, refusal)["running"] is True
     status = {
         "peers": [{"name": "beta", "state": "connected"}, {"name": "gamma", "state": "retrying", "url": "wss://g", "detail": "refused"}],
         "warnings": ["w"],
     }
-    report = look(home, status)
+    report = look(home, NodeAnswer(status))
     assert report["node"]["state"] == "ok"
     assert report["running"] is True
     assert [(check["state"], check["said"]) for check in report["checks"] if check["check"] == "peer"] == [

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fabrik_node.api import LocalApi
-from fabrik_node.cli.hooks import ServeOptions
+from fabrik_node.cli.hooks import NodeAnswer, ServeOptions
 from fabrik_node.cli.main import run
 from fabrik_node.clock import SystemClock
 from fabrik_node.errors import NoNode, NotFound
@@ -322,8 +322,8 @@ class RecordingHooks:
         self.called.append(("keep_next", (home, target, move)))
         return {"file": str(target), "moved": move, "fingerprint": "abab-abab-abab-abab", "commitment": "ef" * 32}
 
-    def doctor(self, home: Path, status: Mapping[str, Any] | None, refused: str, *, remote: bool) -> dict[str, Any]:
-        self.called.append(("doctor", (status is not None, refused, remote)))
+    def doctor(self, home: Path, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
+        self.called.append(("doctor", (answer, remote)))
         checks = [{"check": "home", "state": "ok", "said": "/h", "next": ""}, {"check": "remote", "state": "fail", "said": "no branch", "next": "push one"}]
         checks = checks[: 1 if self.serve_status == 0 else 2]
         return {"as_of": STAMP["as_of"], "home": str(home), "version": "0.1.0", "running": False, "checks": checks, "ok": 1, "warn": 0, "fail": len(checks) - 1}

@@ -9,8 +9,9 @@ from typing import Any
 import click
 import pytest
 
+from fabrik_node.cli.hooks import NodeAnswer
 from fabrik_node.cli.main import root
-from fabrik_node.errors import NotInitialised
+from fabrik_node.errors import AuthError, FabrikError, NotInitialised, Unreachable, UsageError
 
 ITEM = "01k8qj3v6w0000000000000001"
 RUN = "01k8qj4v6w0000000000000009"
@@ -255,3 +256,20 @@ def test_other_commands_say_how_to_make_a_node(cli: Any, tmp_path: Any, argv: li
     printed = cli("--home", str(tmp_path / "fresh"), *argv, at_home=False)
     assert (printed.status, printed.out) == (NotInitialised.exit_status, b"")
     assert printed.err == f"fabrik-node: there is no node in {tmp_path / 'fresh'} yet\n  try: fabrik-node init\n"
+
+
+@pytest.mark.parametrize(
+    "error", [AuthError("no token", "show it"), Unreachable("128 connections are open", "later"), UsageError("another version", "version")]
+)
+def test_a_node_that_refuses_doctor_is_there(cli: Any, service: Any, hooks: Any, error: FabrikError) -> None:
+    service.fail = error
+    assert cli("doctor", "--no-remote").status == 0
+    [(answer, remote)] = [what for name, what in hooks.called if name == "doctor"]
+    assert (answer.status, answer.refused, answer.error, answer.hint, remote) == (None, True, str(error), error.hint, False)
+
+
+def test_doctor_asks_nobody_where_nobody_serves(cli: Any, hooks: Any) -> None:
+    hooks.serve_status = 1  # the answer with a failure
+    assert cli("doctor").status == 1
+    [(answer, remote)] = [what for name, what in hooks.called if name == "doctor"]
+    assert (answer, remote) == (NodeAnswer(), True)
