@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -55,13 +56,17 @@ class Repository:
         bare, login = split_login(remote)
         name, earlier = repository_name(bare), repository_name(remote)  # another password is no other remote; earlier builds took it for one
         directory = root / (earlier if (root / earlier).is_dir() else name)
-        settings = [] if login is None else login.keep(root / f"{name}.login")
+        kept = root / f"{name}.login"
+        settings = [] if login is None else login.keep(kept)
         repository = cls(git, directory, bare, base, version, settings)
         async with file_lock(root / f"{repository.directory.name}.lock", _LOCK_TIMEOUT_S):
             if not repository.directory.is_dir():
                 await repository._create()
-            elif bare != remote:
+            else:
+                await repository._forget_login(repository.directory, kept)
                 await repository._tell_login(repository.directory)
+            if login is None:
+                kept.unlink(missing_ok=True)  # last: as long as it is there, a start that was cut off is followed by one that forgets it
         if not await repository._has_base():
             await repository.fetch()
         return repository
@@ -209,6 +214,16 @@ class Repository:
         await self._set(directory, "--replace-all", "remote.origin.url", self.remote)
         for number, (key, value) in enumerate(self._login):
             await self._set(directory, "--add" if number else "--replace-all", key, value)
+
+    async def _forget_login(self, directory: Path, kept: Path) -> None:
+        """No URL gets its login from this file any more. What somebody else wrote into the configuration stays."""
+        args = ("config", "--file", str(directory / "config"), "-z", "--get-regexp", r"^credential\..*\.helper$")
+        answer = await self.git.call(directory, *args)
+        if not answer.ok and answer.exit_code != 1:  # 1: there is none
+            raise failed(args, answer)
+        found = (entry.partition("\n") for entry in answer.stdout.decode("utf-8", "replace").split("\0"))
+        for key in {key for key, _, value in found if shlex.quote(str(kept)) in value}:
+            await self.git.run(directory, "config", "--file", str(directory / "config"), "--unset-all", key)
 
     async def _set(self, directory: Path, how: str, key: str, value: str) -> None:
         args = ("config", "--file", str(directory / "config"), how, key, value)

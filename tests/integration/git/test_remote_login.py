@@ -83,6 +83,29 @@ async def test_what_an_earlier_build_wrote_into_the_repository_is_taken_out(tmp_
     await (await Repository.open(git, home, forge.url("remote.git", "us%20er:a%20new%20password"), "main")).fetch()
 
 
+@pytest.mark.promise("I22")
+async def test_a_password_that_was_taken_out_of_the_url_is_gone_and_the_operators_own_helper_counts(
+    tmp_path: Path, git: GitRunner, forge: HttpForge, environ: dict[str, str]
+) -> None:
+    home = tmp_path / "home"
+    made = await Repository.open(git, home, forge.url("remote.git", f"us%20er:{QUOTED}"), "main")
+    await git.run(made.directory, "config", "credential.http://elsewhere.example.helper", "the operator's own")
+    forge.login = "operator:of the helper"
+    (Path(environ["HOME"]) / ".gitconfig").write_text('[credential]\n helper = "!f() { echo username=operator; echo password=of the helper; }; f"\n')
+    for _ in range(2):
+        again = await Repository.open(git, home, forge.url("remote.git"), "main")
+        assert again.directory == made.directory
+        await again.fetch()
+        subprocess.run(["git", "-C", str(again.directory), "ls-remote", "origin"], env=environ, check=True, capture_output=True)
+        assert shown(home) == []
+        assert list(home.rglob("*.login")) == []
+    assert await again.text("config", "--get", "credential.http://elsewhere.example.helper") == "the operator's own"
+    forge.login = f"us er:{PASSWORD}"
+    back = await Repository.open(git, home, forge.url("remote.git", f"us%20er:{QUOTED}"), "main")
+    await back.fetch()
+    assert [path.suffix for path in shown(home)] == [".login"]
+
+
 @pytest.mark.parametrize(
     ("remote_text", "bare", "scope"),
     [
