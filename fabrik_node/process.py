@@ -82,7 +82,7 @@ class Peer:
 
 
 def standing_of(pid: int) -> Standing | None:
-    """None when the process is gone, or goes while it is looked at. A line that ends at another user's hidden process ends there."""
+    """None when the process is gone, or goes while it is looked at. A line that ends at another user's hidden process ends there. Raises OSError when nothing can be looked at."""
     for _ in range(_LOOKS_MAX):
         line = _line_above(pid)
         if line is None and not _exists(pid):
@@ -99,7 +99,9 @@ def _line_above(pid: int) -> list[int] | None:
         line.append(pid)
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
+        except PermissionError:
+            return line
+        except (FileNotFoundError, ProcessLookupError):
             return line if _exists(pid) else None  # hidden, or gone
         pid = int(stat[stat.rindex(")") + 2 :].split()[1])  # proc_pid_stat(5), field 4
     return line

@@ -19,6 +19,8 @@ class Limits:
     """Of one answer line: ten thousand items with long bodies. What is larger is refused with the advice to ask for less."""
     connections: int = 128
     """At a time: 32 busy clients and a few dozen followers. Each costs a task and at most two request lines of memory."""
+    connections_of_run: int = 16
+    """Of those, what the processes of one run may have: a command that opens more and more leaves room for the operator who ends it."""
     write_buffer_bytes: int = 262_144
     """Unsent bytes of one connection before its stream waits for the reader."""
     stop_grace_s: float = 5.0

@@ -10,6 +10,7 @@ import select
 import socket
 import stat
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fabrik_node.api.use_cases import UseCases
 from fabrik_node.clock import Clock
 from fabrik_node.errors import Precondition, Unreachable
 from fabrik_node.paths import SOCKET_PATH_BYTES_MAX, private_folder
-from fabrik_node.process import Peer, standing_of
+from fabrik_node.process import Peer, Standing, standing_of
 
 __all__ = ["LocalApi"]
 
@@ -43,6 +44,7 @@ class LocalApi:
         self._server: asyncio.Server | None = None
         self._inode: int | None = None
         self._open: dict[asyncio.Task[None], Conversation] = {}
+        self._of_run: Counter[str] = Counter()
         self._stopping = False
 
     @property
@@ -104,17 +106,26 @@ class LocalApi:
             self._tally.connections_total += 1
             if task is None or self._stopping:
                 writer.write(refusal(Unreachable("the node is stopping", "fabrik-node serve")))
+            elif (run := self._service.run_of(peer := _peer(writer))) and self._of_run[run] >= self._limits.connections_of_run:
+                self._tally.connections_refused += 1
+                writer.write(
+                    refusal(Unreachable(f"run {run} has {self._of_run[run]} connections open, the most that a run may", "end some of them, then try again"))
+                )
             elif len(self._open) >= self._limits.connections:
                 self._tally.connections_refused += 1
                 busy = Unreachable(f"the node has {len(self._open)} local connections open, the most that it takes", "end some of them, then try again")
                 writer.write(refusal(busy))
             else:
-                conversation = Conversation(self._service, self._clock, self._limits, self._tally, reader, writer, _peer(writer))
+                conversation = Conversation(self._service, self._clock, self._limits, self._tally, reader, writer, peer)
                 self._open[task] = conversation
+                self._of_run[run] += 1
                 try:
                     await conversation.run()
                 finally:
                     del self._open[task]
+                    self._of_run[run] -= 1
+                    if not self._of_run[run]:
+                        del self._of_run[run]
         except CallerLeft:
             self._tally.disconnects += 1
         finally:
@@ -136,13 +147,20 @@ def _peer(writer: asyncio.StreamWriter) -> Peer:
     if pid <= 0:
         return Peer(told=True)
     try:
+        return Peer(told=True, standing=_standing(connection, pid))
+    except OSError:  # this process may not look, or has no descriptors left: then it can not tell, and says so
+        return Peer(told=True)
+
+
+def _standing(connection: socket.socket, pid: int) -> Standing | None:
+    try:
         held = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
-    except OSError as error:
-        too_old = error.errno in (errno.ENOPROTOOPT, errno.EINVAL)  # else it has ended and was reaped
-        return Peer(told=True, standing=standing_of(pid) if too_old else None)
+    except OSError as error:  # most often: before Linux 6.5
+        return None if error.errno == errno.ESRCH else standing_of(pid)
     try:
         standing = standing_of(pid)
-        has_ended = bool(select.select([held], [], [], 0)[0])  # pidfd_open(2): readable when it has
+        poll = select.poll()
+        poll.register(held, select.POLLIN)
+        return None if poll.poll(0) else standing  # pidfd_open(2): readable when it has ended
     finally:
         os.close(held)
-    return Peer(told=True, standing=None if has_ended else standing)

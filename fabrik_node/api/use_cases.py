@@ -21,6 +21,10 @@ class UseCases(Protocol):
         """Who speaks: shows this token, or none, and is this process."""
         ...
 
+    def run_of(self, peer: Peer) -> str:
+        """The id of the run whose process it is, as far as the system tells; empty for all others."""
+        ...
+
     async def call(self, op: str, args: Mapping[str, Any], caller: Caller) -> dict[str, Any]: ...
 
     def stream(self, op: str, args: Mapping[str, Any], caller: Caller) -> AsyncIterator[dict[str, Any]]:

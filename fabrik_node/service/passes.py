@@ -66,7 +66,7 @@ class Passes:
             return OPERATOR
         if peer.standing is None:
             raise AuthError(
-                "commands of runs are at work, and nobody can tell whose process this call came from: it has ended already, or lives in a pid namespace of its own",
+                "commands of runs are at work, and nobody can tell whose process this call came from: it has ended already, lives in a pid namespace of its own, or can not be looked at",
                 "stay until the answer is here, and call from the host itself",
             )
         if (run := self._run_of(peer.standing)) is not None:
@@ -75,6 +75,11 @@ class Passes:
                 "leave FABRIK_API and FABRIK_TOKEN as they were, and leave out --home",
             )
         return OPERATOR
+
+    def run_of(self, peer: Peer) -> str:
+        """The id of the run whose process it is; empty for others, and while no command runs."""
+        run = self._run_of(peer.standing) if peer.standing is not None else None
+        return "" if run is None else show_id(run.run_id)
 
     def _bearer(self, token: str) -> RunCaller:
         shown = _digest(token[:_TOKEN_CHARS_MAX])

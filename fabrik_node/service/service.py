@@ -136,6 +136,10 @@ class Service:
         """See :meth:`~fabrik_node.service.passes.Passes.caller`."""
         return self.passes.caller(token, peer)
 
+    def run_of(self, peer: Peer) -> str:
+        """See :meth:`~fabrik_node.service.passes.Passes.run_of`."""
+        return self.passes.run_of(peer)
+
     async def call(self, op: str, args: Mapping[str, Any], caller: Caller = OPERATOR) -> dict[str, Any]:
         """One question, one answer. Raises UsageError for an unknown operation, AuthError for one that is not open to ``caller``."""
         args = admit(caller, op, args)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fabrik_node.domain.runs import RunRow
-from fabrik_node.errors import ClaimLost
+from fabrik_node.errors import ClaimLost, UsageError
 from fabrik_node.ids import fingerprint, show_id, show_key
 from fabrik_node.service.callers import RUN_OPERATIONS, Caller, RunCaller
 from fabrik_node.service.reading import Reader
@@ -60,7 +60,10 @@ class WhoAmI:
 
     async def _run_in(self, folder: str) -> RunRow | None:
         """The newest run of this node whose worktree the folder is in."""
-        where = os.path.realpath(folder)
+        try:
+            where = os.path.realpath(folder)
+        except ValueError as error:
+            raise UsageError(f"folder is no path: {error}", "fabrik-node whoami, in a folder that is there") from error
         rows = [row for row in await self._reader.runs() if row.worktree]
         return next((row for row in rows if os.path.commonpath([os.path.realpath(row.worktree), where]) == os.path.realpath(row.worktree)), None)
 

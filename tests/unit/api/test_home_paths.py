@@ -42,6 +42,9 @@ def test_a_long_home_has_its_socket_in_a_folder_of_its_own() -> None:
 
 async def test_a_node_in_a_long_home_is_found(tmp_path: Path) -> None:
     class Nothing:
+        def run_of(self, peer: object) -> str:
+            return ""
+
         def caller(self, token: object, peer: object) -> None:
             return None
 

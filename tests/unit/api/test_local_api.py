@@ -41,7 +41,12 @@ class Service:
     hang: bool = False
     error: BaseException | None = None
     shown: list[tuple[str | None, Peer]] = field(default_factory=list)
+    run: str = ""
+    """Whose processes connect."""
     spoke: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def run_of(self, peer: Peer) -> str:
+        return self.run
 
     def caller(self, token: str | None, peer: Peer) -> Caller:
         self.shown.append((token, peer))
@@ -470,3 +475,27 @@ async def test_who_is_gone_before_it_is_looked_at_is_nobody(rig: Rig, way: str) 
     for _, peer in rig.service.shown:
         assert peer.told
         assert peer.standing is None or os.getpid() in peer.standing.above
+
+
+async def test_a_run_that_opens_connection_after_connection_leaves_room_for_its_operator(tmp_path: Path) -> None:
+    rig = _rig(tmp_path, connections=8, connections_of_run=3)
+    await rig.api.start()
+    try:
+        rig.service.run = "r1"
+        lines = [await rig.connect() for _ in range(3)]
+        for line in lines:
+            assert (await line.ask("echo"))["ok"]
+        refused = await (await rig.connect()).next()
+        assert refused["error"]["code"] == "unreachable"
+        assert "run r1 has 3 connections open" in refused["error"]["message"]
+        for run in ("r2", ""):
+            rig.service.run = run
+            assert (await (await rig.connect()).ask("echo"))["ok"]
+        rig.service.run = "r1"
+        lines[0].writer.write_eof()
+        assert await lines[0].ended()
+        assert (await (await rig.connect()).ask("echo"))["ok"]
+    finally:
+        for line in rig.lines:
+            line.writer.close()
+        await rig.api.stop()

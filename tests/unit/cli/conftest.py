@@ -241,6 +241,9 @@ class ScriptedService:
     stream_closed: threading.Event = field(default_factory=threading.Event)
     tokens: list[str | None] = field(default_factory=list)
 
+    def run_of(self, peer: Peer) -> str:
+        return ""
+
     def caller(self, token: str | None, peer: Peer) -> Caller:
         self.tokens.append(token)
         return OPERATOR

@@ -92,6 +92,9 @@ async def test_whoami_is_the_run_for_its_command_and_the_node_for_its_operator(r
         said = await rig.service.call("whoami", {"folder": folder})
         assert (said["caller"], said["node_id"], said["role"], said["mesh"]) == ("operator", show_key(rig.node.public), "admin", "test")
         assert (said["worktree_of"] is not None and said["worktree_of"]["run"] == show_id(RUN)) is inside
+    for no_path in ("a\0b", "\ud800"):
+        with pytest.raises(UsageError, match="folder is no path"):
+            await rig.call("whoami", folder=no_path)
     assert (await (await rigs.open(1)).call("whoami"))["role"] in {"none", "agent"}
 
 
@@ -144,6 +147,8 @@ def test_a_process_of_a_run_without_a_token_is_no_operator() -> None:
             passes.caller(None, peer)
         assert "--home" in refused.value.hint
         assert passes.caller(access.token, peer) == CALLER
+        assert passes.run_of(peer) == run
+    assert passes.run_of(beside) == passes.run_of(GONE) == ""
     for peer in (beside, of_node, here(os.getpid(), 1), here(60, 1, environment=b"FABRIK_RUN=another", groups="0::/\n"), Peer(told=False)):
         assert passes.caller(None, peer) is OPERATOR
     passes.end(access)
