@@ -211,5 +211,5 @@ def _decode_end(value: Any, by: bytes) -> End | None:
         return found if isinstance(found, bytes) else b""
 
     at_ms = value.get("wall_ms")
-    known = EndKind(kind) if kind in set(EndKind) else EndKind.WITHDRAWN
-    return End(known, at_ms if isinstance(at_ms, int) else 0, text("said"), text("reason"), raw("run"), raw("answered_by"), by)
+    known = EndKind(kind) if isinstance(kind, str) and kind in set(EndKind) else EndKind.WITHDRAWN
+    return End(known, at_ms if isinstance(at_ms, int) and at_ms >= 0 else 0, text("said"), text("reason"), raw("run"), raw("answered_by"), by)

@@ -6,6 +6,7 @@ one that was not there before. Nothing is remembered for that, so a crash betwee
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,10 +19,12 @@ from fabrik_node.domain.schema import Kind, RunField
 from fabrik_node.ids import show_id, show_key
 from fabrik_node.node.board import Board
 from fabrik_node.node.happenings import happenings
-from fabrik_node.node.run_summaries import run_from_summary
+from fabrik_node.node.run_summaries import fencing_of, run_from_summary
 from fabrik_node.ports import Event
 
 __all__ = ["conflicts_of", "events_of", "newest_by_claim"]
+
+_log = logging.getLogger("fabrik_node")
 
 Summaries = Mapping[bytes, Mapping[str, Any]]
 
@@ -73,8 +76,18 @@ def conflicts_of(
 
 
 def events_of(changes: Changes, board: Board, replica: Replica, names: Mapping[bytes, str]) -> list[Event]:
-    """All events of one batch that was just merged: :func:`~fabrik_node.node.happenings.happenings`, and the conflicts that it made, also of a batch that is told as a whole."""
-    return [*happenings(changes, names), *_conflicts(changes, board, replica, names)]
+    """All events of one batch that was just merged: :func:`~fabrik_node.node.happenings.happenings`, and the conflicts that it made, also of a batch that is told as a whole.
+
+    The ops are stored and merged, so what they are shown as can not be a reason to stop: what we fail to tell is said in the log and in one event.
+    """
+    events: list[Event] = []
+    try:
+        events += happenings(changes, names)
+        events += _conflicts(changes, board, replica, names)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the ops are merged, and it is said
+        _log.exception("the events of a batch are not told")
+        events.append(Event("events.untold", changes.newest_ms or 0, {"why": f"{type(error).__name__}: {error}"}))
+    return events
 
 
 def _conflicts(changes: Changes, board: Board, replica: Replica, names: Mapping[bytes, str]) -> list[Event]:
@@ -89,7 +102,7 @@ def _conflicts(changes: Changes, board: Board, replica: Replica, names: Mapping[
     after: dict[bytes, dict[bytes, Mapping[str, Any]]] = {item: {} for item in items}
     for run_id, row in replica.rows(Kind.RUN):  # rare: only when a claim was overtaken, or a run of such a claim became known
         summary = row[RunField.SUMMARY]
-        if isinstance(summary, dict) and summary.get("item") in after:
+        if isinstance(summary, dict) and isinstance(summary.get("item"), bytes) and summary["item"] in after:
             after[summary["item"]][run_id] = summary
     events = []
     for item, runs in sorted(after.items()):
@@ -137,11 +150,6 @@ def _claim(value: Any) -> Claim | None:
 
 
 def _worked(row: RunRow, said: Mapping[str, Any], winning: bytes | None) -> Worked:
-    epoch, receipt, follows = said.get("claim_epoch"), said.get("claim_receipt"), said.get("claim_follows")
-    return Worked(
-        row.claim_id,
-        epoch if isinstance(epoch, int) else 0,
-        receipt if isinstance(receipt, int) else 0,
-        follows if isinstance(follows, bytes) else None,
-        overtaken=row.claim_id != winning and (row.state is RunState.SUPERSEDED or row.state not in FINAL_STATES),
-    )
+    fencing = fencing_of(said)
+    overtaken = row.claim_id != winning and (row.state is RunState.SUPERSEDED or row.state not in FINAL_STATES)
+    return Worked(row.claim_id, fencing.epoch, fencing.receipt, fencing.follows, overtaken=overtaken)

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fabrik_node.domain.run_inputs import inputs_from
 from fabrik_node.domain.runs import RunRow, RunState
 
-__all__ = ["run_from_summary"]
+__all__ = ["Fencing", "fencing_of", "run_from_summary"]
+
+_INT_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fencing:
+    """What a summary says of its claim. 0 and None: it does not say it, or not in a way that this version can read."""
+
+    epoch: int
+    receipt: int
+    follows: bytes | None
+
+
+def fencing_of(summary: Mapping[str, Any]) -> Fencing:
+    """The claim under which a run was made, as its summary tells: any member may write anything there."""
+    follows = summary.get("claim_follows")
+    return Fencing(_number(summary.get("claim_epoch")), _number(summary.get("claim_receipt")), follows if isinstance(follows, bytes) else None)
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _INT_MAX else 0
 
 
 def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None:

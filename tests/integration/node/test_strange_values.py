@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from fabrik_twin.op import Key, op_encode
 from node_rig import BOUND_S, NodeRig, Rigs
 
 from fabrik_node._core import SigningKey, cbor_encode
-from fabrik_node.domain.schema import ItemField, Kind, RunField
+from fabrik_node.domain.requests import Question, encode_question
+from fabrik_node.domain.schema import ItemField, Kind, RequestField, RunField
+from fabrik_node.domain.steps import Step, StepState, encode_step
 from fabrik_node.ids import new_id, show_id
 from fabrik_node.service.following import event_json
 from fabrik_node.store.event_file import EventFile
@@ -29,10 +32,7 @@ def author(rigs: Rigs, number: int = 2) -> Author:
 
 async def is_sound(rig: NodeRig, item: str) -> None:
     """Everything can be shown, on this node and by its events, and it writes on."""
-    for op in ("status", "items.list", "claims.list", "tombstones.list", "nodes.list", "runs.list"):
-        json.dumps(await rig.call(op, all=True), allow_nan=False)
-    json.dumps(await rig.call("items.history", id=item), allow_nan=False)
-    json.dumps(await rig.call("items.show", id=item), allow_nan=False)
+    await all_is_shown(rig, item)
     assert rig.running is not None
     assert not rig.running.done(), rig.running
     await rig.add("it goes on")
@@ -40,6 +40,15 @@ async def is_sound(rig: NodeRig, item: str) -> None:
     lines = [event_json(event) for event in await rig.events()]
     json.dumps(lines, allow_nan=False)
     assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    assert [line for line in lines if line["type"] == "events.untold"] == []
+
+
+async def all_is_shown(rig: NodeRig, item: str) -> None:
+    """Each list, and all that is known of one item."""
+    for op in ("status", "items.list", "claims.list", "claims.conflicts", "tombstones.list", "nodes.list", "runs.list", "runs.recovery", "approvals.list"):
+        json.dumps(await rig.call(op, all=True), allow_nan=False)
+    for op in ("items.history", "items.show", "why", "steps.list"):
+        json.dumps(await rig.call(op, id=item), allow_nan=False)
 
 
 STRANGE: dict[str, list[Any]] = {
@@ -159,3 +168,85 @@ async def test_a_bad_value_in_a_segment_of_another_author_is_no_excuse(memory_ri
         log.op((int(Kind.ITEM), ITEM, int(ItemField.OUTCOME), {"raw": value}, None), (int(Kind.ITEM), ITEM, int(ItemField.TITLE), f"t{number}", None))
     await asyncio.wait_for(rig.node.ingest([log.cut()], log.key.public), BOUND_S)
     assert [view.title for view in rig.node.board.items()] == ["t19"]
+
+
+VALUES: tuple[Any, ...] = (
+    None,
+    0,
+    1,
+    -1,
+    2**64 - 1,
+    -(2**63),
+    True,
+    "",
+    "x",
+    "\x1b[2J\x00",
+    b"",
+    RUN,
+    ITEM,
+    bytes(32),
+    b"y" * 32,
+    [],
+    {},
+    [[]],
+    {"a": []},
+    {1: 2},
+)
+CLAIMS, RUNS, REQUEST = [new_id(11) for _ in range(3)], [new_id(100) for _ in range(8)], new_id(21)
+NAMES = {
+    (Kind.RUN, RunField.SUMMARY): (
+        "item claim state started_ms agent ended_ms exit_code phase reason branch engine asks claim_epoch claim_receipt claim_follows input_prompt input_base"
+    ),
+    (Kind.ITEM, ItemField.HOLD): "reason since_ms run result",
+    (Kind.ITEM, ItemField.OUTCOME): "result reason run agent merge_commit exit_code duration_ms resolve branch",
+    (Kind.REQUEST, RequestField.WITHDRAWN): "kind wall_ms said reason run answered_by",
+}
+LIKELY: dict[str, tuple[Any, ...]] = {
+    "item": (ITEM,),
+    "claim": tuple(CLAIMS),
+    "state": ("running", "superseded", "completed", "waiting"),
+    "started_ms": (1, 5),
+    "claim_epoch": (0, 1, 2, -1),
+    "claim_receipt": (0, 1, 2**64 - 1),
+    "claim_follows": (b"", CLAIMS[0]),
+    "asks": (REQUEST,),
+    "kind": ("taken", "timeout"),
+}
+
+
+def _bent(value: dict[int, Any], rng: random.Random) -> dict[int, Any]:
+    """With one or two of its values replaced by anything."""
+    return value | {rng.choice(list(value)): rng.choice(VALUES) for _ in range(rng.choice((1, 2)))}
+
+
+@pytest.mark.promise("I12", "I20")
+@pytest.mark.parametrize("seed", range(4))
+async def test_maps_of_anything_stop_nobody(memory_rigs: Rigs, seed: int) -> None:
+    """Each register that members fill with maps, with every kind of value at every name: everything is still shown and told."""
+    rng = random.Random(seed)
+    rig = await memory_rigs.open()
+    log = author(memory_rigs)
+    log.op((int(Kind.ITEM), ITEM, int(ItemField.TITLE), "an item", None))
+    for _ in range(250):
+        (kind, field), names = rng.choice(list(NAMES.items()))
+        said: dict[Any, Any] = {"node": log.key.public}
+        for name in names.split():
+            pool = LIKELY.get(name, VALUES) if rng.random() < 0.7 else VALUES
+            if rng.random() < 0.8:
+                said[name] = rng.choice(pool)
+        identifier = {Kind.ITEM: ITEM, Kind.RUN: rng.choice(RUNS), Kind.REQUEST: REQUEST}[kind]
+        log.op((int(kind), identifier, int(field), said, None))
+    question = encode_question(Question(ITEM, RUNS[0], CLAIMS[0], "may it?", ("yes", "no")))
+    step = encode_step(Step(ITEM, "build", StepState.STARTED, bytes(32), 1, CLAIMS[0], RUNS[0], 1))
+    log.op((int(Kind.REQUEST), REQUEST, int(RequestField.QUESTION), question, None))
+    for number in range(60):
+        request = new_id(200 + number)
+        log.op((int(Kind.REQUEST), request, int(RequestField.QUESTION), question if number % 2 else _bent(question, rng), None))
+        log.op((int(Kind.REQUEST), request, int(RequestField.WITHDRAWN), {"kind": rng.choice(VALUES), "wall_ms": rng.choice(VALUES)}, None))
+        log.op((int(Kind.STEP), new_id(300 + number), 1, _bent(step, rng), None))
+    for first in range(1, len(log.bodies) + 1, 20):  # several batches: what is told depends on what was there before
+        await rig.node.ingest([log.segment(first, min(first + 19, len(log.bodies)))], log.key.public)
+        await all_is_shown(rig, show_id(ITEM))
+    assert rig.node.replica.voided == 0, "the case is about ops with effect"
+    assert len((await rig.call("approvals.list", all=True))["requests"]) > 20
+    await is_sound(rig, show_id(ITEM))
