@@ -94,12 +94,16 @@ class Cgroups:
     prefix: str = "fabrik-"
     memory_bytes: int = 0
     processes: int = 0
+    delegated: bool = False
+    """The operator named the root: it holds no process, so its controllers can be switched on."""
 
     def open(self, run_id: str) -> tuple[RunGroup | None, str]:
         """The group of a run, made if need be, and what is wrong with it, one line; empty when nothing is."""
         bounded = self.memory_bytes or self.processes
         if self.root is None:
             return None, f"memory and processes are not bounded: {self.why}" if bounded else ""
+        if bounded and self.delegated:
+            _enable(self.root)
         group = RunGroup(self.root / f"{self.prefix}{run_id}")
         try:
             group.path.mkdir(exist_ok=True)
@@ -138,7 +142,7 @@ def held_in(groups: Cgroups, run_id: str) -> str:
 
 def find_cgroups(setting: str, home: Path, *, memory_bytes: int = 0, processes: int = 0, proc: Path = Path("/proc/self")) -> Cgroups:
     """``setting``: ``auto``, ``off``, or the folder of a group that was delegated to this user. Changes nothing that stays."""
-    prefix = f"fabrik-{sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:8]}-"
+    prefix = f"fabrik-{_name_of(home)}-"
 
     def nowhere(why: str) -> Cgroups:
         return Cgroups(None, why, prefix, memory_bytes, processes)
@@ -152,9 +156,18 @@ def find_cgroups(setting: str, home: Path, *, memory_bytes: int = 0, processes: 
         return nowhere(why)
     if problem := _problem(root, prefix):
         return nowhere(problem)
-    if setting != "auto" and (memory_bytes or processes):
-        _enable(root)
-    return Cgroups(root, "", prefix, memory_bytes, processes)
+    return Cgroups(root, "", prefix, memory_bytes, processes, delegated=setting != "auto")
+
+
+def _name_of(home: Path) -> str:
+    """Of this folder and no other: homes of two containers may have one path, and a copy another folder."""
+    real = os.path.realpath(home)
+    try:
+        found = Path(real).stat()
+        folder = f"{found.st_dev}:{found.st_ino}"
+    except OSError:  # there is none yet, and so no run
+        folder = ""
+    return sha256(os.fsencode(real) + b"\0" + folder.encode()).hexdigest()[:12]
 
 
 def _own_group(proc: Path) -> tuple[Path | None, str]:

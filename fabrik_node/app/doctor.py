@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from fabrik_node import __version__
 from fabrik_node._core import mesh_id
-from fabrik_node.app.examine import Check, examine_agent, examine_home, examine_identity, examine_owner, examine_settings, examine_store
+from fabrik_node.app.examine import Check, examine_agent, examine_files, examine_home, examine_identity, examine_owner, examine_settings, examine_store
 from fabrik_node.app.opening import load_genesis
 from fabrik_node.cli.hooks import NodeAnswer
 from fabrik_node.clock import SystemClock, iso
@@ -38,12 +38,13 @@ def examine(home: Path, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
 async def _examine(paths: HomePaths, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
     clock, status = SystemClock(), answer.status
     checks = list(examine_home(paths))
+    checks.append(examine_files(_pid(status)))
     said, config = examine_settings(paths)
     checks += [said, *examine_identity(paths), examine_owner(paths, answer)]
     if paths.store.exists():
         checks += await examine_store(paths, clock)
     if config is not None:
-        checks += examine_agent(config.agent, paths)
+        checks += examine_agent(config.agent, paths, _contained(status))
         checks += await _git(config, try_remote=remote)
         checks += _connected(status) if status is not None else await _peers(paths, config)
     if status is not None:
@@ -52,6 +53,16 @@ async def _examine(paths: HomePaths, answer: NodeAnswer, *, remote: bool) -> dic
     counts = {state: sum(check.state == state for check in checks) for state in ("ok", "warn", "fail")}
     stamp = {"as_of": iso(clock.wall_ms()), "home": str(paths.home), "version": __version__, "running": status is not None or answer.refused}
     return {**stamp, "checks": [asdict(check) for check in checks], **counts}
+
+
+def _contained(status: Mapping[str, Any] | None) -> str | None:
+    said = (status or {}).get("agent") or {}
+    return said["contained"] if isinstance(said.get("contained"), str) else None
+
+
+def _pid(status: Mapping[str, Any] | None) -> int | None:
+    pid = (status or {}).get("pid")
+    return pid if isinstance(pid, int) else None
 
 
 # ---- git ------------------------------------------------------------------------------------------
@@ -78,7 +89,12 @@ async def _remote(runner: GitRunner, remote: str, base: str) -> Check:
             async with asyncio.timeout(_REMOTE_S):
                 return _judged(await examine_remote(runner, remote, base, Path(folder)), base)
     except TimeoutError:
-        return Check("remote", "fail", f"the remote did not answer within {_REMOTE_S:g} s", "look at the network, and at remote in [git] of config.toml")
+        return Check(
+            "remote",
+            "fail",
+            f"the remote did not answer within {_REMOTE_S:g} s; what was tried may be left under refs/fabrik/probe/ there",
+            "look at the network, and at remote in [git] of config.toml",
+        )
     except FabrikError as error:
         return Check("remote", "fail", str(error), error.hint or "look at remote in [git] of config.toml, and at git's credentials for it")
 

@@ -24,7 +24,7 @@ from fabrik_node.ids import fingerprint
 from fabrik_node.paths import SOCKET_PATH_BYTES_MAX, HomePaths
 from fabrik_node.store.readonly import open_readonly
 
-__all__ = ["Check", "examine_agent", "examine_home", "examine_identity", "examine_owner", "examine_settings", "examine_store"]
+__all__ = ["Check", "examine_agent", "examine_files", "examine_home", "examine_identity", "examine_owner", "examine_settings", "examine_store"]
 
 _FREE_FAIL = 67_108_864
 """Bytes: a commit and its log still fit."""
@@ -66,7 +66,6 @@ def examine_home(paths: HomePaths) -> Iterator[Check]:
     else:
         yield Check("home", "ok", f"{home}, mode {mode:o}")
     yield _disk(home)
-    yield _files()
     if len(os.fsencode(paths.home / "run" / "node.sock")) > SOCKET_PATH_BYTES_MAX:
         yield Check("socket", "ok", f"the path of the home is long, so the local API is at {paths.socket}")
 
@@ -81,11 +80,16 @@ def _disk(home: Path) -> Check:
     )
 
 
-def _files() -> Check:
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+def examine_files(pid: int | None) -> Check:
+    """How many files the node ``pid`` may open; without one, a node that this shell would start."""
+    try:
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if pid is None else resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
+    except (AttributeError, OSError) as error:  # not Linux, or another user's process
+        return Check("open files", "ok", f"how many files process {pid} may open is not told here: {error}")
+    who = "a node that this shell starts" if pid is None else f"process {pid}"
     if files != resource.RLIM_INFINITY and files < _FILES_MIN:
-        return Check("open files", "warn", f"at most {files} files may be open", f"ulimit -n {_FILES_MIN} in the shell or service that starts the node")
-    return Check("open files", "ok", f"{'any number of' if files == resource.RLIM_INFINITY else files} files may be open")
+        return Check("open files", "warn", f"{who} may open {files} files at most", f"ulimit -n {_FILES_MIN} in the shell or service that starts the node")
+    return Check("open files", "ok", f"{who} may open {'any number of' if files == resource.RLIM_INFINITY else files} files")
 
 
 def examine_settings(paths: HomePaths) -> tuple[Check, Config | None]:
@@ -102,7 +106,11 @@ def examine_settings(paths: HomePaths) -> tuple[Check, Config | None]:
 
 def examine_identity(paths: HomePaths) -> Iterator[Check]:
     """The key, its mesh, and who may read it."""
-    open_to = [path for path in (paths.identity_key, paths.next_key, paths.recovery_key) if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+    open_to = [
+        path
+        for path in (paths.identity_key, paths.next_key, paths.recovery_key, paths.invitations_key)
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
     if open_to:
         named = " ".join(shlex.quote(str(path)) for path in open_to)
         yield Check("identity", "fail", f"others may read {named}", f"chmod 600 {named}; if somebody did: fabrik-node keys rotate")
@@ -168,8 +176,8 @@ def examine_owner(paths: HomePaths, answer: NodeAnswer) -> Check:
     return Check("node", "ok", "no node runs here")
 
 
-def examine_agent(config: AgentConfig, paths: HomePaths) -> Iterator[Check]:
-    """The commands of the agent, and what keeps their processes together."""
+def examine_agent(config: AgentConfig, paths: HomePaths, contained: str | None) -> Iterator[Check]:
+    """The commands of the agent, as this shell finds them, and what keeps their processes together: ``contained`` is what the running node says of that."""
     if not config.command:
         return
     for name, command in (("command", config.command), ("qa", config.qa)):
@@ -180,13 +188,16 @@ def examine_agent(config: AgentConfig, paths: HomePaths) -> Iterator[Check]:
             yield Check(
                 "agent",
                 "fail",
-                f"{name} in [agent]: no {program} in PATH ({user_paths()})",
+                f"{name} in [agent]: no {program} in the PATH of this shell ({user_paths()})",
                 f"mend {name} in [agent] of {paths.config}, or the PATH of the node",
             )
         elif command:
             yield Check("agent", "ok", f"{name} in [agent] can be started" if program and "/" in program[:1] else f"{name} in [agent] is set")
     groups = cgroups_of(config, paths.home)
-    if groups.root is None and (config.memory_bytes_max or config.processes_max):
+    limited = bool(config.memory_bytes_max or config.processes_max)
+    if contained is not None and not limited:
+        yield Check("runs in", "ok", contained)
+    elif groups.root is None and limited:
         yield Check(
             "runs in",
             "warn",

@@ -86,13 +86,15 @@ def logs(session: Session, id: str, follow: bool, offset: int | None) -> None:
 
     Of another node: it is asked for the last 16 KiB, or from --offset on, in small pages; with 6 when it is away.
     """
+    show = session.show_raw
     for part in session.stream("runs.logs", follow=follow, id=id, offset=offset):
         if session.json:
             session.show_line(part)
         elif "owner" in part:
+            show = session.show_foreign
             session.note(f"output of {part['owner']}, which was asked at {part['as_of']}: from byte {part['begins']} of {part['size']}", _earlier(id, part))
         elif "text" in part:
-            session.show_raw(part["text"])
+            show(part["text"])
 
 
 def _earlier(run: str, part: Mapping[str, Any]) -> str:

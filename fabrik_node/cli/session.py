@@ -142,14 +142,22 @@ class Session:
         """Text as it is, at once."""
         _write(text, end="")
 
+    def show_foreign(self, text: str) -> None:
+        """Text that another host printed: on a terminal it can not move the cursor or recolour the screen. In a pipe or file it is as it was."""
+        self.show_raw("\n".join(clean(line) for line in text.split("\n")) if _is_terminal() else text)
+
     def screen(self) -> Screen:
         """An empty page for stdout, as wide and as colourful as it may be."""
-        tty = sys.stdout.isatty()
+        tty = _is_terminal()
         return Screen(color=tty and not self.no_color and not config.no_color(), tty=tty)
 
     def note(self, text: str, hint: str = "") -> None:
         """For people, on stderr: one line, and one with what to type next."""
         print(f"fabrik-node: {clean(text)}" + (f"\n  try: {clean(hint)}" if hint else ""), file=sys.stderr)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _write(text: str, end: str = "\n") -> None:

@@ -38,6 +38,32 @@ def test_the_groups_of_a_home_are_below_the_group_of_its_node(tmp_path: Path) ->
     assert other.left() == [], "another home's are its own business"
 
 
+def test_another_folder_at_the_same_path_has_groups_of_its_own(tmp_path: Path) -> None:
+    _, proc = fake(tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    first = find_cgroups("auto", home, proc=proc)
+    assert find_cgroups("auto", home, proc=proc).prefix == first.prefix
+    opened, _ = first.open("01")
+    assert opened is not None
+    home.rename(tmp_path / "elsewhere")
+    home.mkdir()
+    assert find_cgroups("auto", home, proc=proc).left() == [], "as of two containers that share a group"
+
+
+def test_looking_switches_nothing_on_and_the_first_run_does(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").touch()
+    control = tmp_path / "cgroup.subtree_control"
+    control.touch()
+    found = find_cgroups(str(tmp_path), tmp_path / "home", memory_bytes=5_000_000)
+    assert (found.root, control.read_text()) == (tmp_path, "")
+    found.open("01")
+    assert control.read_text() == "+pids", "each is a write of its own, and a folder keeps the last"
+    control.write_text("")
+    Cgroups(tmp_path).open("02")
+    assert control.read_text() == ""
+
+
 def test_where_none_can_be_made_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     _, proc = fake(tmp_path, procs=False)

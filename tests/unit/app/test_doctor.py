@@ -101,9 +101,15 @@ def _no_home(home: Path) -> None:
     home.rmdir()
 
 
+def _readable_seal(home: Path) -> None:
+    HomePaths(home).invitations_key.write_bytes(b"x" * 32)
+    HomePaths(home).invitations_key.chmod(0o640)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "open to others": (lambda home: home.chmod(0o777), "home", "fail", "chmod go-w"),
     "readable key": (lambda home: HomePaths(home).identity_key.chmod(0o644), "identity", "fail", "chmod 600"),
+    "readable seal": (_readable_seal, "identity", "fail", "invitations.key"),
     "lost key": (lambda home: HomePaths(home).identity_key.unlink(), "identity", "fail", "backup"),
     "no home": (_no_home, "home", "fail", "init"),
     "bad setting": (lambda home: (home / "config.toml").write_text("[agent]\nslot = 2\n"), "config", "fail", "configure.md"),
@@ -151,6 +157,10 @@ def test_who_owns_the_home_is_looked_at(home: Path) -> None:
         ("warn", "gamma (wss://g) is retrying: refused"),
     ]
     assert state_of(report, "warning")[:2] == ("warn", "w")
+    (home / "config.toml").write_text('[git]\nremote = "/r.git"\n[agent]\ncommand = "true"\n')
+    beside = look(home, NodeAnswer({"pid": os.getpid(), "agent": {"contained": "control groups in /its/own"}}), remote=False)
+    assert beside["runs in"]["said"] == "control groups in /its/own", "the node's, not this shell's"
+    assert beside["open files"]["said"].startswith(f"process {os.getpid()} may open ")
     lock.release()
     assert look(home)["node"]["said"] == "no node runs here"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -273,3 +274,15 @@ def test_doctor_asks_nobody_where_nobody_serves(cli: Any, hooks: Any) -> None:
     assert cli("doctor").status == 1
     [(answer, remote)] = [what for name, what in hooks.called if name == "doctor"]
     assert (answer, remote) == (NodeAnswer(), True)
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_what_another_host_printed_does_not_reach_the_terminal_as_it_is(cli: Any, service: Any, monkeypatch: pytest.MonkeyPatch, tty: bool) -> None:
+    text = "a\x1b[2Jb\r\nc\x07\n"
+    owner = {"owner": "beta", "as_of": "2026-11-20T10:00:00.000Z", "begins": 5, "size": 16}
+    monkeypatch.setitem(sys.modules[type(service).__module__].STREAMED, "runs.logs", [owner, {"offset": 16, "text": text}, {"end": True, "state": "completed"}])
+    monkeypatch.setattr("fabrik_node.cli.session._is_terminal", lambda: tty)
+    printed = cli("runs", "logs", RUN)
+    assert printed.out == (b"a\\x1b[2Jb \nc\\x07\n" if tty else text.encode())
+    assert "output of beta, which was asked at 2026-11-20T10:00:00.000Z: from byte 5 of 16" in printed.err
+    assert f"try: fabrik-node runs logs {RUN} --offset 0, for all of it" in printed.err
