@@ -27,7 +27,11 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 @command("step")
 @click.argument("name")
 @click.option("--input", "inputs", metavar="FILE|TEXT", multiple=True, help="What its result depends on: the content of a file, or a text. Repeatable.")
-@click.option("--side-effects", is_flag=True, help="It does something outside its files (deploys, sends, pays): never repeated without a person's word.")
+@click.option(
+    "--side-effects",
+    is_flag=True,
+    help="It does something outside its files (deploys, sends, pays): once begun and cut off, never repeated without a person's word; after a plain failure it may be.",
+)
 @click.option("--changed-ok", is_flag=True, help="Done with other inputs than now: do it again instead of refusing.")
 @click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
@@ -35,6 +39,7 @@ def step(session: Session, name: str, inputs: Sequence[str], *, side_effects: bo
     """Inside an agent's command: run COMMAND once for its item.
 
     However often the work is interrupted, and whoever goes on with it. What it left in the worktree is committed and pushed before it counts as done; then no run does it again.
+    With --side-effects an end by a signal, of COMMAND or of this, is none: the item is held until a person says what became of it.
     Exits as COMMAND does; 0 without running when it is done; 4 when another process runs it; 5 when it was done with other inputs or a person has to decide.
     """
     digests = [_input(each) for each in inputs]
@@ -47,8 +52,8 @@ def step(session: Session, name: str, inputs: Sequence[str], *, side_effects: bo
         else:
             session.note(f"step {name} was done by run {known['run']}" + (f", commit {known['commit']}" if known["commit"] else ""))
         return 0
-    status = _run(argv, session)
-    ended = session.write("step.end", name=name, attempt=known["attempt"], exit_status=status)
+    status, told_to_end = _run(argv, session)
+    ended = session.write("step.end", name=name, attempt=known["attempt"], exit_status=status, told_to_end=told_to_end or None)
     if session.json:
         session.show_line(ended)
     return status
@@ -98,40 +103,39 @@ def _input(given: str) -> str:
         return f"text {given}"
 
 
-def _run(argv: Sequence[str], session: Session) -> int:
-    """The command's exit status; 128 and the number for one that a signal ended. It has our streams, and our process group, so that it ends with the run."""
+def _run(argv: Sequence[str], session: Session) -> tuple[int, bool]:
+    """The command's exit status, 128 and the number for one that a signal ended; and whether we were told to end before it had. It has our streams, and our process group, so that it ends with the run."""
     sys.stdout.flush()
     try:
-        with _forwarding() as forward_to, subprocess.Popen(list(argv)) as child:
+        with _forwarding() as (forward_to, heard), subprocess.Popen(list(argv)) as child:
             forward_to(child)
             status = child.wait()
     except OSError as error:
         session.note(f"{argv[0]}: {error.strerror or error}")
-        return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
-    return status if status >= 0 else 128 - status
+        return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE, False
+    return status if status >= 0 else 128 - status, bool(heard)
 
 
 @contextmanager
-def _forwarding() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """Signals to us go to the command that is named, those from before its start, too: it ends, and then its end is told."""
+def _forwarding() -> Iterator[tuple[Callable[[subprocess.Popen[bytes]], None], list[int]]]:
+    """Signals to us go to the command that is named, those from before its start, too: it ends, and then its end is told. With the signals that came."""
     children: list[subprocess.Popen[bytes]] = []
-    early: list[int] = []
+    heard: list[int] = []
 
     def forward(number: int, _frame: FrameType | None) -> None:
+        heard.append(number)
         for child in children:
             if child.poll() is None:
                 child.send_signal(number)
-        if not children:
-            early.append(number)
 
     def forward_to(child: subprocess.Popen[bytes]) -> None:
         children.append(child)
-        for number in early:
+        for number in tuple(heard):
             child.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
-        yield forward_to
+        yield forward_to, heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,7 +1,7 @@
 """Steps of the work on an item, and which of them may run again. Pure: a register's value in, a verdict out.
 
 A step is known by its item and its name, whichever run works on it. What is done is not done again; what was begun and has no end is begun again, unless it has effects
-outside its files: nobody knows then how far it came, and a person decides.
+outside its files: nobody knows then how far it came, and a person decides. An end by a signal is no end of such a step.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "decode_step",
     "encode_step",
     "inputs_digest",
+    "is_cut_off",
     "judge_begin",
     "reopened",
     "unclear_line",
@@ -35,6 +36,8 @@ __all__ = [
 NAME_BYTES_MAX = 100
 COMMAND_BYTES_MAX = 1_000
 """Of the command as it is kept for people; what is longer is cut. The digest is of the whole."""
+_BY_SIGNAL = range(129, 193)
+"""Exit statuses that say 128 and the number of a signal, as shells do."""
 UNCLEAR = "step_unclear"
 """Word at the begin of the reason of such a hold."""
 
@@ -164,6 +167,11 @@ def judge_begin(known: Step | None, wanted: Wanted, *, running: str, has_files: 
     if known.state is StepState.DONE and known.inputs == wanted.inputs and has_files:
         return known
     return wanted.begun(known.attempt + 1)
+
+
+def is_cut_off(step: Step, exit_status: int, *, told_to_end: bool) -> bool:
+    """This end says nothing of how far ``step`` came: a signal ended its command, or it was told to end. Only of a step with effects outside its files; another one just runs again."""
+    return step.side_effects and (told_to_end or exit_status in _BY_SIGNAL)
 
 
 def reopened(step: Step, wall_ms: int) -> Step:

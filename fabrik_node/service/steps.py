@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fabrik_node.clock import iso
 from fabrik_node.domain.runs import ProcessId
 from fabrik_node.domain.stages import Coding
-from fabrik_node.domain.steps import COMMAND_BYTES_MAX, Step, StepState, Wanted, check_name, encode_step, inputs_digest, judge_begin, unclear_line
+from fabrik_node.domain.steps import COMMAND_BYTES_MAX, Step, StepState, Wanted, check_name, encode_step, inputs_digest, is_cut_off, judge_begin, unclear_line
 from fabrik_node.errors import ClaimLost, Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
@@ -85,13 +85,19 @@ class StepRunner:
         return self._reader.stamp({"go": step.state is StepState.STARTED, "step": step_json(step)})
 
     async def end(self, args: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
-        """The attempt is over with ``exit_status``. With 0 its files are committed and pushed first, and then it is done."""
+        """The attempt is over with ``exit_status``. With 0 its files are committed and pushed first, and then it is done. ``told_to_end``: a signal came while it ran.
+
+        One with effects outside its files that was cut off has no end: it stays begun, and the run ends with its item held.
+        """
         run, runs = must_run(caller, "a step"), self._must_have()
         name, attempt, status = check_name(args.get("name")), args.get("attempt"), args.get("exit_status")
         if not isinstance(status, int) or not 0 <= status <= 255:
             raise UsageError("the exit status is a number from 0 to 255", "fabrik-node step NAME -- COMMAND")
         try:
-            self._must_be_begun(run, name, attempt)
+            begun = self._must_be_begun(run, name, attempt)
+            if is_cut_off(begun, status, told_to_end=bool(args.get("told_to_end"))):
+                runs.hold(run.run_id, unclear_line(begun))
+                return self._reader.stamp({"step": step_json(begun)})
             commit = b"" if status else await runs.keep(run.run_id, f"Step {name}\n\nOf run {show_id(run.run_id)}, attempt {attempt}.\n")
             ended: list[Step] = []
 

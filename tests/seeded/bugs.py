@@ -708,6 +708,13 @@ BUGS = (
         ("tests/unit/service/test_steps.py",),
     ),
     Bug(
+        "a payment that a signal ended counts as failed and is made again",
+        "fabrik_node/domain/steps.py",
+        "return step.side_effects and (told_to_end or exit_status in _BY_SIGNAL)",
+        "return False",
+        ("tests/unit/service/test_steps.py",),
+    ),
+    Bug(
         "a step runs twice at one time",
         "fabrik_node/domain/steps.py",
         "if known.state is StepState.STARTED and running:",

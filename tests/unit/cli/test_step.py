@@ -17,6 +17,10 @@ def ended(service: Any) -> list[int]:
     return [args["exit_status"] for op, args in service.asked if op == "step.end"]
 
 
+def told_to_end(service: Any) -> bool:
+    return any(args.get("told_to_end") for op, args in service.asked if op == "step.end")
+
+
 @pytest.mark.parametrize(
     ("argv", "status"),
     [
@@ -32,6 +36,7 @@ def ended(service: Any) -> list[int]:
 def test_it_ends_as_its_command_does_and_says_so(cli: Any, service: Any, argv: list[str], status: int) -> None:
     assert cli("step", "build", "--", *argv).status == status
     assert ended(service) == [status]
+    assert not told_to_end(service)
 
 
 def test_what_it_depends_on_is_named_by_content(cli: Any, service: Any, tmp_path: Path) -> None:
@@ -52,11 +57,13 @@ def test_what_is_done_is_not_run(cli: Any, service: Any, tmp_path: Path) -> None
     assert ended(service) == []
 
 
-def test_a_signal_goes_to_the_command_which_ends_it_in_its_own_way(cli: Any, service: Any) -> None:
+@pytest.mark.parametrize("status", [0, 5])
+def test_a_signal_goes_to_the_command_which_ends_it_in_its_own_way(cli: Any, service: Any, status: int) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    script = "trap 'exit 5' TERM; kill -TERM $PPID; while :; do :; done"
-    assert cli("step", "build", "--", "sh", "-c", script).status == 5
-    assert ended(service) == [5]
+    script = f"trap 'exit {status}' TERM; kill -TERM $PPID; while :; do :; done"
+    assert cli("step", "build", "--", "sh", "-c", script).status == status
+    assert ended(service) == [status]
+    assert told_to_end(service)
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -52,8 +52,9 @@ async def begin(rig: NodeRig, caller: RunCaller, name: str = "build", **args: An
     return await rig.service.call("step.begin", {"name": name, "command": ["make"], "inputs": [], "pid": os.getpid(), **args}, caller)
 
 
-async def end(rig: NodeRig, caller: RunCaller, begun: dict[str, Any], exit_status: int = 0) -> dict[str, Any]:
-    return await rig.service.call("step.end", {"name": begun["step"]["name"], "attempt": begun["step"]["attempt"], "exit_status": exit_status}, caller)
+async def end(rig: NodeRig, caller: RunCaller, begun: dict[str, Any], exit_status: int = 0, **args: Any) -> dict[str, Any]:
+    said = {"name": begun["step"]["name"], "attempt": begun["step"]["attempt"], "exit_status": exit_status}
+    return await rig.service.call("step.end", said | args, caller)
 
 
 async def listed(rig: NodeRig, caller: RunCaller) -> dict[str, tuple[str, int]]:
@@ -188,6 +189,38 @@ async def test_an_effect_that_was_cut_off_is_not_repeated_in_silence(rigs: Rigs)
     await two.service.call("steps.again", {"id": item, "name": "deploy"})
     await sync(two, one)
     assert (await begin(one, third, "deploy", side_effects=True))["step"]["attempt"] == 2
+
+
+@pytest.mark.promise("C11")
+@pytest.mark.parametrize(
+    ("status", "told_to_end", "state", "without"),
+    [
+        (0, False, "done", "done"),
+        (1, False, "failed", "failed"),
+        (143, False, "started", "failed"),
+        (137, False, "started", "failed"),
+        (255, False, "failed", "failed"),
+        (0, True, "started", "done"),
+        (1, True, "started", "failed"),
+        (143, True, "started", "failed"),
+    ],
+)
+async def test_an_end_by_a_signal_is_no_end_of_an_effect(rigs: Rigs, status: int, told_to_end: bool, state: str, without: str) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("pay it"))
+    await end(rig, run, await begin(rig, run), status, told_to_end=told_to_end)
+    assert (await listed(rig, run))["build"][0] == without
+    assert not rig.run_steps.held
+    await end(rig, run, await begin(rig, run, "pay", side_effects=True), status, told_to_end=told_to_end)
+    assert (await listed(rig, run))["pay"][0] == state
+    if state == "started":
+        assert rig.run_steps.held[run.run_id].startswith("step_unclear: step 'pay'")
+        await refused(Precondition, "step_unclear", begin(rig, run, "pay", side_effects=True))
+    else:
+        assert not rig.run_steps.held
+        assert (await begin(rig, run, "pay", side_effects=True))["go"] is (state == "failed")
+    await over(rig, run)
+    assert (rig.service.steps.unclear(run.item) is not None) is (state != "done")
 
 
 async def test_a_superseded_run_says_nothing_of_steps(rigs: Rigs) -> None:
