@@ -152,7 +152,8 @@ def decode_step(value: dict[int, Any]) -> Step:
 def judge_begin(known: Step | None, wanted: Wanted, *, running: str, has_files: bool, changed_ok: bool) -> Step:
     """The step as it is after ``wanted`` asked to begin it: begun by it, or ``known`` as it is when that is done and has to be left alone.
 
-    ``running``: who runs ``known`` at this moment, empty when nobody does. ``has_files``: the commit of ``known`` is in the asker's worktree.
+    ``running``: who runs ``known`` at this moment, empty when nobody does. ``has_files``: the commit of ``known`` is in the asker's worktree. Of a done step
+    with effects outside its files that does not count: they have happened.
     Raises :class:`Conflict` when it is being run, :class:`Precondition` when it is done with other inputs. What is unclear is found out before (:attr:`Step.is_unended`).
     """
     if known is None:
@@ -164,7 +165,7 @@ def judge_begin(known: Step | None, wanted: Wanted, *, running: str, has_files: 
             f"step {known.name!r} was done with other inputs: {show_key(known.inputs)} by run {show_id(known.run_id)}, and now they are {show_key(wanted.inputs)}",
             f"to do it again: fabrik-node steps again {show_id(known.item)} {quote(known.name)}, or fabrik-node step {quote(known.name)} --changed-ok -- COMMAND",
         )
-    if known.state is StepState.DONE and known.inputs == wanted.inputs and has_files:
+    if known.state is StepState.DONE and known.inputs == wanted.inputs and (has_files or known.side_effects):
         return known
     return wanted.begun(known.attempt + 1)
 

@@ -58,26 +58,32 @@ class StepRunner:
         shown = _cut(" ".join(command))
         wanted = Wanted(run.item, name, digest, run.claim_id, run.run_id, now, bool(args.get("side_effects")), shown)
         process = process_id(pid) if isinstance(pid, int) and pid > 0 else None
-        files = self._steps.get(run.item, name)
-        commit = b"" if files is None else files.commit
-        has_files = not commit or await runs.contains(run.run_id, commit)
         after: list[Step] = []
 
-        def build() -> Sequence[Write]:
-            fence = self._fence(run)
-            known = self._steps.get(run.item, name)
-            running = "" if known is None else self._who_runs(known, run)
-            if known is not None and not running and (known.is_unended or (known.side_effects and known.state is StepState.DONE and not has_files)):
-                raise _Unclear(known)
-            kept = has_files and (known is None or known.commit == commit)
-            after.append(judge_begin(known, wanted, running=running, has_files=kept, changed_ok=bool(args.get("changed_ok"))))
-            if after[-1] == known:
-                return []
-            self._running[run.item, name] = (run.run_id, process)
-            return [step_write(after[-1], fence)]
+        async def look_and_write() -> None:
+            looked = self._steps.get(run.item, name)
+            commit = b"" if looked is None else looked.commit
+            has_files = not commit or await runs.contains(run.run_id, commit)
+
+            def build() -> Sequence[Write]:
+                fence = self._fence(run)
+                known = self._steps.get(run.item, name)
+                if known is not None and known.commit != commit:
+                    return []  # ended meanwhile: look again for its files
+                running = "" if known is None else self._who_runs(known, run)
+                if known is not None and known.is_unended and not running:
+                    raise _Unclear(known)
+                after.append(judge_begin(known, wanted, running=running, has_files=has_files, changed_ok=bool(args.get("changed_ok"))))
+                if after[-1] == known:
+                    return []
+                self._running[run.item, name] = (run.run_id, process)
+                return [step_write(after[-1], fence)]
+
+            await self._node.write((run.item, name), build)
 
         try:
-            await self._node.write((run.item, name), build)
+            while not after:
+                await look_and_write()
         except _Unclear as unclear:
             runs.hold(run.run_id, unclear.message)
             raise

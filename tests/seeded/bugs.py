@@ -724,8 +724,22 @@ BUGS = (
     Bug(
         "a step that is done is skipped where its files are not",
         "fabrik_node/domain/steps.py",
-        "known.inputs == wanted.inputs and has_files:",
+        "known.inputs == wanted.inputs and (has_files or known.side_effects):",
         "known.inputs == wanted.inputs:",
+        ("tests/unit/service/test_steps.py",),
+    ),
+    Bug(
+        "an effect that is done is repeated where its files are not",
+        "fabrik_node/domain/steps.py",
+        "and (has_files or known.side_effects):",
+        "and has_files:",
+        ("tests/unit/service/test_steps.py",),
+    ),
+    Bug(
+        "a step that another process ended meanwhile is run again",
+        "fabrik_node/service/steps.py",
+        "if known is not None and known.commit != commit:",
+        "if known is None and commit:",
         ("tests/unit/service/test_steps.py",),
     ),
 )

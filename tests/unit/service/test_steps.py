@@ -319,3 +319,44 @@ async def test_cut_off_anywhere_no_done_step_runs_again_and_no_unfinished_one_is
             assert (step.state is StepState.DONE) == (step.name in done), (seed, step)
             assert not step.commit or step.commit in rig.run_steps.commits
     assert {name: state for name, (state, _) in (await listed(rig, run)).items()} == dict.fromkeys(names, "done")
+
+
+@pytest.mark.promise("C9")
+@pytest.mark.parametrize("side_effects", [True, False], ids=["effects", "files"])
+@pytest.mark.parametrize("is_lost", [True, False], ids=["files lost before", "first time"])
+async def test_who_asks_while_another_ends_it_does_not_run_it_again(rigs: Rigs, monkeypatch: pytest.MonkeyPatch, side_effects: bool, is_lost: bool) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    write = rig.node.write
+    begun = await begin(rig, run, side_effects=side_effects)
+    if is_lost:
+        await end(rig, run, begun)
+        rig.run_steps.commits.clear()
+
+    async def behind_another(key: object, build: Any) -> Any:
+        """The second one has looked at the step as it was, and decides when it was done."""
+        monkeypatch.undo()
+        first = await begin(rig, run, side_effects=side_effects) if is_lost else begun
+        if first["go"]:
+            await end(rig, run, first)
+        return await write(key, build)
+
+    monkeypatch.setattr(rig.node, "write", behind_another)
+    second = await begin(rig, run, side_effects=side_effects)
+    assert (second["go"], second["step"]["state"], second["step"]["attempt"]) == (False, "done", 2 if is_lost and not side_effects else 1)
+    assert rig.run_steps.held == {}
+
+
+@pytest.mark.promise("C11")
+async def test_an_effect_that_is_done_stays_done_without_its_files(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    await end(rig, run, await begin(rig, run, "pay", side_effects=True))
+    await over(rig, run)
+    rig.run_steps.commits.clear()
+    second = await at_work(rig, show_id(run.item))
+    for side_effects in (True, False):
+        assert (await begin(rig, second, "pay", side_effects=side_effects))["go"] is False
+    assert rig.run_steps.held == {}
+    await rig.service.call("steps.again", {"id": show_id(run.item), "name": "pay"})
+    assert (await begin(rig, second, "pay", side_effects=True))["step"]["attempt"] == 2
