@@ -13,7 +13,7 @@ from fabrik_node.errors import GitFailed, MergeConflict, NoCommits
 from fabrik_node.git.claim_record import ClaimRecord, ClaimRefState
 from fabrik_node.git.claim_ref import ClaimRef, merged_link, push_failed
 from fabrik_node.git.jitter import Pause
-from fabrik_node.git.merge_message import find_imitation, find_merge, merge_message
+from fabrik_node.git.merge_message import find_imitation, find_merge_and_claim, merge_message
 from fabrik_node.git.merge_tree import Conflicts, merge_tree
 from fabrik_node.git.names import check_id
 from fabrik_node.git.push import PushAnswer, RefUpdate, push
@@ -49,9 +49,10 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyMerged:
-    """The item is on the base branch, by an earlier call of this holder or by somebody else. Nothing was changed."""
+    """The item is on the base branch. Nothing was changed. ``by``: the claim whose work was merged, when this holder's was not; empty when it was."""
 
     merge_commit: str
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +134,13 @@ class _Merging:
 
     async def _settled(self, current: ClaimRecord | None, base_oid: str) -> Merged | AlreadyMerged | ClaimSuperseded | None:
         request = self._request
-        found = await find_merge(self._repository, request.item, base_oid, self._searched)
+        found = await find_merge_and_claim(self._repository, request.item, base_oid, self._searched)
         if found is not None:
-            return Merged(found, self._pushed[found]) if found in self._pushed else AlreadyMerged(found)
+            commit, claim_id = found
+            if commit in self._pushed:
+                return Merged(commit, self._pushed[commit])
+            ours = claim_id == request.claim_id or await self._repository.commits_ahead(request.work_oid, commit) == 0
+            return AlreadyMerged(commit, "" if ours else claim_id)
         self._searched = base_oid
         if not request.claim_oid or (current is not None and current.state is ClaimRefState.MERGED):
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fabrik_node.git.names import check_id
 from fabrik_node.git.repository import Repository
 
-__all__ = ["find_imitation", "find_merge", "merge_message"]
+__all__ = ["find_imitation", "find_merge", "find_merge_and_claim", "merge_message"]
 
 _SUBJECT_CHARS_MAX = 100
 _BODY_CHARS_MAX = 4000
@@ -25,15 +25,21 @@ def merge_message(item: str, claim_id: str, text: str) -> str:
 
 
 async def find_merge(repository: Repository, item: str, tip: str, beyond: str = "") -> str | None:
-    """The newest merge commit of ``item`` that is reachable from ``tip`` and, if given, not from ``beyond``; None when there is none.
+    """The commit of :func:`find_merge_and_claim` alone."""
+    found = await find_merge_and_claim(repository, item, tip, beyond)
+    return None if found is None else found[0]
+
+
+async def find_merge_and_claim(repository: Repository, item: str, tip: str, beyond: str = "") -> tuple[str, str] | None:
+    """The newest merge commit of ``item`` that is reachable from ``tip`` and, if given, not from ``beyond``, and the claim that made it; None when there is none.
 
     A merge commit counts when it has two parents and both trailers. Ordinary commits never do: authors of work copy the style of the
     history that they see, trailers included. Without ``beyond`` the whole history is walked (about a second per 100,000 merges).
     """
     wanted = check_id(item, "an item")
-    for oid, found in await _merges(repository, f"Fabrik-Item: {wanted}", tip, beyond):
+    for oid, found, claim in await _merges(repository, f"Fabrik-Item: {wanted}", tip, beyond):
         if found == wanted:
-            return oid
+            return oid, claim
     return None
 
 
@@ -42,11 +48,11 @@ async def find_imitation(repository: Repository, work: str, base: str) -> tuple[
 
     Merged, it would close that item, whose work nobody may have done.
     """
-    return next(iter(await _merges(repository, "Fabrik-Item: ", work, base)), None)
+    return next(((oid, item) for oid, item, _ in await _merges(repository, "Fabrik-Item: ", work, base)), None)
 
 
-async def _merges(repository: Repository, said: str, tip: str, beyond: str) -> list[tuple[str, str]]:
-    """Merge commits with both trailers, newest first, and their items."""
+async def _merges(repository: Repository, said: str, tip: str, beyond: str) -> list[tuple[str, str, str]]:
+    """Merge commits with both trailers, newest first, and their items and claims."""
     known = [f"^{beyond}"] if beyond else []
     trailers = "%(trailers:key=Fabrik-Item,valueonly,separator=%x2C)%x09%(trailers:key=Fabrik-Claim,valueonly,separator=%x2C)"
     rows = await repository.text(
@@ -60,4 +66,4 @@ async def _merges(repository: Repository, said: str, tip: str, beyond: str) -> l
         *known,
     )
     split = ([*row.split("\t"), "", ""][:3] for row in rows.splitlines())
-    return [(oid, found) for oid, found, claim in split if found and claim]
+    return [(oid, found, claim) for oid, found, claim in split if found and claim]

@@ -96,7 +96,8 @@ class Origin:
         """See :func:`fenced_merge`. Raises also :class:`NoCommits`, and what ``check`` raises."""
         claims = await self.claims()
         done = await fenced_merge(claims.repository, claims, request, self._pause, check=check)
-        return _outcome(done, _to_resolve(claims.repository, work_branch(request.item, request.claim_id)))
+        branch = work_branch(request.item, request.claim_id)
+        return _outcome(done, branch, _to_resolve(claims.repository, branch))
 
     async def probe(self) -> RemoteProbe:
         """What the remote is able to do. Changes nothing that stays."""
@@ -189,12 +190,15 @@ def _to_resolve(repository: Repository, branch: str) -> str:
     return "\n".join(commands)
 
 
-def _outcome(done: FencedMerge, to_resolve: str) -> MergeOutcome:
+def _outcome(done: FencedMerge, branch: str, to_resolve: str) -> MergeOutcome:
     match done:
         case Merged(merge_commit, claim_oid):
             return MergeOutcome("merged", bytes.fromhex(merge_commit), bytes.fromhex(claim_oid))
-        case AlreadyMerged(merge_commit):
+        case AlreadyMerged(merge_commit, ""):
             return MergeOutcome("already_merged", bytes.fromhex(merge_commit))
+        case AlreadyMerged(merge_commit, by):
+            detail = f"the work of claim {by} was merged as {merge_commit} meanwhile; that of this run stays on branch {branch}"
+            return MergeOutcome("superseded", bytes.fromhex(merge_commit), detail=detail)
         case ClaimSuperseded(current):
             detail = (
                 "the claim ref is gone from the remote"

@@ -288,7 +288,7 @@ class Branches(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MergeOutcome:
-    """``kind``: merged, already_merged, superseded, conflicts. ``resolve``, of conflicts: the commands that solve them by hand, one in a line."""
+    """``kind``: merged, already_merged (this holder's work, by an earlier call), superseded (``merge_commit``: of the other's work, if it is merged), conflicts. ``resolve``, of conflicts: the commands that solve them by hand, one in a line."""
 
     kind: str
     merge_commit: bytes = b""

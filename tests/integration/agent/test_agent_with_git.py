@@ -12,7 +12,7 @@ from agent_rig import AgentRig
 from memory_pipeline import MemoryPipeline
 
 from fabrik_node.domain.claims import Claim, successor
-from fabrik_node.domain.runs import RunState
+from fabrik_node.domain.runs import FINAL_STATES, RunState
 from fabrik_node.domain.stages import Done, Merge
 from fabrik_node.git import GitRunner, Origin
 from fabrik_node.ids import new_id, show_id
@@ -140,6 +140,36 @@ async def test_a_holder_whose_claim_was_taken_at_the_remote_can_not_merge(rig: A
     [row] = rig.pipeline.last_rows()
     assert git(remote, "rev-parse", "main") == before
     assert git(remote, "show", f"{row.branch}:{show_id(item)}.txt")
+
+
+async def test_the_loser_of_double_work_is_superseded_and_names_whose_work_was_merged(rig: AgentRig, remote: Path) -> None:
+    item = rig.world.add()
+    name, winner = show_id(item), show_id(new_id(1))
+    gate, go = rig.gate(), rig.gate("go")
+    assert isinstance(rig.pipeline, FencedPipeline)
+    origin = rig.pipeline.origin
+    async with rig.agent(command=f"{WORK}; echo $$ > {gate.path}; read go < {go.path}"):
+        await gate.line()
+        known = await origin.current(name)
+        assert known is not None
+        taken = await origin.cas(known.oid, ClaimIntent(name, winner, 2, "other", 90_000))
+        space = await origin.create(name, winner)
+        (space.path / "winner.txt").write_text("winner\n")
+        await space.keep_work("The winner's work")
+        merged = await space.merge(taken.oid, "The winner's")
+        go.path.write_text("go\n")
+        await rig.world.until(lambda: rig.pipeline.last_rows()[0].state in FINAL_STATES)
+        rig.world.supersede(item)
+        rig.world.items.clear()
+    [row] = rig.pipeline.last_rows()
+    assert row.state is RunState.SUPERSEDED
+    assert (
+        row.reason
+        == f"superseded: the work of claim {winner} was merged as {merged.merge_commit.hex()} meanwhile; that of this run stays on branch {row.branch}"
+    )
+    assert git(remote, "show", f"{row.branch}:{name}.txt")
+    assert git(remote, "rev-parse", "main") == merged.merge_commit.hex()
+    assert not rig.world.finishes
 
 
 async def test_a_run_that_is_cancelled_while_it_waits_to_merge_merges_nothing(rig: AgentRig, remote: Path) -> None:

@@ -264,7 +264,7 @@ async def test_nobody_claims_or_merges_an_item_after_its_merge(make_node: NodeFa
         assert isinstance(refused, ArbiterTaken)
         assert (refused.state, refused.merged.hex()) == ("merged", done.merge_commit)
     late = await bob.work(tree.item, fresh(), {"late.txt": "late\n"})
-    assert await merge(bob, late, bytes.fromhex(done.claim_oid)) == AlreadyMerged(done.merge_commit)
+    assert await merge(bob, late, bytes.fromhex(done.claim_oid)) == AlreadyMerged(done.merge_commit, tree.claim_id)
     assert await find_merge(bob.repository, tree.item, await bob.repository.fetch()) == done.merge_commit
     assert remote.merges() == [done.merge_commit]
 
@@ -348,7 +348,7 @@ async def test_a_merge_whose_claim_ref_was_lost_is_still_the_only_one(make_node:
     receipt = await bob.claim(tree.item, claim_id, held)
     assert isinstance(receipt, ArbiterReceipt)
     late = await bob.work(tree.item, claim_id, {"late.txt": "late\n"})
-    assert await merge(bob, late, receipt.oid) == AlreadyMerged(done.merge_commit)
+    assert await merge(bob, late, receipt.oid) == AlreadyMerged(done.merge_commit, tree.claim_id)
     remote.git("update-ref", "-d", alice.claims.ref(tree.item))
-    assert await merge(bob, late, receipt.oid) == AlreadyMerged(done.merge_commit)
+    assert await merge(bob, late, receipt.oid) == AlreadyMerged(done.merge_commit, tree.claim_id)
     assert remote.merges() == [done.merge_commit]

@@ -88,8 +88,23 @@ async def test_another_node_finishes_the_merge_of_a_lost_holder(git: GitRunner, 
     assert done.kind == "merged"
     assert remote.file("new.txt") == "alice"
     assert remote.git("log", "-1", "--format=%(trailers:key=Fabrik-Claim,valueonly)", "main") == second
-    assert await space.merge(held.oid, "late") == MergeOutcome("already_merged", done.merge_commit)
+    late = await space.merge(held.oid, "late")
+    assert (late.kind, late.merge_commit) == ("superseded", done.merge_commit)
+    assert late.detail == f"the work of claim {second} was merged as {done.merge_commit.hex()} meanwhile; that of this run stays on branch {space.branch}"
+    assert remote.git("show", f"{space.branch}:new.txt") == "too late"
     assert len(remote.merges(item)) == 1
+
+
+async def test_work_that_another_claim_merged_as_it_is_counts_as_merged(git: GitRunner, remote: Remote, tmp_path: Path) -> None:
+    alice, bob = make(git, remote, tmp_path / "alice"), make(git, remote, tmp_path / "bob")
+    item, first, second = fresh(), fresh(), fresh()
+    held = await alice.cas(b"", intent(item, first))
+    space = await alice.create(item, first)
+    (space.path / "new.txt").write_text("alice\n")
+    await space.keep_work("done")
+    taken = await bob.cas(held.oid, intent(item, second))
+    done = await (await bob.create(item, second, space.branch)).merge(taken.oid, "Finish it")
+    assert await space.merge(held.oid, "late") == MergeOutcome("already_merged", done.merge_commit)
 
 
 @pytest.mark.parametrize("name", ["--upload-pack=x", "a:refs/heads/main", "*", "no/such/branch"])
