@@ -12,7 +12,7 @@ from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, 
 from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Done, Stage, decode_stage
 from fabrik_node.ports import ItemView
 
-__all__ = ["Board"]
+__all__ = ["Board", "valid_hold"]
 
 
 class Board:
@@ -111,14 +111,14 @@ class Board:
             depends_on=row.get(ItemField.DEPENDS_ON, []),
             created_ms=row.get(ItemField.CREATED_MS, 0),
             attempts=row.get(ItemField.ATTEMPTS, 0),
-            hold=_valid_hold(row.get(ItemField.HOLD), claim),
+            hold=valid_hold(row.get(ItemField.HOLD), claim),
             outcome=row.get(ItemField.OUTCOME),
             claim=claim,
         )
 
 
-def _valid_hold(hold: Any, claim: Claim | None) -> Any:
-    """The register has no fence, for operators hold items, too: what the holder of a claim says there counts while that claim is the winning one."""
+def valid_hold(hold: Any, claim: Claim | None) -> Any:
+    """``hold`` when it counts, else None. The register has no fence, for operators hold items, too: what the holder of a claim says there counts while that claim is the winning one."""
     said_by = hold.get("claim") if isinstance(hold, Mapping) else None
     return hold if said_by is None or claim is None or claim.claim_id == said_by else None
 

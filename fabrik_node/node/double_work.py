@@ -82,7 +82,7 @@ def events_of(changes: Changes, board: Board, replica: Replica, names: Mapping[b
     """
     events: list[Event] = []
     try:
-        events += happenings(changes, names)
+        events += happenings(changes, names, board.claim)
         events += _conflicts(changes, board, replica, names)
     except Exception as error:  # noqa: BLE001  # whatever it is, the ops are merged, and it is said
         _log.exception("the events of a batch are not told")

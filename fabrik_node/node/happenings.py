@@ -5,7 +5,7 @@ Maps in registers come from other nodes and may hold anything: what does not fit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fabrik_node._core import Change, Changes
@@ -13,6 +13,7 @@ from fabrik_node.domain.claims import Claim, ClaimState, decode_claim
 from fabrik_node.domain.schema import ItemField, Kind, RequestField, Role
 from fabrik_node.domain.stages import decode_stage, stage_fields
 from fabrik_node.ids import show_id, show_key
+from fabrik_node.node.board import valid_hold
 from fabrik_node.ports import Event
 
 __all__ = ["EVENTS_PER_BATCH_MAX", "happenings"]
@@ -25,8 +26,8 @@ _TAKEN = frozenset({"seq", "at", "type", "item", "by", "op"})
 _EDITS = {ItemField.TITLE: "title", ItemField.BODY: "body", ItemField.LABELS: "labels", ItemField.PRIORITY: "priority", ItemField.DEPENDS_ON: "depends_on"}
 
 
-def happenings(changes: Changes, names: Mapping[bytes, str]) -> list[Event]:
-    """Events of one batch. ``names`` gives node names by key; a key without one is shown by its first 8 hex digits."""
+def happenings(changes: Changes, names: Mapping[bytes, str], claim_of: Callable[[bytes], Claim | None]) -> list[Event]:
+    """Events of one batch. ``names`` gives node names by key; a key without one is shown by its first 8 hex digits. ``claim_of``: the winning claim of an item after the batch."""
     if len(changes) > EVENTS_PER_BATCH_MAX:
         return [Event("sync.bulk", changes.newest_ms or 0, {"registers": len(changes)})]
     by_item: dict[tuple[int, bytes], list[Change]] = {}
@@ -36,7 +37,7 @@ def happenings(changes: Changes, names: Mapping[bytes, str]) -> list[Event]:
     for (kind, _), group in by_item.items():
         match kind:
             case Kind.ITEM:
-                events += _item(group, names)
+                events += _item(group, names, claim_of)
             case Kind.CLAIM:
                 events += [event for change in group for event in _claim(change, names)]
             case Kind.MEMBER:
@@ -67,7 +68,7 @@ def _event(kind: str, change: Change, names: Mapping[bytes, str], data: Mapping[
     return Event(kind, change.wall_ms, {**data, "by": _who(change.author, names), "op": show_key(change.digest)})
 
 
-def _item(group: Sequence[Change], names: Mapping[bytes, str]) -> list[Event]:
+def _item(group: Sequence[Change], names: Mapping[bytes, str], claim_of: Callable[[bytes], Claim | None]) -> list[Event]:
     if all(change.new is None for change in group) and any(change.field != ItemField.HOLD for change in group):
         return []  # removed by a tombstone, which has an event of its own
     fields = {change.field: change for change in group}
@@ -88,9 +89,10 @@ def _item(group: Sequence[Change], names: Mapping[bytes, str]) -> list[Event]:
             first = next(change for change in group if change.field in _EDITS)
             events.append(_event("item.edited", first, names, {"item": item, "fields": edited}))
     hold = fields.get(ItemField.HOLD)
-    if hold is not None and (hold.new is not None or hold.old is not None):
-        kind = "item.requeued" if hold.new is None else "item.held"
-        events.append(_event(kind, hold, names, {"item": item} | ({} if hold.new is None else {"reason": _text(hold.new, "reason")})))
+    if hold is not None and hold.new is None and hold.old is not None:
+        events.append(_event("item.requeued", hold, names, {"item": item}))
+    if hold is not None and hold.new is not None and valid_hold(hold.new, claim_of(hold.id)) is not None:  # what a superseded holder says late holds nothing
+        events.append(_event("item.held", hold, names, {"item": item, "reason": _text(hold.new, "reason")}))
     outcome = fields.get(ItemField.OUTCOME)
     if outcome is not None and outcome.new is not None:
         known = {key: value for key, value in outcome.new.items() if isinstance(value, str | int) and key not in _TAKEN}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from fabrik_node._core import Changes
-from fabrik_node.domain.claims import Claim, ClaimState, encode_claim
+from fabrik_node.domain.claims import Claim, ClaimState, decode_claim, encode_claim
 from fabrik_node.domain.schema import ItemField, Kind, RequestField
 from fabrik_node.ids import show_id
 from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
@@ -39,8 +39,8 @@ class Fakes(tuple[Fake, ...]):
         return max(change.wall_ms for change in self)
 
 
-def told(*changes: Fake) -> list[tuple[str, dict[str, Any]]]:
-    events = happenings(cast("Changes", Fakes(changes)), NAMES)
+def told(*changes: Fake, winning: Claim | None = None) -> list[tuple[str, dict[str, Any]]]:
+    events = happenings(cast("Changes", Fakes(changes)), NAMES, lambda _: winning)
     return [(event.type, {key: value for key, value in event.data.items() if key not in ("by", "op")}) for event in events]
 
 
@@ -72,6 +72,15 @@ def test_moves_edits_and_holds() -> None:
     assert told(item(ItemField.HOLD, None, None)) == []
 
 
+def test_a_hold_that_does_not_count_is_not_told() -> None:
+    winning = decode_claim(claim(2, ClaimState.CONFIRMED))
+    late, own, of_operator = ({"reason": "why"} | said for said in ({"claim": b"\x01" * 16}, {"claim": b"\x02" * 16}, {}))
+    assert told(item(ItemField.HOLD, None, late), winning=winning) == [], "another claim won before its holder said so"
+    for counts in (own, of_operator):
+        assert told(item(ItemField.HOLD, None, counts), winning=winning) == [("item.held", {"item": show_id(ITEM), "reason": "why"})]
+    assert told(item(ItemField.HOLD, None, late)) == [("item.held", {"item": show_id(ITEM), "reason": "why"})], "no claim beats it"
+
+
 def test_a_deleted_item_is_one_event() -> None:
     gone = [item(ItemField.TITLE, "t", None), item(ItemField.STAGE, [1], None), Fake(Kind.CLAIM, ITEM, 1, claim(1, ClaimState.CONFIRMED), None)]
     assert told(*gone, Fake(Kind.TOMBSTONE, ITEM, 1, None, {})) == [("item.deleted", {"item": show_id(ITEM)})]
@@ -91,7 +100,7 @@ def test_the_life_of_claims() -> None:
 
 
 def test_who_did_it_is_a_name_or_the_start_of_a_key() -> None:
-    events = happenings(cast("Changes", [item(ItemField.TITLE, None, "t"), Fake(Kind.TOMBSTONE, b"\x08" * 16, 1, None, {}, YOU)]), NAMES)
+    events = happenings(cast("Changes", [item(ItemField.TITLE, None, "t"), Fake(Kind.TOMBSTONE, b"\x08" * 16, 1, None, {}, YOU)]), NAMES, lambda _: None)
     assert [event.data["by"] for event in events] == ["me", "02020202"]
     assert events[0].data["op"] == "dd" * 32
     assert events[0].wall_ms == 5
