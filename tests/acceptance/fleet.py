@@ -247,6 +247,18 @@ class NodeProcess:
         """Until the item is there."""
         self.await_true(lambda: self.stage(item) == stage, f"item {item} in {stage}")
 
+    def listed_run(self, *args: str) -> dict[str, Any]:
+        """The run that this node lists, as soon as it does: one of another node takes a moment to come."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            found[:] = self.ask("runs", "list", *args)["runs"]
+            return bool(found)
+
+        self.await_true(look, "a run")
+        (run,) = found
+        return run
+
     def await_true(self, question: Callable[[], bool], what: str) -> None:
         """Ask again after each event of the node, and at a modest pace, until it is true."""
         deadline = time.monotonic() + BOUND_S

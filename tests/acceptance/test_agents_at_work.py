@@ -56,7 +56,7 @@ def test_an_interrupted_agent_gives_its_work_back_for_another(fleet: Fleet, tmp_
     with Gate(tmp_path / "gate") as gate:
         one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=LONG_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         assert processes_of(run["run_id"])
         assert one.stop(signal.SIGINT) == 130
     assert not processes_of(run["run_id"])
@@ -97,7 +97,7 @@ def test_a_drain_lets_running_work_end_and_a_second_signal_does_not_wait(fleet: 
     with Gate(tmp_path / "second") as gate:
         one.start("serve", "--remote", str(remote), "--command", WAIT, "--drain", "1h", env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list", "--limit", "1")["runs"]
+        run = host.listed_run("--limit", "1")
         one.send(signal.SIGTERM)
         one.await_line("SIGTERM: stopping")
         assert one.stop(signal.SIGTERM) == 143
@@ -145,7 +145,7 @@ def test_a_rate_limit_is_of_one_agent_and_of_one_start(fleet: Fleet, tmp_path: P
     command = ("--remote", str(remote), "--command", f'[ -e "$MARK" ] || {{ touch "$MARK"; exit 75; }}; {COMMIT}')
     agent = fleet.agent(host, "one", *command, config=config, env={"MARK": str(tmp_path / "limited")})
     agent.await_true(lambda: agent.ask("status")["agent"]["state"] == "RateLimited", "the rate limit")
-    [limited] = agent.ask("runs", "list")["runs"]
+    limited = agent.listed_run()
     host.await_true(lambda: [run["run_id"] for run in host.ask("runs", "list")["runs"]] == [limited["run_id"]], "the run at the other node")
     assert host.ask("status")["agent"]["state"] is None
     assert "RateLimited" not in host.run("db", "dump").stdout
@@ -187,7 +187,7 @@ def test_a_run_whose_heartbeat_reaches_nobody_is_alive_on_its_own_node(fleet: Fl
     with Gate(tmp_path / "gate") as gate:
         agent = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=LONG_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         ages = []
 
         def renewed() -> bool:

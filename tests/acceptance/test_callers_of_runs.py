@@ -55,7 +55,7 @@ def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_pa
         script.write_text("\n".join(lines) + "\n")
         item = host.add("its work", "--label", "here")
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         for name in ("inside", "outside"):
             said = json.loads((out / f"{name}.json").read_text())
             assert [said[each] for each in ("caller", "item", "run", "claim", "branch", "node")] == [

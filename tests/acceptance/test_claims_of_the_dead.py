@@ -29,7 +29,7 @@ def test_a_killed_holder_is_lost_step_by_step_and_its_item_is_finished_once(flee
         two = fleet.agent(host, "two", "--remote", str(remote), "--command", COMMIT, config=PATIENT + QUICK_AGENT)
         first = host.ask("claims", "show", item)["claim"]
         assert (first["node_name"], first["ttl_s"], first["label"]) == ("one", 4.0, "fenced")
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         assert (run["state"], run["node_name"], run["own"]) == ("running", "one", False)
         assert run["age_s"] is not None
         one.await_true(lambda: len(processes_of(run["run_id"])) >= 5, "the shim, the shell, its daemon of two, and the one that waits")
@@ -81,7 +81,7 @@ def test_a_killed_node_that_takes_no_more_work_still_says_what_was_interrupted(f
     with Gate(tmp_path / "gate") as gate:
         one = fleet.agent(host, "one", "--remote", str(remote), "--command", WAIT, config=LONG_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         one.kill()
         url = address(host)
         host.kill()
@@ -111,7 +111,7 @@ def test_a_sleeper_wakes_up_superseded_and_merges_nothing(fleet: Fleet, tmp_path
     with Gate(tmp_path / "gate") as gate:
         one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=STEADY_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         signal_run(run["run_id"], signal.SIGSTOP)
         one.send(signal.SIGSTOP)
         gate.open()  # it would go on to merge at once if it were let
@@ -143,7 +143,7 @@ def test_an_operator_takes_a_claim_away_and_the_remote_refuses_its_merge(fleet: 
     with Gate(tmp_path / "gate") as gate:
         one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=LONG_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         host.stop()
         host.start("serve")  # nobody can reach it: the holder does not hear of what follows
         host.ask("items", "edit", item, "--label", "others")  # so that the same agent does not take it again
@@ -179,7 +179,7 @@ def test_a_release_stops_the_agent_and_the_item_is_free(fleet: Fleet, tmp_path: 
             host, "one", "--label", "slow", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=LONG_LEASES + QUICK_AGENT, env=gate.env
         )
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         host.ask("items", "edit", item, "--label", "fast")  # so that the same agent does not take it again
         said = host.ask("claims", "release", item)
         assert said["was"]["node_name"] == "one"
@@ -204,7 +204,7 @@ def test_archiving_a_claimed_item_says_whose_work_that_stops(fleet: Fleet, tmp_p
     with Gate(tmp_path / "gate") as gate:
         one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=LONG_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         said = host.run("items", "move", item, "Archived", "--reason", "Abandoned")
         assert said.returncode == 0
         assert "this stops the work of one/agent" in said.stdout

@@ -63,7 +63,8 @@ def test_an_agent_that_asks_waits_over_the_death_of_its_node_for_an_answer_of_an
     assert (asked["item"], asked["asked_by"], asked["options"], asked["state"]) == (item, "asks", ["go on", "leave it"], "open")
     for node in (host, agent):
         node.await_true(lambda node=node: node.ask("status")["questions"] == 1, "the question")  # type: ignore[misc]  # inference of the default argument
-        [run] = node.ask("runs", "list", "--item", item)["runs"]
+        node.await_true(lambda node=node: node.listed_run("--item", item)["state"] == "waiting", "the run that waits")  # type: ignore[misc]  # as above
+        run = node.listed_run("--item", item)
         assert (run["state"], run["evidence"].startswith(f"asks: {asked['text']} ({asked['next']})")) == ("waiting", True), run
         assert node.ask("why", item)["causes"][0] == {"code": "asks", "text": f"its run asks people: {asked['text']}", "next": asked["next"]}
     agent.kill()

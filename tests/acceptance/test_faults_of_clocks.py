@@ -10,6 +10,7 @@ import pytest
 from acceptance.fleet import Fleet, make_remote
 from acceptance.gates import COMMIT, QUICK_AGENT, STEADY_LEASES, WAIT, Gate, merges_of
 
+CALM_LEASES = STEADY_LEASES.replace("ttl_s = 4.0", "ttl_s = 8.0")
 YEAR_S = 31_557_600
 JUMPING = """
 import os, time
@@ -49,13 +50,13 @@ class Wall:
 def test_clocks_that_jump_by_years_neither_end_a_lease_nor_keep_a_dead_one(fleet: Fleet, tmp_path: Path) -> None:
     remote = make_remote(fleet.folder / "git")
     walls = {name: Wall(tmp_path, name) for name in ("one", "two")}
-    host = fleet.host(config=STEADY_LEASES)
+    host = fleet.host(config=CALM_LEASES)
     item = host.add("held through the years")
     with Gate(tmp_path / "gate") as gate:
         work = ("--remote", str(remote), "--command", f"echo $FABRIK_CLAIM >> {tmp_path}/commands; {COMMIT}; {WAIT}")
-        one = fleet.agent(host, "one", *work, config=STEADY_LEASES + QUICK_AGENT, env=gate.env | walls["one"].env)
+        one = fleet.agent(host, "one", *work, config=CALM_LEASES + QUICK_AGENT, env=gate.env | walls["one"].env)
         gate.await_waiting()
-        two = fleet.agent(host, "two", "--remote", str(remote), "--command", COMMIT, config=STEADY_LEASES + QUICK_AGENT, env=walls["two"].env)
+        two = fleet.agent(host, "two", "--remote", str(remote), "--command", COMMIT, config=CALM_LEASES + QUICK_AGENT, env=walls["two"].env)
         first = host.ask("claims", "show", item)["claim"]["claim_id"]
         for years in ((20, -10), (-30, 40), (0, 0)):
             walls["one"].jump(years[0])

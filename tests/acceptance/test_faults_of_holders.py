@@ -37,7 +37,7 @@ def test_a_holder_frozen_in_the_middle_of_its_push_can_neither_write_nor_merge(f
     work = ("--remote", str(remote), "--command", COMMIT)
     one = fleet.agent(host, "one", *work, config=STEADY_LEASES + QUICK_AGENT)
     one.await_true(lambda: barrier.came() == 1, "its push of the base")
-    [run] = host.ask("runs", "list")["runs"]
+    run = host.listed_run()
     one.send(signal.SIGSTOP)
     frozen = pushes_of(one)
     assert frozen
@@ -51,6 +51,7 @@ def test_a_holder_frozen_in_the_middle_of_its_push_can_neither_write_nor_merge(f
         os.kill(pid, signal.SIGCONT)
     one.send(signal.SIGCONT)
     one.await_line(f"run {run['run_id']} of item {item} is over: ")
+    two.await_line("is over: ok")
     fleet.await_equal([host, one, two])
     assert merges_of(remote, item) == [merged]
     for node in (host, one, two):
@@ -73,7 +74,7 @@ def test_a_command_that_outlives_its_killed_node_is_ended_by_the_next_start(flee
     with Gate(tmp_path / "gate") as gate:
         one = fleet.agent(host, "one", "--remote", str(remote), "--command", f"{COMMIT}; {WAIT}", config=STEADY_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         signal_run(run["run_id"], signal.SIGSTOP)
         one.kill()
         two = fleet.agent(host, "two", "--remote", str(remote), "--command", COMMIT, config=STEADY_LEASES + QUICK_AGENT)
@@ -100,7 +101,7 @@ def test_a_shim_and_a_command_that_are_killed_leave_nothing_and_are_tried_again(
         runs = []
         for victim in ("shim", "command"):
             gate.await_waiting()
-            [run] = one.ask("runs", "list", "--limit", "1")["runs"]
+            run = one.listed_run("--limit", "1")
             pid = int((tmp_path / "pid").read_text())
             if victim == "shim":
                 pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

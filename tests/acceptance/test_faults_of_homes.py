@@ -29,7 +29,7 @@ def test_a_copy_of_a_home_that_holds_a_claim_leaves_the_original_at_work(fleet: 
         command = f'echo $FABRIK_TITLE >> {tmp_path}/commands; {COMMIT}; [ "$FABRIK_ITEM" != {item} ] || {WAIT}'
         one = fleet.agent(host, "one", "--remote", str(remote), "--command", command, config=LONG_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         copy = NodeProcess(image_under_work(one, fleet.folder / "copy"), "copy")
         fleet.nodes.append(copy)
         unserved = copy.ask("runs", "recovery")["runs"]
@@ -66,7 +66,7 @@ def test_a_home_put_back_from_an_image_with_a_claim_finishes_it_once(fleet: Flee
         work = ("--remote", str(remote), "--command", f"{COMMIT}; {WAIT}")
         one = fleet.agent(host, "one", *work, config=STEADY_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         image = image_under_work(one, fleet.folder / "image")
         host.ask("items", "edit", item, "--body", "later than the image")
         one.kill()

@@ -56,7 +56,7 @@ def test_finished_work_waits_for_a_remote_that_went_away(fleet: Fleet, tmp_path:
         for node in (host, one):
 
             def waits(at: NodeProcess = node) -> bool:
-                [run] = at.ask("runs", "list")["runs"]
+                run = at.listed_run()
                 return bool(run["state"] == "waiting") and "waits with finished work: git remote" in run["evidence"]
 
             node.await_true(waits, "the wait, and for what")

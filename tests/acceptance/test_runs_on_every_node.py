@@ -152,7 +152,7 @@ def test_a_log_is_followed_live_and_leaving_leaves_the_run(fleet: Fleet, tmp_pat
             host, "one", "--remote", str(remote), "--command", f"{talk}; {COMMIT}; echo last words", config=LONG_LEASES + QUICK_AGENT, env=gate.env
         )
         gate.await_waiting()
-        [run] = one.ask("runs", "list")["runs"]
+        run = one.listed_run()
         with following(one, run["run_id"]) as left, following(one, run["run_id"]) as stayed, following(host, run["run_id"]) as elsewhere:
             gate.write("first\n")
             elsewhere.await_line("heard first")

@@ -28,8 +28,12 @@ def test_after_a_kill_at_task_16_of_20_another_host_does_the_last_five(fleet: Fl
     with Gate(tmp_path / "second") as gate:
         fleet.agent(host, "two", *agent, config=STEADY_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        shown = {step["name"]: step for step in host.ask("steps", "list", item)["steps"]}
-        assert (shown["task 16"]["state"], shown["task 16"]["attempt"]) == ("started", 2)
+
+        def begun_again() -> bool:
+            shown = {step["name"]: step for step in host.ask("steps", "list", item)["steps"]}
+            return (shown["task 16"]["state"], shown["task 16"]["attempt"]) == ("started", 2)
+
+        host.await_true(begun_again, "the second attempt at task 16")
     host.await_stage(item, "Done")
     assert tally.read_text().split() == [str(number) for number in (*range(1, KILLED_AT + 1), *range(KILLED_AT, TASKS + 1))]
     ended = {step["name"]: (step["state"], step["attempt"]) for step in host.ask("steps", "list", item)["steps"]}

@@ -19,7 +19,7 @@ def test_what_is_stopped_by_hand_ends_whole_and_stays_stopped(fleet: Fleet, tmp_
         command = f"setsid sleep 1000 & {COMMIT}; {WAIT}"
         one = fleet.agent(host, "one", "--remote", str(remote), "--command", command, config=LONG_LEASES + QUICK_AGENT, env=gate.env)
         gate.await_waiting()
-        [run] = host.ask("runs", "list")["runs"]
+        run = host.listed_run()
         said = host.run("runs", "cancel", run["run_id"], "--reason", "not needed")
         assert said.returncode == 0, said.stderr
         assert "one (agent) can still merge until it hears of this" in said.stdout, "the host has no remote to tell"
@@ -29,7 +29,7 @@ def test_what_is_stopped_by_hand_ends_whole_and_stays_stopped(fleet: Fleet, tmp_
         assert git(remote, "show", f"{run['branch']}:{first}.txt") == "cancelled from the other machine", "its work is kept"
         second = host.add("cancelled at home")
         gate.await_waiting()
-        [run] = host.ask("runs", "list", "--item", second)["runs"]
+        run = host.listed_run("--item", second)
         done = one.ask("runs", "cancel", run["run_id"])
         assert (done["run"]["state"], done["run"]["reason"]) == ("cancelled", "cancelled: by an operator")
         assert not processes_of(run["run_id"]), "they are gone when the command returns"

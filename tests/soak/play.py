@@ -269,6 +269,8 @@ class Soak:
         return not [row for row in rows if row["ended_at"] is None]
 
     def _stuck(self) -> list[Any]:
+        if not _answers(self.host):
+            return ["the host does not answer"]
         open_items = [entry for entry in self.host.call("items.list")["items"] if entry["stage"] != "Done" and entry["id"] in self.items]
         return [(entry["id"], entry["stage"], entry.get("claim"), entry.get("hold")) for entry in open_items[:5]]
 
