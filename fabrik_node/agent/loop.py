@@ -26,7 +26,6 @@ from fabrik_node.agent.stop import Stop
 from fabrik_node.domain.claims import Claim
 from fabrik_node.errors import BadConfig
 from fabrik_node.ids import show_id
-from fabrik_node.ports import ItemView
 
 __all__ = ["ClaimLoop"]
 
@@ -106,7 +105,7 @@ class ClaimLoop:
             while self._accepting:
                 self._wake.clear()
                 if await self._is_connected():
-                    await self._rest(self._fill_slots())
+                    await self._rest(await self._fill_slots())
         except asyncio.CancelledError:
             await self.stop()
             raise
@@ -175,12 +174,15 @@ class ClaimLoop:
         finally:
             connected.cancel()
 
-    def _fill_slots(self) -> float | None:
-        """Start what can be started; seconds until more can be, as far as that is a question of waiting."""
+    async def _fill_slots(self) -> float | None:
+        """Start what can be started; seconds until more can be, as far as that is a question of waiting. Without a free slot nothing is looked at."""
+        if not self._has_room():
+            return None
+        await self._setup.pipeline.prepare()
         now = self._setup.clock.now()
         found = self._setup.pipeline.candidates(self._setup.config.labels)
         self._backoff.keep({view.id for view in found} | set(self._tasks))
-        if not self.accepting:
+        if not self._has_room():
             return None
         views = [view for view in found if view.id not in self._tasks]
         for view in self._backoff.ready(views, now)[: self._setup.config.slots - len(self._tasks)]:
@@ -188,6 +190,9 @@ class ClaimLoop:
             self._tasks[view.id] = task
             task.add_done_callback(lambda done, item=view.id: self._ended(item, done))  # type: ignore[misc]  # inference of the default argument
         return self._backoff.next_s(views, now) if len(self._tasks) < self._setup.config.slots else None
+
+    def _has_room(self) -> bool:
+        return self.accepting and len(self._tasks) < self._setup.config.slots
 
     async def _rest(self, next_s: float | None) -> None:
         wait_s = self._rng.uniform(0.5, 1.0) * self._setup.timing.beat_s
@@ -201,7 +206,7 @@ class ClaimLoop:
         setup = self._setup
         turn_s = setup.pipeline.turn_s(item, setup.config.labels)
         await asyncio.sleep(turn_s + self._rng.uniform(0.0, min(_JITTER_S_MAX, setup.timing.settle_s / 16)))
-        if not self.accepting or not self._is_candidate(item):
+        if not self.accepting or not self._setup.pipeline.is_candidate(item, self._setup.config.labels):
             return
         since = setup.clock.now()
         if (claim := await self._claim(item)) is None:
@@ -223,10 +228,6 @@ class ClaimLoop:
             await give_back_unused(self._setup, item, claim, self._stop)
             return None
         return claim
-
-    def _is_candidate(self, item: bytes) -> bool:
-        views: list[ItemView] = self._setup.pipeline.candidates(self._setup.config.labels)
-        return any(view.id == item for view in views)
 
     def _title(self, item: bytes) -> str:
         view = self._setup.pipeline.item(item)

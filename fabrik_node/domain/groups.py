@@ -5,13 +5,14 @@ Best effort by nature: whoever is cut off counts what it sees. After a partition
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fabrik_node._core import blake3
 from fabrik_node.domain.picking import PREFERRED
 
-__all__ = ["Full", "Holding", "full_limit", "limited_by", "settles"]
+__all__ = ["Full", "Holding", "Taken", "full_limit", "limited_by", "settles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,26 @@ def full_limit(item: bytes, labels: Collection[str], limits: Mapping[str, int], 
         if len(holders) >= limits[label]:
             return Full(label, limits[label], holders)
     return None
+
+
+class Taken:
+    """What holdings take of the limits, counted once, for looks at many items: :meth:`is_full` says what :func:`full_limit` would say of each."""
+
+    def __init__(self, limits: Mapping[str, int], holdings: Iterable[Holding]) -> None:
+        self._has: dict[bytes, Counter[str]] = {}
+        total: Counter[str] = Counter()
+        for holding in holdings:
+            has = limited_by(holding.labels, limits)
+            self._has.setdefault(holding.item, Counter()).update(has)
+            total.update(has)
+        self._over = {label: total[label] - limit for label, limit in limits.items() if total[label] >= limit}
+
+    def is_full(self, item: bytes, labels: Iterable[str]) -> bool:
+        """Whether a limit keeps ``item`` from being claimed. Claims on the item itself do not count."""
+        if not self._over:
+            return False
+        own = self._has.get(item, Counter())
+        return any((over := self._over.get(label.removesuffix(PREFERRED))) is not None and own[label.removesuffix(PREFERRED)] <= over for label in labels)
 
 
 def settles(own: Holding, limits: Mapping[str, int], holdings: Iterable[Holding]) -> Full | None:

@@ -12,7 +12,7 @@ from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, 
 from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Done, Stage, decode_stage
 from fabrik_node.ports import ItemView
 
-__all__ = ["Board", "valid_hold"]
+__all__ = ["Board", "is_finished", "valid_hold"]
 
 
 class Board:
@@ -64,7 +64,7 @@ class Board:
     def is_done(self, item: bytes) -> bool:
         """For dependencies: Done, or archived as completed from there, counts."""
         view = self.item(item)
-        return view is not None and _finished(view.stage)
+        return view is not None and is_finished(view.stage)
 
     def names(self) -> dict[bytes, str]:
         """Node names by key: what a node calls itself, else what its inviter called it, else what it was called under the key that it rotated from."""
@@ -123,5 +123,6 @@ def valid_hold(hold: Any, claim: Claim | None) -> Any:
     return hold if said_by is None or claim is None or claim.claim_id == said_by else None
 
 
-def _finished(stage: Stage) -> bool:
+def is_finished(stage: Stage) -> bool:
+    """For dependencies: Done, or archived as completed from there."""
     return isinstance(stage, Done) or (isinstance(stage, Archived) and stage.reason is ArchiveReason.COMPLETED)

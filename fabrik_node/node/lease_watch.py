@@ -11,6 +11,7 @@ from fabrik_node.domain.nearness import silent_after_s
 from fabrik_node.domain.takeovers import MEMBER_WINDOW_S, MassLoss, is_minority
 from fabrik_node.ids import show_id
 from fabrik_node.node.board import Board
+from fabrik_node.node.held_claims import HeldClaims
 from fabrik_node.node.presence import Heard
 
 __all__ = ["LeaseWatch"]
@@ -25,6 +26,7 @@ class LeaseWatch:
     def __init__(
         self,
         board: Board,
+        held: HeldClaims,
         leases: LeaseTable,
         clock: Clock,
         tell: Callable[[str, Mapping[str, Any]], None],
@@ -32,6 +34,7 @@ class LeaseWatch:
         own: bytes,
     ) -> None:
         self._board = board
+        self._held = held
         self._leases = leases
         self._clock = clock
         self._tell = tell
@@ -47,7 +50,7 @@ class LeaseWatch:
     def look(self) -> None:
         """See :meth:`LeaseTable.watch`. Claims that are suspected from now on are told, once; so is a brake."""
         now, leases = self._clock.now(), self._leases
-        held = {claim.claim_id: claim.ttl_s(self._board.stage(item)) for item, claim in self._board.claims() if claim.held}
+        held = {claim.claim_id: claim.ttl_s(self._board.stage(item)) for item, claim in self._held.all()}
         for claim_id in leases.watch(now, {**self.strays, **held}, listens=self.listens()):
             self._tell("claim.suspected", {"claim_id": show_id(claim_id)})
         lost = [claim_id for claim_id, ttl_s in held.items() if leases.state(claim_id, ttl_s, now) is LeaseState.LOST]

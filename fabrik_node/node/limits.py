@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from fabrik_node.domain.claims import Claim, ClaimState
-from fabrik_node.domain.groups import Full, Holding, full_limit, limited_by, settles
+from fabrik_node.domain.groups import Full, Holding, Taken, full_limit, limited_by, settles
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.stages import Archived, Done, Stage
 from fabrik_node.ports import ItemView
@@ -24,7 +24,7 @@ def living(items: Iterable[ItemView], name_of: Callable[[bytes], str], lease: Ca
 
 
 class ClaimLimits:
-    """``limits`` by label; ``items`` reads all items. Belongs to the event loop. Costs nothing while there are no limits."""
+    """``limits`` by label; ``items`` gives all that are not over. Belongs to the event loop. Costs nothing while there are no limits."""
 
     def __init__(
         self,
@@ -39,16 +39,18 @@ class ClaimLimits:
         self._lease = lease
         self._asked: dict[bytes, Collection[str]] = {}
 
-    def full(self, view: ItemView, holdings: Iterable[Holding] | None = None) -> Full | None:
-        """The limit that keeps ``view`` from being claimed. ``holdings``: of an earlier :meth:`holdings`, when many items are looked at."""
+    def full(self, view: ItemView) -> Full | None:
+        """The limit that keeps ``view`` from being claimed. A look at all items, unless no limit is on this one."""
         if not limited_by(view.labels, self._limits):
             return None
-        return full_limit(view.id, view.labels, self._limits, self.holdings(self._items()) if holdings is None else holdings)
+        return full_limit(view.id, view.labels, self._limits, self._holdings(self._items()))
 
-    def holdings(self, items: Iterable[ItemView]) -> list[Holding]:
+    def taken(self, items: Iterable[ItemView]) -> Taken:
+        """For a look at many items, of which these are all."""
+        return Taken(self._limits, self._holdings(items) if self._limits else ())
+
+    def _holdings(self, items: Iterable[ItemView]) -> list[Holding]:
         """What counts against the limits, with the items for which this node asks in this moment."""
-        if not self._limits:
-            return []
         asked = [Holding(item, b"", labels, "this node, which asks for one") for item, labels in self._asked.items()]
         return asked + [holding for holding in living(items, self._name_of, self._lease) if holding.item not in self._asked]
 

@@ -25,6 +25,7 @@ from fabrik_node.node.commit_times import CommitTimes
 from fabrik_node.node.double_work import events_of
 from fabrik_node.node.epochs import DOUBT_KEY, Epochs
 from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX
+from fabrik_node.node.held_claims import HeldClaims
 from fabrik_node.node.inquiries import Inquiries
 from fabrik_node.node.invitations import Invitations
 from fabrik_node.node.knocks import Knocks
@@ -81,6 +82,7 @@ class Node:
         self.key = key
         self.next_commitment = b""
         self.board = Board(replica)
+        self.held_claims = HeldClaims(self.board)
         self.leases = LeaseTable(timing)
         self.commit_times = CommitTimes(clock.now())
         self.stream = EventStream(store, sink, clock)
@@ -88,7 +90,7 @@ class Node:
         """One event of the node itself."""
         self.presence = Presence(key, replica.mesh_id, start, clock, self.leases, is_admitted=replica.is_admitted, is_holder=self.board.is_holder)
         self.inquiries = Inquiries(self.presence, key.public, clock, self.beat_now, start << 32)
-        self.lease_watch = LeaseWatch(self.board, self.leases, clock, self.tell, self.presence.heard, key.public)
+        self.lease_watch = LeaseWatch(self.board, self.held_claims, self.leases, clock, self.tell, self.presence.heard, key.public)
         self.audit = Audit(replica, self.presence.heard, key.public, clock, self.tell, self.name_of)
         self.quotas = Quotas(replica.heads(), self.tell, self.name_of)
         self.epochs = Epochs(replica, store, key.public, self.tell)
@@ -164,9 +166,8 @@ class Node:
         if loaded.late_pos:
             self.stream.tell([] if loaded.changes is None else events_of(loaded.changes, self.board, self.replica, self._names), loaded.late_pos)
         now = self.clock.now()
-        for _, claim in self.board.claims():
-            if claim.held:
-                self.leases.first_seen(claim.claim_id, now)
+        for _, claim in self.held_claims.all():
+            self.leases.first_seen(claim.claim_id, now)
 
     def _is_ours_now(self, logs: set[tuple[bytes, int]]) -> bool:
         """Whether one of these is the log that we write in."""
@@ -397,6 +398,7 @@ class Node:
             self._names = self.board.names()
         self.quotas.note(committed.chained)
         self.stream.tell(events_of(committed.changes, self.board, self.replica, self._names), committed.pos)
+        self.held_claims.note(committed.changes)
         now = self.clock.now()
         for each in committed.chained:
             self.commit_times.note((each.author, each.epoch, each.branch), each.first_seq, each.last_seq, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,16 @@ from fabrik_node.domain.claiming import RemoteVerdict, closing, is_free, judge_r
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, stage_ttls, successor
 from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.leases import LeaseState
-from fabrik_node.domain.picking import agents_ahead, preferred_labels, required_labels, turn_s
+from fabrik_node.domain.picking import agents_ahead, turn_s
 from fabrik_node.domain.run_inputs import inputs_summary
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
-from fabrik_node.domain.stages import Archived, Done, Merge, Stage, check_in_merge, check_move, encode_stage
+from fabrik_node.domain.stages import Merge, Stage, check_in_merge, check_move, encode_stage
 from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.limits import ClaimLimits
 from fabrik_node.node.node import Node
+from fabrik_node.node.open_items import OpenItem, OpenItems
 from fabrik_node.node.past_runs import interruptions_of
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
@@ -62,7 +64,9 @@ class NodePipeline:
         self._backoff_s = backoff_s
         self._dials = dials
         self._claim_s = 0.0
-        self._limits = ClaimLimits(limits, node.board.items, node.name_of, lambda claim, stage: self._lease(claim.claim_id, claim.ttl_s(stage)))
+        self.items = OpenItems(node.replica, node.board)
+        """What looks of the agent read."""
+        self._limits = ClaimLimits(limits, self.items.views, node.name_of, lambda claim, stage: self._lease(claim.claim_id, claim.ttl_s(stage)))
         self._loop = asyncio.get_running_loop()
         self._failed_at: dict[bytes, float] = {}
         self._strays: dict[bytes, bytes] = {}
@@ -78,23 +82,24 @@ class NodePipeline:
         if self._node.upkeep.full is not None:
             return []
         self._node.lease_watch.look()
-        board, now = self._node.board, self._node.clock.now()
-        offered = set(labels)
-        items = board.items()
-        holdings = self._limits.holdings(items)
-        done = {view.id for view in items if isinstance(view.stage, Done | Archived)}
-        found = [
-            view
-            for view in items
-            if view.id not in done
-            and view.hold is None
-            and required_labels(view.labels) <= offered
-            and all(needed in done and board.is_done(needed) for needed in view.depends_on)
-            and self._is_free(view)
-            and now >= self._not_before(view)
-            and self._limits.full(view, holdings) is None
-        ]
-        return sorted(found, key=lambda view: (-view.priority, not preferred_labels(view.labels) <= offered, *board.added(view.id)))
+        offered, now = set(labels), self._node.clock.now()
+        items = self.items.all()
+        taken = self._limits.taken(each.view for each in items)
+        found = [each for each in items if self._is_ready(each, offered, now) and not taken.is_full(each.view.id, each.view.labels)]
+        found.sort(key=lambda each: (-each.view.priority, not each.preferred <= offered, each.added))
+        return [each.view for each in found]
+
+    def is_candidate(self, item: bytes, labels: Sequence[str]) -> bool:
+        """See :meth:`fabrik_node.ports.Pipeline.is_candidate`."""
+        if self._node.upkeep.full is not None:
+            return False
+        self._node.lease_watch.look()
+        found = self.items.get(item)
+        return found is not None and self._is_ready(found, set(labels), self._node.clock.now()) and self._limits.full(found.view) is None
+
+    async def prepare(self) -> None:
+        """See :meth:`fabrik_node.ports.Pipeline.prepare`."""
+        await self.items.freshen()
 
     def turn_s(self, item: bytes, labels: Sequence[str]) -> float:
         """See :meth:`fabrik_node.ports.Pipeline.turn_s`."""
@@ -347,6 +352,17 @@ class NodePipeline:
 
     # ---- inside ---------------------------------------------------------------------------------
 
+    def _is_ready(self, found: OpenItem, offered: AbstractSet[str], now: float) -> bool:
+        """As far as no other claim has a part in it."""
+        view = found.view
+        return (
+            view.hold is None
+            and found.required <= offered
+            and all(map(self.items.is_finished, view.depends_on))
+            and self._is_free(view)
+            and (not view.attempts or now >= self._not_before(view))
+        )
+
     def _is_free(self, view: ItemView) -> bool:
         claim = view.claim
         lease = LeaseState.FRESH if claim is None else self._lease(claim.claim_id, claim.ttl_s(view.stage))
@@ -375,6 +391,7 @@ class NodePipeline:
             raise ClaimLost(f"the claim on item {show_id(item)} was released: {now.reason}", f"fabrik-node claims show {show_id(item)}")
 
     def _on_changes(self, changes: Changes) -> None:
+        self.items.note(changes)
         for change in changes.of(Kind.CLAIM):
             self._claim_changed(change)
         for change in changes.of(Kind.ITEM, ItemField.ATTEMPTS):

@@ -392,7 +392,15 @@ class Pipeline(Protocol):
     """The node as an agent sees it. Every write is durable when it returns and raises ClaimLost once the claim does not win any more."""
 
     def candidates(self, labels: Sequence[str]) -> list[ItemView]:
-        """Items that may be claimed now, best first: not held, dependencies done, unclaimed or with a lost lease."""
+        """Items that may be claimed now, best first: not held, dependencies done, unclaimed or with a lost lease. Without their bodies."""
+        ...
+
+    def is_candidate(self, item: bytes, labels: Sequence[str]) -> bool:
+        """Whether :meth:`candidates` would name this item, by a look at it alone."""
+        ...
+
+    async def prepare(self) -> None:
+        """Do in small parts what makes the next look at all items cheap: nobody else has to wait for it."""
         ...
 
     def item(self, item: bytes) -> ItemView | None: ...

@@ -1,4 +1,4 @@
-"""What claims cost: how often agents collide, how many claims a second a node makes, and what an agent costs that has nothing to do."""
+"""What claims cost: how often agents collide, how many claims a second a node makes, what a look at all items takes, and what an agent costs that has nothing to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark import Measured, Scale, benchmark, note
 from merge_benches import make_remote
@@ -29,10 +29,14 @@ from fabrik_node.agent.backoff import Backoff
 from fabrik_node.clock import SystemClock
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.leases import LeaseTiming
+from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Coding, Done, Merge, Qa
 from fabrik_node.git import GitRunner, Origin
-from fabrik_node.ids import parse_id
+from fabrik_node.ids import new_id, parse_id
 from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, ClaimIntent, ClaimRefused
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
 
 __all__: list[str] = []
 
@@ -45,6 +49,9 @@ _ITEMS = 150
 _WORK_S = (20.0, 90.0)
 _IDLE_S = 60.0
 _RATE_CLAIMS = 300
+_LOOK_ITEMS = 10_000
+_LOOK_BATCH = 100
+_LOOKS = 20
 _RATE_GIT_CLAIMS = 60
 
 
@@ -133,7 +140,7 @@ async def _agent(rig: NodeRig, rng: random.Random, count: _Count, left: Counter[
             continue
         item = ready[0].id
         await asyncio.sleep(rig.pipeline.turn_s(item, []) + rng.uniform(0.0, min(1.0, timing.settle_s / 16)))
-        if not any(view.id == item for view in rig.pipeline.candidates([])):
+        if not rig.pipeline.is_candidate(item, []):
             continue
         claim = await rig.pipeline.claim(item, "agent")
         if not isinstance(claim, Claim):
@@ -235,6 +242,65 @@ def claim_rate(scale: Scale) -> dict[str, Measured]:
         "claims.rate": Measured(found[False, 8], {"one_by_one": round(found[False, 1], 1), "claims": _RATE_CLAIMS}),
         "claims.rate_git": Measured(found[True, 8], {"one_by_one": round(found[True, 1], 1), "claims": _RATE_GIT_CLAIMS}),
     }
+
+
+# ---- a look at all items ----------------------------------------------------------------------------
+
+
+async def _looks() -> dict[str, list[float]]:
+    """Milliseconds of looks, each after a change of one item: without limits, with them, and what the first one takes of the event loop at a time."""
+    rigs = Rigs()
+    rig = await rigs.open(0, arbiter=FakeArbiter())
+    items = [new_id(1_000 + number) for number in range(_LOOK_ITEMS)]
+    for start in range(0, _LOOK_ITEMS, _LOOK_BATCH):
+        writes: list[Write] = []
+        for number, item in enumerate(items[start : start + _LOOK_BATCH], start):
+            fields = (
+                (ItemField.TITLE, f"item {number}"),
+                (ItemField.BODY, "x" * 500),
+                (ItemField.CREATED_MS, number),
+                (ItemField.LABELS, [f"group:{number % 100}"]),
+            )
+            writes += [(Kind.ITEM, item, key, value, None) for key, value in fields]
+        await rig.node.write(start, partial(list, writes))
+    held = asyncio.create_task(_held_ms())
+    await asyncio.sleep(0)
+    await rig.pipeline.prepare()
+    held.cancel()
+    found = {"first, each part": await held}
+    for name in ("no limits", "100 limits, 100 claims"):
+        found[name] = []
+        for number in range(_LOOKS):
+            await rig.node.write(b"edit", partial(list, [(Kind.ITEM, items[-1 - number], ItemField.PRIORITY, number, None)]))
+            began = time.perf_counter()
+            rig.pipeline.candidates([])
+            found[name].append(1_000 * (time.perf_counter() - began))
+        rig.limits.update({f"group:{number}": 3 for number in range(100)})
+        for item in items[:100]:
+            await rig.pipeline.claim(item, "agent")
+    await rigs.close()
+    return found
+
+
+async def _held_ms() -> list[float]:
+    """How long each turn of the event loop took, until cancelled."""
+    found: list[float] = []
+    try:
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0)
+            found.append(1_000 * (time.perf_counter() - began))
+    except asyncio.CancelledError:
+        return found
+
+
+@benchmark(("claims.look", "ms of the event loop per look of an agent at 10,000 items", "<=", 50.0))
+def claim_look(scale: Scale) -> dict[str, Measured]:
+    """A node with 10,000 items that wait, 100 groups with a limit and 100 claims: what one look of its agent holds the event loop after one item changed."""
+    found = asyncio.run(_looks())
+    env = {name: {"median": round(statistics.median(each), 1), "max": round(max(each), 1)} for name, each in found.items()}
+    note(f"claims.look: {env}")
+    return {"claims.look": Measured(statistics.median(found["100 limits, 100 claims"]), {**env, "items": _LOOK_ITEMS, "looks": _LOOKS})}
 
 
 # ---- idle -------------------------------------------------------------------------------------------

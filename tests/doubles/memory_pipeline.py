@@ -127,6 +127,8 @@ class MemoryPipeline:
         self.stage_ttl_s: dict[str, float] = {}
         self.looks = 0
         """How often candidates were asked for."""
+        self.turns = 0
+        """How often an agent came round: each time it asks for company first."""
         self.claim_delay: Callable[[], Any] | None = None
         self.connected = asyncio.Event()
         self.connected.set()
@@ -145,6 +147,15 @@ class MemoryPipeline:
             for view in self.world.items.values()
             if view.hold is None and set(view.labels) <= set(labels) and not isinstance(view.stage, Done | Archived) and self._is_free(view)
         ]
+
+    def is_candidate(self, item: bytes, labels: Sequence[str]) -> bool:
+        looks = self.looks
+        found = any(view.id == item for view in self.candidates(labels))
+        self.looks = looks
+        return found
+
+    async def prepare(self) -> None:
+        return
 
     def item(self, item: bytes) -> ItemView | None:
         return self.world.items.get(item)
@@ -227,6 +238,8 @@ class MemoryPipeline:
         return lambda: self._listeners.remove(callback)
 
     async def wait_connected(self) -> None:
+        self.turns += 1
+        self.world.stir()
         await self.connected.wait()
 
     # ---- for tests ----------------------------------------------------------------------------------

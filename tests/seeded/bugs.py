@@ -56,6 +56,13 @@ BUGS = (
         ("tests/integration/node/test_claim_limits.py",),
     ),
     Bug(
+        "an agent looks at items as they were before a claim on them",
+        "fabrik_node/node/open_items.py",
+        "_KINDS = (Kind.ITEM, Kind.CLAIM, Kind.TOMBSTONE)\n",
+        "_KINDS = (Kind.ITEM, Kind.TOMBSTONE)\n",
+        ("tests/unit/node/test_open_items.py",),
+    ),
+    Bug(
         "an answer goes to the run of any item",
         "fabrik_node/service/asking_people.py",
         "        if request.question.item != run.item:\n",

@@ -131,8 +131,8 @@ async def test_a_rate_limit_costs_no_attempt_and_the_agent_waits(rig: AgentRig) 
     async with rig.agent(command="exit 75", backoff_s=600.0) as loop:
         await rig.world.until(lambda: len(rig.world.finishes) == 1)
         rig.world.add("another")
-        looks = rig.pipeline.looks
-        await rig.world.until(lambda: rig.pipeline.looks >= looks + 3)
+        turns = rig.pipeline.turns
+        await rig.world.until(lambda: rig.pipeline.turns >= turns + 3)
         assert loop.state is AgentState.RATE_LIMITED
         assert loop.wait_s > 0, "so that others can say it"
     finish = rig.world.finish_of(item)

@@ -34,8 +34,8 @@ async def test_cancelling_ends_all_processes_and_holds_the_item(rig: AgentRig) -
         assert await asyncio.wait_for(loop.cancel(run_id, "by hand"), FAILURE_BOUND_S)
         assert all(has_ended(process) for process in processes), "it returns when they are gone"
         assert not await loop.cancel(b"x" * 16, "by hand")
-        looks = rig.pipeline.looks
-        await rig.world.until(lambda: rig.pipeline.looks > looks + 1)
+        turns = rig.pipeline.turns
+        await rig.world.until(lambda: rig.pipeline.turns > turns + 1)
     finish = rig.world.finish_of(item)
     assert (finish.hold, finish.charged, finish.outcome["result"]) == ("cancelled: by hand", False, "cancelled")
     assert not rig.world.claim_of(item).held
@@ -103,9 +103,9 @@ async def test_a_halted_agent_takes_nothing_until_somebody_says_so_whatever_happ
     assert setup.halts.halt == BY_HAND
     async with rig.agent(setup=setup) as loop:
         for _ in range(3):
-            looks = rig.pipeline.looks
+            turns = rig.pipeline.turns
             rig.world.touch()
-            await rig.world.until(lambda looks=looks: rig.pipeline.looks > looks)  # type: ignore[misc]  # inference of the default argument
+            await rig.world.until(lambda turns=turns: rig.pipeline.turns > turns)  # type: ignore[misc]  # inference of the default argument
         assert (loop.state, loop.accepting) == (AgentState.HALTED, False)
         assert rig.pipeline.claims_asked == []
         assert await setup.halts.lift() == BY_HAND
@@ -181,8 +181,8 @@ async def test_one_item_that_always_fails_is_held_and_its_agent_goes_on(rig: Age
         await rig.world.until(lambda: bool(rig.world.finishes) and rig.world.finishes[-1].hold != "")
         await rig.world.until(lambda: isinstance(rig.world.items[good].stage, Done))
         assert loop.accepting
-        looks = rig.pipeline.looks
-        await rig.world.until(lambda: rig.pipeline.looks > looks + 1)
+        turns = rig.pipeline.turns
+        await rig.world.until(lambda: rig.pipeline.turns > turns + 1)
     assert rig.world.items[bad].attempts == 4
     holds = [finish.hold for finish in rig.world.finishes if finish.item == bad]
     assert holds == ["", "", "", "4 of 4 attempts failed; the last: agent_failed: coding failed with exit code 3"], "giving up is final and explained"
