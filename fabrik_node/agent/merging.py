@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
 from fabrik_node.agent.ending import forbidden
 from fabrik_node.agent.folder import one_line
 from fabrik_node.agent.results import Result, Verdict, conflict
 from fabrik_node.agent.underway import RunUnderWay
 from fabrik_node.agent.walk import held_item, walk_to_merge
-from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Merge
-from fabrik_node.errors import AuthError, ClaimLost, IllegalMove, Internal, NotFound, Unreachable
+from fabrik_node.errors import AuthError, ClaimLost, IllegalMove, Internal, NotFound
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Workspace
 
 __all__ = ["Merging"]
 
-_log = logging.getLogger("fabrik_node.agent")
-Answer = TypeVar("Answer")
+_WORK = "finished work"
+"""What waits for the remote."""
 
 
 class Merging:
@@ -39,11 +34,11 @@ class Merging:
         ahead = await workspace.commits_ahead()
         if ahead < 1:
             return Verdict(Result.AGENT_FAILED, f"zero commits ahead: the tests left nothing to merge on {workspace.branch}")
-        await self._reach(workspace.push)
+        await run.reach(workspace.push, _WORK)
         await walk_to_merge(pipeline, run.item, run.claim, Merge(workspace.branch, ahead))
         run.keep_for_stage()
         message = f"{one_line(view.title)}\n\nBy {one_line(run.claim.agent)} in run {show_id(run.row.run_id)}.\n"
-        outcome = await self._reach(lambda: workspace.merge(run.claim.oid, message, self._may_merge))
+        outcome = await run.reach(lambda: workspace.merge(run.claim.oid, message, self._may_merge), _WORK)
         match outcome.kind:
             case "merged" | "already_merged":
                 return await self._merged(outcome.merge_commit, outcome.kind.replace("_", " "))
@@ -53,28 +48,6 @@ class Merging:
                 return conflict(f"merge conflict: {outcome.detail}", show_id(run.item), outcome.resolve)
             case _:
                 raise Internal(f"a merge ended as {outcome.kind!r}")
-
-    async def _reach(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What ``ask`` gives, once the remote can be reached: finished work is not thrown away for that, and nobody else has it. Raises Unreachable when
-        that takes longer than ``remote_wait_s``, and Stopped.
-        """
-        run = self._run
-        until, waits = run.setup.clock.now() + run.setup.config.remote_wait_s, False
-        while True:
-            try:
-                answer = await ask()
-            except Unreachable as error:
-                if run.setup.clock.now() >= until:
-                    raise
-                if not waits:
-                    _log.warning("run %s waits for the git remote: %s", show_id(run.row.run_id), error)
-                    await run.note(state=RunState.WAITING, reason=f"waits with finished work: {one_line(str(error))}")
-                waits = True
-                await run.patience.pause()
-                continue
-            if waits:
-                await run.note(state=RunState.RUNNING, reason="")
-            return answer
 
     def _may_merge(self) -> None:
         """Raises when the lease, an operator or another claim says that this run must not go on, or this node may not say how it ends."""

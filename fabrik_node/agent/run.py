@@ -21,7 +21,6 @@ from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, GitFailed, IllegalMove, MergeConflict, NoCommits, NotFound, Precondition, StoreFull, Unreachable
 from fabrik_node.ids import show_id
-from fabrik_node.ports import Workspace
 
 __all__ = ["AgentRun", "RunReport"]
 
@@ -65,9 +64,9 @@ class AgentRun:
         return self._run.keeper
 
     @property
-    def workspace(self) -> Workspace | None:
-        """Its worktree; None before it is there."""
-        return self._run.workspace
+    def under_way(self) -> RunUnderWay:
+        """What its steps need of it."""
+        return self._run
 
     def hold(self, reason: str) -> None:
         """End it and hold its item with this reason: a person has to decide. No attempt is used up."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import logging
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from fabrik_node import __version__
-from fabrik_node.agent.folder import RunFolder
+from fabrik_node.agent.folder import RunFolder, one_line
 from fabrik_node.agent.patience import Patience, patient
 from fabrik_node.agent.progress import Progress
 from fabrik_node.agent.setup import AgentSetup
@@ -20,10 +22,14 @@ from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.run_inputs import engine
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.stages import Done
+from fabrik_node.errors import Unreachable
 from fabrik_node.ids import new_id, show_id
 from fabrik_node.ports import Workspace
 
 __all__ = ["Phase", "RunUnderWay"]
+
+_log = logging.getLogger("fabrik_node.agent")
+Answer = TypeVar("Answer")
 
 
 class Phase(StrEnum):
@@ -91,6 +97,39 @@ class RunUnderWay:
         row = replace(self.row, **changes)
         await self._pipeline.put_run(row)
         self.row = row
+
+    async def reach(self, ask: Callable[[], Awaitable[Answer]], what: str) -> Answer:
+        """What ``ask`` gives, once the git remote can be reached: work is not thrown away for that, and nobody else has it.
+
+        Meanwhile the row says that the run waits with ``what``, and the time of its command stands still. Raises Unreachable when it takes longer than
+        ``remote_wait_s``, or the run is in another phase by then, and Stopped.
+        """
+        phase, until, waits = self.row.phase, self.setup.clock.now() + self.setup.config.remote_wait_s, False
+        with ExitStack() as waiting:
+            while True:
+                try:
+                    answer = await ask()
+                    break
+                except Unreachable as error:
+                    if self.row.phase != phase or self.setup.clock.now() >= until:
+                        waiting.close()
+                        await self._reached(phase, waits=waits)
+                        raise
+                    if not waits:
+                        waits = True
+                        self.waiting.enter(b"")
+                        waiting.callback(self.waiting.leave, b"")
+                        _log.warning("run %s waits for the git remote: %s", show_id(self.row.run_id), error)
+                        await self.note(state=RunState.WAITING, reason=f"waits with {what}: {one_line(str(error))}")
+                    await self.patience.pause()
+        await self._reached(phase, waits=waits)
+        return answer
+
+    async def _reached(self, phase: str, *, waits: bool) -> None:
+        """The row of a run that ``waits`` says so no more; one that is in another phase by now speaks for itself."""
+        if waits and self.row.phase == phase:
+            state = RunState.WAITING if self.waiting.is_on else RunState.RUNNING
+            await self.note(state=state, reason="", asks=self.waiting.question)
 
     def duration_ms(self) -> int:
         """Time that really passed: added to the start, it gives an end that a corrected wall clock does not falsify."""

@@ -1,4 +1,4 @@
-"""What waiting for people does to a run: the time of its command stands still, and a question that nobody answered in time holds its item."""
+"""What waiting for people does to a run: the time of its command stands still, and a question that nobody answered in time holds its item. A git remote that is away stops the time, too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Waiting"]
 
 
 class Waiting:
-    """Of one run. :meth:`enter` and :meth:`leave` for each question that its command waits for; several may overlap. For one event loop."""
+    """Of one run. :meth:`enter` and :meth:`leave` for each question that its command waits for, with an empty id for the git remote; several may overlap. For one event loop."""
 
     def __init__(self) -> None:
         self._questions: list[bytes] = []
@@ -26,10 +26,10 @@ class Waiting:
     @property
     def question(self) -> bytes:
         """The one that is waited for longest; empty while none is."""
-        return self._questions[0] if self._questions else b""
+        return next(filter(None, self._questions), b"")
 
     def enter(self, question: bytes) -> None:
-        """One more question is waited for."""
+        """One more is waited for."""
         self._questions.append(question)
         if self._limit is not None:
             self._limit.halt()

@@ -84,9 +84,11 @@ class Client:
         self._lines.close()
         self._connection.close()
 
-    def call(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        """One question, one answer. Raises what the node says, as the class of its code."""
+    def call(self, op: str, args: Mapping[str, Any], *, patient: bool = False) -> dict[str, Any]:
+        """One question, one answer. Raises what the node says, as the class of its code. ``patient``: it may take as long as the node lives."""
         self._send(op, args)
+        if patient:
+            self._connection.settimeout(None)
         answer = self._receive(op)
         if answer is None:
             raise _silent(op)

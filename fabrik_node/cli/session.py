@@ -70,13 +70,13 @@ class Session:
         with client:
             return client.call(op, given(**args))
 
-    def write(self, op: str, **args: Any) -> dict[str, Any]:
-        """Ask the running node. Raises :class:`NoNode` when there is none."""
+    def write(self, op: str, *, patient: bool = False, **args: Any) -> dict[str, Any]:
+        """Ask the running node. Raises :class:`NoNode` when there is none. ``patient``: the answer may take as long as the node lives."""
         client = self._connect()
         if client is None:
             raise self._no_node("this needs one")
         with client:
-            return client.call(op, given(**args))
+            return client.call(op, given(**args), patient=patient)
 
     def change(self, op: str, render: Callable[[Screen, Mapping[str, Any]], None], *, dry_run: bool, **args: Any) -> None:
         """Ask the running node, and show its answer; with ``dry_run`` what it would do."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -39,11 +40,11 @@ def step(session: Session, name: str, inputs: Sequence[str], *, side_effects: bo
     """Inside an agent's command: run COMMAND once for its item.
 
     However often the work is interrupted, and whoever goes on with it. What it left in the worktree is committed and pushed before it counts as done; then no run does it again.
-    With --side-effects an end by a signal, of COMMAND or of this, is none: the item is held until a person says what became of it.
+    A git remote that is away is waited for. With --side-effects it counts as done as soon as COMMAND ended with 0; but an end by a signal, of COMMAND or of this, is none: the item is held until a person says what became of it.
     Exits as COMMAND does; 0 without running when it is done; 4 when another process runs it; 5 when it was done with other inputs or a person has to decide.
     """
     digests = [_input(each) for each in inputs]
-    flags = {"side_effects": side_effects or None, "changed_ok": changed_ok or None}
+    flags: dict[str, Any] = {"side_effects": side_effects or None, "changed_ok": changed_ok or None}
     begun = session.write("step.begin", name=name, command=list(argv), inputs=digests, pid=os.getpid(), **flags)
     known = begun["step"]
     if not begun["go"]:
@@ -53,7 +54,7 @@ def step(session: Session, name: str, inputs: Sequence[str], *, side_effects: bo
             session.note(f"step {name} was done by run {known['run']}" + (f", commit {known['commit']}" if known["commit"] else ""))
         return 0
     status, told_to_end = _run(argv, session)
-    ended = session.write("step.end", name=name, attempt=known["attempt"], exit_status=status, told_to_end=told_to_end or None)
+    ended = session.write("step.end", patient=True, name=name, attempt=known["attempt"], exit_status=status, told_to_end=told_to_end or None)
     if session.json:
         session.show_line(ended)
     return status

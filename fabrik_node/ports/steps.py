@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from fabrik_node.domain.claims import Claim
@@ -30,7 +31,14 @@ class RunSteps(Protocol):
     """The runs in progress on this node, as their steps need them. Raises ClaimLost for a run that is over."""
 
     async def keep(self, run_id: bytes, message: str) -> bytes:
-        """Commit and push what the worktree has; the commit. Raises Unreachable, GitFailed, and then nothing counts as kept."""
+        """Commit and push what the worktree has; the commit. A remote that is away is waited for, as long as ``remote_wait_s`` says.
+
+        Raises Unreachable after that, and GitFailed, and then nothing counts as kept; ClaimLost when the command is over before.
+        """
+        ...
+
+    async def for_space(self, run_id: bytes, write: Callable[[], Awaitable[object]]) -> None:
+        """Do ``write``, once the disk has room for it. Raises ClaimLost when the run ends before."""
         ...
 
     async def contains(self, run_id: bytes, commit: bytes) -> bool:

@@ -93,31 +93,39 @@ class StepRunner:
     async def end(self, args: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """The attempt is over with ``exit_status``. With 0 its files are committed and pushed first, and then it is done. ``told_to_end``: a signal came while it ran.
 
-        One with effects outside its files that was cut off has no end: it stays begun, and the run ends with its item held.
+        One with effects outside its files is done before: they have happened, whatever becomes of its files. One that was cut off has no end: it stays begun,
+        and the run ends with its item held.
         """
         run, runs = must_run(caller, "a step"), self._must_have()
         name, attempt, status = check_name(args.get("name")), args.get("attempt"), args.get("exit_status")
         if not isinstance(status, int) or not 0 <= status <= 255:
             raise UsageError("the exit status is a number from 0 to 255", "fabrik-node step NAME -- COMMAND")
-        try:
-            begun = self._must_be_begun(run, name, attempt)
-            if is_cut_off(begun, status, told_to_end=bool(args.get("told_to_end"))):
-                runs.hold(run.run_id, unclear_line(begun))
-                return self._reader.stamp({"step": step_json(begun)})
-            commit = b"" if status else await runs.keep(run.run_id, f"Step {name}\n\nOf run {show_id(run.run_id)}, attempt {attempt}.\n")
-            ended: list[Step] = []
+        begun = self._must_be_now(run, name, attempt, StepState.STARTED)
+        key, ended = (run.item, name), [begun]
+        runner = self._running.get(key)
 
+        async def write(before: StepState, after: StepState, commit: bytes) -> None:
             def build() -> Sequence[Write]:
                 fence = self._fence(run)
-                known = self._must_be_begun(run, name, attempt)
-                state = StepState.FAILED if status else StepState.DONE
-                ended.append(replace(known, state=state, commit=commit, exit_status=status, wall_ms=self._node.clock.wall_ms()))
+                known = self._must_be_now(run, name, attempt, before)
+                ended.append(replace(known, state=after, commit=commit, exit_status=status, wall_ms=self._node.clock.wall_ms()))
                 return [step_write(ended[-1], fence)]
 
-            await self._node.write((run.item, name), build)
+            await runs.for_space(run.run_id, lambda: self._node.write(key, build))
+
+        try:
+            if is_cut_off(begun, status, told_to_end=bool(args.get("told_to_end"))):
+                runs.hold(run.run_id, unclear_line(begun))
+            elif status:
+                await write(StepState.STARTED, StepState.FAILED, b"")
+            else:
+                if begun.side_effects:
+                    await write(StepState.STARTED, StepState.DONE, b"")
+                commit = await runs.keep(run.run_id, f"Step {name}\n\nOf run {show_id(run.run_id)}, attempt {attempt}.\n")
+                await write(ended[-1].state, StepState.DONE, commit)
         finally:
-            if self._running.get((run.item, name), (b"", None))[0] == run.run_id:
-                del self._running[run.item, name]
+            if runner is not None and self._running.get(key) is runner:
+                del self._running[key]
         return self._reader.stamp({"step": step_json(ended[-1])})
 
     def _must_have(self) -> RunSteps:
@@ -133,9 +141,9 @@ class StepRunner:
             )
         return view
 
-    def _must_be_begun(self, run: RunCaller, name: str, attempt: object) -> Step:
+    def _must_be_now(self, run: RunCaller, name: str, attempt: object, state: StepState) -> Step:
         known = self._steps.get(run.item, name)
-        if known is None or known.state is not StepState.STARTED or (known.run_id, known.attempt) != (run.run_id, attempt):
+        if known is None or known.state is not state or (known.run_id, known.attempt) != (run.run_id, attempt):
             raise Conflict(f"attempt {attempt} of step {name!r} is not what runs now", f"fabrik-node steps list {show_id(run.item)}")
         return known
 

@@ -130,6 +130,9 @@ class FakeRunSteps:
         self.commits.add(commit)
         return commit
 
+    async def for_space(self, _run_id: bytes, write: Callable[[], Awaitable[object]]) -> None:
+        await write()
+
     async def contains(self, _run_id: bytes, commit: bytes) -> bool:
         return commit in self.commits
 

@@ -703,8 +703,8 @@ BUGS = (
     Bug(
         "a step is done though its files could not be kept",
         "fabrik_node/service/steps.py",
-        '            commit = b"" if status else await runs.keep(run.run_id, f"Step',
-        '            commit = b"" if status else bytes(20) or await runs.keep(run.run_id, f"Step',
+        '                commit = await runs.keep(run.run_id, f"Step',
+        '                commit = bytes(20) or await runs.keep(run.run_id, f"Step',
         ("tests/unit/service/test_steps.py",),
     ),
     Bug(
@@ -747,6 +747,13 @@ BUGS = (
         "fabrik_node/service/steps.py",
         "if known is not None and known.commit != commit:",
         "if known is None and commit:",
+        ("tests/unit/service/test_steps.py",),
+    ),
+    Bug(
+        "an effect that has happened is not done before its files are pushed",
+        "fabrik_node/service/steps.py",
+        "                if begun.side_effects:",
+        "                if begun.side_effects and not begun:",
         ("tests/unit/service/test_steps.py",),
     ),
 )

@@ -9,11 +9,12 @@ from agent_rig import AgentRig
 from memory_pipeline import FAILURE_BOUND_S
 from memory_workspaces import MemoryWorkspace
 
+from fabrik_node.agent.step_keeper import StepKeeper
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.run_state import RunSignals, judge_run
 from fabrik_node.domain.runs import RunState
-from fabrik_node.errors import StoreFull, Unreachable
+from fabrik_node.errors import ClaimLost, StoreFull, Unreachable
 from fabrik_node.ids import show_id
 
 FULL = StoreFull("the disk is full", "free space")
@@ -121,3 +122,61 @@ async def test_whoever_waits_for_its_remote_stops_when_the_claim_is_lost(rig: Ag
         rig.world.supersede(item)
         await rig.world.until(lambda: rig.pipeline.last_rows()[0].state is RunState.SUPERSEDED)
     assert rig.remote.merges == []
+
+
+@pytest.mark.promise("C10")
+async def test_the_files_of_a_step_wait_for_their_remote_and_the_run_says_so(rig: AgentRig) -> None:
+    item = rig.world.add()
+    at_step, kept = rig.gate("at_step"), rig.gate("kept")
+    async with rig.agent(command=f"echo > {at_step.path}; read line < {kept.path}; touch commit-1") as loop:
+        await at_step.line()
+        [run] = loop.runs.values()
+        keeper, rig.remote.down = StepKeeper(lambda: loop.runs), AWAY
+        keeping = [asyncio.ensure_future(keeper.keep(run.row.run_id, f"Step {name}\n")) for name in ("one", "two")]
+        await rig.world.until(lambda: run.row.state is RunState.WAITING)
+        assert (run.row.reason, run.under_way.waiting.is_on) == ("waits with the files of a step: the remote is away", True)
+        rig.remote.down = None
+        await asyncio.wait_for(asyncio.gather(*keeping), FAILURE_BOUND_S)
+        assert (run.row.state, run.row.reason, run.under_way.waiting.is_on) == (RunState.RUNNING, "", False)
+        kept.path.write_text("yes\n")
+        await rig.world.until(lambda: bool(rig.world.finishes))
+    assert rig.world.finish_of(item).outcome["result"] == "ok"
+    assert sorted(rig.remote.messages[:2]) == ["Step one\n", "Step two\n"]
+
+
+@pytest.mark.parametrize("end", ["its command ends", "it is cancelled"])
+async def test_a_step_does_not_wait_for_the_remote_when_its_run_is_over(rig: AgentRig, end: str) -> None:
+    rig.world.add()
+    at_step, over = rig.gate("at_step"), rig.gate("over")
+    async with rig.agent(command=f"echo > {at_step.path}; read line < {over.path}; exit 1", kill_grace_s=0.1) as loop:
+        await at_step.line()
+        [run] = loop.runs.values()
+        keeper, rig.remote.down = StepKeeper(lambda: loop.runs), AWAY
+        keeping = asyncio.ensure_future(keeper.keep(run.row.run_id, "Step one\n"))
+        await rig.world.until(lambda: run.row.state is RunState.WAITING)
+        if end == "it is cancelled":
+            await run.cancel("by hand")
+        else:
+            over.path.write_text("now\n")
+        with pytest.raises((ClaimLost, Unreachable)):
+            await asyncio.wait_for(keeping, FAILURE_BOUND_S)
+        rig.remote.down = None
+        await rig.world.until(lambda: bool(rig.world.finishes))
+    assert "Step one\n" not in rig.remote.messages
+    assert all(row.state is not RunState.WAITING for row in rig.pipeline.last_rows())
+
+
+@pytest.mark.promise("C10")
+async def test_a_step_gives_up_when_the_remote_stays_away_and_its_command_goes_on(rig: AgentRig) -> None:
+    rig.world.add()
+    at_step, over = rig.gate("at_step"), rig.gate("over")
+    async with rig.agent(command=f"echo > {at_step.path}; read line < {over.path}; touch commit-1", remote_wait_s=0.05) as loop:
+        await at_step.line()
+        [run] = loop.runs.values()
+        rig.remote.down = AWAY
+        with pytest.raises(Unreachable):
+            await asyncio.wait_for(StepKeeper(lambda: loop.runs).keep(run.row.run_id, "Step one\n"), FAILURE_BOUND_S)
+        assert (run.row.state, run.row.reason, run.under_way.waiting.is_on) == (RunState.RUNNING, "", False)
+        rig.remote.down = None
+        over.path.write_text("now\n")
+        await rig.world.until(lambda: bool(rig.world.finishes))

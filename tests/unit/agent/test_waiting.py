@@ -28,13 +28,18 @@ async def test_only_time_that_is_not_waited_counts(monkeypatch: pytest.MonkeyPat
     time, waiting, over = Time(monkeypatch), Waiting(), list[str]()
     with waiting.limit(10.0, lambda: over.append("over")):
         await time.passes(9.0)
+        waiting.enter(b"")
         waiting.enter(b"one")
         waiting.enter(b"other")
+        assert waiting.question == b"one", "a git remote is no question"
         await time.passes(100_000.0)
         waiting.leave(b"one")
         assert (waiting.is_on, waiting.question) == (True, b"other")
         await time.passes(100_000.0)
         waiting.leave(b"other")
+        assert (waiting.is_on, waiting.question) == (True, b"")
+        await time.passes(100_000.0)
+        waiting.leave(b"")
         await time.passes(0.5)
         assert over == []
         await time.passes(0.6)

@@ -235,17 +235,55 @@ async def test_a_superseded_run_says_nothing_of_steps(rigs: Rigs) -> None:
     await refused(Conflict, "is not what runs now", end(rig, run, begun))
 
 
-async def test_what_can_not_be_kept_is_not_done(rigs: Rigs) -> None:
+@pytest.mark.parametrize("side_effects", [False, True], ids=["files", "effects"])
+async def test_what_can_not_be_kept_is_not_done_but_an_effect_is(rigs: Rigs, side_effects: bool) -> None:
     rig = await rigs.open(arbiter=FakeArbiter())
     run = await at_work(rig, await rig.add("work"))
+    seen: list[dict[str, tuple[str, int]]] = []
 
     async def away() -> None:
+        seen.append(await listed(rig, run))
         raise Unreachable("the remote is away", "wait")
 
     rig.run_steps.on_keep = away
-    await refused(Unreachable, "away", end(rig, run, await begin(rig, run)))
+    begun = await begin(rig, run, side_effects=side_effects)
+    await refused(Unreachable, "away", end(rig, run, begun))
+    assert seen == [{"build": ("done" if side_effects else "started", 1)}]
     rig.run_steps.on_keep = None
-    assert (await begin(rig, run))["step"]["attempt"] == 2
+    await over(rig, run)
+    second = await at_work(rig, show_id(run.item))
+    again = await begin(rig, second, side_effects=side_effects)
+    assert (again["go"], again["step"]["attempt"], rig.run_steps.held) == ((False, 1, {}) if side_effects else (True, 2, {}))
+
+
+async def test_an_effect_is_done_at_once_and_has_its_commit_after(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    asked: list[dict[str, Any]] = []
+
+    async def meanwhile() -> None:
+        asked.append(await begin(rig, run, "pay", side_effects=True))
+
+    rig.run_steps.on_keep = meanwhile
+    ended = await end(rig, run, await begin(rig, run, "pay", side_effects=True))
+    assert [(each["go"], each["step"]["commit"]) for each in asked] == [(False, None)]
+    assert (ended["step"]["state"], ended["step"]["commit"]) == ("done", (bytes([1]) * 20).hex())
+
+
+async def test_an_end_that_comes_too_late_leaves_the_next_attempt_alone(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        first = await begin(rig, run, pid=child.pid)
+
+        async def next_attempt() -> None:
+            child.kill()
+            await asyncio.to_thread(child.wait)
+            assert (await begin(rig, run))["step"]["attempt"] == 2
+
+        rig.run_steps.on_keep = next_attempt
+        await refused(Conflict, "is not what runs now", end(rig, run, first))
+    await refused(Conflict, "is being run by process", begin(rig, run))
 
 
 async def test_rejected_work_is_done_anew_but_not_its_effects(rigs: Rigs) -> None:
