@@ -192,6 +192,7 @@ class Running:
         )
         self.reader = Reader(
             replica=self.node.replica,
+            requests=self.node.requests,
             genesis=self.identity.record,
             store=self.store,
             clock=self.clock,

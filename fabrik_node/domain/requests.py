@@ -30,6 +30,7 @@ __all__ = [
     "encode_question",
     "is_allowed",
     "judge_request",
+    "may_wait",
 ]
 
 
@@ -146,9 +147,14 @@ def judge_request(request: Request, *, stage: Stage | None) -> RequestState:
     """``stage``: of its item; None when that was deleted. A question of an item that is deleted, done or archived is withdrawn without anybody's word."""
     if request.end is not None:
         return {EndKind.TAKEN: RequestState.TAKEN, EndKind.TIMEOUT: RequestState.TIMED_OUT, EndKind.WITHDRAWN: RequestState.WITHDRAWN}[request.end.kind]
-    if stage is None or isinstance(stage, Done | Archived):
+    if not may_wait(stage):
         return RequestState.WITHDRAWN
     return RequestState.OPEN if request.answer is None else RequestState.ANSWERED
+
+
+def may_wait(stage: Stage | None) -> bool:
+    """Whether questions of an item in this stage wait for people; None when it was deleted."""
+    return stage is not None and not isinstance(stage, Done | Archived)
 
 
 def is_allowed(question: Question, said: str) -> bool:

@@ -13,7 +13,6 @@ from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.stages import STAGE_TYPES
 from fabrik_node.ids import fingerprint
 from fabrik_node.node.node import Node
-from fabrik_node.node.requests import Requests
 from fabrik_node.ports import PeerStatus
 from fabrik_node.service.health import limit_hits
 from fabrik_node.service.nodes import CONNECTED
@@ -57,7 +56,7 @@ class Figures:
         yield _gauge("fabrik_forked_logs", "Logs of which two histories were signed.", sum(1 for count in branches.values() if count > 1))
         yield _gauge("fabrik_suspended_logs", "Logs with too many histories, without effect.", len(replica.suspended()))
         yield _labelled(GaugeMetricFamily, "fabrik_items", "Items by stage.", ("stage",), {(cls.name,): stages[cls] for cls in STAGE_TYPES})
-        yield _gauge("fabrik_questions", "Questions of runs that wait for a person.", len(Requests(replica).open()))
+        yield _gauge("fabrik_questions", "Questions of runs that wait for a person.", node.requests.count_open())
         yield _labelled(
             CounterMetricFamily,
             "fabrik_merged_ops",

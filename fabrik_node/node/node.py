@@ -35,6 +35,7 @@ from fabrik_node.node.presence import Presence
 from fabrik_node.node.quotas import Quotas
 from fabrik_node.node.relay import read_sound
 from fabrik_node.node.repair import Repair
+from fabrik_node.node.requests import Requests
 from fabrik_node.node.rights import submit
 from fabrik_node.node.stream import EventSink, EventStream
 from fabrik_node.node.tally import Tally
@@ -83,6 +84,7 @@ class Node:
         self.next_commitment = b""
         self.board = Board(replica)
         self.held_claims = HeldClaims(self.board)
+        self.requests = Requests.kept(replica)
         self.leases = LeaseTable(timing)
         self.commit_times = CommitTimes(clock.now())
         self.stream = EventStream(store, sink, clock)
@@ -399,6 +401,7 @@ class Node:
         self.quotas.note(committed.chained)
         self.stream.tell(events_of(committed.changes, self.board, self.replica, self._names), committed.pos)
         self.held_claims.note(committed.changes)
+        self.requests.note(committed.changes)
         now = self.clock.now()
         for each in committed.chained:
             self.commit_times.note((each.author, each.epoch, each.branch), each.first_seq, each.last_seq, now)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fabrik_node.clock import iso
@@ -45,10 +46,15 @@ class Approvals:
     async def list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Those that wait for an answer, oldest first; with ``all`` every one, newest first. ``item``: of one item."""
         item = self._reader.find_item(str(args["item"])) if args.get("item") else None
-        found = list(self.requests.all())[::-1] if args.get("all") else self.requests.open()
-        chosen = [request for request in found if item is None or request.question.item == item]
+        chosen = await asyncio.to_thread(self._listed, item, everything=bool(args.get("all")))
         self._reader.views()
         return self._reader.stamp({"requests": [self.shown(request) for request in chosen[:_LIST_MAX]], "total": len(chosen)})
+
+    def _listed(self, item: bytes | None, *, everything: bool) -> Sequence[Request]:
+        """There may be many, so this is for a thread."""
+        if not everything:
+            return self.requests.open(item)
+        return list(self.requests.all() if item is None else self.requests.of(item))[::-1]
 
     async def show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """One question, with every answer that was ever given to it: those that came too late, too. Reads the whole log."""

@@ -25,7 +25,7 @@ from fabrik_node.service.reading import Reader
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
 
-__all__ = ["AskingPeople"]
+__all__ = ["ASKED_MAX", "AskingPeople"]
 
 _TEXT_BYTES_MAX = 4_096
 _OPTION_BYTES_MAX = 200
@@ -33,6 +33,8 @@ _OPTIONS_MAX = 16
 _TIMEOUT_MS_MAX = 365 * 86_400_000
 _OPEN_MAX = 16
 """Questions of one item that wait at once: more would be no help to those who have to answer."""
+ASKED_MAX = 100
+"""Questions of one run, whatever became of them: a question is written down for good on every node, and people are to read it."""
 _MEANING = frozenset({Kind.REQUEST, Kind.CLAIM, Kind.ITEM, Kind.TOMBSTONE})
 
 
@@ -74,7 +76,9 @@ class AskingPeople:
             if met is not None:
                 asked = met.id
                 return []
-            if sum(1 for each in self._requests.of(run.item) if self._requests.is_open(each)) >= _OPEN_MAX:
+            if self._requests.asked_by(run.item, run.run_id) >= ASKED_MAX:
+                raise Precondition(f"this run asked {ASKED_MAX} questions already, the most that one run may", "fabrik-node approvals list --all")
+            if len(self._requests.open(run.item)) >= _OPEN_MAX:
                 raise Precondition(f"{_OPEN_MAX} questions of this item wait for an answer already", "fabrik-node approvals list")
             asked = new_id(self._node.clock.wall_ms())
             return [question_write(asked, question), *self._without_twins(asked, question)]

@@ -14,7 +14,6 @@ from fabrik_node.errors import Conflict, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
 from fabrik_node.node.rehearsal import Rehearsed, rehearsing
-from fabrik_node.node.requests import Requests
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.service.bounds import REASON_BYTES_MAX, check_text
 from fabrik_node.service.reading import Reader
@@ -169,7 +168,7 @@ class Controls:
             if not held:
                 return []
             now_ms = self._node.clock.wall_ms()
-            return [_hold_write(row, reason, now_ms), *Requests(self._node.replica).withdrawals(row.item, f"{_WORD}: {reason}", now_ms)]
+            return [_hold_write(row, reason, now_ms), *self._node.requests.withdrawals(row.item, f"{_WORD}: {reason}", now_ms)]
 
         await self._node.write(row.item, build)
         return held

@@ -74,11 +74,12 @@ class Reader:
         set_aside: SetAside | None = None,
         at_work: Callable[[], AtWork] = AtWork,
         inputs_now: InputsNow | None = None,
+        requests: Requests | None = None,
         contained: Callable[[str], str] | None = None,
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
-        self.requests = Requests(replica)
+        self.requests = Requests(replica) if requests is None else requests
         self.steps = StepBook(lambda: self.replica)
         self._genesis = genesis
         self._store = store
@@ -91,8 +92,7 @@ class Reader:
         self._count_connected = connected
         self._diverged = diverged
         self._beat_s = beat_s
-        self._stale_s = stale_s
-        self._stills_s = stills_s
+        self._stale_s, self._stills_s = stale_s, stills_s
         self._as_of_ms = as_of_ms
         self._current_names = self.board.names if names is None else names
         self._at_work = at_work
@@ -287,7 +287,7 @@ class Reader:
                 "registers": self.replica.registers,
                 "items": {cls.name: stages[cls] for cls in STAGE_TYPES},
                 "runs": await self._open_runs(),
-                "questions": len(await asyncio.to_thread(self.requests.open)),
+                "questions": await asyncio.to_thread(self.requests.count_open),
                 "state_digest": show_key(state),
                 "frontier_digest": show_key(frontier),
                 **log_health(self.replica, self._own, lambda key: names.get(key) or show_key(key)[:8]),

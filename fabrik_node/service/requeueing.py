@@ -12,7 +12,6 @@ from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import stage_write
-from fabrik_node.node.requests import Requests
 from fabrik_node.node.steps import NodeSteps
 from fabrik_node.ports import ItemView
 from fabrik_node.service.bounds import BRANCH_BYTES_MAX, check_text, item_id
@@ -103,7 +102,7 @@ class HoldEnder:
             fence = self._node.replica.winning_fence(item)
             writes: list[Write] = [(Kind.ITEM, item, ItemField.HOLD, None, None), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
             if anew:
-                writes += Requests(self._node.replica).withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
+                writes += self._node.requests.withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
             stage = following(now.stage)
             if stage is not None:
                 if now.claim is not None and now.claim.held:

@@ -14,7 +14,6 @@ from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import claim_write, stage_write
 from fabrik_node.node.rehearsal import rehearsing
-from fabrik_node.node.requests import Requests
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent
 from fabrik_node.service.bounds import (
@@ -148,7 +147,7 @@ class ItemWriter:
                 raise Conflict(f"the claim on item {show_id(item)} changed in this moment", f"fabrik-node claims show {show_id(item)}")
             now_ms = self._node.clock.wall_ms()
             holding: list[Write] = [(Kind.ITEM, item, ItemField.HOLD, {"reason": hold, "since_ms": now_ms}, None)] if hold else []
-            holding += Requests(self._node.replica).withdrawals(item, hold, now_ms) if hold else []
+            holding += self._node.requests.withdrawals(item, hold, now_ms) if hold else []
             stage = following(self._node.board.stage(item))
             moving = [] if stage is None else [stage_write(item, stage, ending.fence)]
             return [claim_write(item, ending), *moving, *holding]

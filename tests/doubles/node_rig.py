@@ -160,6 +160,7 @@ class NodeRig:
         self.pipeline = NodePipeline(node, arbiter, incarnation="boot:1:1", backoff_s=30.0, dials=lambda: self.dials, limits=self.limits)
         self.reader = Reader(
             replica=node.replica,
+            requests=node.requests,
             genesis=Genesis.decode(genesis),
             store=node.store,
             clock=node.clock,

@@ -63,6 +63,13 @@ BUGS = (
         ("tests/unit/node/test_open_items.py",),
     ),
     Bug(
+        "a question that is over counts no more for the limit of its run",
+        "fabrik_node/node/request_index.py",
+        "        self._of_run[item, run_id] += 1\n",
+        "        self._of_run[item, run_id] += RequestField.WITHDRAWN not in row\n",
+        ("tests/unit/service/test_asking_people.py",),
+    ),
+    Bug(
         "an answer goes to the run of any item",
         "fabrik_node/service/asking_people.py",
         "        if request.question.item != run.item:\n",

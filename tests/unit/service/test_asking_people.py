@@ -13,11 +13,14 @@ from node_rig import BOUND_S, NodeRig, Rigs, RunDouble, eventually, sync
 from store_doubles import HandClock
 
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.requests import Request
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, RequestField, Role, RunField
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.node.pipeline import claim_write
+from fabrik_node.node.requests import Requests
+from fabrik_node.service.asking_people import ASKED_MAX
 from fabrik_node.service.callers import RunCaller
 
 YES_NO = ["yes", "no"]
@@ -510,3 +513,79 @@ async def test_what_is_no_answer_and_who_is_no_run_are_refused(rigs: Rigs) -> No
         await command.ask(f"number {number}?")
     with pytest.raises(Precondition, match="16 questions of this item wait"):
         await command.ask("one more?")
+
+
+@pytest.mark.promise("I20")
+async def test_a_run_may_ask_so_many_questions_and_the_next_one_as_many_again(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    item = await rig.add("risky")
+    command = await Command.begin(rig, item)
+    for number in range(ASKED_MAX):
+        request = await command.ask(f"number {number}?", options=[])
+        if number:
+            await rig.call("approvals.answer", id=request, answer="yes")
+            await command.wait(request)
+    before = rig.facts()
+    with pytest.raises(Precondition, match=f"this run asked {ASKED_MAX} questions already") as refused:
+        await command.ask("one more?")
+    assert refused.value.exit_status == 5
+    assert rig.facts() == before
+    assert await command.ask("number 99?", options=[]) == request, "to meet a question asks none"
+    await end_claim(command)
+    again = await Command.begin(rig, item)
+    await again.ask("one more?")
+    listed = await rig.call("approvals.list", item=item)
+    assert [each["text"] for each in listed["requests"]] == ["number 0?", "one more?"]
+
+
+async def test_what_is_kept_of_questions_is_what_the_replica_says(rigs: Rigs) -> None:
+    """Asked, answered, ended, written over by a member, of an item that was deleted, on a node that heard of it and on one that begins now."""
+    async with rigs.pair() as (admin, worker):
+        first, second = await admin.add("first"), await admin.add("second")
+        await sync(admin, worker)
+        one, two = await Command.begin(worker, first), await Command.begin(worker, second)
+        kept = [await one.ask(f"number {number}?") for number in range(4)]
+        other = await two.ask("of the other?")
+        await sync(admin, worker)
+        await admin.call("approvals.answer", id=kept[0], answer="yes")
+        await sync(admin, worker)
+        assert await one.wait(kept[0]) == "yes"
+        stolen = worker.node.replica.get(Kind.REQUEST, parse_id(kept[1]) or b"", RequestField.QUESTION)
+        assert stolen is not None
+        moved = (Kind.REQUEST, parse_id(kept[1]) or b"", RequestField.QUESTION, {**stolen.value, 1: two.caller.item}, None)
+        await worker.node.write(b"moved", partial(list, [moved]))
+        await sync(admin, worker)
+        await admin.call("tombstone", id=second)
+        invented = (Kind.REQUEST, parse_id(kept[3]) or b"", RequestField.WITHDRAWN, {"kind": "taken", "said": "yes", "wall_ms": 1}, None)
+        await worker.node.write(b"invented", partial(list, [invented]))
+        await sync(admin, worker)
+        for rig in (admin, worker):
+            known, fresh = rig.node.requests, Requests(rig.node.replica)
+            for item in (one.caller.item, two.caller.item):
+                assert known.of(item) == fresh.of(item)
+                assert known.open(item) == fresh.open(item)
+                assert known.asked_by(item, one.caller.run_id) == fresh.asked_by(item, one.caller.run_id)
+            assert (known.ids(), known.open()) == (fresh.ids(), fresh.open())
+            assert {show_id(each.id) for each in known.of(one.caller.item)} == {kept[0], *kept[2:]}
+            assert {show_id(each.id) for each in known.of(two.caller.item)} == {kept[1], other}
+            assert {show_id(each.id) for each in known.open()} == set(kept[2:]), "also the one whose answer is taken that nobody gave"
+            assert known.count_open() == fresh.count_open() == 2
+
+
+@pytest.mark.promise("I20")
+async def test_to_ask_looks_at_the_questions_of_its_own_item_alone(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = await rigs.open()
+    command = await Command.begin(rig, await rig.add("asks"))
+    crowd = [await Command.begin(rig, await rig.add(f"item {number}")) for number in range(20)]
+    for each in crowd:
+        await each.ask()
+    got: list[bytes] = []
+    get = rig.node.requests.get
+
+    def noted(request: bytes) -> Request | None:
+        got.append(request)
+        return get(request)
+
+    monkeypatch.setattr(rig.node.requests, "get", noted)
+    request = parse_id(await command.ask())
+    assert set(got) == {request}
