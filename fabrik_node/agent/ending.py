@@ -49,7 +49,9 @@ async def keep_work(workspace: Workspace, claim: Claim, verdict: Verdict, *, hur
 
 
 async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdict, attempts: int, facts: dict[str, Any]) -> Verdict:
-    """Write the outcome and release the claim; out of the stages that say that somebody works on it, unless it is Done or waits to be merged.
+    """Write the outcome and release the claim; out of the stages that say that somebody works on it, unless it is Done, waits to be merged, or is held.
+
+    A held item stays where its run left it, so that the end of the hold needs to bring it back from nowhere; only finished work that was found wanting leaves Merge.
 
     ``attempts`` is the number before this run; ``facts`` go into the outcome. A superseded run writes nothing: it would not count. Nor does one
     whose node lost its role: the claim ends with its lease.
@@ -63,7 +65,7 @@ async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdi
     outcome = {"result": str(verdict.result), "reason": verdict.reason} | {name: value for name, value in facts.items() if value not in {None, "", b""}}
     try:
         if verdict.result is not Result.OK:
-            await walk_back(setup.pipeline, item, claim, anew=charges)
+            await walk_back(setup.pipeline, item, claim, anew=charges, stays=bool(hold))
         await setup.pipeline.finish(item, claim, verdict.line, outcome, charge_attempt=charges, hold=hold)
     except ClaimLost as error:
         if verdict.result is Result.CANCELLED and cancelled_by(setup.pipeline.item(item), claim):

@@ -125,7 +125,7 @@ async def _give_back(
             outcome |= {"result": str(Result.OK), "merge_commit": merged}
             hold = hold if survivors else ""
         else:
-            await walk_back(pipeline, row.item, claim)
+            await walk_back(pipeline, row.item, claim, stays=bool(hold))
         await pipeline.finish(row.item, claim, f"{outcome['result']}: {reason}", outcome, charge_attempt=False, hold=hold)
     except AuthError as error:
         return f"; its claim could not be given back, and ends with its lease: {not_allowed(error).reason}", merged is not None

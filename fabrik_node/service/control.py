@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fabrik_node.clock import iso
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import Archived, Done
+from fabrik_node.domain.stages import Archived, Coding, Done, Merge, Qa, Stage
 from fabrik_node.errors import Conflict, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
@@ -154,7 +154,7 @@ class Controls:
         name = show_id(row.run_id)
         if held is None or not held.held or held.claim_id != row.claim_id:
             raise Precondition(f"run {name} does not hold its item any more", f"fabrik-node runs show {name}")
-        said = await self._writer.end_claim(row.item, held, f"{_WORD}: {reason}", hold=f"{_WORD}: {reason}")
+        said = await self._writer.end_claim(row.item, held, f"{_WORD}: {reason}", hold=f"{_WORD}: {reason}", following=_as_it_is)
         return await self._shown(row, said["note"])
 
     async def _hold(self, row: RunRow, reason: str) -> bool:
@@ -186,6 +186,11 @@ class Controls:
 
     async def _shown(self, row: RunRow, note: str) -> dict[str, Any]:
         return {**await self._reader.runs_show({"id": show_id(row.run_id)}), "note": note}
+
+
+def _as_it_is(stage: Stage) -> Stage | None:
+    """A held item stays in its stage. It is written once more under the claim that ends the run's, so that a late move of that run does not count."""
+    return stage if isinstance(stage, Coding | Qa | Merge) else None
 
 
 def _hold_write(row: RunRow, reason: str, since_ms: int) -> Write:

@@ -167,7 +167,7 @@ def test_a_command_that_commits_nothing_fails_loudly_and_is_charged(fleet: Fleet
     host.await_event("item.held", item=item)
     shown = host.ask("items", "show", item)
     assert shown["item"]["attempts"] == 2
-    assert shown["item"]["stage"] == "Backlog"
+    assert shown["item"]["stage"] == "Coding"
     assert shown["item"]["outcome"]["result"] == "agent_failed"
     assert "zero commits ahead" in shown["item"]["outcome"]["reason"]
     assert "2 of 2 attempts failed" in shown["item"]["hold"]["reason"]

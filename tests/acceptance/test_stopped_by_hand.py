@@ -51,7 +51,7 @@ def test_what_is_stopped_by_hand_ends_whole_and_stays_stopped(fleet: Fleet, tmp_
         host.await_stage(third, "Done")
     for item in (first, second):
         shown = host.ask("items", "show", item)["item"]
-        assert (shown["stage"], shown["attempts"], shown["hold"]["reason"].partition(":")[0]) == ("Backlog", 0, "cancelled")
+        assert (shown["stage"], shown["attempts"], shown["hold"]["reason"].partition(":")[0]) == ("Coding", 0, "cancelled")
         assert merges_of(remote, item) == []
     taken = [event["item"] for event in host.events() if event["type"] == "claim.taken"]
     assert taken == [first, second, third], "nothing was begun twice, nor while it was drained"

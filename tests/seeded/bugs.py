@@ -729,6 +729,13 @@ BUGS = (
         ("tests/unit/service/test_steps.py",),
     ),
     Bug(
+        "a held item is sent back to Backlog",
+        "fabrik_node/agent/ending.py",
+        "stays=bool(hold))",
+        "stays=False)",
+        ("tests/integration/agent/test_run_results.py",),
+    ),
+    Bug(
         "a step runs twice at one time",
         "fabrik_node/domain/steps.py",
         "if known.state is StepState.STARTED and running:",

@@ -6,6 +6,7 @@ import os
 import signal
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agent_rig import AgentRig
@@ -13,7 +14,7 @@ from agent_rig import AgentRig
 from fabrik_node.agent.states import AgentState
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunState
-from fabrik_node.domain.stages import Backlog, Coding, Done, Merge, Qa
+from fabrik_node.domain.stages import Backlog, Coding, Done, Merge, Qa, Stage
 from fabrik_node.errors import FabrikError, GitFailed, Precondition, Unreachable
 from fabrik_node.ids import show_id
 from fabrik_node.ports import MergeOutcome
@@ -90,7 +91,7 @@ async def test_zero_commits_ahead_fails_loudly(rig: AgentRig) -> None:
     row = await rig.work(item, command="echo done, I promise", max_attempts=1)
     assert row.state is RunState.FAILED
     assert row.reason.startswith("agent_failed: zero commits ahead")
-    assert rig.world.stages[item] == [Backlog(), Coding(), Backlog()]
+    assert rig.world.stages[item] == [Backlog(), Coding()]
     assert rig.remote.merges == []
     assert rig.world.finish_of(item).charged
 
@@ -111,11 +112,29 @@ async def test_failed_attempts_are_charged_and_then_the_item_is_held(rig: AgentR
 
 async def test_failed_tests_send_the_item_back(rig: AgentRig) -> None:
     item = rig.world.add()
-    row = await rig.work(item, qa="echo 1 failed; exit 1", max_attempts=1)
+    row = await rig.work(item, qa="echo 1 failed; exit 1", backoff_s=600.0)
     assert row.reason == "agent_failed: qa failed with exit code 1"
     assert rig.world.stages[item] == [Backlog(), Coding(), Qa(), Backlog()]
     assert rig.remote.merges == []
     assert rig.remote.kept == [row.branch]
+
+
+@pytest.mark.promise("E4")
+@pytest.mark.parametrize(
+    ("bad", "stages", "then"),
+    [({"command": "exit 1"}, [Coding()], [Qa, Merge, Done]), ({"qa": "exit 1"}, [Coding(), Qa()], [Coding, Qa, Merge, Done])],
+)
+async def test_a_held_item_stays_where_its_run_left_it_and_goes_on_there(
+    rig: AgentRig, bad: dict[str, Any], stages: list[Stage], then: list[type[Stage]]
+) -> None:
+    item = rig.world.add()
+    await rig.work(item, max_attempts=1, **bad)
+    assert rig.world.finish_of(item).hold
+    assert rig.world.stages[item] == [Backlog(), *stages]
+    rig.world.requeue(item)
+    assert rig.world.items[item].stage == stages[-1]
+    await rig.work(item, 2, qa="true")
+    assert [type(stage) for stage in rig.world.stages[item][1 + len(stages) :]] == then
 
 
 async def test_a_command_that_takes_too_long_is_ended(rig: AgentRig) -> None:

@@ -11,7 +11,7 @@ from node_rig import BOUND_S, NodeRig, Rigs, sync
 
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
-from fabrik_node.domain.stages import Coding
+from fabrik_node.domain.stages import Coding, Qa
 from fabrik_node.errors import AuthError, Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id
 
@@ -47,11 +47,14 @@ async def test_a_run_of_another_node_is_cancelled_by_one_op_that_also_holds_its_
     answer = await admin.call("runs.cancel", id=show_id(RUN), reason="not needed")
     assert admin.node.replica.ops == ops + 1
     assert "is stopped when it hears of this" in answer["note"]
+    claim = owner.node.board.claim(row.item)
+    assert claim is not None
+    await owner.pipeline.move(row.item, Qa(), claim)  # it has not heard of it, and its word does not count any more
     await sync(admin, owner)
     assert lost
     for rig in (admin, owner):
         shown = (await rig.call("items.show", id=item))["item"]
-        assert (shown["stage"], shown["claim"], shown["hold"]["reason"]) == ("Backlog", None, "cancelled: not needed")
+        assert (shown["stage"], shown["claim"], shown["hold"]["reason"]) == ("Coding", None, "cancelled: not needed")
         assert rig.pipeline.candidates([]) == [], "nobody begins it again"
     with pytest.raises(Precondition, match="does not hold its item any more"):
         await admin.call("runs.cancel", id=show_id(RUN))

@@ -11,7 +11,7 @@ from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Backlog, Coding, Merge, Qa, Stage
 from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
-from fabrik_node.ids import parse_id
+from fabrik_node.ids import parse_id, show_id
 from fabrik_node.ports import ClaimRefused
 
 FINISHED = Merge("fabrik/x/y", 3)
@@ -48,6 +48,15 @@ async def test_resolving_keeps_the_finished_work_and_requeueing_begins_anew(rig:
         with pytest.raises(Precondition, match="is not held"):
             await rig.call(op, id=item)
         await rig.call("tombstone", id=item)
+
+
+@pytest.mark.promise("E4")
+@pytest.mark.parametrize(("way", "op"), [([Coding()], "items.requeue"), ([Coding(), Qa()], "items.requeue"), ([Coding(), Qa(), FINISHED], "items.resolve")])
+async def test_the_end_of_a_hold_leaves_the_item_in_the_stage_in_which_it_was_held(rig: NodeRig, way: list[Stage], op: str) -> None:
+    item = await held(rig, *way)
+    assert (await rig.call(op, id=item))["item"]["hold"] is None
+    assert rig.node.board.stage(parse_id(item) or b"") == way[-1]
+    assert [show_id(view.id) for view in rig.pipeline.candidates([])] == [item]
 
 
 async def test_another_branch_can_be_named(rig: NodeRig) -> None:
