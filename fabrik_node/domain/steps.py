@@ -6,6 +6,7 @@ outside its files: nobody knows then how far it came, and a person decides. An e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -28,6 +29,7 @@ __all__ = [
     "encode_step",
     "inputs_digest",
     "is_cut_off",
+    "is_typable",
     "judge_begin",
     "reopened",
     "unclear_line",
@@ -36,6 +38,9 @@ __all__ = [
 NAME_BYTES_MAX = 100
 COMMAND_BYTES_MAX = 1_000
 """Of the command as it is kept for people; what is longer is cut. The digest is of the whole."""
+_ATTEMPT_MAX = 2**53 - 1
+"""Where counting ends; no command gets there, but a member may write any number."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _BY_SIGNAL = range(129, 193)
 """Exit statuses that say 128 and the number of a signal, as shells do."""
 UNCLEAR = "step_unclear"
@@ -110,6 +115,11 @@ def check_name(value: Any) -> str:
     return value
 
 
+def is_typable(name: str) -> bool:
+    """A step's name that people can type in a shell. Another one was written by no ``step`` command, and counts for nothing: nobody could say what became of it."""
+    return _CONTROL.search(name) is None
+
+
 def inputs_digest(texts: Sequence[str], command: Sequence[str], inputs: Sequence[str]) -> bytes:
     """32 bytes of all that a step's result depends on: the item's ``texts``, the command with its arguments, and what its caller named as inputs, in any order."""
     return blake3(cbor_encode([1, list(texts), list(command), sorted(inputs)]))
@@ -167,7 +177,7 @@ def judge_begin(known: Step | None, wanted: Wanted, *, running: str, has_files: 
         )
     if known.state is StepState.DONE and known.inputs == wanted.inputs and (has_files or known.side_effects):
         return known
-    return wanted.begun(known.attempt + 1)
+    return wanted.begun(min(known.attempt + 1, _ATTEMPT_MAX))
 
 
 def is_cut_off(step: Step, exit_status: int, *, told_to_end: bool) -> bool:

@@ -9,7 +9,7 @@ from fabrik_node._core import Replica, step_id
 from fabrik_node.clock import Clock
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.schema import Kind, StepField
-from fabrik_node.domain.steps import Step, StepState, decode_step, encode_step, reopened
+from fabrik_node.domain.steps import Step, StepState, decode_step, encode_step, is_typable, reopened
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
@@ -23,7 +23,7 @@ def step_write(step: Step, fence: tuple[int, int, bytes] | None) -> Write:
 
 
 class StepBook:
-    """What a replica says of steps."""
+    """What a replica says of steps. Those with names that nobody can type are none."""
 
     def __init__(self, replica: Callable[[], Replica]) -> None:
         self._replica = replica
@@ -31,7 +31,7 @@ class StepBook:
     def get(self, item: bytes, name: str) -> Step | None:
         """One step."""
         register = self._replica().get(Kind.STEP, step_id(item, name), StepField.STEP)
-        return None if register is None else decode_step(register.value)
+        return None if register is None or not is_typable(name) else decode_step(register.value)
 
     def of(self, item: bytes) -> list[Step]:
         """All steps of an item, in the order in which their last word was written."""
@@ -53,7 +53,7 @@ class StepBook:
             if register is not None:
                 fence = (0, 0) if register.fence is None else register.fence[:2]
                 found.append(((fence, register.lamport, register.digest), decode_step(register.value)))
-        return found
+        return [entry for entry in found if is_typable(entry[1].name)]
 
 
 class NodeSteps(StepBook):

@@ -202,7 +202,9 @@ class StepOperators:
 
     async def _say(self, args: Mapping[str, Any], state: StepState) -> dict[str, Any]:
         node, steps = self._node, self._reader.steps
-        view, name = self._reader.must_item(item_id(args)), check_name(args.get("name"))
+        view, name = self._reader.must_item(item_id(args)), args.get("name")
+        if not isinstance(name, str):
+            raise UsageError("the name of a step is a text", f"fabrik-node steps list {show_id(view.id)}")
         item, said = show_id(view.id), []
 
         def build() -> Sequence[Write]:

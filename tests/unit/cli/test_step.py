@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from fabrik_node.cli.client import ANSWER_WAIT_S, Client
+
 
 def ended(service: Any) -> list[int]:
     return [args["exit_status"] for op, args in service.asked if op == "step.end"]
@@ -72,3 +74,16 @@ def test_a_step_needs_a_command(cli: Any, service: Any) -> None:
     assert service.asked == []
     done = subprocess.run([sys.executable, "-c", "import fabrik_node.cli.steps"], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_its_end_may_take_as_long_as_the_node_waits_for_the_git_remote(cli: Any, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, bounds = Client.call, dict[str, float | None]()
+
+    def noting(self: Client, op: str, args: Any, *, patient: bool = False) -> dict[str, Any]:
+        answer = call(self, op, args, patient=patient)
+        bounds[op] = self._connection.gettimeout()
+        return answer
+
+    monkeypatch.setattr(Client, "call", noting)
+    assert cli("step", "build", "--", "true").status == 0
+    assert bounds == {"step.begin": ANSWER_WAIT_S, "step.end": None}

@@ -16,9 +16,10 @@ from node_rig import BOUND_S, FakeArbiter, NodeRig, Rigs, sync
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.stages import Coding, Qa
-from fabrik_node.domain.steps import StepState
+from fabrik_node.domain.steps import Step, StepState
 from fabrik_node.errors import ClaimLost, Conflict, FabrikError, NotFound, Precondition, Unreachable, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
+from fabrik_node.node.steps import step_write
 from fabrik_node.service.callers import OPERATOR, RunCaller
 
 
@@ -398,3 +399,32 @@ async def test_an_effect_that_is_done_stays_done_without_its_files(rigs: Rigs) -
     assert rig.run_steps.held == {}
     await rig.service.call("steps.again", {"id": show_id(run.item), "name": "pay"})
     assert (await begin(rig, second, "pay", side_effects=True))["step"]["attempt"] == 2
+
+
+async def test_whatever_name_or_number_a_member_writes_the_item_can_be_requeued(rigs: Rigs) -> None:
+    arbiter = FakeArbiter()
+    one, two = await rigs.open(0, arbiter=arbiter), await rigs.open(1, arbiter=arbiter)
+    await sync(one, two)
+    item = await one.add("work")
+    await sync(one, two)
+    run = await at_work(two, item)
+    claim = two.node.board.claim(run.item)
+    assert claim is not None
+    untypable, odd = ("a\nb", "\x00", "\x1b[2J"), (" ", "pay\u202e", "pay")
+    for name in untypable + odd:
+        step = Step(run.item, name, StepState.STARTED, bytes(32), 2**64 - 1, claim.claim_id, run.run_id, 2**64 - 1, side_effects=True)
+        await two.node.write(name, lambda step=step: [step_write(step, claim.fence)])  # type: ignore[misc]
+    await two.pipeline.finish(run.item, claim, "held", {}, charge_attempt=False, hold="held")
+    await sync(one, two)
+    assert set(await listed(one, run)) == set(odd)
+    for name in untypable:
+        await refused(NotFound, "has no step", one.service.call("steps.done", {"id": item, "name": name}))
+    await refused(UsageError, "is a text", one.service.call("steps.done", {"id": item}))
+    for name in odd:
+        await refused(Precondition, "first say whether it has happened", one.service.call("items.requeue", {"id": item}))
+        await one.service.call("steps.again", {"id": item, "name": name})
+    await one.service.call("items.requeue", {"id": item})
+    second = await at_work(one, item)
+    begun = await begin(one, second, "pay")
+    assert (begun["go"], begun["step"]["attempt"]) == (True, 2**53 - 1)
+    assert (await end(one, second, begun))["step"]["state"] == "done"
