@@ -171,12 +171,15 @@ def test_where_a_process_stands_is_found_and_one_that_is_gone_is_not() -> None:
     assert standing is not None
     assert standing.above[:2] == (os.getpid(), os.getppid())
     assert standing.environment
-    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE, env={"FABRIK_RUN": "x"})
+    program = "print(flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"FABRIK_RUN": "x"})
     try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"  # before that it has our environment, or none at all
         below = standing_of(child.pid)
         assert below is not None
         assert below.above == (child.pid, *standing.above)
-        assert below.environment in (b"FABRIK_RUN=x\0", standing.environment)  # until it has become the other program
+        assert below.environment == b"FABRIK_RUN=x\0"
     finally:
         child.communicate(b"\n")
     assert standing_of(child.pid) is None
