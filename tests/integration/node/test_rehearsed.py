@@ -105,7 +105,8 @@ async def test_a_dry_run_changes_nothing_and_says_what_is_written_then(world: Wo
             assert write["before"]["state"] == "confirmed"
         else:
             assert now == write["after"], write
-            assert write["before"] != write["after"]
+            again = (op, write["field"]) == ("runs.cancel", "stage")  # the same stage under the claim that ends the run's: its late moves do not count
+            assert (write["before"] == write["after"]) is again
 
 
 async def registers(rig: NodeRig) -> AsyncIterator[dict[str, Any]]:
