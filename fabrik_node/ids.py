@@ -11,10 +11,11 @@ from typing import Any
 
 from fabrik_node.errors import Conflict, NotFound
 
-__all__ = ["PREFIX_CHARS_MIN", "fingerprint", "new_id", "parse_id", "resolve", "show_id", "show_key", "show_value"]
+__all__ = ["PREFIX_CHARS_MIN", "fingerprint", "matching", "new_id", "parse_id", "resolve", "show_id", "show_key", "show_value"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {char: value for value, char in enumerate(_ALPHABET)} | {"o": 0, "i": 1, "l": 1}
+_CHARS = 26
 PREFIX_CHARS_MIN = 4
 """Shorter prefixes are refused: they would change meaning within the hour."""
 
@@ -32,7 +33,7 @@ def show_id(raw: bytes) -> str:
 
 def parse_id(text: str) -> bytes | None:
     """The 16 bytes of a whole id, or None when the text is not one."""
-    if len(text) != 26:
+    if len(text) != _CHARS:
         return None
     number = 0
     for char in text.lower():
@@ -63,6 +64,22 @@ def show_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): show_value(part) for key, part in value.items()}
     return value
+
+
+def matching(prefix: str, known: Iterable[bytes]) -> list[bytes]:
+    """Of ids, those that are shown with ``prefix`` first: what :func:`resolve` has to choose from, without the text of each of very many."""
+    values = [_ALPHABET.find(char) for char in prefix.lower()]
+    if len(values) > _CHARS or -1 in values:
+        return []
+    low = 0
+    for value in values:
+        low = low << 5 | value
+    spare = 5 * (_CHARS - len(values))
+    first, last = low << spare, ((low + 1) << spare) - 1
+    if first >= 2**128:
+        return []
+    low_id, high_id = first.to_bytes(16, "big"), min(last, 2**128 - 1).to_bytes(16, "big")
+    return [each for each in known if low_id <= each <= high_id]
 
 
 def resolve(prefix: str, known: Iterable[str], noun: str, hint: str = "") -> str:

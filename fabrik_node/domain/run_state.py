@@ -13,7 +13,7 @@ from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 
-__all__ = ["STALE_S", "STILLS_S", "RunSignals", "RunVerdict", "judge_run"]
+__all__ = ["STALE_S", "STILLS_S", "RunSignals", "RunVerdict", "judge_end", "judge_run"]
 
 STALE_S = 300.0
 """News that are older are marked as stale, unless the configuration says otherwise."""
@@ -87,12 +87,17 @@ def judge_run(row: RunRow, signals: RunSignals) -> RunVerdict:
     A state of :data:`~fabrik_node.domain.runs.WORK_STATES` rests on a live process or the agent's own hand here, or on fresh words of its node.
     """
     if row.state in FINAL_STATES:
-        return RunVerdict(row.state, row.reason or f"ended with exit code {row.exit_code}")
+        return judge_end(row)
     age_s = _age_s(signals)
     stale = age_s is None or age_s > signals.stale_after_s
     if signals.claim_wins is False:
         return RunVerdict(RunState.SUPERSEDED, "another claim on the item wins", age_s, None, "its node stops it when it hears of that", stale=stale)
     return _judge_own(row, signals) if signals.own else _judge_foreign(row, signals, stale=stale)
+
+
+def judge_end(row: RunRow) -> RunVerdict:
+    """Of a run in one of :data:`~fabrik_node.domain.runs.FINAL_STATES`: it rests on its row alone, so nobody has to gather signals for it."""
+    return RunVerdict(row.state, row.reason or f"ended with exit code {row.exit_code}")
 
 
 def _age_s(signals: RunSignals) -> float | None:

@@ -12,6 +12,7 @@ from fabrik_node.domain.runs import RunRow, RunState
 __all__ = ["Fencing", "fencing_of", "run_from_summary"]
 
 _INT_MAX = 2**63 - 1
+_STATES = {known.value: known for known in RunState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,14 @@ def run_from_summary(run_id: bytes, summary: Mapping[str, Any]) -> RunRow | None
         found = summary.get(name)
         return found if isinstance(found, str) else ""
 
-    if state not in {known.value for known in RunState} or len(item) != 16 or len(claim_id) != 16:
+    if state not in _STATES or len(item) != 16 or len(claim_id) != 16:
         return None
     return RunRow(
         run_id=run_id,
         item=item,
         claim_id=claim_id,
         node=node,
-        state=RunState(state),
+        state=_STATES[state],
         started_ms=started_ms,
         ended_ms=ended_ms if isinstance(ended_ms, int) else 0,
         exit_code=exit_code if isinstance(exit_code, int) else None,

@@ -5,6 +5,7 @@ Read from the runs, which every node has: so the list is the same everywhere, an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,14 +54,16 @@ class Conflicts:
     async def _of(self, only: bytes | None) -> list[dict[str, Any]]:
         self._reader.views()
         runs: dict[bytes, list[RunRow]] = {}
-        for row in await self._reader.runs():
-            if only is None or row.item == only:
-                runs.setdefault(row.item, []).append(row)
-        return [shown for item, rows in runs.items() for shown in self._of_item(item, rows)]
+        for row in await self._reader.runs(only):
+            runs.setdefault(row.item, []).append(row)
+        return await asyncio.to_thread(lambda: [shown for item, rows in runs.items() for shown in self._of_item(item, rows)])  # there may be very many
 
     def _of_item(self, item: bytes, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
         board, replica = self._reader.board, self._reader.replica
+        claim = board.claim(item)
+        if len({row.claim_id for row in rows} | ({claim.claim_id} if claim is not None else set())) < 2:  # nearly all: nobody else worked on it
+            return []
         view = board.item(item)
         registers = {row.run_id: replica.get(Kind.RUN, row.run_id, RunField.SUMMARY) for row in rows}
         summaries = {run_id: found.value for run_id, found in registers.items() if found is not None and isinstance(found.value, dict)}
-        return conflicts_of(item, "" if view is None else view.title, board.claim(item), rows, summaries, replica, self._reader.name_of)
+        return conflicts_of(item, "" if view is None else view.title, claim, rows, summaries, replica, self._reader.name_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from shlex import quote
@@ -46,7 +47,8 @@ class Explaining:
         """``id``: of an item or a run. Raises :class:`NotFound`, and :class:`Conflict` when it could be either."""
         text = str(args.get("id") or "")
         view, row = await self._find(text)
-        return self._of_item(view, await self._runs_of(view.id)) if row is None and view is not None else self._of_run(row, view)
+        ahead = 0 if view is None else await asyncio.to_thread(self._ahead, view)  # looks at every item
+        return self._of_item(view, await self._runs_of(view.id), ahead) if row is None and view is not None else self._of_run(row, view, ahead)
 
     async def _find(self, text: str) -> tuple[ItemView | None, RunRow | None]:
         try:
@@ -66,13 +68,13 @@ class Explaining:
         return self._reader.board.item(row.item), row
 
     async def _runs_of(self, item: bytes) -> list[RunRow]:
-        return [row for row in await self._reader.runs() if row.item == item]
+        return await self._reader.runs(item)
 
     # ---- items ------------------------------------------------------------------------------------
 
-    def _of_item(self, view: ItemView, rows: list[RunRow]) -> dict[str, Any]:
+    def _of_item(self, view: ItemView, rows: list[RunRow], ahead: int) -> dict[str, Any]:
         views, run_views = self._reader.views(), self._reader.run_views()
-        causes = why_item(self._facts(view, rows))
+        causes = why_item(self._facts(view, rows, ahead))
         runs = [run_views.run(row, claim=view.claim, title=view.title) for row in rows[:_RUNS]]
         causes += self._drifts(view, rows)
         return self._answer("item", show_id(view.id), causes, {"item": views.item(view), "runs": runs, "changes": self._changes(view.id)})
@@ -91,7 +93,7 @@ class Explaining:
             for each in drift.of(row, view)
         ]
 
-    def _facts(self, view: ItemView, rows: list[RunRow]) -> ItemFacts:
+    def _facts(self, view: ItemView, rows: list[RunRow], ahead: int) -> ItemFacts:
         open_run = next((row for row in rows if view.claim is not None and row.claim_id == view.claim.claim_id), None)
         return ItemFacts(
             item=show_id(view.id),
@@ -101,7 +103,7 @@ class Explaining:
             labels=required_labels(view.labels),
             needs=[self._needed(needed) for needed in view.depends_on],
             attempts=view.attempts,
-            ahead=self._ahead(view),
+            ahead=ahead,
             agents=self._agents(),
             full=self._full(view),
             asks=None if open_run is None else self._reader.asks(open_run),
@@ -188,7 +190,7 @@ class Explaining:
 
     # ---- runs ---------------------------------------------------------------------------------------
 
-    def _of_run(self, row: RunRow | None, view: ItemView | None) -> dict[str, Any]:
+    def _of_run(self, row: RunRow | None, view: ItemView | None, ahead: int) -> dict[str, Any]:
         if row is None:
             raise NotFound("no such run", "fabrik-node runs list")
         views = self._reader.run_views()
@@ -198,7 +200,7 @@ class Explaining:
         if view is None:
             causes.append(Cause("deleted", f"its item {shown['item']} was deleted, or is not known here", "fabrik-node tombstones list"))
         elif row.state in FINAL_STATES:
-            causes += why_item(self._facts(view, [row]))
+            causes += why_item(self._facts(view, [row], ahead))
         return self._answer("run", shown["run_id"], causes, {"run": shown, "changes": [] if view is None else self._changes(view.id)})
 
     def _answer(self, kind: str, name: str, causes: list[Cause], more: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,10 +45,12 @@ class Incomplete:
         unfinished: list[dict[str, Any]] = []
         seen: set[bytes] = set()
         for row in await self._reader.runs():
-            view, is_newest = board.item(row.item), row.item not in seen
+            is_newest, is_open = row.item not in seen, row.state not in FINAL_STATES
             seen.add(row.item)
-            is_open = row.state not in FINAL_STATES
-            if not is_open and not (is_newest and view is not None and _is_left(row, view)):
+            if not is_open and (not is_newest or row.state is RunState.COMPLETED):
+                continue  # nearly all of very many: their items need not be looked at
+            view = board.item(row.item)
+            if not is_open and (view is None or not _is_left(view)):
                 continue
             shown = views.run(row, claim=board.claim(row.item), title="" if view is None else view.title)
             if is_open and row.run_id in copied:
@@ -98,9 +100,9 @@ def _of_own(row: RunRow, shown: Mapping[str, Any], *, serves: bool) -> dict[str,
     return {"why": "the agent of this node closes it", "do": f"fabrik-node runs watch {shown['run_id']}"}
 
 
-def _is_left(row: RunRow, view: ItemView) -> bool:
+def _is_left(view: ItemView) -> bool:
     in_hand = view.claim is not None and view.claim.held
-    return row.state is not RunState.COMPLETED and not in_hand and not isinstance(view.stage, Done | Archived)
+    return not in_hand and not isinstance(view.stage, Done | Archived)
 
 
 def _of_unfinished(view: ItemView) -> dict[str, str]:

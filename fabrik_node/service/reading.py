@@ -21,13 +21,12 @@ from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind, Role, RunField
 from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
 from fabrik_node.errors import InvalidOp, NotFound, UsageError
-from fabrik_node.ids import fingerprint, parse_id, resolve, show_id, show_key, show_value
+from fabrik_node.ids import fingerprint, matching, parse_id, resolve, show_id, show_key, show_value
 from fabrik_node.node.audit import Divergence
 from fabrik_node.node.board import Board
 from fabrik_node.node.past_runs import interruptions_of
 from fabrik_node.node.presence import Heard
 from fabrik_node.node.requests import Requests, asked
-from fabrik_node.node.run_summaries import run_from_summary
 from fabrik_node.node.steps import StepBook
 from fabrik_node.ports import ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
@@ -37,6 +36,7 @@ from fabrik_node.service.health import log_health
 from fabrik_node.service.keys import KeyLines
 from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines, said_text
 from fabrik_node.service.proving import Proving
+from fabrik_node.service.run_rows import RunRows
 from fabrik_node.service.run_views import AtWork, RunViews
 from fabrik_node.service.step_views import steps_json
 from fabrik_node.service.views import Views, claim_json
@@ -44,9 +44,10 @@ from fabrik_node.service.views import Views, claim_json
 __all__ = ["Read", "Reader", "stage_json"]
 
 Read: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
-_OVER = frozenset(state.value for state in FINAL_STATES)
 _LIST_MAX = 10_000
 """Rows in one answer: keeps it below the line limit of the local API."""
+_ROWS_AT_ONCE = 256
+"""Runs that are judged before others have their turn."""
 
 
 class Reader:
@@ -81,6 +82,7 @@ class Reader:
         self.board = Board(replica)
         self.requests = Requests(replica) if requests is None else requests
         self.steps = StepBook(lambda: self.replica)
+        self._run_rows = RunRows(replica, store)
         self._genesis = genesis
         self._store = store
         self._clock = clock
@@ -132,8 +134,11 @@ class Reader:
         whole = parse_id(text)
         if whole is not None and self.replica.tombstoned(whole):
             raise NotFound(f"item {text} was deleted; its id is never used again", "fabrik-node tombstones list")
+        if whole is not None and self.replica.get(Kind.ITEM, whole, ItemField.TITLE) is not None:
+            return whole
         text = text if whole is None else show_id(whole)  # an id may be typed in capitals, or with o for 0
-        found = parse_id(resolve(text, (show_id(item) for item, row in self.replica.rows(Kind.ITEM) if ItemField.TITLE in row), "item"))
+        known = () if whole is not None else matching(text, (item for item, row in self.replica.rows(Kind.ITEM) if ItemField.TITLE in row))
+        found = parse_id(resolve(text, map(show_id, known), "item"))
         if found is None:
             raise NotFound(f"no item {text!r}", "fabrik-node items list")
         return found
@@ -147,8 +152,7 @@ class Reader:
 
     async def find_run(self, text: str) -> RunRow:
         """One run, own or foreign."""
-        rows = {show_id(row.run_id): row for row in await self.runs()}
-        return rows[resolve(text, rows, "run")]
+        return await self._run_rows.find(text)
 
     @property
     def own(self) -> bytes:
@@ -167,13 +171,9 @@ class Reader:
         """A run of this node, as it is written down here."""
         return await self._store.run(run_id)
 
-    async def runs(self) -> list[RunRow]:
-        """All runs, newest first: own ones as written down here, foreign ones as their owners summed them up."""
-        own = {row.run_id: row for row in await self._store.runs()}
-        for run_id, row in self.replica.rows(Kind.RUN):
-            if run_id not in own and (foreign := run_from_summary(run_id, row[RunField.SUMMARY])) is not None:
-                own[run_id] = foreign
-        return sorted(own.values(), key=lambda row: row.run_id, reverse=True)
+    async def runs(self, item: bytes | None = None) -> list[RunRow]:
+        """All runs, or those of one item, newest first: own ones as written down here, foreign ones as their owners summed them up."""
+        return await self._run_rows.all(item)
 
     def views(self) -> Views:
         """For one answer."""
@@ -315,7 +315,7 @@ class Reader:
         """One item and its runs."""
         view = self.must_item(_text(args, "id"))
         views, run_views = self.views(), self.run_views()
-        rows = [row for row in await self.runs() if row.item == view.id]
+        rows = await self.runs(view.id)
         runs = [run_views.run(row, claim=self.board.claim(row.item), title=view.title) for row in rows]
         drift = self.drift()
         live = [{"run_id": show_id(row.run_id), **each} for row in rows if row.state not in FINAL_STATES for each in drift.of(row, view)]
@@ -406,18 +406,20 @@ class Reader:
     async def runs_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Runs of all hosts, newest first. Filters: ``item``, ``node`` (name or key prefix), ``state``."""
         item = self.find_item(_text(args, "item")) if args.get("item") else None
-        views = self.run_views()
-        titles = {view.id: view.title for view in self.board.items()}
-        shown = [
-            views.run(row, claim=self.board.claim(row.item), title=titles.get(row.item, "")) for row in await self.runs() if item is None or row.item == item
-        ]
-        node, state = args.get("node"), args.get("state")
-        chosen = [run for run in shown if (not node or run["node_name"] == node or run["node"].startswith(str(node))) and (not state or run["state"] == state)]
-        return self.stamp({"runs": _limited(chosen, args), "total": len(chosen)})
+        rows, views = await self.runs(item), self.run_views()
+        chosen = views.chosen(rows, str(args.get("node") or ""), str(args.get("state") or ""), self.board.claim)
+        shown = []
+        for at, row in enumerate(_limited(chosen, args)):  # judged when they are shown: of very many people see few
+            if at % _ROWS_AT_ONCE == _ROWS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            title = self.replica.get(Kind.ITEM, row.item, ItemField.TITLE)
+            shown.append(views.run(row, claim=self.board.claim(row.item), title="" if title is None else title.value))
+        return self.stamp({"runs": shown, "total": len(chosen)})
 
     async def runs_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """One run, with what it worked from."""
-        row, rows = await self.find_run(_text(args, "id")), await self.runs()
+        row = await self.find_run(_text(args, "id"))
+        rows = await self.runs(row.item)
         view = self.board.item(row.item)
         run = self.run_views().run(row, claim=self.board.claim(row.item), title="" if view is None else view.title)
         if self._contained is not None and row.process is not None and row.state not in FINAL_STATES:
@@ -442,15 +444,8 @@ class Reader:
 
     async def _open_runs(self) -> dict[str, int]:
         """How many of the runs that have no end yet are in which state."""
-        own = {row.run_id: row for row in await self._store.open_runs()}
-        for run_id, row in await asyncio.to_thread(self.replica.rows, Kind.RUN):  # most of them are over, and there may be very many
-            said = row[RunField.SUMMARY]
-            state = said.get("state")
-            is_open = isinstance(state, str) and state not in _OVER and said.get("node") != self._own
-            if is_open and (found := run_from_summary(run_id, said)) is not None:
-                own[run_id] = found
-        views = self.run_views()
-        return dict(Counter(views.verdict(row, self.board.claim(row.item)).state.value for row in own.values() if row.state not in FINAL_STATES))
+        rows, views = await self._run_rows.open(self._own), self.run_views()
+        return dict(Counter(views.verdict(row, self.board.claim(row.item)).state.value for row in rows))
 
     def _connected(self) -> int:
         """Asked for every answer, so without the lag of each peer where the node can say."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +10,11 @@ from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.leases import Lease, LeaseState, LeaseTable, LeaseTiming
 from fabrik_node.domain.requests import Asked
-from fabrik_node.domain.run_state import STILLS_S, RunSignals, RunVerdict, judge_run
+from fabrik_node.domain.run_state import STILLS_S, RunSignals, RunVerdict, judge_end, judge_run
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.ids import show_id, show_key
 from fabrik_node.node.presence import leases_of
-from fabrik_node.service.nodes import Neighbours
+from fabrik_node.service.nodes import Neighbour, Neighbours
 
 __all__ = ["AtWork", "RunViews"]
 
@@ -62,16 +62,26 @@ class RunViews:
         self._stale_s = stale_s
         self._quiet_s, self._stall_s = stills_s
         self._asks = asks
+        self._renewed: dict[bytes, Collection[bytes]] = {}
 
     def verdict(self, row: RunRow, claim: Claim | None) -> RunVerdict:
         """``claim``: the winning one of its item."""
-        return judge_run(row, self._signals(row, claim))
+        return judge_end(row) if row.state in FINAL_STATES else judge_run(row, self._signals(row, claim))
 
     def ends_s(self, row: RunRow, claim: Claim | None) -> float | None:
         """Seconds until the verdict may be another without any news; None: it needs news."""
         verdict = self.verdict(row, claim)
         stale_s = None if verdict.stale or verdict.age_s is None or row.node == self._own else max(0.0, self._stale_s - verdict.age_s)
         return min((seconds for seconds in (verdict.next_s, stale_s) if seconds is not None), default=None)
+
+    def chosen(self, rows: Sequence[RunRow], node: str, state: str, claim_of: Callable[[bytes], Claim | None]) -> list[RunRow]:
+        """Those of ``node`` (its name, or the beginning of its key) that are shown in ``state``; empty: of all. Only runs that are not over have to be judged for that."""
+        wanted = {key: not node or self._name_of(key) == node or show_key(key).startswith(node) for key in {row.node for row in rows}}
+
+        def shown_in(row: RunRow) -> RunState:
+            return row.state if row.state in FINAL_STATES else self.verdict(row, claim_of(row.item)).state
+
+        return [row for row in rows if wanted[row.node] and (not state or shown_in(row).value == state)]
 
     def run(self, row: RunRow, *, claim: Claim | None, title: str = "") -> dict[str, Any]:
         """A run with its verdict and what that rests on. ``claim``: the winning one of its item."""
@@ -136,7 +146,7 @@ class RunViews:
             draining=own and work is not None and work.draining,
             owner=owner.state,
             owner_age_s=owner.age_s,
-            renews=owner.heard is not None and any(each[0] == row.claim_id for each in leases_of(owner.heard.payload)),
+            renews=row.claim_id in self._renewed_by(row.node, owner),
             silent_after_s=owner.silent_s,
             ttl_s=ttl_s,
             takeover_after_s=self._takeover_after_s(row, ttl_s),
@@ -145,6 +155,12 @@ class RunViews:
             stale_after_s=self._stale_s,
             asks=self._asks(row),
         )
+
+    def _renewed_by(self, node: bytes, owner: Neighbour) -> Collection[bytes]:
+        """The claims in its newest message, read once for all of its runs."""
+        if node not in self._renewed:
+            self._renewed[node] = frozenset() if owner.heard is None else frozenset(each[0] for each in leases_of(owner.heard.payload))
+        return self._renewed[node]
 
     def _still_s(self, lease: Lease) -> float:
         """For how long its heartbeats say that it does not move; up to one beat after the last of them. A heartbeat that does not come says nothing of progress."""

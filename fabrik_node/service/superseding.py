@@ -110,7 +110,7 @@ class ClaimEnder:
 
     async def _chosen(self, view: ItemView, text: str) -> _Chosen:
         shown = show_id(view.id)
-        by_claim = {show_id(claim): row for claim, row in newest_by_claim([row for row in await self._reader.runs() if row.item == view.id]).items()}
+        by_claim = {show_id(claim): row for claim, row in newest_by_claim(await self._reader.runs(view.id)).items()}
         row = by_claim[resolve(text, by_claim, f"claim with a run on item {shown}")]
         winner = view.claim
         if winner is not None and winner.claim_id == row.claim_id and (winner.held or isinstance(view.stage, Done)):

@@ -68,10 +68,8 @@ class Watching:
         self._reader.views()
         rows = [
             row
-            for row in reversed(await self._reader.runs())
-            if (only is None or row.run_id == only)
-            and (item is None or row.item == item)
-            and (not node or self._reader.name_of(row.node) == node or row.node.hex().startswith(str(node)))
+            for row in reversed(await self._reader.runs(item))
+            if (only is None or row.run_id == only) and (not node or self._reader.name_of(row.node) == node or row.node.hex().startswith(str(node)))
         ]
         ended = [row for row in rows if row.state in FINAL_STATES and (row.run_id in self._open or (first and only is not None))]
         fresh = [row for row in rows if row.state not in FINAL_STATES]

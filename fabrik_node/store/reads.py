@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
@@ -134,7 +135,8 @@ class StoreReads:
 
     async def runs(self) -> list[RunRow]:
         """This node's own runs, newest first."""
-        return [run_from(row) for row in await self._rows("runs")]
+        rows = await self._rows("runs")
+        return await asyncio.to_thread(lambda: [run_from(row) for row in rows])  # there may be very many
 
     async def open_runs(self) -> list[RunRow]:
         """Those of :meth:`runs` that have no end yet."""

@@ -20,6 +20,7 @@ _MODULES = (
     "stalled_benches",
     "tls_benches",
     "loop_benches",
+    "question_benches",
     "merge_benches",
     "claim_benches",
     "takeover_benches",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabrik_node.errors import Conflict, NotFound
-from fabrik_node.ids import PREFIX_CHARS_MIN, new_id, parse_id, resolve, show_id, show_key
+from fabrik_node.ids import PREFIX_CHARS_MIN, matching, new_id, parse_id, resolve, show_id, show_key
 
 
 @given(st.binary(min_size=16, max_size=16))
@@ -37,6 +37,16 @@ def test_ids_sort_by_time_and_do_not_repeat() -> None:
     assert len({new_id(5) for _ in range(1_000)}) == 1_000
     assert new_id(2**60 + 7)[:6] == new_id(7)[:6], "beyond 48 bits the time wraps, and the id stays 16 bytes"
     assert show_key(b"\x00\xff") == "00ff"
+
+
+def test_ids_are_chosen_by_their_bytes_as_by_their_text() -> None:
+    known = [new_id(number * 2**30) for number in range(64)] + [bytes(16), b"\xff" * 16]
+    for each in known:
+        for chars in range(27):
+            prefix = show_id(each)[:chars]
+            assert matching(prefix.upper(), known) == [other for other in known if show_id(other).startswith(prefix)], prefix
+    for never in ("u", "8", "zzzz", show_id(known[1]) + "0", "ab cd", "\u00fc"):
+        assert matching(never, known) == [], never
 
 
 def test_prefixes() -> None:

@@ -42,12 +42,13 @@ async def test_the_owner_wins_over_the_copy_and_the_difference_is_shown(line: Li
 @pytest.mark.promise("B2")
 async def test_a_copy_that_says_that_it_is_over_does_not_overrule_the_owner(line: Line) -> None:
     forged = replace(line.row, state=RunState.COMPLETED, ended_ms=1_700_000_005_000, exit_code=0)
-    runs = line.asker.reader.runs
+    find = line.asker.reader.find_run
 
-    async def doctored() -> list[RunRow]:
-        return [forged if row.run_id == forged.run_id else row for row in await runs()]
+    async def doctored(text: str) -> RunRow:
+        row = await find(text)
+        return forged if row.run_id == forged.run_id else row
 
-    line.asker.reader.runs = doctored  # type: ignore[method-assign]
+    line.asker.reader.find_run = doctored  # type: ignore[method-assign]
     line.owner.at_work.add(line.row.run_id)
     answer = await line.show()
     assert (answer["run"]["state"], answer["run"]["recorded_state"]) == ("running", "running")

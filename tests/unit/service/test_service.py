@@ -13,11 +13,13 @@ import pytest
 from node_rig import BOUND_S, TIMING, FakeArbiter, NodeRig, Rigs, eventually, sync
 
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.run_state import RunSignals, RunVerdict, judge_run
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.token import JoinToken
 from fabrik_node.errors import AuthError, Conflict, FabrikError, IllegalMove, NoCommits, NotFound, Precondition, Unreachable, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.ports import ArbiterTaken, PeerStatus
+from fabrik_node.service import run_views
 
 OID = "ab" * 20
 
@@ -482,6 +484,47 @@ async def test_runs_are_filtered_and_their_logs_are_followed(rigs: Rigs, tmp_pat
     log.unlink()
     with pytest.raises(NotFound):
         _ = [part async for part in rig.service.stream("runs.logs", {"id": run})]
+
+
+@pytest.mark.promise("I20")
+async def test_of_many_runs_only_those_are_judged_that_are_shown(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, other = await rigs.open(), await rigs.open(1)
+    items = [await rig.add(f"item {number}") for number in range(8)]
+    rows = []
+    for number in range(80):
+        state = RunState.RUNNING if number % 40 == 0 else RunState.COMPLETED
+        rows.append(RunRow(new_id(number), parse_id(items[number % 8]) or b"", new_id(2), rig.node.public, "agent", state, "qa", 1, ended_ms=2))
+        await rig.pipeline.put_run(rows[-1])
+    await rig.call("tombstone", id=items[7])
+    await sync(rig, other)
+    shown: list[RunRow] = []
+    judged: list[RunRow] = []
+    show = run_views.RunViews.run
+
+    def judge(row: RunRow, signals: RunSignals) -> RunVerdict:
+        judged.append(row)
+        return judge_run(row, signals)
+
+    def counted(views: run_views.RunViews, row: RunRow, **more: Any) -> dict[str, Any]:
+        shown.append(row)
+        return show(views, row, **more)
+
+    monkeypatch.setattr(run_views, "judge_run", judge)
+    monkeypatch.setattr(run_views.RunViews, "run", counted)
+    for asked in (rig, other):
+        newest = await asked.call("runs.list", limit=10)
+        assert [run["run_id"] for run in newest["runs"]] == [show_id(row.run_id) for row in reversed(rows[70:])]
+        assert {run["title"] for run in newest["runs"] if run["item"] == items[7]} == {""}, "a deleted item has none"
+        assert {run["title"] for run in newest["runs"] if run["item"] == items[6]} == {"item 6"}
+        assert (newest["total"], len(shown), len(judged)) == (80, 10, 0), "what is over rests on its row alone"
+        shown.clear()
+        done = await asked.call("runs.list", limit=3, state="completed")
+        assert (done["total"], len(shown), len({row.run_id for row in judged})) == (78, 3, 2), "what is not over has to be judged to be chosen"
+        assert (await asked.call("runs.list", item=items[3], limit=1))["total"] == 10
+        one = await asked.call("runs.show", id=show_id(rows[3].run_id).upper())
+        assert one["run"]["run_id"] == show_id(rows[3].run_id)
+        shown.clear()
+        judged.clear()
 
 
 async def test_events_are_asked_for_within_what_there_is(rigs: Rigs) -> None:

@@ -1,0 +1,76 @@
+"""All runs that this node knows: its own as written down here, those of others as their owners summed them up.
+
+There may be very many, and most of them are over. So they are read in a thread, and nobody looks at all of them for one that is named by its whole id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from fabrik_node._core import Replica
+from fabrik_node.domain.runs import FINAL_STATES, RunRow
+from fabrik_node.domain.schema import Kind, RunField
+from fabrik_node.errors import NotFound
+from fabrik_node.ids import matching, parse_id, resolve, show_id
+from fabrik_node.node.run_summaries import run_from_summary
+from fabrik_node.ports import OpReads
+
+__all__ = ["RunRows"]
+
+_OVER = frozenset(state.value for state in FINAL_STATES)
+
+
+class RunRows:
+    """Of one node's replica and store. Holds nothing."""
+
+    def __init__(self, replica: Replica, store: OpReads) -> None:
+        self._replica = replica
+        self._store = store
+
+    async def all(self, item: bytes | None = None) -> list[RunRow]:
+        """Newest first; ``item``: those of one item."""
+        return await asyncio.to_thread(self._merged, await self._store.runs(), item)
+
+    async def open(self, own: bytes) -> list[RunRow]:
+        """Those that have no end yet; ``own``: this node's key, whose runs count as they are written down here."""
+        return await asyncio.to_thread(self._still_open, await self._store.open_runs(), own)
+
+    async def one(self, run_id: bytes) -> RunRow | None:
+        """A run by its id; None when there is none."""
+        own = await self._store.run(run_id)
+        if own is not None:
+            return own
+        summary = self._replica.get(Kind.RUN, run_id, RunField.SUMMARY)
+        return None if summary is None else run_from_summary(run_id, summary.value)
+
+    async def find(self, text: str) -> RunRow:
+        """The one run whose id is ``text``, or begins with it. Raises NotFound and Conflict as :func:`~fabrik_node.ids.resolve` does."""
+        whole = parse_id(text)
+        if whole is not None:
+            row = await self.one(whole)
+            if row is None:
+                raise NotFound(f"no run {text!r}", "fabrik-node runs list")
+            return row
+        rows = {row.run_id: row for row in await self.all()}
+        found = {show_id(run_id): rows[run_id] for run_id in matching(text, rows)}
+        return found[resolve(text, found, "run")]
+
+    def _merged(self, own: Sequence[RunRow], item: bytes | None) -> list[RunRow]:
+        rows = {row.run_id: row for row in own}
+        for run_id, row in self._replica.rows(Kind.RUN):
+            said = row[RunField.SUMMARY]
+            if run_id not in rows and (item is None or said.get("item") == item) and (foreign := run_from_summary(run_id, said)) is not None:
+                rows[run_id] = foreign
+        found = rows.values() if item is None else (row for row in rows.values() if row.item == item)
+        return sorted(found, key=lambda row: row.run_id, reverse=True)
+
+    def _still_open(self, own_rows: Sequence[RunRow], own: bytes) -> list[RunRow]:
+        rows = {row.run_id: row for row in own_rows}
+        for run_id, row in self._replica.rows(Kind.RUN):  # most of them are over
+            said = row[RunField.SUMMARY]
+            state = said.get("state")
+            is_open = isinstance(state, str) and state not in _OVER and said.get("node") != own
+            if is_open and (found := run_from_summary(run_id, said)) is not None:
+                rows[run_id] = found
+        return [row for row in rows.values() if row.state not in FINAL_STATES]
