@@ -73,7 +73,7 @@ class Hooks:
 
         return keep_next(home, target, move=move)
 
-    def doctor(self, home: Path, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
+    def doctor(self, home: Path, answer: NodeAnswer, *, remote: str | None) -> dict[str, Any]:
         """Look at all that a node needs."""
         from fabrik_node.app.doctor import examine
 

@@ -30,12 +30,12 @@ _REMOTE_S = 60.0
 _PEER_S = 3.0
 
 
-def examine(home: Path, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
-    """The report. ``answer``: of the running node; ``remote`` False: git is not asked to reach it."""
+def examine(home: Path, answer: NodeAnswer, *, remote: str | None) -> dict[str, Any]:
+    """The report. ``answer``: of the running node; ``remote``: the one to try, empty for that of the settings; None: git is not asked to reach any."""
     return asyncio.run(_examine(HomePaths(home), answer, remote=remote))
 
 
-async def _examine(paths: HomePaths, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
+async def _examine(paths: HomePaths, answer: NodeAnswer, *, remote: str | None) -> dict[str, Any]:
     clock, status = SystemClock(), answer.status
     checks = list(examine_home(paths))
     checks.append(examine_files(_pid(status)))
@@ -45,7 +45,7 @@ async def _examine(paths: HomePaths, answer: NodeAnswer, *, remote: bool) -> dic
         checks += await examine_store(paths, clock)
     if config is not None:
         checks += examine_agent(config.agent, paths, _contained(status))
-        checks += await _git(config, try_remote=remote)
+        checks += await _git(config, remote, works=_works(status))
         checks += _connected(status) if status is not None else await _peers(paths, config)
     if status is not None:
         checks = [check for check in checks if check.check != "recovery key"]  # the node warns of it, too
@@ -60,6 +60,10 @@ def _contained(status: Mapping[str, Any] | None) -> str | None:
     return said["contained"] if isinstance(said.get("contained"), str) else None
 
 
+def _works(status: Mapping[str, Any] | None) -> bool:
+    return bool(((status or {}).get("agent") or {}).get("enabled"))
+
+
 def _pid(status: Mapping[str, Any] | None) -> int | None:
     pid = (status or {}).get("pid")
     return pid if isinstance(pid, int) else None
@@ -68,9 +72,9 @@ def _pid(status: Mapping[str, Any] | None) -> int | None:
 # ---- git ------------------------------------------------------------------------------------------
 
 
-async def _git(config: Config, *, try_remote: bool) -> list[Check]:
+async def _git(config: Config, remote: str | None, *, works: bool) -> list[Check]:
     settings = config.git
-    needed = bool(settings.remote or config.agent.command)
+    needed = bool(settings.remote or remote or config.agent.command or works)
     runner = GitRunner(child_environment({}), name=settings.author_name, email=settings.author_email)
     try:
         version = ".".join(map(str, await check_git(runner)))
@@ -78,8 +82,11 @@ async def _git(config: Config, *, try_remote: bool) -> list[Check]:
         least = ".".join(map(str, GIT_VERSION_MIN))
         return [Check("git", "fail" if needed else "warn", str(error), error.hint or f"install git {least} or newer; agents need it")]
     checks = [Check("git", "ok", f"version {version}")]
-    if settings.remote and try_remote:
-        checks.append(await _remote(runner, settings.remote, settings.base))
+    if remote is not None and (remote or settings.remote):
+        checks.append(await _remote(runner, remote or settings.remote, settings.base))
+    elif remote is not None and works:
+        said = "not tried: the running node has one that was given to it when it was started, and the settings name none"
+        checks.append(Check("remote", "warn", said, "fabrik-node doctor --remote URL"))
     return checks
 
 

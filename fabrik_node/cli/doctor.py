@@ -20,15 +20,16 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @command("doctor")
+@click.option("--remote", metavar="URL", default="", help="Try this git remote instead of that of config.toml.")
 @click.option("--no-remote", is_flag=True, help="Do not try the git remote.")
 @click.pass_obj
-def doctor(session: Session, no_remote: bool) -> int:
+def doctor(session: Session, remote: str, no_remote: bool) -> int:
     """Look at all that this node needs, and say what to do.
 
     Home, permissions, disk, clock, identity, settings, git and its remote, peers, control groups; with or without a running node. Nothing that stays is changed: on
     the git remote two refs under refs/fabrik/probe/ are made and deleted. Ends with 1 when something has failed.
     """
-    data = session.hooks.doctor(session.home, _ask(session), remote=not no_remote)
+    data = session.hooks.doctor(session.home, _ask(session), remote=None if no_remote else remote)
     session.show(data, _draw)
     return 1 if data["fail"] else 0
 

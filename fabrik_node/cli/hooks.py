@@ -101,8 +101,8 @@ class Hooks(Protocol):
         """Put the next key into the file ``target``, which must not be there, and with ``move`` take it out of the home. Answers file, moved, fingerprint, commitment."""
         ...
 
-    def doctor(self, home: Path, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
-        """Look at all that a node needs. ``answer``: of the running node. Answers checks, ok, warn, fail."""
+    def doctor(self, home: Path, answer: NodeAnswer, *, remote: str | None) -> dict[str, Any]:
+        """Look at all that a node needs. ``answer``: of the running node; ``remote``: a URL, empty for that of the settings, None for none. Answers checks, ok, warn, fail."""
         ...
 
     def lock_show(self, home: Path) -> dict[str, Any]:

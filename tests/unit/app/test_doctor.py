@@ -41,7 +41,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return bare
 
 
-def look(home: Path, answer: NodeAnswer = NodeAnswer(), *, remote: bool = True) -> dict[str, Any]:  # noqa: B008 - immutable
+def look(home: Path, answer: NodeAnswer = NodeAnswer(), *, remote: str | None = "") -> dict[str, Any]:  # noqa: B008 - immutable
     """By check; of several with one name the worst. Nothing in the home may change."""
 
     def files() -> dict[str, tuple[int, bytes]]:
@@ -92,7 +92,13 @@ def test_a_remote_that_can_not_fence_is_named_with_what_to_do(home: Path, remote
     assert state_of(look(home), "remote")[:2] == ("fail", f"{remote} has no branch trunk")
     (home / "config.toml").write_text('[git]\nremote = "/nowhere/at/all.git"\n')
     assert look(home)["remote"]["state"] == "fail"
-    assert "remote" not in look(home, remote=False)
+    assert "remote" not in look(home, remote=None)
+    (home / "config.toml").unlink()
+    assert "remote" not in look(home), "nothing here needs one"
+    at_work = NodeAnswer({"pid": os.getpid(), "agent": {"enabled": True}})
+    state, said, todo = state_of(look(home, at_work), "remote")
+    assert (state, "not tried" in said, todo) == ("warn", True, "fabrik-node doctor --remote URL")
+    assert look(home, at_work, remote="/nowhere/at/all.git")["remote"]["state"] == "fail"
 
 
 def _no_home(home: Path) -> None:
@@ -130,7 +136,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
 def test_what_is_wrong_is_found(home: Path, kind: str) -> None:
     damage, check, state, todo = DAMAGE[kind]
     damage(home)
-    report = look(home, remote=False)
+    report = look(home, remote=None)
     found, _, said = state_of(report, check)
     assert found == state
     assert todo in said
@@ -158,7 +164,7 @@ def test_who_owns_the_home_is_looked_at(home: Path) -> None:
     ]
     assert state_of(report, "warning")[:2] == ("warn", "w")
     (home / "config.toml").write_text('[git]\nremote = "/r.git"\n[agent]\ncommand = "true"\n')
-    beside = look(home, NodeAnswer({"pid": os.getpid(), "agent": {"contained": "control groups in /its/own"}}), remote=False)
+    beside = look(home, NodeAnswer({"pid": os.getpid(), "agent": {"contained": "control groups in /its/own"}}), remote=None)
     assert beside["runs in"]["said"] == "control groups in /its/own", "the node's, not this shell's"
     assert beside["open files"]["said"].startswith(f"process {os.getpid()} may open ")
     lock.release()

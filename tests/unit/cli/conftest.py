@@ -325,7 +325,7 @@ class RecordingHooks:
         self.called.append(("keep_next", (home, target, move)))
         return {"file": str(target), "moved": move, "fingerprint": "abab-abab-abab-abab", "commitment": "ef" * 32}
 
-    def doctor(self, home: Path, answer: NodeAnswer, *, remote: bool) -> dict[str, Any]:
+    def doctor(self, home: Path, answer: NodeAnswer, *, remote: str | None) -> dict[str, Any]:
         self.called.append(("doctor", (answer, remote)))
         checks = [{"check": "home", "state": "ok", "said": "/h", "next": ""}, {"check": "remote", "state": "fail", "said": "no branch", "next": "push one"}]
         checks = checks[: 1 if self.serve_status == 0 else 2]

@@ -266,14 +266,16 @@ def test_a_node_that_refuses_doctor_is_there(cli: Any, service: Any, hooks: Any,
     service.fail = error
     assert cli("doctor", "--no-remote").status == 0
     [(answer, remote)] = [what for name, what in hooks.called if name == "doctor"]
-    assert (answer.status, answer.refused, answer.error, answer.hint, remote) == (None, True, str(error), error.hint, False)
+    assert (answer.status, answer.refused, answer.error, answer.hint, remote) == (None, True, str(error), error.hint, None)
 
 
 def test_doctor_asks_nobody_where_nobody_serves(cli: Any, hooks: Any) -> None:
     hooks.serve_status = 1  # the answer with a failure
     assert cli("doctor").status == 1
     [(answer, remote)] = [what for name, what in hooks.called if name == "doctor"]
-    assert (answer, remote) == (NodeAnswer(), True)
+    assert (answer, remote) == (NodeAnswer(), "")
+    cli("doctor", "--remote", "/srv/git/program.git")
+    assert hooks.called[-1] == ("doctor", (NodeAnswer(), "/srv/git/program.git"))
 
 
 @pytest.mark.parametrize("tty", [True, False])
