@@ -193,6 +193,7 @@ class Running:
         self.reader = Reader(
             replica=self.node.replica,
             requests=self.node.requests,
+            by_item=self.node.by_item,
             genesis=self.identity.record,
             store=self.store,
             clock=self.clock,

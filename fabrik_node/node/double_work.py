@@ -18,6 +18,7 @@ from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.domain.schema import Kind, RunField
 from fabrik_node.ids import show_id, show_key
 from fabrik_node.node.board import Board
+from fabrik_node.node.by_item import ByItem
 from fabrik_node.node.happenings import happenings
 from fabrik_node.node.run_summaries import fencing_of, run_from_summary
 from fabrik_node.ports import Event
@@ -75,7 +76,7 @@ def conflicts_of(
     return [shown(conflict) for conflict in reversed(found)]
 
 
-def events_of(changes: Changes, board: Board, replica: Replica, names: Mapping[bytes, str]) -> list[Event]:
+def events_of(changes: Changes, board: Board, by_item: ByItem, replica: Replica, names: Mapping[bytes, str]) -> list[Event]:
     """All events of one batch that was just merged: :func:`~fabrik_node.node.happenings.happenings`, and the conflicts that it made, also of a batch that is told as a whole.
 
     The ops are stored and merged, so what they are shown as can not be a reason to stop: what we fail to tell is said in the log and in one event.
@@ -83,29 +84,26 @@ def events_of(changes: Changes, board: Board, replica: Replica, names: Mapping[b
     events: list[Event] = []
     try:
         events += happenings(changes, names, board.claim)
-        events += _conflicts(changes, board, replica, names)
+        events += _conflicts(changes, board, by_item, replica, names)
     except Exception as error:  # noqa: BLE001  # whatever it is, the ops are merged, and it is said
         _log.exception("the events of a batch are not told")
         events.append(Event("events.untold", changes.newest_ms or 0, {"why": f"{type(error).__name__}: {error}"}))
     return events
 
 
-def _conflicts(changes: Changes, board: Board, replica: Replica, names: Mapping[bytes, str]) -> list[Event]:
+def _conflicts(changes: Changes, board: Board, by_item: ByItem, replica: Replica, names: Mapping[bytes, str]) -> list[Event]:
     if not changes.kinds & {Kind.CLAIM, Kind.RUN}:
         return []
     of_runs = {change.id: change for change in changes.of(Kind.RUN, RunField.SUMMARY)}
     of_claims = {change.id: change for change in changes.of(Kind.CLAIM)}
     items = {item for item, change in of_claims.items() if _jumps(change)}
     items |= {change.new["item"] for change in of_runs.values() if _is_late(change, board)}
-    if not items:
-        return []
-    after: dict[bytes, dict[bytes, Mapping[str, Any]]] = {item: {} for item in items}
-    for run_id, row in replica.rows(Kind.RUN):  # rare: only when a claim was overtaken, or a run of such a claim became known
-        summary = row[RunField.SUMMARY]
-        if isinstance(summary, dict) and isinstance(summary.get("item"), bytes) and summary["item"] in after:
-            after[summary["item"]][run_id] = summary
     events = []
-    for item, runs in sorted(after.items()):
+    for item in sorted(items):  # of a node that was away nearly each run is late: so only the runs of these items are read
+        runs = by_item.runs(item)
+        found = _found(item, board.claim(item), runs, replica, names)
+        if not found:
+            continue
         change = of_claims.get(item)
         before = {run: of_runs[run].old if run in of_runs else summary for run, summary in runs.items()}
         known = _found(
@@ -113,7 +111,7 @@ def _conflicts(changes: Changes, board: Board, replica: Replica, names: Mapping[
         )
         told = {conflict["loser"]["claim_id"] for conflict in known}
         view = board.item(item)
-        for conflict in reversed(_found(item, board.claim(item), runs, replica, names)):
+        for conflict in reversed(found):
             if conflict["loser"]["claim_id"] not in told:
                 data = {name: value for name, value in conflict.items() if name != "at"} | {"title": "" if view is None else view.title}
                 events.append(Event("claim.conflict", changes.newest_ms or 0, data))

@@ -20,6 +20,7 @@ from fabrik_node.node.admission import admitted
 from fabrik_node.node.audit import Audit
 from fabrik_node.node.batches import Committed
 from fabrik_node.node.board import Board
+from fabrik_node.node.by_item import ByItem
 from fabrik_node.node.clones import Clones
 from fabrik_node.node.commit_times import CommitTimes
 from fabrik_node.node.double_work import events_of
@@ -85,6 +86,7 @@ class Node:
         self.board = Board(replica)
         self.held_claims = HeldClaims(self.board)
         self.requests = Requests.kept(replica)
+        self.by_item = ByItem(replica).fill()
         self.leases = LeaseTable(timing)
         self.commit_times = CommitTimes(clock.now())
         self.stream = EventStream(store, sink, clock)
@@ -129,8 +131,7 @@ class Node:
 
         What is damaged is set aside and told. Raises :class:`BrokenStore` when nothing of ours is stored, unless there is doubt.
         """
-        _, upto = await store.events_upto()
-        loaded = await load(genesis, store, snapshots, upto)
+        loaded = await load(genesis, store, snapshots, (await store.events_upto())[1])
         own = key.public
         if (
             not doubt
@@ -166,10 +167,9 @@ class Node:
         for verified, data in await self.repair.waiting():
             self.writer.pending.put(verified, data)
         if loaded.late_pos:
-            self.stream.tell([] if loaded.changes is None else events_of(loaded.changes, self.board, self.replica, self._names), loaded.late_pos)
-        now = self.clock.now()
+            self.stream.tell([] if loaded.changes is None else events_of(loaded.changes, self.board, self.by_item, self.replica, self._names), loaded.late_pos)
         for _, claim in self.held_claims.all():
-            self.leases.first_seen(claim.claim_id, now)
+            self.leases.first_seen(claim.claim_id, self.clock.now())
 
     def _is_ours_now(self, logs: set[tuple[bytes, int]]) -> bool:
         """Whether one of these is the log that we write in."""
@@ -396,12 +396,12 @@ class Node:
         """See :class:`~fabrik_node.node.batches.WriterHooks`."""
         kinds = committed.changes.kinds
         self._count_commit(committed)
+        for index in (self.by_item, self.held_claims, self.requests):
+            index.note(committed.changes)
         if kinds & {Kind.MEMBER, Kind.NODE, Kind.ROTATION}:
             self._names = self.board.names()
         self.quotas.note(committed.chained)
-        self.stream.tell(events_of(committed.changes, self.board, self.replica, self._names), committed.pos)
-        self.held_claims.note(committed.changes)
-        self.requests.note(committed.changes)
+        self.stream.tell(events_of(committed.changes, self.board, self.by_item, self.replica, self._names), committed.pos)
         now = self.clock.now()
         for each in committed.chained:
             self.commit_times.note((each.author, each.epoch, each.branch), each.first_seq, each.last_seq, now)

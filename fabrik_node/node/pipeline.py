@@ -295,7 +295,7 @@ class NodePipeline:
 
     async def interruptions(self, item: bytes, claim: Claim) -> Interruptions:
         """See :meth:`fabrik_node.ports.Pipeline.interruptions`."""
-        return await asyncio.to_thread(interruptions_of, self._node.replica, item, claim.claim_id)
+        return interruptions_of(self._node.replica, self._node.by_item, item, claim.claim_id)
 
     async def put_run(self, row: RunRow) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.put_run`."""

@@ -10,6 +10,7 @@ from fabrik_node.clock import Clock
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.schema import Kind, StepField
 from fabrik_node.domain.steps import Step, StepState, decode_step, encode_step, is_typable, reopened
+from fabrik_node.node.by_item import ByItem
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
@@ -25,17 +26,22 @@ def step_write(step: Step, fence: tuple[int, int, bytes] | None) -> Write:
 class StepBook:
     """What a replica says of steps. Those with names that nobody can type are none."""
 
-    def __init__(self, replica: Callable[[], Replica]) -> None:
+    def __init__(self, replica: Replica, by_item: ByItem) -> None:
         self._replica = replica
+        self._by_item = by_item
 
     def get(self, item: bytes, name: str) -> Step | None:
         """One step."""
-        register = self._replica().get(Kind.STEP, step_id(item, name), StepField.STEP)
+        register = self._replica.get(Kind.STEP, step_id(item, name), StepField.STEP)
         return None if register is None or not is_typable(name) else decode_step(register.value)
 
     def of(self, item: bytes) -> list[Step]:
         """All steps of an item, in the order in which their last word was written."""
         return [step for _, step in sorted(self._ordered(item), key=lambda entry: entry[0])]
+
+    def count(self, item: bytes) -> int:
+        """How many steps an item has."""
+        return len(self._by_item.steps(item))
 
     def unclear(self, item: bytes) -> Step | None:
         """See :meth:`fabrik_node.ports.StepRecords.unclear`."""
@@ -47,9 +53,9 @@ class StepBook:
         return max(done, key=lambda entry: entry[0])[1] if done else None
 
     def _ordered(self, item: bytes) -> list[tuple[tuple[tuple[int, int], int, bytes], Step]]:
-        replica, found = self._replica(), []
-        for step, _ in replica.rows(Kind.STEP):
-            register = replica.get(Kind.STEP, step, StepField.STEP) if step[:16] == item else None
+        found = []
+        for step in self._by_item.steps(item):
+            register = self._replica.get(Kind.STEP, step, StepField.STEP)
             if register is not None:
                 fence = (0, 0) if register.fence is None else register.fence[:2]
                 found.append(((fence, register.lamport, register.digest), decode_step(register.value)))
@@ -59,8 +65,8 @@ class StepBook:
 class NodeSteps(StepBook):
     """See :class:`fabrik_node.ports.StepRecords`. ``write`` is the node's."""
 
-    def __init__(self, replica: Callable[[], Replica], clock: Clock, write: Callable[[object, Callable[[], Sequence[Write]]], Awaitable[object]]) -> None:
-        super().__init__(replica)
+    def __init__(self, replica: Replica, by_item: ByItem, clock: Clock, write: Callable[[object, Callable[[], Sequence[Write]]], Awaitable[object]]) -> None:
+        super().__init__(replica, by_item)
         self._clock = clock
         self._write = write
 

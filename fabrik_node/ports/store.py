@@ -166,6 +166,10 @@ class OpReads(Protocol):
         """This node's own runs, newest first."""
         ...
 
+    async def runs_of(self, item: bytes) -> list[RunRow]:
+        """Those of :meth:`runs` that worked on one item."""
+        ...
+
     async def open_runs(self) -> list[RunRow]:
         """Those of :meth:`runs` that have no end yet."""
         ...

@@ -24,6 +24,7 @@ from fabrik_node.errors import InvalidOp, NotFound, UsageError
 from fabrik_node.ids import fingerprint, matching, parse_id, resolve, show_id, show_key, show_value
 from fabrik_node.node.audit import Divergence
 from fabrik_node.node.board import Board
+from fabrik_node.node.by_item import ByItem
 from fabrik_node.node.past_runs import interruptions_of
 from fabrik_node.node.presence import Heard
 from fabrik_node.node.requests import Requests, asked
@@ -77,12 +78,14 @@ class Reader:
         inputs_now: InputsNow | None = None,
         requests: Requests | None = None,
         contained: Callable[[str], str] | None = None,
+        by_item: ByItem | None = None,
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
         self.requests = Requests(replica) if requests is None else requests
-        self.steps = StepBook(lambda: self.replica)
-        self._run_rows = RunRows(replica, store)
+        self.by_item = ByItem(replica) if by_item is None else by_item
+        self.steps = StepBook(replica, self.by_item)
+        self._run_rows = RunRows(replica, store, self.by_item)
         self._genesis = genesis
         self._store = store
         self._clock = clock
@@ -215,9 +218,7 @@ class Reader:
         summary = self.replica.get(Kind.RUN, row.run_id, RunField.SUMMARY)  # an own row has it there alone
         named = row.asks or (b"" if summary is None else summary.value.get("asks"))
         request = self.requests.get(named) if isinstance(named, bytes) else None
-        if request is None or request.question.item != row.item or not self.requests.is_open(request):
-            return None
-        return asked(request)
+        return None if request is None or request.question.item != row.item or not self.requests.is_open(request) else asked(request)
 
     @property
     def leases(self) -> LeaseTable | None:
@@ -320,7 +321,7 @@ class Reader:
         drift = self.drift()
         live = [{"run_id": show_id(row.run_id), **each} for row in rows if row.state not in FINAL_STATES for each in drift.of(row, view)]
         in_hand = view.claim.claim_id if view.claim is not None and view.claim.held else b""
-        lost = await asyncio.to_thread(interruptions_of, self.replica, view.id, in_hand)
+        lost = interruptions_of(self.replica, self.by_item, view.id, in_hand)
         return self.stamp({"item": {**views.item(view), "interruptions": lost.count}, "runs": runs, "drift": live, "steps": steps_json(self.steps, view)})
 
     async def items_history(self, args: Mapping[str, Any]) -> dict[str, Any]:

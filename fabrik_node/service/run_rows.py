@@ -6,13 +6,15 @@ There may be very many, and most of them are over. So they are read in a thread,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from fabrik_node._core import Replica
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.schema import Kind, RunField
 from fabrik_node.errors import NotFound
 from fabrik_node.ids import matching, parse_id, resolve, show_id
+from fabrik_node.node.by_item import ByItem
 from fabrik_node.node.run_summaries import run_from_summary
 from fabrik_node.ports import OpReads
 
@@ -24,13 +26,16 @@ _OVER = frozenset(state.value for state in FINAL_STATES)
 class RunRows:
     """Of one node's replica and store. Holds nothing."""
 
-    def __init__(self, replica: Replica, store: OpReads) -> None:
+    def __init__(self, replica: Replica, store: OpReads, by_item: ByItem) -> None:
         self._replica = replica
         self._store = store
+        self._by_item = by_item
 
     async def all(self, item: bytes | None = None) -> list[RunRow]:
         """Newest first; ``item``: those of one item."""
-        return await asyncio.to_thread(self._merged, await self._store.runs(), item)
+        if item is None:
+            return await asyncio.to_thread(self._all, await self._store.runs())
+        return _merged(await self._store.runs_of(item), self._by_item.runs(item).items())
 
     async def open(self, own: bytes) -> list[RunRow]:
         """Those that have no end yet; ``own``: this node's key, whose runs count as they are written down here."""
@@ -56,14 +61,8 @@ class RunRows:
         found = {show_id(run_id): rows[run_id] for run_id in matching(text, rows)}
         return found[resolve(text, found, "run")]
 
-    def _merged(self, own: Sequence[RunRow], item: bytes | None) -> list[RunRow]:
-        rows = {row.run_id: row for row in own}
-        for run_id, row in self._replica.rows(Kind.RUN):
-            said = row[RunField.SUMMARY]
-            if run_id not in rows and (item is None or said.get("item") == item) and (foreign := run_from_summary(run_id, said)) is not None:
-                rows[run_id] = foreign
-        found = rows.values() if item is None else (row for row in rows.values() if row.item == item)
-        return sorted(found, key=lambda row: row.run_id, reverse=True)
+    def _all(self, own: Sequence[RunRow]) -> list[RunRow]:
+        return _merged(own, ((run_id, row[RunField.SUMMARY]) for run_id, row in self._replica.rows(Kind.RUN)))
 
     def _still_open(self, own_rows: Sequence[RunRow], own: bytes) -> list[RunRow]:
         rows = {row.run_id: row for row in own_rows}
@@ -74,3 +73,11 @@ class RunRows:
             if is_open and (found := run_from_summary(run_id, said)) is not None:
                 rows[run_id] = found
         return [row for row in rows.values() if row.state not in FINAL_STATES]
+
+
+def _merged(own: Sequence[RunRow], said: Iterable[tuple[bytes, Mapping[str, Any]]]) -> list[RunRow]:
+    rows = {row.run_id: row for row in own}
+    for run_id, summary in said:
+        if run_id not in rows and (foreign := run_from_summary(run_id, summary)) is not None:
+            rows[run_id] = foreign
+    return sorted(rows.values(), key=lambda row: row.run_id, reverse=True)

@@ -88,7 +88,7 @@ class Service:
         self.cleaner = Cleaner(node, reader, HomePaths(home).runs, retention, lambda: agent.describe().get("running") or ())
         self.passes = Passes(socket, lambda item, claim_id: _holds(node, item, claim_id))
         """For the commands of runs on this node."""
-        self.steps = NodeSteps(lambda: node.replica, node.clock, node.write)
+        self.steps = NodeSteps(node.replica, node.by_item, node.clock, node.write)
         writer = ItemWriter(node, reader, arbiter, incarnation=incarnation)
         self._item_writes = {**writer.operations, **HoldEnder(node, reader, self.steps).operations, **ClaimEnder(node, reader, writer, branches).operations}
         members = MembershipWriter(node, reader)

@@ -25,9 +25,11 @@ from fabrik_node.service.step_views import goes_on, step_json, steps_json
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
 
-__all__ = ["StepOperators", "StepReads", "StepRunner"]
+__all__ = ["STEPS_MAX", "StepOperators", "StepReads", "StepRunner"]
 
 _TEXTS_MAX = 1_000
+STEPS_MAX = 1_000
+"""Of one item, by name. Some more when many begin in one moment or on hosts that do not know of each other: no question about an item looks at more by far."""
 
 
 class StepRunner:
@@ -73,6 +75,11 @@ class StepRunner:
                 running = "" if known is None else self._who_runs(known, run)
                 if known is not None and known.is_unended and not running:
                     raise _Unclear(known)
+                if known is None and self._steps.count(run.item) >= STEPS_MAX:
+                    raise Precondition(
+                        f"item {show_id(run.item)} has {STEPS_MAX} steps, and {name!r} would be one more: each is kept on every node for as long as the item",
+                        f"use names that come again in the next run; fabrik-node steps list {show_id(run.item)}",
+                    )
                 after.append(judge_begin(known, wanted, running=running, has_files=has_files, changed_ok=bool(args.get("changed_ok"))))
                 if after[-1] == known:
                     return []

@@ -138,6 +138,10 @@ class StoreReads:
         rows = await self._rows("runs")
         return await asyncio.to_thread(lambda: [run_from(row) for row in rows])  # there may be very many
 
+    async def runs_of(self, item: bytes) -> list[RunRow]:
+        """Those of :meth:`runs` that worked on one item."""
+        return [run_from(row) for row in await self._rows("runs_of", {"item": item})]
+
     async def open_runs(self) -> list[RunRow]:
         """Those of :meth:`runs` that have no end yet."""
         return [run_from(row) for row in await self._rows("open_runs")]

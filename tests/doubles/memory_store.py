@@ -294,6 +294,9 @@ class MemoryStore:
         self._check()
         return sorted(self._runs.values(), key=lambda row: (row.started_ms, row.run_id), reverse=True)
 
+    async def runs_of(self, item: bytes) -> list[RunRow]:
+        return [row for row in await self.runs() if row.item == item]
+
     async def open_runs(self) -> list[RunRow]:
         return [row for row in await self.runs() if not row.ended_ms]
 

@@ -161,6 +161,7 @@ class NodeRig:
         self.reader = Reader(
             replica=node.replica,
             requests=node.requests,
+            by_item=node.by_item,
             genesis=Genesis.decode(genesis),
             store=node.store,
             clock=node.clock,

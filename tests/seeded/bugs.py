@@ -49,6 +49,13 @@ BUGS = (
         ("tests/integration/node/test_double_work_told.py",),
     ),
     Bug(
+        "what a rebuild takes away stays with its item",
+        "fabrik_node/node/by_item.py",
+        "        left.discard(entry)\n",
+        "",
+        ("tests/integration/node/test_by_item.py",),
+    ),
+    Bug(
         "two slots of one agent both find the last place of a group",
         "fabrik_node/node/limits.py",
         "        self._asked[view.id] = view.labels\n",

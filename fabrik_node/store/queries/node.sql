@@ -62,6 +62,13 @@ SELECT run_id, item, claim_id, node, agent, state, phase, started_ms, pid, proce
 FROM runs
 ORDER BY started_ms DESC, run_id DESC;
 
+-- name: runs_of
+SELECT run_id, item, claim_id, node, agent, state, phase, started_ms, pid, process_started, process_boot,
+       ended_ms, exit_code, reason, branch, worktree, log, engine
+FROM runs
+WHERE item = :item
+ORDER BY started_ms DESC, run_id DESC;
+
 -- name: open_runs
 SELECT run_id, item, claim_id, node, agent, state, phase, started_ms, pid, process_started, process_boot,
        ended_ms, exit_code, reason, branch, worktree, log, engine

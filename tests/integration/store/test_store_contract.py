@@ -157,6 +157,10 @@ async def test_runs_are_replaced_by_id_and_newest_first(store: OpStore) -> None:
     assert await store.runs() == [newer, same_time, ended]
     assert await store.open_runs() == [row for row in await store.runs() if not row.ended_ms]
     assert ended not in await store.open_runs()
+    elsewhere = replace(RUN, run_id=b"t" * 16, item=b"j" * 16)
+    await store.put_run(elsewhere)
+    assert (await store.runs_of(RUN.item), await store.runs_of(elsewhere.item)) == ([newer, same_time, ended], [elsewhere])
+    assert await store.runs_of(bytes(16)) == []
     assert await store.run(ended.run_id) == ended
     assert await store.run(bytes(16)) is None
 

@@ -428,3 +428,17 @@ async def test_whatever_name_or_number_a_member_writes_the_item_can_be_requeued(
     begun = await begin(one, second, "pay")
     assert (begun["go"], begun["step"]["attempt"]) == (True, 2**53 - 1)
     assert (await end(one, second, begun))["step"]["state"] == "done"
+
+
+async def test_an_item_has_only_so_many_steps(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fabrik_node.service.steps.STEPS_MAX", 3)
+    rig = await rigs.open(arbiter=FakeArbiter())
+    caller = await at_work(rig, await rig.add("one step after the other"))
+    for name in "abc":
+        await end(rig, caller, await begin(rig, caller, name))
+    error = await refused(Precondition, "has 3 steps, and 'd' would be one more", begin(rig, caller, "d"))
+    assert error.exit_status == 5
+    assert set(await listed(rig, caller)) == {"a", "b", "c"}
+    assert (await begin(rig, caller, "b"))["go"] is False, "those that it has go on"
+    other = await at_work(rig, await rig.add("another item"))
+    assert (await begin(rig, other, "d"))["go"]
