@@ -14,6 +14,7 @@ from fabrik_node.agent.folder import RunFolder, one_line
 from fabrik_node.agent.patience import Patience, patient
 from fabrik_node.agent.progress import Progress
 from fabrik_node.agent.setup import AgentSetup
+from fabrik_node.agent.stage_lease import with_lease
 from fabrik_node.agent.stop import StopSwitch
 from fabrik_node.agent.supervisor import LeaseKeeper
 from fabrik_node.agent.waiting import Waiting
@@ -73,8 +74,6 @@ class RunUnderWay:
         )
         name = show_id(self.row.run_id)
         self.patience = Patience(self.switch, setup.timing.beat_s, f"run {name}")
-        self.setup = replace(setup, pipeline=patient(setup.pipeline, self.patience))
-        """Of its agent; what it writes waits for space on a full disk."""
         self.keeper = LeaseKeeper(
             renew=lambda progress_n: setup.pipeline.renew(item, claim, self.row.run_id, progress_n),
             mark=self._mark,
@@ -84,6 +83,9 @@ class RunUnderWay:
             since=since,
             name=name,
         )
+        kept = with_lease(patient(setup.pipeline, self.patience), self.keeper, setup.timing, self.switch, self.patience)
+        self.setup = replace(setup, pipeline=kept)
+        """Of its agent; what it writes waits for space on a full disk, and its lease goes with it from stage to stage."""
         self._pipeline = setup.pipeline
         self._progress = Progress(setup.clock)
 

@@ -148,14 +148,20 @@ class LeaseTable:
         """Look at all leases; the claims that are suspected from now on. Once in a beat at least, or it counts as asleep.
 
         ``held``: the claims that there are, with their TTL in seconds; every other is forgotten. ``listens``: whether anybody could be heard.
+        A TTL that became shorter than the lease is old counts from the next renewal: the last one was made for the longer one.
         """
         passed_s = 0.0 if self._watched_at is None else max(0.0, now - self._watched_at)
         awake = listens and self._listens and passed_s <= self.timing.nap_s
-        self._watched_at, self._listens, self._ttls = now, listens, dict(held)
+        self._watched_at, self._listens = now, listens
+        self._ttls = {claim_id: self._counting_s(claim_id, ttl_s, now) for claim_id, ttl_s in held.items()}
         self._leases = {claim_id: lease for claim_id, lease in self._leases.items() if claim_id in held}
         before, self._suspects = self._suspects, {}
-        for claim_id, ttl_s in held.items():
+        for claim_id, ttl_s in self._ttls.items():
             age = self.age_s(claim_id, now)
             if age is not None and age > ttl_s + self.timing.grace_s:
                 self._suspects[claim_id] = before.get(claim_id, 0.0) + min(passed_s, self.timing.beat_s) if awake and claim_id in before else 0.0
         return [claim_id for claim_id in self._suspects if claim_id not in before]
+
+    def _counting_s(self, claim_id: bytes, ttl_s: float, now: float) -> float:
+        known_s, age_s = self._ttls.get(claim_id, ttl_s), self.age_s(claim_id, now)
+        return max(known_s, ttl_s) if age_s is not None and age_s > ttl_s else ttl_s

@@ -575,6 +575,20 @@ BUGS = (
         ("tests/integration/agent/test_run_results.py",),
     ),
     Bug(
+        "a stage with a shorter TTL begins with a renewal as old as the beat before",
+        "fabrik_node/agent/stage_lease.py",
+        "if not await self._keeper.ready(ttl_s, beat_s):",
+        "if False:",
+        ("tests/integration/agent/test_lost_claims.py",),
+    ),
+    Bug(
+        "a renewal that was under way overwrites the shorter TTL of the stage that began meanwhile",
+        "fabrik_node/agent/supervisor.py",
+        "min(ttl_s, self._stage_ttl_s)  #",
+        "ttl_s  #",
+        ("tests/unit/agent/test_lease_keeper.py",),
+    ),
+    Bug(
         "a machine that was asleep renews an overdue lease",
         "fabrik_node/agent/supervisor.py",
         "            self.check()  # the machine may",

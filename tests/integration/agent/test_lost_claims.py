@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from agent_rig import DAEMON, AgentRig, has_ended
+from node_rig import eventually
 from store_doubles import HandClock
 
 from fabrik_node.domain.leases import LeaseState, LeaseTable, LeaseTiming
@@ -116,3 +117,20 @@ async def test_renewal_starts_before_the_command_and_ends_after_the_release(rig:
     assert progress == sorted(progress)
     assert progress[-1] > progress[0]
     assert rig.pipeline.forgotten == [row.claim_id]
+
+
+@pytest.mark.promise("I17")
+async def test_a_stage_with_a_shorter_ttl_and_beat_begins_with_a_renewal(rig: AgentRig) -> None:
+    clock = HandClock()
+    rig.pipeline.stage_ttl_s = {"Coding": 600.0}
+    rig.clock = rig.pipeline.clock = clock
+    rig.timing = LeaseTiming(beat_s=10.0, ttl_s=90.0, settle_s=0.0, stage_ttl_s={"Coding": 600.0}, stage_beat_s={"Coding": 120.0})
+    item, gate, go = rig.world.add(), rig.gate(), rig.gate("go")
+    async with rig.agent(command=f"echo $$ > {gate.path}; read go < {go.path}; touch commit-1", qa="true") as loop:
+        await gate.line()
+        [run] = loop.runs.values()
+        await eventually(lambda: run.keeper.ttl_s == 600.0)
+        clock.advance(119.0)
+        go.path.write_text("go\n")
+        await rig.world.until(lambda: bool(rig.world.finishes))
+        assert rig.world.finish_of(item).outcome["result"] == "ok", "each renewal was in time"

@@ -339,7 +339,7 @@ async def test_what_a_command_leaves_behind_is_ended(rig: AgentRig) -> None:
 
 @pytest.mark.promise("C2")
 async def test_a_killed_worker_is_declared_dead_before_a_beat_is_over(rig: AgentRig) -> None:
-    rig.timing = LeaseTiming(beat_s=1000.0, ttl_s=9000.0, settle_s=0.0)
+    rig.timing = LeaseTiming(beat_s=1000.0, ttl_s=90.0, settle_s=0.0)
     item = rig.world.add()
     gate = rig.gate()
     async with rig.agent(command=f"echo $$ > {gate.path}; exec sleep 1000", backoff_s=600.0) as loop:

@@ -144,6 +144,83 @@ async def test_a_longer_ttl_counts_after_a_renewal() -> None:
     assert checked(made, switch) == "the lease could not be renewed for 800 of 1000 s"
 
 
+def staged(clock: HandClock, renew: Callable[[int], bool], switch: StopSwitch) -> LeaseKeeper:
+    """Of an item in a stage with a TTL of 600 s and a beat of 120 s; it renewed once, and does not by itself before the next beat."""
+    timing = LeaseTiming(stage_ttl_s={"Coding": 600.0}, stage_beat_s={"Coding": 120.0})
+    made = LeaseKeeper(renew=renew, mark=lambda: 0, timing=timing, clock=clock, switch=switch, since=clock.now(), name="test")
+    made.enter(600.0, 120.0)
+    made.start()
+    return made
+
+
+@pytest.mark.promise("I17")
+async def test_before_a_stage_with_a_shorter_ttl_the_lease_is_renewed() -> None:
+    clock, switch = HandClock(), StopSwitch()
+    made = staged(clock, lambda _: True, switch)
+    await eventually(lambda: made.beats == 1)
+    clock.advance(119.0)
+    assert await made.ready(90.0, 10.0)
+    assert made.beats >= 2
+    made.enter(90.0, 10.0)
+    assert checked(made, switch) == "", "no renewal failed"
+    await made.stop()
+    clock.advance(71.0)
+    assert checked(made, switch) == ""
+    clock.advance(1.0)
+    assert checked(made, switch) == "the lease could not be renewed for 72 of 90 s", "from that renewal on"
+
+
+@pytest.mark.promise("I17")
+async def test_while_that_renewal_reaches_nobody_the_ttl_of_the_stage_before_goes_on_counting() -> None:
+    clock, switch, calls = HandClock(), StopSwitch(), []
+
+    def renew(_: int) -> bool:
+        calls.append(clock.seconds)
+        if len(calls) > 1:
+            clock.advance(100.0)
+        return len(calls) == 1
+
+    made = staged(clock, renew, switch)
+    await eventually(lambda: made.beats == 1)
+    clock.advance(119.0)
+    assert not await made.ready(90.0, 0.001)
+    await made.stop()
+    assert made.beats == 1
+    assert switch.stop is not None
+    assert switch.stop.reason == "the lease could not be renewed for 519 of 600 s"
+
+
+@pytest.mark.promise("I17")
+async def test_a_shorter_ttl_that_is_set_while_a_renewal_is_under_way_counts() -> None:
+    clock, switch, calls = HandClock(), StopSwitch(), []
+    made: list[LeaseKeeper] = []
+
+    def renew(_: int) -> bool:
+        calls.append(clock.seconds)
+        if len(calls) == 2:
+            made[0].enter(10.0, 120.0)
+        return len(calls) <= 2
+
+    made.append(staged(clock, renew, switch))
+    await eventually(lambda: made[0].beats == 1)
+    assert await made[0].ready(500.0, 120.0)
+    await made[0].stop()
+    clock.advance(8.0)
+    assert checked(made[0], switch) == "the lease could not be renewed for 8 of 10 s"
+
+
+async def test_a_slower_beat_waits_for_the_renewal_that_makes_its_longer_ttl_count() -> None:
+    clock, switch = HandClock(), StopSwitch()
+    made = LeaseKeeper(renew=lambda _: True, mark=lambda: 0, timing=LeaseTiming(), clock=clock, switch=switch, since=clock.now(), name="test")
+    made.start()
+    await eventually(lambda: made.beats == 1)
+    made.enter(600.0, 120.0)
+    await eventually(lambda: made.ttl_s == 600.0)
+    clock.advance(119.0)
+    assert checked(made, switch) == "", "the longer TTL counts at once, not after a beat of 120 s"
+    await made.stop()
+
+
 class SleepyClock(HandClock):
     """At its ``nth`` reading the machine has just been asleep, for longer than the holder may be silent. Read by one thread."""
 

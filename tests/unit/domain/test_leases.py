@@ -70,6 +70,18 @@ def test_what_a_watcher_knows_of_the_ttl_counts() -> None:
     assert table.state(CLAIM, 90.0, 300.0) is LeaseState.LOST
 
 
+@pytest.mark.promise("I17")
+def test_a_ttl_that_became_shorter_than_the_lease_is_old_counts_from_the_next_renewal() -> None:
+    table = LeaseTable(TIMING)
+    table.observe(CLAIM, 1, 1, b"", 0.0)
+    assert looked(table, 0.0, 140.0, ttl_s=600.0) == []
+    assert looked(table, 150.0, 620.0) == [], "its holder went on to a stage with a TTL of 90 s, 150 s after its last renewal"
+    assert table.state(CLAIM, 90.0, 600.0) is LeaseState.FRESH
+    assert looked(table, 630.0, 640.0) == [640.0], "no renewal came: as if it had not gone on"
+    table.observe(CLAIM, 2, 1, b"", 640.0)
+    assert looked(table, 650.0, 800.0) == [770.0]
+
+
 def test_only_news_renews() -> None:
     table = LeaseTable(TIMING)
     assert table.observe(CLAIM, 5, 1, b"", 10.0)
