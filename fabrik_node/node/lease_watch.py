@@ -8,6 +8,7 @@ from typing import Any
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseState, LeaseTable
 from fabrik_node.domain.nearness import silent_after_s
+from fabrik_node.domain.stages import Archived, Done
 from fabrik_node.domain.takeovers import MEMBER_WINDOW_S, MassLoss, is_minority
 from fabrik_node.ids import show_id
 from fabrik_node.node.board import Board
@@ -44,14 +45,15 @@ class LeaseWatch:
         self._brake = MassLoss(window_s=timing.ttl_s, wait_s=timing.takeover_after_s(timing.ttl_s), count=timing.mass_loss)
         self.listens: Callable[[], bool] = lambda: True
         """Whether anybody whom we expect could be heard now: without that, no lease is taken for lost."""
-        self.strays: dict[bytes, float] = {}
-        """Claims that an arbiter granted and of which nothing is known here, with their TTL in seconds: watched like the others."""
+        self.strays: dict[bytes, tuple[bytes, float]] = {}
+        """By item: a claim that an arbiter granted and of which nothing is known here, and its TTL in seconds. Watched like the others, until it is known or the item needs no claim."""
 
     def look(self) -> None:
         """See :meth:`LeaseTable.watch`. Claims that are suspected from now on are told, once; so is a brake."""
         now, leases = self._clock.now(), self._leases
         held = {claim.claim_id: claim.ttl_s(self._board.stage(item)) for item, claim in self._held.all()}
-        for claim_id in leases.watch(now, {**self.strays, **held}, listens=self.listens()):
+        self.strays = {item: stray for item, stray in self.strays.items() if self._is_stray(item, stray[0])}
+        for claim_id in leases.watch(now, {**dict(self.strays.values()), **held}, listens=self.listens()):
             self._tell("claim.suspected", {"claim_id": show_id(claim_id)})
         lost = [claim_id for claim_id, ttl_s in held.items() if leases.state(claim_id, ttl_s, now) is LeaseState.LOST]
         if leases.timing.mass_loss and self._brake.look(now, lost, len(held)):
@@ -66,6 +68,12 @@ class LeaseWatch:
         now, beat_s, heard = self._clock.now(), self._leases.timing.beat_s, self._heard()
         ages = {key: now - said.at for key, said in heard.items() if key != self._own and said.changed}
         return ages, {key for key, age_s in ages.items() if age_s <= silent_after_s(heard[key].payload.get("beat_ms"), beat_s)}
+
+    def _is_stray(self, item: bytes, claim_id: bytes) -> bool:
+        view = self._board.item(item)
+        if view is None or isinstance(view.stage, Done | Archived):
+            return False
+        return view.claim is None or claim_id not in {view.claim.claim_id, view.claim.follows}
 
     def _held_back(self, now: float) -> str:
         ages, here = self.others()

@@ -69,7 +69,6 @@ class NodePipeline:
         self._limits = ClaimLimits(limits, self.items.views, node.name_of, lambda claim, stage: self._lease(claim.claim_id, claim.ttl_s(stage)))
         self._loop = asyncio.get_running_loop()
         self._failed_at: dict[bytes, float] = {}
-        self._strays: dict[bytes, bytes] = {}
         self._lost: dict[bytes, list[Callable[[str], None]]] = {}
         self._changed: list[Callable[[], None]] = []
         node.lease_watch.listens = self._listens
@@ -217,17 +216,17 @@ class NodePipeline:
         verdict = judge_remote(view.claim, known, free=self._is_free(view))
         refused = self._stranger(view.id, known) if verdict is RemoteVerdict.STRANGER else ""
         if verdict is not RemoteVerdict.STRANGER or not refused:
-            self._node.lease_watch.strays.pop(self._strays.pop(view.id, b""), None)
+            self._node.lease_watch.strays.pop(view.id, None)
         return "its claim is held" if verdict is RemoteVerdict.HELD else refused
 
     def _stranger(self, item: bytes, known: ArbiterTaken) -> str:
         """Granted, but its op has not reached us, or its holder died in between: watched like any other claim, from now on."""
         claim_id = parse_id(known.claim_id) or known.claim_id.encode()
-        if self._strays.get(item) != claim_id:
-            self._node.lease_watch.strays.pop(self._strays.get(item, b""), None)
-            self._strays[item], self._node.lease_watch.strays[claim_id] = claim_id, known.ttl_ms / 1000
+        watch, stray = self._node.lease_watch, (claim_id, known.ttl_ms / 1000)
+        if watch.strays.get(item) != stray:
+            watch.strays[item] = stray
             self._node.leases.first_seen(claim_id, self._node.clock.now())
-            self._node.lease_watch.look()
+            watch.look()
         if self._lease(claim_id, known.ttl_ms / 1000) is not LeaseState.LOST:
             return f"the remote granted it to {known.node[:8]}, of whom nothing is known here yet"
         return ""

@@ -206,7 +206,10 @@ async def test_the_arbiter_grants_to_one_of_two(rigs: Rigs) -> None:
         refused = await two.pipeline.claim(item, "agent")
         assert isinstance(refused, ClaimRefused)
         assert "nothing is known here yet" in refused.reason
+        assert set(two.node.lease_watch.strays) == {item}
         await sync(one, two)
+        two.watch(1)
+        assert two.node.lease_watch.strays == {}, "its op came"
         assert isinstance(await two.pipeline.claim(item, "agent"), ClaimRefused)
         await one.pipeline.finish(item, claim, "x", {}, charge_attempt=False)
         await sync(one, two)
@@ -240,6 +243,22 @@ async def test_a_grant_whose_op_never_came_is_respected_for_a_lease(memory_rigs:
     assert isinstance(await rig.pipeline.claim(item, "agent"), ClaimRefused)
     rig.watch(TIMING.beat_s + 2)
     assert (await claimed(rig, item)).receipt == 5
+    assert rig.node.lease_watch.strays == {}
+
+
+@pytest.mark.parametrize("end", ["archived", "deleted"])
+async def test_a_grant_whose_op_never_came_is_forgotten_with_its_item(memory_rigs: Rigs, end: str) -> None:
+    arbiter = FakeArbiter()
+    rig = await memory_rigs.open(arbiter=arbiter)
+    item = await added(rig)
+    arbiter.held[show_id(item)] = ArbiterTaken(4, b"z" * 20, "stray", "f" * 64, "held", 90_000)
+    assert isinstance(await rig.pipeline.claim(item, "agent"), ClaimRefused)
+    assert set(rig.node.lease_watch.strays) == {item}
+    if end == "archived":
+        await rig.call("items.move", id=show_id(item), to="Archived", reason="Abandoned")
+    else:
+        await rig.call("tombstone", id=show_id(item))
+    rig.watch(TAKEOVER_S + TIMING.beat_s + 2)
     assert rig.node.lease_watch.strays == {}
 
 
