@@ -53,10 +53,11 @@ async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdi
 
     A held item stays where its run left it, so that the end of the hold needs to bring it back from nowhere; only finished work that was found wanting leaves Merge.
 
-    ``attempts`` is the number before this run; ``facts`` go into the outcome. A superseded run writes nothing: it would not count. Nor does one
-    whose node lost its role: the claim ends with its lease.
+    ``attempts`` is the number before this run; ``facts`` go into the outcome. A superseded run writes nothing: it would not count. Only when the work of
+    another claim is merged, and as far as is known here this claim still wins, it is given back: the next one, which finds the merge, writes Done.
+    Nor does a run write whose node lost its role: the claim ends with its lease.
     """
-    if verdict.result is Result.SUPERSEDED:
+    if verdict.result is Result.SUPERSEDED and not (verdict.merge_commit and setup.pipeline.is_winning(item, claim.claim_id)):
         return verdict
     charges = RESULT_RULES[verdict.result].charges
     hold, attempt, most = verdict.hold, attempts + 1, setup.config.max_attempts

@@ -43,7 +43,8 @@ class Merging:
             case "merged" | "already_merged":
                 return await self._merged(outcome.merge_commit, outcome.kind.replace("_", " "))
             case "superseded":
-                return Verdict(Result.SUPERSEDED, outcome.detail or "the remote refused the merge: another claim holds the item")
+                refused = outcome.detail or "the remote refused the merge: another claim holds the item"
+                return Verdict(Result.SUPERSEDED, refused, merge_commit=outcome.merge_commit)
             case "conflicts":
                 return conflict(f"merge conflict: {outcome.detail}", show_id(run.item), outcome.resolve)
             case _:

@@ -159,8 +159,6 @@ async def test_the_loser_of_double_work_is_superseded_and_names_whose_work_was_m
         merged = await space.merge(taken.oid, "The winner's")
         go.path.write_text("go\n")
         await rig.world.until(lambda: rig.pipeline.last_rows()[0].state in FINAL_STATES)
-        rig.world.supersede(item)
-        rig.world.items.clear()
     [row] = rig.pipeline.last_rows()
     assert row.state is RunState.SUPERSEDED
     assert (
@@ -169,7 +167,10 @@ async def test_the_loser_of_double_work_is_superseded_and_names_whose_work_was_m
     )
     assert git(remote, "show", f"{row.branch}:{name}.txt")
     assert git(remote, "rev-parse", "main") == merged.merge_commit.hex()
-    assert not rig.world.finishes
+    finish = rig.world.finish_of(item)
+    assert (finish.outcome["result"], finish.outcome["merge_commit"], finish.charged) == ("superseded", merged.merge_commit, False)
+    assert not rig.world.claim_of(item).held, "nothing more can be merged under it: nobody has to wait for its lease"
+    assert isinstance(rig.world.items[item].stage, Merge)
 
 
 async def test_a_run_that_is_cancelled_while_it_waits_to_merge_merges_nothing(rig: AgentRig, remote: Path) -> None:
