@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fabrik_node._core import Replica
+from fabrik_node.domain.claims import Claim, decode_claim
 from fabrik_node.domain.interruptions import Interruptions, PastRun, count_interruptions
 from fabrik_node.domain.runs import RunState
-from fabrik_node.domain.schema import ItemField, Kind, RunField
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind
 from fabrik_node.node.by_item import ByItem
+from fabrik_node.node.run_summaries import fencing_of
 
 __all__ = ["interruptions_of"]
 
@@ -16,17 +19,42 @@ _STATES = {state.value: state for state in RunState}
 
 
 def interruptions_of(replica: Replica, by_item: ByItem, item: bytes, claim_id: bytes) -> Interruptions:
-    """Those before the claim ``claim_id``, and after the last hold or requeue of the item."""
+    """Those before the claim ``claim_id``, and under later claims than the last hold or requeue of the item knew."""
     return count_interruptions(_past_runs(replica, by_item, item, claim_id))
 
 
 def _past_runs(replica: Replica, by_item: ByItem, item: bytes, claim_id: bytes) -> Iterator[PastRun]:
-    hold = replica.get(Kind.ITEM, item, ItemField.HOLD)
-    since = -1 if hold is None else hold.lamport
-    for run_id, said in by_item.runs(item).items():
+    register, runs = replica.get(Kind.CLAIM, item, ClaimField.CLAIM), by_item.runs(item)
+    claim = None if register is None else decode_claim(register.value)
+    since = max(_epoch_of_count(replica, item), _epoch_of_hold(replica, runs, claim, item))
+    newest = 0 if claim is None else claim.epoch
+    for said in runs.values():
         if said.get("claim") == claim_id:
             continue
-        epoch, state, reason = said.get("claim_epoch"), _STATES.get(str(said.get("state"))), said.get("reason")
-        register = replica.get(Kind.RUN, run_id, RunField.SUMMARY)
-        if isinstance(epoch, int) and state is not None and register is not None and register.lamport > since:
+        epoch, state, reason = _epoch(said), _STATES.get(str(said.get("state"))), said.get("reason")
+        if state is not None and since < epoch <= newest:  # of a claim that nobody knows any member may say anything
             yield PastRun(epoch, state, reason if isinstance(reason, str) else "")
+
+
+def _epoch_of_count(replica: Replica, item: bytes) -> int:
+    """Of the claim under which the attempts were counted or forgotten last: a requeue forgets them under the claim that wins then.
+
+    Not when a run's summary was written: a node that comes back writes those of its lost runs anew, long after somebody has looked at the item.
+    """
+    register = replica.get(Kind.ITEM, item, ItemField.ATTEMPTS)
+    return 0 if register is None or register.fence is None else register.fence[1]
+
+
+def _epoch_of_hold(replica: Replica, runs: Mapping[bytes, Mapping[str, Any]], claim: Claim | None, item: bytes) -> int:
+    """Of the claim that holds the item; 0 when none does, or it is not known, or somebody else holds it."""
+    hold = replica.get(Kind.ITEM, item, ItemField.HOLD)
+    named = hold.value.get("claim") if hold is not None and isinstance(hold.value, dict) else None
+    if not isinstance(named, bytes):
+        return 0
+    epochs = [_epoch(said) for said in runs.values() if said.get("claim") == named]
+    return max([*epochs, claim.epoch if claim is not None and claim.claim_id == named else 0])
+
+
+def _epoch(summary: Mapping[str, Any]) -> int:
+    """0: it names none, or in a way that this version can not read."""
+    return fencing_of(summary).epoch

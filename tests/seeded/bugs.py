@@ -49,6 +49,13 @@ BUGS = (
         ("tests/integration/node/test_double_work_told.py",),
     ),
     Bug(
+        "a requeue does not end the count of lost runs",
+        "fabrik_node/node/past_runs.py",
+        "since = max(_epoch_of_count(replica, item), ",
+        "since = max(0, ",
+        ("tests/integration/node/test_lost_again_and_again.py",),
+    ),
+    Bug(
         "what a rebuild takes away stays with its item",
         "fabrik_node/node/by_item.py",
         "        left.discard(entry)\n",
