@@ -111,7 +111,7 @@ class ClaimEnder:
     async def _chosen(self, view: ItemView, text: str) -> _Chosen:
         shown = show_id(view.id)
         by_claim = {show_id(claim): row for claim, row in newest_by_claim(await self._reader.runs(view.id)).items()}
-        row = by_claim[resolve(text, by_claim, f"claim with a run on item {shown}")]
+        row = by_claim[resolve(text, by_claim, f"claim with a run on item {shown}", f"fabrik-node claims show {shown} --all")]
         winner = view.claim
         if winner is not None and winner.claim_id == row.claim_id and (winner.held or isinstance(view.stage, Done)):
             raise Precondition(f"claim {show_id(row.claim_id)} is the one that is kept", f"fabrik-node claims conflicts --item {shown}")

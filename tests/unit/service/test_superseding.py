@@ -203,7 +203,9 @@ async def test_what_can_not_be_kept_is_refused_with_where_the_work_may_be(rigs: 
         branches.ahead |= {"branch1": 0, "branch2": 0}
         await refused(one, Precondition, "claims.keep", "has no commits that the base has not", item=item, claim=other)
         await refused(one, Precondition, "claims.keep", "is the one that is kept", item=item, claim=show_id(won.claim_id))
-        await refused(one, NotFound, "claims.keep", "no claim with a run", item=item, claim=show_id(new_id(77)))
+        for unknown in (show_id(new_id(77)), "zz"):
+            error = await refused(one, NotFound, "claims.keep", "no claim with a run", item=item, claim=unknown)
+            assert error.hint == f"fabrik-node claims show {item} --all", "a command that there is"
         await refused(one, UsageError, "claims.keep", "claim is missing", item=item)
         await one.call("items.move", id=item, to="Archived", reason="Abandoned")
         branches.ahead |= {"branch1": 1, "branch2": 1}
