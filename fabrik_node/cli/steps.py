@@ -45,7 +45,7 @@ def step(session: Session, name: str, inputs: Sequence[str], *, side_effects: bo
     """
     digests = [_input(each) for each in inputs]
     flags: dict[str, Any] = {"side_effects": side_effects or None, "changed_ok": changed_ok or None}
-    begun = session.write("step.begin", name=name, command=list(argv), inputs=digests, pid=os.getpid(), **flags)
+    begun = session.write("step.begin", name=name, command=[_as_text(each) for each in argv], inputs=digests, pid=os.getpid(), **flags)
     known = begun["step"]
     if not begun["go"]:
         if session.json:
@@ -96,12 +96,21 @@ def _input(given: str) -> str:
     path = Path(given)
     try:
         if not path.is_file():
-            return f"text {given}"
+            return f"text {_as_text(given)}"
         from hashlib import sha256
 
-        return f"file {given} sha256:{sha256(path.read_bytes()).hexdigest()}"
+        return f"file {_as_text(given)} sha256:{sha256(path.read_bytes()).hexdigest()}"
     except (OSError, ValueError):  # too long for a name, or not readable: then it is the text that was given
-        return f"text {given}"
+        return f"text {_as_text(given)}"
+
+
+def _as_text(argument: str) -> str:
+    """An argument may be any bytes, and a request is text: one that is not UTF-8 is told by its bytes."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return f"bytes {os.fsencode(argument).hex()}"
+    return argument
 
 
 def _run(argv: Sequence[str], session: Session) -> tuple[int, bool]:

@@ -30,6 +30,7 @@ __all__ = ["STEPS_MAX", "StepOperators", "StepReads", "StepRunner"]
 _TEXTS_MAX = 1_000
 STEPS_MAX = 1_000
 """Of one item, by name. Some more when many begin in one moment or on hosts that do not know of each other: no question about an item looks at more by far."""
+_HINT = "fabrik-node step NAME -- COMMAND"
 
 
 class StepRunner:
@@ -54,12 +55,13 @@ class StepRunner:
         """
         run, runs = must_run(caller, "a step"), self._must_have()
         name, view = check_name(args.get("name")), self._must_code(run)
-        command, inputs, pid = _texts(args, "command"), _texts(args, "inputs"), args.get("pid")
+        command, inputs = _texts(args, "command"), _texts(args, "inputs")
+        pid = None if args.get("pid") is None else _number(args, "pid", range(1, 2**31))
         digest = inputs_digest([view.title, view.body], command, inputs)
         now = self._node.clock.wall_ms()
         shown = _cut(" ".join(command))
         wanted = Wanted(run.item, name, digest, run.claim_id, run.run_id, now, bool(args.get("side_effects")), shown)
-        process = process_id(pid) if isinstance(pid, int) and pid > 0 else None
+        process = None if pid is None else process_id(pid)
         after: list[Step] = []
 
         async def look_and_write() -> None:
@@ -104,9 +106,7 @@ class StepRunner:
         and the run ends with its item held.
         """
         run, runs = must_run(caller, "a step"), self._must_have()
-        name, attempt, status = check_name(args.get("name")), args.get("attempt"), args.get("exit_status")
-        if not isinstance(status, int) or not 0 <= status <= 255:
-            raise UsageError("the exit status is a number from 0 to 255", "fabrik-node step NAME -- COMMAND")
+        name, attempt, status = check_name(args.get("name")), _number(args, "attempt", range(1, 2**53)), _number(args, "exit_status", range(256))
         begun = self._must_be_now(run, name, attempt, StepState.STARTED)
         key, ended = (run.item, name), [begun]
         runner = self._running.get(key)
@@ -148,7 +148,7 @@ class StepRunner:
             )
         return view
 
-    def _must_be_now(self, run: RunCaller, name: str, attempt: object, state: StepState) -> Step:
+    def _must_be_now(self, run: RunCaller, name: str, attempt: int, state: StepState) -> Step:
         known = self._steps.get(run.item, name)
         if known is None or known.state is not state or (known.run_id, known.attempt) != (run.run_id, attempt):
             raise Conflict(f"attempt {attempt} of step {name!r} is not what runs now", f"fabrik-node steps list {show_id(run.item)}")
@@ -241,7 +241,16 @@ class _Unclear(Precondition):
 def _texts(args: Mapping[str, Any], name: str) -> list[str]:
     value = args.get(name) or []
     if not isinstance(value, list) or len(value) > _TEXTS_MAX or not all(isinstance(text, str) for text in value):
-        raise UsageError(f"{name} must be a list of at most {_TEXTS_MAX} texts", "fabrik-node step NAME -- COMMAND")
+        raise UsageError(f"{name} must be a list of at most {_TEXTS_MAX} texts", _HINT)
+    if any("\ud800" <= char <= "\udfff" for text in value for char in text):
+        raise UsageError(f"{name} holds what is no Unicode text (a lone surrogate)", _HINT)
+    return value
+
+
+def _number(args: Mapping[str, Any], name: str, allowed: range) -> int:
+    value = args.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
+        raise UsageError(f"{name} is a number from {allowed[0]} to {allowed[-1]}", _HINT)
     return value
 
 

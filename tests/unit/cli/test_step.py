@@ -49,6 +49,13 @@ def test_what_it_depends_on_is_named_by_content(cli: Any, service: Any, tmp_path
     assert service.asked[0] == ("step.begin", {"name": "build", "side_effects": True, **asked})
 
 
+def test_arguments_may_be_any_bytes(cli: Any, service: Any) -> None:
+    strange = os.fsdecode(b"\xff")
+    assert cli("step", "build", "--input", strange, "--", "sh", "-c", 'test "$1" = "$(printf "\\377")"', "sh", strange).status == 0, "it gets them as they are"
+    assert service.asked[0][1]["command"][3:] == ["sh", "bytes ff"]
+    assert service.asked[0][1]["inputs"] == ["text bytes ff"]
+
+
 def test_what_is_done_is_not_run(cli: Any, service: Any, tmp_path: Path) -> None:
     service.patch["go"] = False
     printed = cli("step", "build", "--", "touch", str(tmp_path / "ran"))

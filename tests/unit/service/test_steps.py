@@ -307,9 +307,14 @@ async def test_bad_calls_are_refused(rigs: Rigs) -> None:
         await refused(UsageError, "name of a step", begin(rig, run, name))  # type: ignore[arg-type]
     await refused(UsageError, "for the command of a run", rig.service.call("step.begin", {"name": "x"}, OPERATOR))
     await refused(UsageError, "must be a list", begin(rig, run, inputs="text"))
+    await refused(UsageError, "command holds what is no Unicode text", begin(rig, run, command=["cat", "a\udcff"]))
+    for pid in (True, 0, "1", 2**80):
+        await refused(UsageError, "pid is a number", begin(rig, run, pid=pid))
     await refused(NotFound, "has no step 'nothing'; it has: none", rig.service.call("steps.done", {"id": show_id(run.item), "name": "nothing"}))
     begun = await begin(rig, run)
-    await refused(UsageError, "exit status", end(rig, run, begun, 256))
+    for status in (256, -1, True, None):
+        await refused(UsageError, "exit_status is a number from 0 to 255", end(rig, run, begun, status))  # type: ignore[arg-type]
+    await refused(UsageError, "attempt is a number", end(rig, run, begun, attempt=True))
     await refused(Conflict, "is at step 'build' now", rig.service.call("steps.again", {"id": show_id(run.item), "name": "build"}))
     claim = rig.node.board.claim(run.item)
     assert claim is not None
