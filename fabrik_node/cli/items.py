@@ -109,9 +109,7 @@ def _tree(session: Session, *, must_be_pushed: bool) -> Mapping[str, Any] | None
 
 def _begun(session: Session, item: str) -> Mapping[str, Any]:
     """Its first run, as soon as there is one."""
-    for run in session.read("runs.list", item=item)["runs"]:  # it may have begun, and even ended, while we asked
-        return dict(run)
-    for news in session.stream("runs.watch", follow=True, item=item):
+    for news in session.stream("runs.watch", follow=True, item=item, ended=True):  # it may have begun, and even ended, while we asked
         return dict(news["run"])
     raise Unreachable("the node ended the stream before the item was begun", f"fabrik-node why {item}")
 

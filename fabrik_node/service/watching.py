@@ -35,7 +35,7 @@ class Watching:
         self._open: dict[bytes, RunRow] = {}
 
     async def stream(self, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """``id``: one run, until it is over; else all, or those of ``item`` or ``node``, for ever. Raises NotFound."""
+        """``id``: one run, until it is over; else all, or those of ``item`` or ``node``, for ever; ``ended``: at first those that are over, too. Raises NotFound."""
         only = (await self._reader.find_run(str(args["id"]))).run_id if args.get("id") else None
         item = self._reader.find_item(str(args["item"])) if args.get("item") else None
         ends = (self._node.on_changes(self._on_changes), self._node.presence.subscribe(lambda *_: self._moved.set()))
@@ -43,7 +43,7 @@ class Watching:
             first = True
             while True:
                 self._moved.clear()
-                rows = await self._rows(only, item, args.get("node"), first=first)
+                rows = await self._rows(only, item, args.get("node"), first=first, with_ended=only is not None or bool(args.get("ended")))
                 first = False
                 for run in self._news(rows):
                     yield self._reader.stamp({"run": run})
@@ -60,8 +60,8 @@ class Watching:
             self._written |= Kind.RUN in changes.kinds
             self._moved.set()
 
-    async def _rows(self, only: bytes | None, item: bytes | None, node: object, *, first: bool) -> list[RunRow]:
-        """What has to be looked at, oldest first: all that are open, and those that ended since the last look; at first the one that was asked for, too."""
+    async def _rows(self, only: bytes | None, item: bytes | None, node: object, *, first: bool, with_ended: bool) -> list[RunRow]:
+        """What has to be looked at, oldest first: all that are open, and those that ended since the last look; at first (``with_ended``) all that are over, too."""
         if not self._written:
             return list(self._open.values())
         self._written = False
@@ -71,7 +71,7 @@ class Watching:
             for row in reversed(await self._reader.runs(item))
             if (only is None or row.run_id == only) and (not node or self._reader.name_of(row.node) == node or row.node.hex().startswith(str(node)))
         ]
-        ended = [row for row in rows if row.state in FINAL_STATES and (row.run_id in self._open or (first and only is not None))]
+        ended = [row for row in rows if row.state in FINAL_STATES and (row.run_id in self._open or (first and with_ended))]
         fresh = [row for row in rows if row.state not in FINAL_STATES]
         if not first:  # a run of which the first news is its end
             ended += [row for row in rows if row.state in FINAL_STATES and row.run_id not in self._shown and row not in ended]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -208,8 +209,11 @@ async def test_a_watcher_is_told_of_each_change_and_asks_nothing_meanwhile(worke
     await worker.owner.pipeline.put_run(second)
     await sync(worker.owner, worker.observer)
     assert await watcher.state() == "failed", "also of a run of which the first news is its end"
-    watcher.task.cancel()
-    await asyncio.gather(watcher.task, return_exceptions=True)
+    late = Watcher(worker.observer, item=show_id(worker.row.item), ended=True)
+    assert {await late.state(), await late.state()} == {"completed", "failed"}, "who asks so misses no run that ended before the first look"
+    for each in (watcher, late):
+        each.task.cancel()
+        await asyncio.gather(each.task, return_exceptions=True)
     assert len(worker.observer.node.presence._listeners) == listeners, "who leaves leaves nothing behind"
 
 
@@ -225,7 +229,7 @@ async def test_silence_is_noticed_at_its_moment_and_not_by_asking(memory_rigs: R
 
     worker.beat()
     worker.beat()
-    monkeypatch.setattr("fabrik_node.service.watching.asyncio.timeout", noted)
+    monkeypatch.setattr("fabrik_node.service.watching.asyncio", SimpleNamespace(timeout=noted, Event=asyncio.Event))  # not for the nodes' own tasks
     watcher = Watcher(worker.observer)
     assert [await watcher.state() for _ in range(3)] == ["running", "unreachable", "lost"]
     assert bounds[:2] == [pytest.approx(30.05), pytest.approx(120.0, abs=0.1)], "TTL, grace, and a lock delay of whole beats"

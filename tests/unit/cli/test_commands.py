@@ -288,3 +288,8 @@ def test_what_another_host_printed_does_not_reach_the_terminal_as_it_is(cli: Any
     assert printed.out == (b"a\\x1b[2Jb \nc\\x07\n" if tty else text.encode())
     assert "output of beta, which was asked at 2026-11-20T10:00:00.000Z: from byte 5 of 16" in printed.err
     assert f"try: fabrik-node runs logs {RUN} --offset 0, for all of it" in printed.err
+
+
+def test_who_waits_for_the_begin_of_an_item_looks_once_and_misses_no_run_that_is_over(cli: Any, service: Any) -> None:
+    assert json.loads(cli("items", "add", "T", "--begun", "--json").out)["run"]["run_id"] == RUN
+    assert service.asked == [("items.add", {"title": "T"}), ("runs.watch", {"follow": True, "item": ITEM, "ended": True})]
