@@ -38,9 +38,10 @@ class HoldEnder:
 
     async def requeue(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Let agents do the work of a held item again. Finished work that waits to be merged stays on its branch and is not merged; what people answered is asked again."""
-        archived = self._reader.must_item(item_id(args))
-        if archived.hold is None and isinstance(archived.stage, Archived) and archived.stage.reason in RESUMABLE_REASONS:
-            return await self._return(archived)
+        view = self._reader.must_item(item_id(args))
+        returns = isinstance(view.stage, Archived) and view.stage.reason in RESUMABLE_REASONS
+        if view.hold is None and returns:
+            return await self._return(view)
         view = self._held(args)
         if (step := self._steps.unclear(view.id)) is not None:
             item, name = show_id(view.id), quote(step.name)
@@ -48,6 +49,8 @@ class HoldEnder:
                 f"step {name} of item {item} was begun and has no end, and it has effects outside its files: first say whether it has happened",
                 f"fabrik-node steps done {item} {name}, or fabrik-node steps again {item} {name}",
             )
+        if returns:
+            return await self._return(view)
         return await self._end(view, lambda now: Backlog() if isinstance(now, Merge) else None, anew=True)
 
     async def resolve(self, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +70,7 @@ class HoldEnder:
         return await self._end(view, chosen)
 
     async def _return(self, view: ItemView) -> dict[str, Any]:
-        """Out of the archive, to the stage that the item left for it; from Merge to Qa, which is as near as the table of moves allows."""
+        """Out of the archive, to the stage that the item left for it; from Merge to Qa, which is as near as the table of moves allows. A hold from before ends with it."""
         item, archived = view.id, view.stage
         writes = [touch for touch in await self._reader.touches(item) if (touch.kind, touch.field) == (Kind.ITEM, ItemField.STAGE)]
         writes.sort(key=lambda touch: ((touch.fence or (0, 0))[:2], touch.lamport, touch.digest))
@@ -80,7 +83,11 @@ class HoldEnder:
             if now is None or now.stage != archived:
                 raise Conflict(f"item {show_id(item)} was changed meanwhile", f"fabrik-node items show {show_id(item)}")
             check_move(now.stage, back)
-            return [stage_write(item, back, fence), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
+            writes: list[Write] = [stage_write(item, back, fence), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
+            if now.hold is not None:
+                writes.append((Kind.ITEM, item, ItemField.HOLD, None, None))
+                writes += self._node.requests.withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
+            return writes
 
         await self._node.write(item, build)
         return self._reader.stamp({"item": self._reader.views().item(self._reader.must_item(show_id(item)))})

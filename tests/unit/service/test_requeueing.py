@@ -59,6 +59,16 @@ async def test_the_end_of_a_hold_leaves_the_item_in_the_stage_in_which_it_was_he
     assert [show_id(view.id) for view in rig.pipeline.candidates([])] == [item]
 
 
+@pytest.mark.promise("E4")
+@pytest.mark.parametrize(("way", "back"), [([Coding()], Coding), ([Coding(), Qa(), FINISHED], Qa)])
+async def test_an_item_that_was_held_and_then_archived_is_at_work_again_after_one_command(rig: NodeRig, way: list[Stage], back: type[Stage]) -> None:
+    item = await held(rig, *way)
+    await rig.call("items.move", id=item, to="Archived", reason="Blocked")
+    shown = (await rig.call("items.requeue", id=item))["item"]
+    assert (shown["stage"], shown["hold"], shown["attempts"]) == (back.name, None, 0)
+    assert [show_id(view.id) for view in rig.pipeline.candidates([])] == [item]
+
+
 async def test_another_branch_can_be_named(rig: NodeRig) -> None:
     item = await held(rig, Coding(), Qa(), FINISHED)
     with pytest.raises(UsageError):
