@@ -60,6 +60,12 @@ class ByItem:
         registers = ((run, self._replica.get(Kind.RUN, run, RunField.SUMMARY)) for run in self._known(self._runs, item))
         return {run: register.value for run, register in registers if register is not None and _item_of(register.value) == item}
 
+    def all_runs(self) -> list[bytes]:
+        """The ids of the runs of all items, in no order."""
+        if not self._is_filled:
+            self.fill()
+        return [run for runs in self._runs.values() for run in runs]
+
     def steps(self, item: bytes) -> list[bytes]:
         """The ids of the item's steps, in order."""
         return self._known(self._steps, item)

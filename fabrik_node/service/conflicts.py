@@ -53,10 +53,13 @@ class Conflicts:
 
     async def _of(self, only: bytes | None) -> list[dict[str, Any]]:
         self._reader.views()
-        runs: dict[bytes, list[RunRow]] = {}
-        for row in await self._reader.runs(only):
-            runs.setdefault(row.item, []).append(row)
-        return await asyncio.to_thread(lambda: [shown for item, rows in runs.items() for shown in self._of_item(item, rows)])  # there may be very many
+        return await asyncio.to_thread(self._among, await self._reader.runs(only))  # there may be very many
+
+    def _among(self, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
+        by_item: dict[bytes, list[RunRow]] = {}
+        for row in rows:
+            by_item.setdefault(row.item, []).append(row)
+        return [shown for item, runs in by_item.items() for shown in self._of_item(item, runs)]
 
     def _of_item(self, item: bytes, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
         board, replica = self._reader.board, self._reader.replica

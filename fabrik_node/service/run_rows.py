@@ -6,7 +6,7 @@ There may be very many, and most of them are over. So they are read in a thread,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fabrik_node._core import Replica
@@ -34,12 +34,14 @@ class RunRows:
     async def all(self, item: bytes | None = None) -> list[RunRow]:
         """Newest first; ``item``: those of one item."""
         if item is None:
-            return await asyncio.to_thread(self._all, await self._store.runs())
+            own = await self._store.runs()
+            return await asyncio.to_thread(self._all, own, self._by_item.all_runs())
         return _merged(await self._store.runs_of(item), self._by_item.runs(item).items())
 
     async def open(self, own: bytes) -> list[RunRow]:
         """Those that have no end yet; ``own``: this node's key, whose runs count as they are written down here."""
-        return await asyncio.to_thread(self._still_open, await self._store.open_runs(), own)
+        own_rows = await self._store.open_runs()
+        return await asyncio.to_thread(self._still_open, own_rows, own, self._by_item.all_runs())
 
     async def one(self, run_id: bytes) -> RunRow | None:
         """A run by its id; None when there is none."""
@@ -61,13 +63,18 @@ class RunRows:
         found = {show_id(run_id): rows[run_id] for run_id in matching(text, rows)}
         return found[resolve(text, found, "run")]
 
-    def _all(self, own: Sequence[RunRow]) -> list[RunRow]:
-        return _merged(own, ((run_id, row[RunField.SUMMARY]) for run_id, row in self._replica.rows(Kind.RUN)))
+    def _all(self, own: Sequence[RunRow], known: Sequence[bytes]) -> list[RunRow]:
+        return _merged(own, self._said(known))
 
-    def _still_open(self, own_rows: Sequence[RunRow], own: bytes) -> list[RunRow]:
+    def _said(self, known: Sequence[bytes]) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
+        """One by one: reading all rows in one call of the core would keep the event loop from its turn meanwhile."""
+        for run_id in known:
+            if (register := self._replica.get(Kind.RUN, run_id, RunField.SUMMARY)) is not None:
+                yield run_id, register.value
+
+    def _still_open(self, own_rows: Sequence[RunRow], own: bytes, known: Sequence[bytes]) -> list[RunRow]:
         rows = {row.run_id: row for row in own_rows}
-        for run_id, row in self._replica.rows(Kind.RUN):  # most of them are over
-            said = row[RunField.SUMMARY]
+        for run_id, said in self._said(sorted(known)):  # most of them are over
             state = said.get("state")
             is_open = isinstance(state, str) and state not in _OVER and said.get("node") != own
             if is_open and (found := run_from_summary(run_id, said)) is not None:

@@ -32,7 +32,9 @@ def by_looking(rig: NodeRig) -> dict[bytes, tuple[dict[bytes, object], list[byte
 
 
 def known(index: ByItem) -> dict[bytes, tuple[dict[bytes, object], list[bytes]]]:
-    return {item: (dict(index.runs(item)), index.steps(item)) for item in ITEMS}
+    found: dict[bytes, tuple[dict[bytes, object], list[bytes]]] = {item: (dict(index.runs(item)), index.steps(item)) for item in ITEMS}
+    assert sorted(index.all_runs()) == sorted(run for runs, _ in found.values() for run in runs)
+    return found
 
 
 async def write_anything(rig: NodeRig, rng: random.Random) -> None:
