@@ -89,7 +89,7 @@ def _tree(session: Session, *, must_be_pushed: bool) -> Mapping[str, Any] | None
     if not has_tree(folder):
         return None
     try:
-        tree = look(folder, **session.read("whoami")["git"])
+        tree = look(folder, **session.write("whoami")["git"])  # of the running node: what follows needs it, too
     except TreeUnknown as unknown:
         if must_be_pushed:
             raise Precondition(f"what is pushed of this tree is not known: {unknown}", "leave out --only-pushed") from unknown
