@@ -23,6 +23,7 @@ MYPY_PATHS := fabrik_node sync/fabrik_sync demo tests
 ONLY ?=
 KEEP ?=
 FULL ?=
+SHARE ?= 1
 SECONDS_EACH ?= 2
 SEED ?= 1
 WRITES ?=
@@ -65,8 +66,8 @@ test-python: setup previous
 previous: setup  ## the previous build from this repository's history, for the tests of a mesh with both
 	@$(PY) tests/mixed/previous.py
 
-seeded: setup  ## plant known bugs in a copy of the sources, one by one: the tests must notice each; ONLY=word for some
-	@$(PY) tests/seeded/run.py $(if $(ONLY),--only "$(ONLY)")
+seeded: setup  ## plant known bugs in a copy of the sources, one by one: the tests must notice each; ONLY=word for some, SHARE=2 for half of them
+	@$(PY) tests/seeded/run.py --share $(SHARE) $(if $(ONLY),--only "$(ONLY)")
 
 soak: setup  ## 8 agents, 100 items, nodes and commands killed at random: each merged once; SOAK="--seed 7 --items 20" for another one
 	@$(PY) tests/soak/run.py $(SOAK)

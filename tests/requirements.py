@@ -200,7 +200,7 @@ F11 held              Two nodes that claim one item apart agree on one holder on
 F12 held              A dead holder's claim is taken after its time to live and not before; a renewed one is kept
 F13 held              A worker whose claim is lost is told, and what it still writes is refused
 F14 held              Double work is an event that says who kept
-F15 later:http        The local interface needs a key and checks the origin
+F15 partial           The local interface needs a key and checks the origin | the socket is private to its user, and the command of a run needs its token; there is no HTTP yet, whose origin could be checked
 F16 partial           Tunnels are off unless asked for, and visible | nothing is open by default, and status shows what is; there is no tunnel to ask for
 
 G1  later:chat        Matrix

@@ -36,7 +36,7 @@ for number in range(20):
 """Says it without a token, many times, and never waits for an answer: gone before anybody can look."""
 
 
-@pytest.mark.promise("A8", "H33")
+@pytest.mark.promise("A8", "F15", "H33")
 def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_path: Path) -> None:
     remote, out = make_remote(fleet.folder / "git"), tmp_path / "out"
     out.mkdir()

@@ -44,7 +44,7 @@ async def at_work(rig: NodeRig) -> tuple[RunCaller, RunAccess]:
     return RunCaller(item, claim.claim_id, RUN, "agent"), rig.service.passes.issue(item, claim.claim_id, RUN, "agent")
 
 
-@pytest.mark.promise("A8")
+@pytest.mark.promise("A8", "F15")
 async def test_every_operation_of_the_node_is_open_to_runs_by_the_table_or_refused_with_code_7(rigs: Rigs) -> None:
     rig = await rigs.open()
     caller, _ = await at_work(rig)
