@@ -43,7 +43,8 @@ class Logs:
         return [(log, (head,)) for log, head in self.held.items()]
 
     def holds(self, log: LogId, seq: int, h: bytes) -> bool:
-        return log in self.held and self.held[log][:2] == (seq, h)
+        held = self.held.get(log)
+        return held is not None and (held[:2] == (seq, h) or (seq < held.seq and h == _chain_hash(seq)))
 
     def places(self, log: LogId) -> Sequence[Place]:
         return [place_of(self.held[log])] if log in self.held else []
@@ -59,6 +60,11 @@ class Logs:
 
     def priority(self, author: bytes) -> int:
         return author[0] & 1
+
+
+def _chain_hash(seq: int) -> bytes:
+    """Of a made-up log: who holds it holds all of its earlier places, as with a real one."""
+    return seq.to_bytes(32, "big")
 
 
 def _pair(left: Logs, right: Logs, mesh: bytes) -> tuple[Session, Session]:
@@ -91,8 +97,8 @@ def _exchange(ends: tuple[Session, Session], stored: Sequence[bytes], taken: Log
         for event in receiver.poll_events():
             if isinstance(event, SegmentsReceived):
                 arrived += len(event.segments)
-                taken.held[event.log] = Head(event.last_seq, bytes(32))
-                receiver.handle_head(event.log, event.last_seq, bytes(32))
+                taken.held[event.log] = Head(event.last_seq, _chain_hash(event.last_seq))
+                receiver.handle_head(event.log, event.last_seq, _chain_hash(event.last_seq))
                 receiver.handle_processed(event.size_bytes)
         turns += 1 if frames else 0
         idle = 0 if frames else idle + 1
@@ -140,7 +146,7 @@ def wire(scale: Scale) -> dict[str, Measured]:
     work: Workload = make_workload(min(scale.ops, 100_000))
     author, epoch, _, _ = segment_span(work.segments[0])
     _, _, _, last = segment_span(work.segments[-1])
-    full, empty = Logs({LogId(author, epoch): Head(last, bytes(32))}), Logs({})
+    full, empty = Logs({LogId(author, epoch): Head(last, _chain_hash(last))}), Logs({})
     ends = _pair(empty, full, mesh_id(work.genesis))
     _, arrived = _exchange(ends, work.segments, empty)
     if arrived < len(work.segments) or (not any(isinstance(event, CaughtUp) for event in ends[0].poll_events()) and not ends[0].is_caught_up):
