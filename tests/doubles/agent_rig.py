@@ -15,8 +15,11 @@ from typing import Any
 from memory_pipeline import FAILURE_BOUND_S, MemoryPipeline, MemoryWorld
 from memory_workspaces import MemoryRemote, MemoryWorkspaces
 
+from fabrik_node.agent.cgroup import RunGroup
+from fabrik_node.agent.child import Child, ChildExit, RunLog
 from fabrik_node.agent.halt import HaltSwitch
 from fabrik_node.agent.loop import ClaimLoop
+from fabrik_node.agent.members import run_tag
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.config import AgentConfig, GitConfig
@@ -25,7 +28,7 @@ from fabrik_node.domain.runs import RunRow
 from fabrik_node.output_log import left_out_line, read_log
 from fabrik_node.paths import HomePaths
 
-__all__ = ["DAEMON", "AgentRig", "Gate", "ended", "has_ended"]
+__all__ = ["DAEMON", "AgentRig", "Gate", "ended", "finish_child", "has_ended", "start_child"]
 
 DAEMON = """
 import os, signal, sys
@@ -163,3 +166,21 @@ class AgentRig:
     def close(self) -> None:
         for gate in self.gates:
             gate.close()
+
+
+async def start_child(rig: AgentRig, command: str, gate: Gate, *, run: str, marked: bool = True, grace_s: float = 0.1, group: RunGroup | None = None) -> Child:
+    """A command of the shell under a shim of its own, with ``GATE`` in its environment; ``marked``: and the run's name, by which its processes are found."""
+    log = RunLog(os.open(rig.folder / "log", os.O_WRONLY | os.O_CREAT), rig.folder / "log")
+    found = {"PATH": os.environ["PATH"], "GATE": str(gate.path)} | ({"FABRIK_RUN": run} if marked else {})
+    try:
+        return await Child.start(["/bin/sh", "-c", command], cwd=rig.folder, env=found, log=log, room=4096, grace_s=grace_s, tag=run_tag(run), group=group)
+    finally:
+        os.close(log.descriptor)
+
+
+async def finish_child(child: Child) -> ChildExit:
+    """How it ended; the child is closed."""
+    try:
+        return await asyncio.wait_for(child.wait(), FAILURE_BOUND_S)
+    finally:
+        await child.close()

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from agent_rig import AgentRig, Gate, ended, has_ended
+from agent_rig import AgentRig, ended, finish_child, has_ended, start_child
 from memory_pipeline import FAILURE_BOUND_S
 
-from fabrik_node.agent.cgroup import Cgroups, RunGroup, find_cgroups, held_in
-from fabrik_node.agent.child import Child, ChildExit, RunLog
+from fabrik_node.agent.cgroup import Cgroups, find_cgroups, held_in
+from fabrik_node.agent.child import ChildExit
 from fabrik_node.agent.recover import recover_runs
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
@@ -65,29 +65,13 @@ def groups(tmp_path: Path) -> Iterator[Cgroups]:
     assert left == [], "a group stays behind"
 
 
-async def start(rig: AgentRig, command: str, gate: Gate, group: RunGroup | None) -> Child:
-    log = RunLog(os.open(rig.folder / "log", os.O_WRONLY | os.O_CREAT), rig.folder / "log")
-    env = {"PATH": os.environ["PATH"], "GATE": str(gate.path)}
-    try:
-        return await Child.start(["/bin/sh", "-c", command], cwd=rig.folder, env=env, log=log, room=4096, grace_s=0.1, tag="FABRIK_RUN=x", group=group)
-    finally:
-        os.close(log.descriptor)
-
-
-async def finish(child: Child) -> ChildExit:
-    try:
-        return await asyncio.wait_for(child.wait(), FAILURE_BOUND_S)
-    finally:
-        await child.close()
-
-
 @pytest.mark.promise("I24", "C19")
 async def test_a_daemon_that_hides_everything_ends_with_its_run_even_when_the_shim_is_killed(rig: AgentRig, groups: Cgroups) -> None:
     gate = rig.gate()
     group, problem = groups.open("shimless")
     assert group is not None
     assert problem == ""
-    child = await start(rig, f"{rig.script('fugitive.py', FUGITIVE)} $GATE; sleep 1000", gate, group)
+    child = await start_child(rig, f"{rig.script('fugitive.py', FUGITIVE)} $GATE; sleep 1000", gate, run="x", marked=False, group=group)
     fugitive = int(await gate.line())
     process = os.pidfd_open(fugitive)
     assert fugitive in group.members()
@@ -95,7 +79,7 @@ async def test_a_daemon_that_hides_everything_ends_with_its_run_even_when_the_sh
     assert child.process is not None
     assert child.process.pid not in group.members()
     os.kill(child.process.pid, signal.SIGKILL)
-    assert await finish(child) == ChildExit(None)
+    assert await finish_child(child) == ChildExit(None)
     await ended(process)
     assert not group.path.exists()
 
@@ -105,10 +89,10 @@ async def test_a_stop_ends_everybody_in_the_group_and_removes_it(rig: AgentRig, 
     gate = rig.gate()
     group, _ = groups.open("stopped")
     assert group is not None
-    child = await start(rig, f"{rig.script('fugitive.py', FUGITIVE)} $GATE; exec sleep 1000", gate, group)
+    child = await start_child(rig, f"{rig.script('fugitive.py', FUGITIVE)} $GATE; exec sleep 1000", gate, run="x", marked=False, group=group)
     process = await gate.process()
     child.stop()
-    assert (await finish(child)).status == -signal.SIGTERM
+    assert (await finish_child(child)).status == -signal.SIGTERM
     assert has_ended(process)
     assert not group.path.exists()
 

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from agent_rig import DAEMON, AgentRig, Gate, ended, has_ended
+from agent_rig import DAEMON, AgentRig, ended, finish_child, has_ended, start_child
 from memory_pipeline import FAILURE_BOUND_S
 
-from fabrik_node.agent.child import Child, ChildExit, RunLog
+from fabrik_node.agent.child import ChildExit
 from fabrik_node.agent.members import find_members, run_tag
 
 STUBBORN = 'trap "" TERM; echo $$ > "$GATE"; while :; do sleep 1000; done'
@@ -30,22 +30,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-async def start(rig: AgentRig, command: str, gate: Gate, *, tag: str, grace_s: float = 0.1) -> Child:
-    log = RunLog(os.open(rig.folder / "log", os.O_WRONLY | os.O_CREAT), rig.folder / "log")
-    env = {"PATH": os.environ["PATH"], "GATE": str(gate.path), "FABRIK_RUN": tag}
-    try:
-        return await Child.start(["/bin/sh", "-c", command], cwd=rig.folder, env=env, log=log, room=4096, grace_s=grace_s, tag=run_tag(tag))
-    finally:
-        os.close(log.descriptor)
-
-
-async def finish(child: Child) -> ChildExit:
-    try:
-        return await asyncio.wait_for(child.wait(), FAILURE_BOUND_S)
-    finally:
-        await child.close()
 
 
 @pytest.mark.promise("I24", "C19")
@@ -65,47 +49,47 @@ async def test_nothing_survives_a_node_that_is_killed(rig: AgentRig, tmp_path: P
 
 async def test_stopping_ends_a_group_that_ignores_sigterm(rig: AgentRig) -> None:
     gate = rig.gate()
-    child = await start(rig, STUBBORN, gate, tag="stubborn")
+    child = await start_child(rig, STUBBORN, gate, run="stubborn")
     process = await gate.process()
     child.stop()
-    assert await finish(child) == ChildExit(-signal.SIGKILL)
+    assert await finish_child(child) == ChildExit(-signal.SIGKILL)
     assert has_ended(process)
     assert find_members(child.process, run_tag("stubborn")) == []
 
 
 async def test_stopping_gives_a_command_its_grace(rig: AgentRig) -> None:
     gate = rig.gate()
-    child = await start(rig, "trap 'echo bye; exit 7' TERM; echo $$ > $GATE; while :; do sleep 0.01; done", gate, tag="polite", grace_s=FAILURE_BOUND_S)
+    child = await start_child(rig, "trap 'echo bye; exit 7' TERM; echo $$ > $GATE; while :; do sleep 0.01; done", gate, run="polite", grace_s=FAILURE_BOUND_S)
     await gate.line()
     child.stop()
-    assert (await finish(child)).status == 7
+    assert (await finish_child(child)).status == 7
     assert (rig.folder / "log").read_text().endswith("bye\n")  # some shells say first that their sleep was ended
 
 
 async def test_stopping_reaches_a_stopped_process(rig: AgentRig) -> None:
     gate = rig.gate()
-    child = await start(rig, "echo $$ > $GATE; kill -STOP $$; sleep 1000", gate, tag="stopped", grace_s=FAILURE_BOUND_S)
+    child = await start_child(rig, "echo $$ > $GATE; kill -STOP $$; sleep 1000", gate, run="stopped", grace_s=FAILURE_BOUND_S)
     await gate.line()
     child.stop()
-    assert (await finish(child)).status == -signal.SIGTERM
+    assert (await finish_child(child)).status == -signal.SIGTERM
 
 
 async def test_stopping_reaches_a_daemon(rig: AgentRig) -> None:
     gate = rig.gate()
-    child = await start(rig, f"{rig.script('daemon.py', DAEMON)} $GATE; sleep 1000", gate, tag="daemon")
+    child = await start_child(rig, f"{rig.script('daemon.py', DAEMON)} $GATE; sleep 1000", gate, run="daemon")
     process = await gate.process()
     child.stop()
-    await finish(child)
+    await finish_child(child)
     assert has_ended(process)
 
 
 async def test_a_killed_shim_leaves_nothing_behind(rig: AgentRig) -> None:
     gate = rig.gate()
-    child = await start(rig, f"{rig.script('daemon.py', DAEMON)} $GATE; {STUBBORN}", gate, tag="shimless")
+    child = await start_child(rig, f"{rig.script('daemon.py', DAEMON)} $GATE; {STUBBORN}", gate, run="shimless")
     processes = [await gate.process(), await gate.process()]
     assert child.process is not None
     os.kill(child.process.pid, signal.SIGKILL)
-    assert await finish(child) == ChildExit(None)
+    assert await finish_child(child) == ChildExit(None)
     for process in processes:
         await ended(process)
 
@@ -113,18 +97,18 @@ async def test_a_killed_shim_leaves_nothing_behind(rig: AgentRig) -> None:
 async def test_a_hanging_shim_is_ended_too(rig: AgentRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fabrik_node.agent.child.SHIM_MARGIN_S", 0.1)
     gate = rig.gate()
-    child = await start(rig, STUBBORN, gate, tag="hanging")
+    child = await start_child(rig, STUBBORN, gate, run="hanging")
     process = await gate.process()
     assert child.process is not None
     os.kill(child.process.pid, signal.SIGSTOP)
     child.stop()
-    assert await finish(child) == ChildExit(None)
+    assert await finish_child(child) == ChildExit(None)
     await ended(process)
 
 
 async def test_a_cancelled_wait_kills_at_once(rig: AgentRig) -> None:
     gate = rig.gate()
-    child = await start(rig, STUBBORN, gate, tag="cancelled", grace_s=FAILURE_BOUND_S)
+    child = await start_child(rig, STUBBORN, gate, run="cancelled", grace_s=FAILURE_BOUND_S)
     process = await gate.process()
     waiting = asyncio.create_task(child.wait())
     await asyncio.sleep(0)
@@ -136,12 +120,12 @@ async def test_a_cancelled_wait_kills_at_once(rig: AgentRig) -> None:
 
 async def test_exit_codes_and_signals_arrive(rig: AgentRig) -> None:
     gate = rig.gate()
-    assert await finish(await start(rig, "exit 42", gate, tag="code")) == ChildExit(42)
-    assert await finish(await start(rig, "kill -SEGV $$", gate, tag="signal")) == ChildExit(-signal.SIGSEGV)
+    assert await finish_child(await start_child(rig, "exit 42", gate, run="code")) == ChildExit(42)
+    assert await finish_child(await start_child(rig, "kill -SEGV $$", gate, run="signal")) == ChildExit(-signal.SIGSEGV)
 
 
 async def test_a_command_can_not_read_from_the_terminal_nor_see_our_pipes(rig: AgentRig) -> None:
     gate = rig.gate()
-    child = await start(rig, "cat; for n in 0 1 2 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$n && echo $n; done; true", gate, tag="pipes")
-    assert (await finish(child)).status == 0
+    child = await start_child(rig, "cat; for n in 0 1 2 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$n && echo $n; done; true", gate, run="pipes")
+    assert (await finish_child(child)).status == 0
     assert (rig.folder / "log").read_text().split() == ["0", "1", "2"]

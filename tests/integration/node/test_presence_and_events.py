@@ -146,6 +146,17 @@ async def test_events_that_a_crash_cut_off_are_told_once(rigs: Rigs, ops: int) -
         await rig.node.store.close()
 
 
+@pytest.mark.promise("C14")
+async def test_what_a_node_said_is_stored_when_its_stream_is_settled(rigs: Rigs) -> None:
+    """A start waits for this before it says that it is up: a kill right after that loses nothing of what it found."""
+    rig = await rigs.open()
+    rig.node.tell("start.found", {"kind": "dead owner"})
+    await rig.node.stream.settled()
+    stored, _ = await rig.node.store.events_upto()
+    assert stored == rig.node.stream.last
+    assert [event.type for event in await rig.node.store.events(stored - 1, 1)] == ["start.found"]
+
+
 @pytest.mark.promise("B13")
 async def test_a_follower_that_resumes_misses_nothing_while_events_come(memory_rigs: Rigs) -> None:
     rig = await memory_rigs.open()
