@@ -6,7 +6,7 @@ Implements :class:`fabrik_node.ports.Replication` for the transport. :class:`~fa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fabrik_node._core import Chained, ChainResult, Changes, Genesis, Head, SigningKey
@@ -37,6 +37,7 @@ from fabrik_node.node.quotas import Quotas
 from fabrik_node.node.relay import read_sound
 from fabrik_node.node.repair import Repair
 from fabrik_node.node.requests import Requests
+from fabrik_node.node.resting import rest
 from fabrik_node.node.rights import submit
 from fabrik_node.node.stream import EventSink, EventStream
 from fabrik_node.node.tally import Tally
@@ -120,6 +121,8 @@ class Node:
         self._missing: list[Callable[[bytes, int, int], None]] = []
         self._changed: list[Callable[[Changes], None]] = []
         self._beat = asyncio.Event()
+        self.rest: Callable[[asyncio.Event, float], Awaitable[None]] = rest
+        """Between two beats."""
         self._peers_moved = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -459,11 +462,7 @@ class Node:
             self.presence.publish(await self._said())
             if not self._closing.is_set():
                 await self.invitations.tidy()
-            try:
-                async with asyncio.timeout(self.timing.beat_s):
-                    await self._beat.wait()
-            except TimeoutError:
-                continue
+            await self.rest(self._beat, self.timing.beat_s)
 
     def _count(self, result: ChainResult) -> None:
         self.tally.duplicates += result.duplicates

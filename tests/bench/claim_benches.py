@@ -158,7 +158,7 @@ async def _agent(rig: NodeRig, rng: random.Random, count: _Count, left: Counter[
 
 
 async def _fleet(agents: int, *, remote: bool, trickle_s: float, seed: int) -> _Count:
-    rigs = Rigs(timing=LeaseTiming())
+    rigs = Rigs(timing=LeaseTiming(), timed=True)
     rigs.clock = VirtualClock()  # type: ignore[assignment]
     rigs.keys = rigs.keys[:1] + [SigningKey.from_seed(number.to_bytes(32, "big")) for number in range(1, agents + 2)]
     arbiter: Arbiter | None = _SlowArbiter() if remote else None
@@ -206,7 +206,7 @@ def claim_collisions(scale: Scale) -> dict[str, Measured]:
 
 async def _rate(folder: Path, origin: Origin | None, claims: int, at_once: int) -> float:
     """Claims per second of one node with a real store: from asking to confirmed and durable."""
-    rigs = Rigs(folder, timing=LeaseTiming(settle_s=0.0))
+    rigs = Rigs(folder, timing=LeaseTiming(settle_s=0.0), timed=True)
     rigs.clock = SystemClock()  # type: ignore[assignment]
     rig = await rigs.open(0, arbiter=origin)
     items = [parse_id(await rig.add(f"item {number}")) or b"" for number in range(claims)]
@@ -249,7 +249,7 @@ def claim_rate(scale: Scale) -> dict[str, Measured]:
 
 async def _looks() -> dict[str, list[float]]:
     """Milliseconds of looks, each after a change of one item: without limits, with them, and what the first one takes of the event loop at a time."""
-    rigs = Rigs()
+    rigs = Rigs(timed=True)
     rig = await rigs.open(0, arbiter=FakeArbiter())
     items = [new_id(1_000 + number) for number in range(_LOOK_ITEMS)]
     for start in range(0, _LOOK_ITEMS, _LOOK_BATCH):

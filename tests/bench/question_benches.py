@@ -66,7 +66,7 @@ async def _held_ms(rig: NodeRig, op: str, args: dict[str, Any]) -> float:
 
 
 async def _questions() -> dict[str, list[float]]:
-    rigs = Rigs()
+    rigs = Rigs(timed=True)
     rig = await rigs.open()
     try:
         item = show_id(await _fill(rig))

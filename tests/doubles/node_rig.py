@@ -141,10 +141,19 @@ class FakeRunSteps:
 
 
 class NodeRig:
-    """One node and what stands on it."""
+    """One node and what stands on it.
 
-    def __init__(self, node: Node, genesis: bytes, arbiter: Arbiter | None, *, dials: bool = False, branches: Branches | None = None) -> None:
+    The node beats once when it starts, which :meth:`begun` awaits, and then when it is asked to (``beat_now``), never because time passed:
+    so nothing takes the place of what a test lets it publish. ``timed``: it beats by the loop's time, too.
+    """
+
+    def __init__(
+        self, node: Node, genesis: bytes, arbiter: Arbiter | None, *, dials: bool = False, branches: Branches | None = None, timed: bool = False
+    ) -> None:
         self.node = node
+        self._rests = asyncio.Event()
+        self._rest = node.rest if timed else None
+        node.rest = self._between_beats
         self.genesis = genesis
         self.dials = dials
         self.listen_url = ""
@@ -232,6 +241,17 @@ class NodeRig:
         """Serve."""
         self.running = asyncio.create_task(self.node.run())
 
+    async def begun(self) -> None:
+        """Until the first beat of a node that was started is over, or the node itself."""
+        assert self.running is not None
+        rests = asyncio.create_task(self._rests.wait())
+        await asyncio.wait({rests, self.running}, timeout=BOUND_S, return_when=asyncio.FIRST_COMPLETED)
+        rests.cancel()
+
+    async def _between_beats(self, asked: asyncio.Event, seconds: float) -> None:
+        self._rests.set()
+        await (asked.wait() if self._rest is None else self._rest(asked, seconds))
+
     async def stop(self) -> None:
         """End like a node that is told to."""
         await self.node.close()
@@ -245,11 +265,12 @@ class NodeRig:
 
 
 class Rigs:
-    """Nodes of one mesh, the first of which is its admin. ``folder`` None: stores in memory."""
+    """Nodes of one mesh, the first of which is its admin. ``folder`` None: stores in memory. ``timed``: see :class:`NodeRig`."""
 
-    def __init__(self, folder: Path | None = None, *, timing: LeaseTiming = TIMING) -> None:
+    def __init__(self, folder: Path | None = None, *, timing: LeaseTiming = TIMING, timed: bool = False) -> None:
         self.folder = folder
         self.timing = timing
+        self.timed = timed
         self.clock = HandClock()
         self.keys = [SigningKey.from_seed(bytes([number + 1]) * 32) for number in range(8)]
         self.genesis = genesis_encode(self.keys[0].public, "test", bytes(16), 1_700_000_000_000)
@@ -294,10 +315,11 @@ class Rigs:
         except BaseException:
             await store.close()
             raise
-        rig = NodeRig(node, self.genesis, arbiter, branches=branches)
+        rig = NodeRig(node, self.genesis, arbiter, branches=branches, timed=self.timed)
+        self.rigs.append(rig)
         if start:
             rig.start()
-        self.rigs.append(rig)
+            await rig.begun()
         return rig
 
     async def _first_ops(self, store: OpStore, key: SigningKey, number: int) -> None:

@@ -103,15 +103,17 @@ async def test_a_reader_can_not_be_a_target(rigs: Rigs) -> None:
 
 @pytest.mark.promise("A4")
 async def test_an_item_can_ask_for_one_engine(rigs: Rigs) -> None:
-    rig = await rigs.open()
+    rig, worker = await rigs.open(), await rigs.open(1)
     item = await rig.add(labels=[f"engine:{__version__}"])
     pinned = await rig.add(labels=["engine:0.0.1"])
     assert could_take(rig, item)
     assert not could_take(rig, pinned)
-    for _ in range(2):
-        rig.node.presence.publish(
-            {"accepting": True, "agent": {"labels": given_labels("node0", rig.node.public, __version__), "slots": 1, "busy": 0, "problem": ""}}
+    await sync(rig, worker)
+    for _ in range(2):  # the second one shows that its node lives
+        worker.node.presence.publish(
+            {"accepting": True, "agent": {"labels": given_labels("node1", worker.node.public, __version__), "slots": 1, "busy": 0, "problem": ""}}
         )
+        assert rig.node.ephemeral_in(worker.node.presence.heard()[worker.node.public].message) is not None
     answer = await rig.call("why", id=pinned)
     assert answer["causes"][0]["code"] == "labels"
     assert f"engine:{__version__}" in answer["causes"][0]["text"]
