@@ -55,11 +55,11 @@ class Hooks:
 
         return key_files(home)
 
-    def use_key(self, home: Path, file: Path) -> dict[str, Any]:
+    def use_key(self, home: Path, file: Path, *, dry_run: bool = False) -> dict[str, Any]:
         """Another key for a home that no node serves."""
         from fabrik_node.app.key_use import use_key
 
-        return use_key(home, file)
+        return use_key(home, file, dry_run=dry_run)
 
     def seed_in(self, path: Path) -> str:
         """The seed in a key file."""
@@ -67,11 +67,11 @@ class Hooks:
 
         return seed_in(path)
 
-    def keep_next(self, home: Path, target: Path, *, move: bool) -> dict[str, Any]:
+    def keep_next(self, home: Path, target: Path, *, move: bool, dry_run: bool = False) -> dict[str, Any]:
         """Put the next key elsewhere."""
         from fabrik_node.app.keyfiles import keep_next
 
-        return keep_next(home, target, move=move)
+        return keep_next(home, target, move=move, dry_run=dry_run)
 
     def doctor(self, home: Path, answer: NodeAnswer, *, remote: str | None) -> dict[str, Any]:
         """Look at all that a node needs."""

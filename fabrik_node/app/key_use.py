@@ -19,7 +19,9 @@ from fabrik_node.node.identity import load_key, read_seed, replace_key, sync_fol
 from fabrik_node.node.member_records import commitments
 from fabrik_node.paths import HomePaths
 from fabrik_node.service.keys import line_of
-from fabrik_node.store.owner import OwnerLock
+from fabrik_node.store.owner import OwnerLock, check_free
+from fabrik_node.store.readonly import open_readonly
+from fabrik_node.store.reads import StoreReads
 from fabrik_node.store.sqlite import SqliteStore
 
 __all__ = ["check_rotated", "newest_of", "use_key"]
@@ -27,9 +29,12 @@ __all__ = ["check_rotated", "newest_of", "use_key"]
 _DOUBT = "this home was put back from a backup and took up a key that was used since"
 
 
-def use_key(home: Path, file: Path) -> dict[str, Any]:
-    """Make the key in ``file`` this home's. Raises NotFound, UsageError, Conflict, OwnedElsewhere while a node runs, Precondition for a key that does not follow: nothing was changed then."""
-    return asyncio.run(_use(HomePaths(home), read_seed(file)))
+def use_key(home: Path, file: Path, *, dry_run: bool = False) -> dict[str, Any]:
+    """Make the key in ``file`` this home's. Raises NotFound, UsageError, Conflict, OwnedElsewhere while a node runs, Precondition for a key that does not follow: nothing was changed then.
+
+    ``dry_run``: the same refusals, from a store that is only read, and nothing is changed.
+    """
+    return asyncio.run((_try if dry_run else _use)(HomePaths(home), read_seed(file)))
 
 
 def check_rotated(paths: HomePaths, replica: Replica, key: bytes, name: str) -> None:
@@ -58,17 +63,7 @@ async def _use(paths: HomePaths, seed: bytes) -> dict[str, Any]:
     lock = OwnerLock.acquire(paths.home, clock)
     try:
         async with await SqliteStore.open(paths.store, clock, mesh_id=mesh.record.mesh_id) as store:
-            old, replica = mesh.key.public, await load_all(paths, store, mesh)
-            owner = await store.get_meta(NODE_KEY) or old
-            if owner == new.public == old:
-                raise Conflict(f"{show_key(old)[:16]} is the key of this home already", "fabrik-node serve")
-            if owner not in (old, new.public):
-                raise ForeignStore(
-                    f"{paths.store} is the database of node {show_key(owner)[:8]}: nothing was changed", "put back the folder of the home as a whole"
-                )
-            back = _is_way_back(replica, mesh, new.public)
-            if not back:
-                _check_follows(replica, mesh, new.public)
+            old, back = mesh.key.public, await _check(paths, store, mesh, new.public)
             await store.set_meta(DOUBT_KEY, _DOUBT.encode())  # our ops under this key are with the peers
             await store.set_meta(NODE_KEY, new.public)
             if old != new.public:
@@ -80,9 +75,35 @@ async def _use(paths: HomePaths, seed: bytes) -> dict[str, Any]:
             if paths.next_key.exists() and load_key(paths.next_key).public == new.public:
                 paths.next_key.unlink()
                 sync_folder(paths.identity)
-            return {"old": show_key(old), "new": show_key(new.public), "fingerprint": fingerprint(new.public)}
+            return _answer(old, new.public)
     finally:
         lock.release()
+
+
+async def _try(paths: HomePaths, seed: bytes) -> dict[str, Any]:
+    mesh, new = load_mesh(paths), SigningKey.from_seed(seed)
+    check_free(paths.home)
+    async with await open_readonly(paths.store, mesh_id=mesh.record.mesh_id) as store:
+        await _check(paths, store, mesh, new.public)
+    return _answer(mesh.key.public, new.public) | {"dry_run": True}
+
+
+async def _check(paths: HomePaths, store: StoreReads, mesh: Mesh, new: bytes) -> bool:
+    """Raises for a key that does not follow; True when it is the way back."""
+    old, replica = mesh.key.public, await load_all(paths, store, mesh)
+    owner = await store.get_meta(NODE_KEY) or old
+    if owner == new == old:
+        raise Conflict(f"{show_key(old)[:16]} is the key of this home already", "fabrik-node serve")
+    if owner not in (old, new):
+        raise ForeignStore(f"{paths.store} is the database of node {show_key(owner)[:8]}: nothing was changed", "put back the folder of the home as a whole")
+    back = _is_way_back(replica, mesh, new)
+    if not back:
+        _check_follows(replica, mesh, new)
+    return back
+
+
+def _answer(old: bytes, new: bytes) -> dict[str, Any]:
+    return {"old": show_key(old), "new": show_key(new), "fingerprint": fingerprint(new)}
 
 
 def _is_way_back(replica: Replica, mesh: Mesh, new: bytes) -> bool:

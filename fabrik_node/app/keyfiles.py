@@ -8,7 +8,7 @@ from typing import Any
 from fabrik_node._core import SigningKey, next_key
 from fabrik_node.errors import NotFound, Precondition
 from fabrik_node.ids import fingerprint
-from fabrik_node.node.identity import commitment_of, load_key, read_seed, sync_folder, write_seed
+from fabrik_node.node.identity import check_place, commitment_of, load_key, read_seed, sync_folder, write_seed
 from fabrik_node.paths import HomePaths
 
 __all__ = ["keep_next", "key_files", "public_of", "seed_in"]
@@ -25,8 +25,8 @@ def key_files(home: Path) -> dict[str, Any]:
     }
 
 
-def keep_next(home: Path, target: Path, *, move: bool) -> dict[str, Any]:
-    """Copy the next key to ``target``, durably, and with ``move`` take it out of the home. Raises NotFound, Conflict, Precondition: the home's file is there then."""
+def keep_next(home: Path, target: Path, *, move: bool, dry_run: bool = False) -> dict[str, Any]:
+    """Copy the next key to ``target``, durably, and with ``move`` take it out of the home. Raises NotFound, Conflict, Precondition: the home's file is there then. ``dry_run``: only what would be refused, and the answer."""
     paths = HomePaths(home)
     if not paths.identity_key.exists():
         load_key(paths.identity_key)  # says that there is no node
@@ -35,12 +35,16 @@ def keep_next(home: Path, target: Path, *, move: bool) -> dict[str, Any]:
     seed = read_seed(paths.next_key)
     if target.is_dir():
         raise Precondition(f"{target} is a folder", f"name the file, too: {target / 'next.key'}")
-    write_seed(target, seed)
-    if move:
-        paths.next_key.unlink()
-        sync_folder(paths.identity)
+    if dry_run:
+        check_place(target)
+    else:
+        write_seed(target, seed)
+        if move:
+            paths.next_key.unlink()
+            sync_folder(paths.identity)
     public = public_of(seed)
-    return {"file": str(target), "moved": move, "fingerprint": fingerprint(public), "commitment": next_key(public).hex()}
+    said = {"file": str(target), "moved": move, "fingerprint": fingerprint(public), "commitment": next_key(public).hex()}
+    return said | ({"dry_run": True} if dry_run else {})
 
 
 def seed_in(path: Path) -> str:

@@ -22,6 +22,7 @@ from fabrik_node.node.identity import commitment_of, load_key, sync_folder
 from fabrik_node.node.loading import load
 from fabrik_node.paths import HomePaths, private_folder
 from fabrik_node.service.keys import line_of
+from fabrik_node.store.reads import StoreReads
 from fabrik_node.store.snapshot_file import SnapshotFile
 from fabrik_node.store.sqlite import SqliteStore
 
@@ -68,7 +69,7 @@ async def settle(paths: HomePaths, store: SqliteStore, clock: Clock, mesh: Mesh,
     return now
 
 
-async def load_all(paths: HomePaths, store: SqliteStore, mesh: Mesh) -> Replica:
+async def load_all(paths: HomePaths, store: StoreReads, mesh: Mesh) -> Replica:
     """What the store holds, for a look before the node opens it."""
     return (await load(mesh.genesis, store, SnapshotFile(paths.snapshot), _ALL)).replica
 

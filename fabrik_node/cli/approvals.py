@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fabrik_node.cli import render_approvals
-from fabrik_node.cli.grammar import DURATION, command, group
+from fabrik_node.cli.grammar import DRY_RUN, DURATION, command, group
 from fabrik_node.cli.session import Session
 from fabrik_node.errors import Precondition
 
@@ -67,7 +67,8 @@ def show(session: Session, id: str) -> None:
 @click.argument("id")
 @click.argument("answer")
 @click.option("--note", metavar="TEXT", help="For those who read it later; it is shown with the answer.")
+@DRY_RUN
 @click.pass_obj
-def answer(session: Session, id: str, answer: str, note: str | None) -> None:
+def answer(session: Session, id: str, answer: str, note: str | None, dry_run: bool) -> None:
     """Answer a question, on any node with the role peer or admin. The first answer that the run meets counts; a later one is refused, or shown as too late."""
-    session.show(session.write("approvals.answer", id=id, answer=answer, note=note), render_approvals.request)
+    session.change("approvals.answer", render_approvals.request, dry_run=dry_run, id=id, answer=answer, note=note)

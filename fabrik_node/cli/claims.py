@@ -70,10 +70,11 @@ def expire(session: Session, item: str, *, yes: bool, claim: str | None, reason:
 @click.argument("item")
 @click.argument("claim")
 @click.option("--new-item", is_flag=True, help="When the other work is merged already: a new item that merges this one on top.")
+@DRY_RUN
 @click.pass_obj
-def keep(session: Session, item: str, claim: str, *, new_item: bool) -> None:
+def keep(session: Session, item: str, claim: str, *, new_item: bool, dry_run: bool) -> None:
     """Use the work of a claim that was not kept.
 
     Its branch is tested and merged in place of the other one.
     """
-    session.show(session.write("claims.keep", item=item, claim=claim, new_item=new_item or None), render_claims.kept)
+    session.change("claims.keep", render_claims.kept, dry_run=dry_run, item=item, claim=claim, new_item=new_item or None)

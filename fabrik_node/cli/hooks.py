@@ -89,16 +89,16 @@ class Hooks(Protocol):
         """Which key files lie in the home: next_file, next_commitment, recovery_file; each may be None."""
         ...
 
-    def use_key(self, home: Path, file: Path) -> dict[str, Any]:
-        """Make the key in ``file``, to which this home's key was rotated, its key. Answers old, new, fingerprint."""
+    def use_key(self, home: Path, file: Path, *, dry_run: bool = False) -> dict[str, Any]:
+        """Make the key in ``file``, to which this home's key was rotated, its key. Answers old, new, fingerprint, and dry_run, when nothing was done."""
         ...
 
     def seed_in(self, path: Path) -> str:
         """The seed in a key file that the operator keeps, as hex digits."""
         ...
 
-    def keep_next(self, home: Path, target: Path, *, move: bool) -> dict[str, Any]:
-        """Put the next key into the file ``target``, which must not be there, and with ``move`` take it out of the home. Answers file, moved, fingerprint, commitment."""
+    def keep_next(self, home: Path, target: Path, *, move: bool, dry_run: bool = False) -> dict[str, Any]:
+        """Put the next key into the file ``target``, which must not be there, and with ``move`` take it out of the home. Answers file, moved, fingerprint, commitment, and dry_run, when nothing was done."""
         ...
 
     def doctor(self, home: Path, answer: NodeAnswer, *, remote: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fabrik_node.cli.grammar import DURATION, command, group
+from fabrik_node.cli.grammar import DRY_RUN, DURATION, command, group
 from fabrik_node.cli.render_page import footer
 from fabrik_node.cli.session import Session
 from fabrik_node.cli.table import Screen, age, clean
@@ -29,14 +29,16 @@ __all__ = ["invitations", "invite"]
 )
 @click.option("--reusable", is_flag=True, help="Any number of nodes may use it until it expires.")
 @click.option("--max-uses", metavar="N", type=click.IntRange(1, 10_000), help="So many nodes may use it until it expires.")
+@DRY_RUN
 @click.pass_obj
-def invite(session: Session, role: str, ttl_s: float, url: str | None, reusable: bool, max_uses: int | None) -> None:
+def invite(session: Session, role: str, ttl_s: float, url: str | None, reusable: bool, max_uses: int | None, dry_run: bool) -> None:
     """Print a token that lets one new node into the mesh, or several.
 
     The token is a secret: hand it over by a file or a pipe where others can see your processes (fabrik-node join @FILE).
     """
-    data = session.write("invite", role=role, ttl_s=ttl_s, url=url, reusable=reusable or None, max_uses=max_uses)
-    session.show(data, _draw_token)
+    data = session.change("invite", _draw_token, dry_run=dry_run, role=role, ttl_s=ttl_s, url=url, reusable=reusable or None, max_uses=max_uses)
+    if dry_run:
+        return
     times = {0: "for any number of nodes", 1: "once"}.get(data.get("uses_max", 1), f"for {data.get('uses_max')} nodes")
     session.note(
         f"role {clean(data['role'])}, valid {times} within {age(data['expires_in_s'])}, at {clean(data['url'])}: fabrik-node join TOKEN, or fabrik-node --rendezvous TOKEN"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fabrik_node.cli.client import Client
-from fabrik_node.cli.grammar import command, group
+from fabrik_node.cli.grammar import DRY_RUN, command, group
 from fabrik_node.cli.session import Session
 from fabrik_node.cli.table import Screen
 from fabrik_node.errors import FabrikError
@@ -20,6 +20,8 @@ __all__ = ["keys"]
 
 _LOOK_S = 0.1
 _LOOKS = 300
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Check all of it, print what would be changed in this home, and change nothing.")
+_NOTHING = "nothing was changed: this is a dry run"
 
 
 @group("keys")
@@ -37,27 +39,33 @@ def list_(session: Session) -> None:
 @command("next", parent=keys)
 @click.option("--move", "move", metavar="FILE", help="Put the next key there and take it out of this home.")
 @click.option("--copy", "copy", metavar="FILE", help="Put a copy of the next key there.")
+@_DRY_RUN
 @click.pass_obj
-def next_(session: Session, move: str | None, copy: str | None) -> None:
+def next_(session: Session, move: str | None, copy: str | None, dry_run: bool) -> None:
     """Keep the next key on another medium.
 
     Who steals this machine's key can rotate it only with the next one. FILE must not be there yet; keys rotate --next FILE uses it.
     """
     if (move is None) == (copy is None):
         raise click.UsageError("name one of --move FILE and --copy FILE")
-    done = session.hooks.keep_next(session.home, Path(move or copy or "").absolute(), move=move is not None)
+    done = session.hooks.keep_next(session.home, Path(move or copy or "").absolute(), move=move is not None, dry_run=dry_run)
     session.show(done, _draw_next)
 
 
 @command("rotate", parent=keys)
 @click.option("--next", "file", metavar="FILE", help="Where the next key is. Default: in the home.")
+@DRY_RUN
 @click.pass_obj
-def rotate(session: Session, file: str | None) -> None:
+def rotate(session: Session, file: str | None, dry_run: bool) -> None:
     """Replace this node's key by its next one.
 
     The node goes on under the new key, with its name, role and all that it wrote. Nothing that the old key writes from now on has effect anywhere.
     """
-    done = session.write("keys.rotate", next=None if file is None else session.hooks.seed_in(Path(file).absolute()))
+    seed = None if file is None else session.hooks.seed_in(Path(file).absolute())
+    if dry_run:
+        session.change("keys.rotate", _draw_rotated, dry_run=True, next=seed)
+        return
+    done = session.write("keys.rotate", next=seed)
     back = _await_key(session, str(done["new"]))
     session.show(done, _draw_rotated)
     if not back:
@@ -68,31 +76,38 @@ def rotate(session: Session, file: str | None) -> None:
 
 @command("use", parent=keys)
 @click.argument("file")
+@_DRY_RUN
 @click.pass_obj
-def use(session: Session, file: str) -> None:
+def use(session: Session, file: str, dry_run: bool) -> None:
     """Give a home from a backup the newer key of its node.
 
     For a key that was rotated since the backup; no node may run on the home. FILE: from a newer backup, or identity/next.key of this home.
     """
-    session.show(session.hooks.use_key(session.home, Path(file).absolute()), _draw_used)
-    session.note("what this node wrote under that key comes back from its peers", "fabrik-node serve")
+    session.show(session.hooks.use_key(session.home, Path(file).absolute(), dry_run=dry_run), _draw_used)
+    if not dry_run:
+        session.note("what this node wrote under that key comes back from its peers", "fabrik-node serve")
 
 
 def _draw_used(screen: Screen, data: Mapping[str, Any]) -> None:
+    if data.get("dry_run"):
+        screen.fields([("key now", data["old"][:16]), ("would be", f"{data['new'][:16]}  {data['fingerprint']}")])
+        screen.line(_NOTHING, "bold")
+        return
     screen.fields([("key", f"{data['new'][:16]}  {data['fingerprint']}"), ("before", data["old"][:16])])
 
 
 @command("recover", parent=keys)
 @click.option("--recovery-key", "file", metavar="FILE", required=True, help="Where the mesh's recovery key is.")
 @click.option("--revoke", "lost", metavar="KEY", multiple=True, help="Put this member out for good: the lost admin, by name or key (repeatable).")
+@DRY_RUN
 @click.pass_obj
-def recover(session: Session, file: str, lost: tuple[str, ...]) -> None:
+def recover(session: Session, file: str, lost: tuple[str, ...], dry_run: bool) -> None:
     """Make this node an admin when the admin's machine is lost.
 
     Lost or stolen: --revoke puts it out in the same moment. The file is read, signs one op, and is kept nowhere: it can go back to its place.
     """
     seed = session.hooks.seed_in(Path(file).absolute())
-    session.show(session.write("keys.recover", recovery=seed, revoke=list(lost) or None), _draw_recovered)
+    session.change("keys.recover", _draw_recovered, dry_run=dry_run, recovery=seed, revoke=list(lost) or None)
 
 
 def _draw_recovered(screen: Screen, data: Mapping[str, Any]) -> None:
@@ -118,7 +133,10 @@ def _draw_rotated(screen: Screen, data: Mapping[str, Any]) -> None:
 
 
 def _draw_next(screen: Screen, data: Mapping[str, Any]) -> None:
-    screen.fields([("next key", data["fingerprint"]), ("moved to" if data["moved"] else "copied to", data["file"])])
+    done, dry = "moved to" if data["moved"] else "copied to", data.get("dry_run")
+    screen.fields([("next key", data["fingerprint"]), (f"would be {done}" if dry else done, data["file"])])
+    if dry:
+        screen.line(_NOTHING, "bold")
 
 
 def _draw(screen: Screen, data: Mapping[str, Any]) -> None:

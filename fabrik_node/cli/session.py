@@ -78,8 +78,8 @@ class Session:
         with client:
             return client.call(op, given(**args), patient=patient)
 
-    def change(self, op: str, render: Callable[[Screen, Mapping[str, Any]], None], *, dry_run: bool, **args: Any) -> None:
-        """Ask the running node, and show its answer; with ``dry_run`` what it would do."""
+    def change(self, op: str, render: Callable[[Screen, Mapping[str, Any]], None], *, dry_run: bool, **args: Any) -> dict[str, Any]:
+        """Ask the running node, show its answer, with ``dry_run`` what it would do, and return that."""
         data = self.write(op, dry_run=dry_run or None, **args)
         if dry_run:
             from fabrik_node.cli.render_page import rehearsed
@@ -88,6 +88,7 @@ class Session:
                 raise Internal(f"the node knows no dry run: {op} was done", "fabrik-node events; then restart the node, so that it is of this version")
             render = rehearsed
         self.show(data, render)
+        return data
 
     def stream(self, op: str, *, follow: bool, need: str = "--follow needs one", **args: Any) -> Iterator[dict[str, Any]]:
         """Like :meth:`read`, one answer after the other. Following needs a running node: ``need`` says why."""

@@ -6,6 +6,7 @@ those that the operator keeps elsewhere by :func:`read_seed` and :func:`write_se
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from contextlib import suppress
@@ -14,7 +15,7 @@ from pathlib import Path
 from fabrik_node._core import SigningKey, next_key
 from fabrik_node.errors import BrokenStore, Conflict, NotFound, NotInitialised, Precondition, UsageError
 
-__all__ = ["commitment_of", "create_key", "load_key", "read_seed", "replace_key", "sync_folder", "write_seed"]
+__all__ = ["check_place", "commitment_of", "create_key", "load_key", "read_seed", "replace_key", "sync_folder", "write_seed"]
 
 _SEED_BYTES = 32
 
@@ -82,11 +83,19 @@ def write_seed(path: Path, seed: bytes) -> None:
         if read_seed(path) != seed:
             raise Precondition(f"{path} does not hold what was written to it", "use another medium")
     except FileExistsError:
-        raise Conflict(f"{path} is there already: nothing was changed", "name a file that is not there yet") from None
+        raise _taken(path) from None
     except OSError as error:
-        raise Precondition(
-            f"the key file {path} can not be written: {error.strerror or error}", "name a file in a folder that is there and can be written"
-        ) from error
+        raise _unwritable(path, error.strerror or str(error)) from error
+
+
+def check_place(path: Path) -> None:
+    """What :func:`write_seed` would refuse, as far as that is known without writing. Raises :class:`Conflict`, :class:`Precondition`."""
+    if os.path.lexists(path):
+        raise _taken(path)
+    if not path.parent.is_dir():
+        raise _unwritable(path, os.strerror(errno.ENOTDIR if path.parent.exists() else errno.ENOENT))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise _unwritable(path, os.strerror(errno.EACCES))
 
 
 def replace_key(path: Path, seed: bytes) -> None:
@@ -105,6 +114,14 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _taken(path: Path) -> Conflict:
+    return Conflict(f"{path} is there already: nothing was changed", "name a file that is not there yet")
+
+
+def _unwritable(path: Path, why: str) -> Precondition:
+    return Precondition(f"the key file {path} can not be written: {why}", "name a file in a folder that is there and can be written")
 
 
 def _seed_of(text: str) -> bytes:

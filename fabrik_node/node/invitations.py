@@ -13,6 +13,7 @@ from fabrik_node.domain.schema import Role
 from fabrik_node.errors import AuthError, Precondition, StoreFull
 from fabrik_node.ids import show_key
 from fabrik_node.node.member_records import admission, check_admitted, check_not_out
+from fabrik_node.node.rehearsal import Rehearsed, rehearsing
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.node.sealing import PLAIN_BYTES, SealKey, is_plain
 from fabrik_node.ports import Invite
@@ -52,8 +53,13 @@ class Invitations:
         await self.tidy()
 
     async def issue(self, role: Role, ttl_s: float, uses_max: int) -> Invite:
-        """A new one, for ``uses_max`` nodes (0: any number until it expires)."""
+        """A new one, for ``uses_max`` nodes (0: any number until it expires). Raises Rehearsed in a dry run."""
         node = self._node
+        if (rehearsal := rehearsing()) is not None:
+            self._key.check()
+            times = {0: "any number of nodes", 1: "one node"}.get(uses_max, f"{uses_max} nodes")
+            rehearsal.effects.append(f"a secret token lets {times} into the mesh as {role.name.lower()}, within {ttl_s:g} s")
+            raise Rehearsed
         expires_at = node.clock.now() + ttl_s
         token_id, secret = secrets.token_bytes(16), secrets.token_bytes(PLAIN_BYTES)
         invite = Invite(token_id, secret, int(role), expires_at, node.boot_id, uses_max, 0, node.clock.wall_ms())

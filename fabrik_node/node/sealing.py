@@ -44,6 +44,11 @@ class SealKey:
         """What the database may hold. Raises :class:`Precondition` when the file can not be made or read; it blocks for a moment while it is made."""
         return bytes(Aead(self._made()).encrypt(secret, token_id))
 
+    def check(self) -> None:
+        """What :meth:`seal` would refuse now, without making the file. Raises :class:`Precondition`."""
+        if self._path is not None and self._path.exists():
+            self._usable()
+
     def open(self, token_id: bytes, stored: bytes) -> bytes | None:
         """The secret; None when it was not sealed with this key for this invitation, or the key is gone."""
         try:
@@ -57,6 +62,9 @@ class SealKey:
                 create_key(self._path)
             except OSError as error:
                 raise Precondition(f"the key file {self._path} can not be made: {error.strerror or error}", f"ls -ld {self._path.parent}") from error
+        return self._usable()
+
+    def _usable(self) -> bytes:
         try:
             return self._read()
         except FabrikError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fabrik_node._core import Genesis, SigningKey
 from fabrik_node.domain.schema import Kind, MemberField, Role
@@ -17,10 +17,14 @@ from fabrik_node.node.epochs import next_epoch
 from fabrik_node.node.identity import commitment_of
 from fabrik_node.node.member_records import PLACES_MAX, bound_by, commitments, place_of
 from fabrik_node.node.node import Node
+from fabrik_node.node.rehearsal import Rehearsed, rehearsing
 from fabrik_node.paths import HomePaths
 from fabrik_node.service.membership import MembershipWriter
 from fabrik_node.service.reading import Reader
 from fabrik_node.service.rotating import seed_of
+
+if TYPE_CHECKING:  # names of the stub, not of the extension
+    from fabrik_node._core import Write
 
 __all__ = ["KeyRecoverer"]
 
@@ -56,7 +60,13 @@ class KeyRecoverer:
         records += [(each, self._out(each)) for each in lost]
         known = [head.epoch for head in node.heads() if head.author == key.public]
         draft = node.replica.draft(key, next_epoch(max(known, default=0), secrets.randbits(32)))
-        chained = draft.append([(Kind.MEMBER, subject, MemberField.RECORD, record, None) for subject, record in records], node.clock.wall_ms())
+        writes: list[Write] = [(Kind.MEMBER, subject, MemberField.RECORD, record, None) for subject, record in records]
+        chained = draft.append(writes, node.clock.wall_ms())
+        if (rehearsal := rehearsing()) is not None:
+            rehearsal.writes = writes
+            rehearsal.effects += [] if is_root else ["this node becomes an admin of the mesh, below nobody but the recovery key"]
+            rehearsal.effects += [f"{node.name_of(each)} ({show_key(each)[:16]}) is put out for good, on every node" for each in lost]
+            raise Rehearsed
         await node.ingest([each.data for each in chained], b"")
         if node.replica.member(node.public).level != 0:
             raise Internal("what the recovery key wrote has no effect", "fabrik-node nodes list")

@@ -20,14 +20,19 @@ __all__ = ["REHEARSED", "rehearsed", "write_shown"]
 
 REHEARSED = frozenset(
     {
+        "approvals.answer",
         "claims.expire",
+        "claims.keep",
         "claims.release",
         "drain",
+        "invite",
         "items.add",
         "items.edit",
         "items.move",
         "items.requeue",
         "items.resolve",
+        "keys.recover",
+        "keys.rotate",
         "nodes.retire",
         "nodes.revoke",
         "nodes.role",
@@ -35,7 +40,7 @@ REHEARSED = frozenset(
         "tombstone",
     }
 )
-"""They write at most one op, and it is the last that they do or the first. Others refuse ``dry_run``."""
+"""They write at most one op, and it is the last that they do or the first; those that write more, or something else, ask for themselves. Others refuse ``dry_run``."""
 
 
 async def rehearsed(reader: Reader, op: str, operation: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]], args: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fabrik_node.ids import fingerprint, show_id, show_key
 from fabrik_node.node.identity import create_key, load_key, replace_key
 from fabrik_node.node.member_records import commitments
 from fabrik_node.node.node import Node
+from fabrik_node.node.rehearsal import Rehearsed, rehearsing
 from fabrik_node.paths import HomePaths
 from fabrik_node.service.reading import Reader
 
@@ -60,6 +61,13 @@ class KeyRotator:
         new = self._next(seed)
         if not await asyncio.to_thread(_counts, self._genesis, node.replica, node.key, node.epoch, new):
             raise Precondition("the mesh does not take this key as the next one of this node: no record that is in force commits to it", _ANOTHER)
+        if (rehearsal := rehearsing()) is not None:
+            self._keeps()
+            rehearsal.effects.append(
+                f"this node's key {show_key(node.public)[:16]} is replaced for good by {show_key(new.public)[:16]} ({fingerprint(new.public)}): "
+                "the node starts again under it, and nothing that the old key writes from then on counts"
+            )
+            raise Rehearsed
         if seed is not None:
             replace_key(paths.next_key, seed)
         after = create_key(paths.after_key)
@@ -116,11 +124,16 @@ class KeyRotator:
     def _draft(self, draft: Draft, new: SigningKey, after: bytes) -> list[Chained]:
         """In the writer's turn, when nothing else can move."""
         self._check()
+        keeps, node = self._keeps(), self._node
+        return draft.rotate(new, after, keeps, node.clock.wall_ms())
+
+    def _keeps(self) -> list[tuple[int, int, bytes]]:
+        """The heads of other logs of the old key. Raises Precondition when they have no room in an op."""
         node = self._node
         keeps = [(head.epoch, head.seq, head.head) for head in node.epochs.own_heads() if (head.epoch, head.branch) != (node.epoch, 0)]
         if len(keeps) > KEEPS_MAX:
             raise Precondition(f"this node's logs have {len(keeps)} more heads, and a rotation has room for {KEEPS_MAX}", _ANOTHER)
-        return draft.rotate(new, after, keeps, node.clock.wall_ms())
+        return keeps
 
 
 def _counts(genesis: bytes, replica: Replica, key: SigningKey, epoch: int, new: SigningKey) -> bool:

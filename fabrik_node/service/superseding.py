@@ -6,18 +6,20 @@ Both put a claim of the operator above the one that wins: its holder is fenced f
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, NoReturn, assert_never
 
 from fabrik_node.domain.claims import Claim, Fence
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage, check_move
-from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
+from fabrik_node.errors import Conflict, Internal, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, resolve, show_id
 from fabrik_node.node.double_work import newest_by_claim
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import stage_write
+from fabrik_node.node.rehearsal import Rehearsed, rehearsing
 from fabrik_node.ports import Branches, ItemView
 from fabrik_node.service.bounds import REASON_BYTES_MAX, TITLE_BYTES_MAX, check_text
 from fabrik_node.service.reading import Reader
@@ -101,12 +103,32 @@ class ClaimEnder:
             )
         reason = f"an operator chose the work of claim {show_id(chosen.row.claim_id)}"
         note, fence = "", self._node.replica.winning_fence(view.id)
+        if rehearsing() is not None:
+            await self._rehearse(view, chosen, reason)
         if view.claim is not None and view.claim.held:
             # Held on the way, so that nobody claims it between two moves, and a crash here leaves it to a person.
             said = await self._writer.end_claim(view.id, view.claim, reason, hold=reason, following=_left_behind)
             note, fence = f"{said['note']}; ", self._node.replica.winning_fence(view.id)
         await self._walk(view.id, chosen, fence, reason)
         return self._answer(view.id, chosen, note)
+
+    async def _rehearse(self, view: ItemView, chosen: _Chosen, reason: str) -> NoReturn:
+        """In a dry run of :meth:`keep`: its ops as one, with what stands in each register when the last of them is written."""
+        merge, fence = Merge(chosen.branch, chosen.ahead), self._node.replica.winning_fence(view.id)
+        ending: list[Write] = []
+        rehearsal = rehearsing()
+        if rehearsal is None:
+            raise Internal("this is no dry run")
+        rehearsal.effects.append(chosen.unseen or f"{chosen.ahead} commits of {chosen.branch} are tested and merged")
+        if view.claim is not None and view.claim.held:
+            with suppress(Rehearsed):
+                await self._writer.end_claim(view.id, view.claim, reason, hold=reason, following=lambda _: merge)
+            ending = [write for write in rehearsal.writes if (write[0], write[2]) != (Kind.ITEM, ItemField.HOLD)]
+        moving = [] if ending else [stage_write(view.id, merge, fence)]
+        lifted: list[Write] = [] if view.hold is None else [(Kind.ITEM, view.id, ItemField.HOLD, None, None)]
+        attempts: Write = (Kind.ITEM, view.id, ItemField.ATTEMPTS, 0, next((write[4] for write in ending if write[4] is not None), fence))
+        await self._node.write(view.id, lambda: [*ending, *moving, *lifted, attempts])
+        raise Rehearsed
 
     async def _chosen(self, view: ItemView, text: str) -> _Chosen:
         shown = show_id(view.id)
@@ -180,6 +202,10 @@ class ClaimEnder:
             ItemField.HOLD: {"reason": reason, "since_ms": now},
         }
         writes: list[Write] = [(Kind.ITEM, item, field, value, None) for field, value in fields.items() if value not in ("", [])]
+        if (rehearsal := rehearsing()) is not None:  # its ops as one, as in _rehearse
+            rehearsal.effects.append(f"{shown} stays merged; {chosen.unseen or f'{chosen.ahead} commits of {chosen.branch} are merged on top of it'}")
+            last = [*(write for write in writes if write[2] != ItemField.HOLD), stage_write(item, Merge(chosen.branch, chosen.ahead), None)]
+            await self._node.write(item, lambda: [*last, (Kind.ITEM, item, ItemField.ATTEMPTS, 0, None)])
         await self._node.write(item, lambda: [*writes, stage_write(item, Backlog(), None)])
         await self._walk(item, chosen, None, reason)
         return self._answer(item, chosen, f"{shown} stays merged; ")

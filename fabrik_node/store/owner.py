@@ -21,7 +21,7 @@ from fabrik_node.domain.runs import ProcessId
 from fabrik_node.errors import Internal, OwnedElsewhere, StoreFailed
 from fabrik_node.process import boot_id, is_alive, process_id
 
-__all__ = ["LOCK_NAME", "LOOP_S", "Owner", "OwnerLock", "clear_owner", "read_owner"]
+__all__ = ["LOCK_NAME", "LOOP_S", "Owner", "OwnerLock", "check_free", "clear_owner", "read_owner"]
 
 LOCK_NAME = "owner.lock"
 _RECORD_BYTES_MAX = 4096
@@ -127,6 +127,19 @@ def read_owner(home: Path) -> Owner | None:
         return None
     except OSError as error:
         raise StoreFailed(f"{home / LOCK_NAME} can not be read: {error.strerror}", f"ls -l {home / LOCK_NAME}") from error
+
+
+def check_free(home: Path) -> None:
+    """Raises what :meth:`OwnerLock.acquire` would raise now, and leaves the home as it is."""
+    if not (home / LOCK_NAME).exists():
+        return
+    descriptor = _open(home)
+    try:
+        previous = _take(descriptor, home)
+        if previous is not None and not _is_copied(previous, descriptor):
+            _check_gone(previous, home)
+    finally:
+        os.close(descriptor)
 
 
 def clear_owner(home: Path) -> Owner | None:

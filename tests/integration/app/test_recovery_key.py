@@ -15,6 +15,7 @@ from fabrik_node.cli.hooks import ServeOptions
 from fabrik_node.clock import SystemClock
 from fabrik_node.domain.schema import NOWHERE, Kind, MemberField, Role
 from fabrik_node.errors import AuthError, FabrikError, NotFound, Precondition
+from fabrik_node.ids import show_key, show_value
 from fabrik_node.node.node import Node
 from fabrik_node.paths import HomePaths
 
@@ -90,6 +91,21 @@ async def test_a_member_becomes_the_admin_and_the_lost_one_is_out(world: World) 
         assert lost.node.is_admitted(stranger)
         assert lost.node.replica.state_digest() == running.node.replica.state_digest()
         await fails(running, Precondition, "the mesh's admin already", recovery=world.seed)
+
+
+@pytest.mark.promise("A11")
+async def test_a_recovery_can_be_tried(world: World) -> None:
+    async with world.serve(world.admin) as lost, world.serve(world.member) as running:
+        before, ids = running.node.replica.state_digest(), [show_key(running.node.public), show_key(lost.node.public)]
+        tried = await running.service.call("keys.recover", {"recovery": world.seed, "revoke": ["alpha"], "dry_run": True})
+        assert running.node.replica.state_digest() == before
+        assert [write["id"] for write in tried["writes"]] == ids
+        assert ["becomes an admin" in tried["effects"][0], "is put out for good" in tried["effects"][1]] == [True, True]
+        await fails(running, AuthError, "not the recovery key", recovery="05" * 32, dry_run=True)
+        await running.service.call("keys.recover", {"recovery": world.seed, "revoke": ["alpha"]})
+        rows = {show_key(key): row for key, row in running.node.replica.rows(Kind.MEMBER)}
+        written = {write["id"]: write["after"] for write in tried["writes"]}
+        assert {key: written[key] for key in ids} == {key: show_value(rows[key][MemberField.RECORD]) for key in ids}
 
 
 @pytest.mark.promise("F8")

@@ -14,7 +14,7 @@ import pytest
 from fabrik_node._core import Replica, SigningKey, genesis_encode, next_key
 from fabrik_node.app import running as running_module
 from fabrik_node.app.flags import Entry
-from fabrik_node.app.key_use import _use
+from fabrik_node.app.key_use import _try, _use
 from fabrik_node.app.opening import make_home
 from fabrik_node.app.rotation import STEPS, settle
 from fabrik_node.app.running import Running
@@ -50,6 +50,12 @@ async def rotate(running: Running, **args: Any) -> dict[str, Any]:
 
 def key_in(file: Path) -> SigningKey:
     return SigningKey.from_seed(bytes.fromhex(file.read_text()))
+
+
+def lying(paths: HomePaths) -> dict[str, bytes]:
+    """Every file of the home, without the index that SQLite leaves with a reader."""
+    found = (path for path in sorted(paths.home.rglob("*")) if path.is_file() and not path.name.endswith(("-shm", "-wal")))
+    return {str(path.relative_to(paths.home)): path.read_bytes() for path in found}
 
 
 def states(lines: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -100,6 +106,26 @@ async def test_a_node_goes_on_under_its_next_key(paths: HomePaths) -> None:
         assert running.node.public == third, "and once more"
         assert [state for _, state, _ in states(await running.service.call("keys.list", {}))] == ["rotated", "rotated", "current"]
         assert [line["name"] for line in (await running.service.call("nodes.list", {}))["nodes"] if line["successor"] is None] == ["alpha"]
+
+
+@pytest.mark.promise("A11")
+async def test_a_rotation_can_be_tried(paths: HomePaths, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "next.key"
+    async with served(paths) as running:
+        seed, before = paths.next_key.read_text(), running.node.replica.ops
+        said = await rotate(running, dry_run=True)
+        assert (said["writes"], len(said["effects"])) == ([], 1)
+        paths.next_key.rename(elsewhere)
+        await fails(rotate(running, dry_run=True), NotFound, "is not in")
+        await fails(rotate(running, dry_run=True, next="05" * 32), Precondition, "is not the one to which")
+        await rotate(running, dry_run=True, next=seed.strip())
+        assert not paths.next_key.exists()
+        assert not paths.after_key.exists()
+        assert running.node.replica.ops == before
+        assert running._stop.empty()
+        elsewhere.rename(paths.next_key)
+        assert show_key(key_in(paths.next_key).public)[:16] in said["effects"][0]
+        await rotate(running)
 
 
 @pytest.mark.promise("F8", "I9")
@@ -262,6 +288,12 @@ async def test_a_home_from_a_backup_takes_up_the_key_that_it_was_rotated_to(path
     with pytest.raises(Precondition, match="does not follow"):
         await _use(paths, bytes([5]) * 32)
     assert key_in(paths.identity_key).public == old
+    before = lying(paths)
+    with pytest.raises(Precondition, match="does not follow"):
+        await _try(paths, bytes([5]) * 32)
+    tried = await _try(paths, bytes.fromhex(paths.next_key.read_text()))
+    assert (tried["new"], tried["dry_run"]) == (show_key(new), True)
+    assert lying(paths) == before
     assert (await _use(paths, bytes.fromhex(paths.next_key.read_text())))["new"] == show_key(new)
     assert not paths.next_key.exists()
     async with served(paths) as running:

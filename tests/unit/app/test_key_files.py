@@ -64,9 +64,17 @@ def test_the_next_key_is_moved_to_another_medium(tmp_path: Path) -> None:
     copied = keep_next(home, tmp_path / "copy.key", move=False)
     assert (tmp_path / "copy.key").read_text() == paths.next_key.read_text() == text
     for taken, error in ((tmp_path / "copy.key", Conflict), (tmp_path, Precondition), (tmp_path / "no" / "next.key", Precondition)):
-        with pytest.raises(error):
-            keep_next(home, taken, move=True)
+        said = []
+        for dry_run in (True, False):
+            with pytest.raises(error) as refused:
+                keep_next(home, taken, move=True, dry_run=dry_run)
+            said.append((str(refused.value), refused.value.hint))
+        assert said[0] == said[1]
         assert paths.next_key.read_text() == text, "a refusal leaves it where it was"
+    tried = keep_next(home, tmp_path / "moved.key", move=True, dry_run=True)
+    assert (tried["dry_run"], tried["moved"]) == (True, True)
+    assert paths.next_key.exists()
+    assert not (tmp_path / "moved.key").exists()
     moved = keep_next(home, tmp_path / "moved.key", move=True)
     assert (tmp_path / "moved.key").read_text() == text
     assert mode(tmp_path / "moved.key") == 0o600

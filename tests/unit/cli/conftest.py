@@ -314,16 +314,17 @@ class RecordingHooks:
     def key_files(self, home: Path) -> dict[str, Any]:
         return {"next_file": str(home / "identity" / "next.key"), "next_commitment": "ef" * 32, "recovery_file": None}
 
-    def use_key(self, home: Path, file: Path) -> dict[str, Any]:
-        self.called.append(("use_key", (home, file)))
-        return {"old": "cd" * 32, "new": NODE, "fingerprint": "abab-abab-abab-abab"}
+    def use_key(self, home: Path, file: Path, *, dry_run: bool = False) -> dict[str, Any]:
+        self.called.append(("use_key", (home, file, dry_run)))
+        return {"old": "cd" * 32, "new": NODE, "fingerprint": "abab-abab-abab-abab"} | ({"dry_run": True} if dry_run else {})
 
     def seed_in(self, path: Path) -> str:
         return path.name.removesuffix(".key")
 
-    def keep_next(self, home: Path, target: Path, *, move: bool) -> dict[str, Any]:
-        self.called.append(("keep_next", (home, target, move)))
-        return {"file": str(target), "moved": move, "fingerprint": "abab-abab-abab-abab", "commitment": "ef" * 32}
+    def keep_next(self, home: Path, target: Path, *, move: bool, dry_run: bool = False) -> dict[str, Any]:
+        self.called.append(("keep_next", (home, target, move, dry_run)))
+        said = {"file": str(target), "moved": move, "fingerprint": "abab-abab-abab-abab", "commitment": "ef" * 32}
+        return said | ({"dry_run": True} if dry_run else {})
 
     def doctor(self, home: Path, answer: NodeAnswer, *, remote: str | None) -> dict[str, Any]:
         self.called.append(("doctor", (answer, remote)))

@@ -10,6 +10,11 @@ from fabrik_node.service.rehearsing import REHEARSED
 
 ITEM = "01k8qj3v6w0000000000000001"
 CALLS = {
+    "approvals.answer": ["approvals", "answer", "01k8", "yes"],
+    "claims.keep": ["claims", "keep", ITEM, "abcd"],
+    "invite": ["invite"],
+    "keys.recover": ["keys", "recover", "--recovery-key", "/media/efef.key"],
+    "keys.rotate": ["keys", "rotate"],
     "items.add": ["items", "add", "T"],
     "items.edit": ["items", "edit", ITEM, "--title", "N"],
     "items.move": ["items", "move", ITEM, "qa"],
@@ -49,6 +54,16 @@ def test_every_change_can_be_tried(cli: Any, service: Any, op: str) -> None:
         ["item", "(new)", "title", "T"],
     ]
     assert lines[4] == "nothing was written: this is a dry run"
+
+
+@pytest.mark.parametrize("call", [["next", "--move", "/media/next.key"], ["use", "/media/next.key"]])
+def test_what_is_done_in_the_home_can_be_tried_too(cli: Any, hooks: Any, call: list[str]) -> None:
+    printed = cli("keys", *call, "--dry-run")
+    assert printed.status == 0, printed.err
+    assert printed.text.splitlines()[-1] == "nothing was changed: this is a dry run"
+    assert "would be" in printed.text
+    assert printed.err == ""
+    assert hooks.called[-1][1][-1] is True
 
 
 def test_an_answer_that_is_no_dry_run_is_an_error(cli: Any, service: Any) -> None:
