@@ -160,7 +160,7 @@ D52 partial           why names the cause of every blocked kind and the next com
 E1  held              Stages are typed; no interface makes a move that the one table does not have
 E2  held              A merge needs at least one commit ahead, and says so
 E3  held              Six archive reasons replace every flag; each can be reached, shown and filtered
-E4  partial           Lifting a review hold returns the item to the stage that it left | a held item stays in its stage; two ways differ: one that was archived from Merge returns to Qa, as the table has no move from the archive to Merge, and finished work that its tests reject, or that is requeued instead of resolved, begins anew in Backlog
+E4  held              Lifting a review hold returns the item to the stage that it left
 E5  held              What a node is executing is local; no other node, and no restart, takes it for its own
 E6  held              A new stage breaks a test until every consumer handles it
 E7  held              No code compares a stage's name

@@ -51,7 +51,7 @@ async def keep_work(workspace: Workspace, claim: Claim, verdict: Verdict, *, hur
 async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdict, attempts: int, facts: dict[str, Any]) -> Verdict:
     """Write the outcome and release the claim; out of the stages that say that somebody works on it, unless it is Done, waits to be merged, or is held.
 
-    A held item stays where its run left it, so that the end of the hold needs to bring it back from nowhere; only finished work that was found wanting leaves Merge.
+    A held item stays where its run left it, so that the end of the hold needs to bring it back from nowhere. Finished work that was found wanting leaves Merge for another try.
 
     ``attempts`` is the number before this run; ``facts`` go into the outcome. A superseded run writes nothing: it would not count. Only when the work of
     another claim is merged, and as far as is known here this claim still wins, it is given back: the next one, which finds the merge, writes Done.

@@ -36,13 +36,13 @@ async def walk_to_coding(pipeline: Pipeline, item: bytes, claim: Claim) -> None:
 
 
 async def walk_back(pipeline: Pipeline, item: bytes, claim: Claim, *, anew: bool = False, stays: bool = False) -> None:
-    """To Backlog, so that no stage says that somebody works on it. Done, Archived and Backlog stay; Coding and Qa, too, when it ``stays`` because it is held: the hold says that nobody does.
+    """To Backlog, so that no stage says that somebody works on it. Done, Archived and Backlog stay; all others, too, when it ``stays`` because it is held: the hold says that nobody does.
 
     Merge stays, too, unless the work itself was found wanting (``anew``): it is finished and on its branch, and who claims the item next merges that.
     """
     stage = held_item(pipeline, item, claim).stage
     match stage:
-        case Merge() if not anew:
+        case Merge() if stays or not anew:
             return
         case Coding() | Qa() if stays:
             return

@@ -207,14 +207,15 @@ def history(session: Session, id: str) -> None:
 
 @command("requeue", parent=items)
 @click.argument("id")
+@click.option("--anew", is_flag=True, help="Begin in Backlog and at the base; what was done stays on its branch.")
 @DRY_RUN
 @click.pass_obj
-def requeue(session: Session, id: str, dry_run: bool) -> None:
-    """Let agents try a held item again, with fresh attempts.
+def requeue(session: Session, id: str, anew: bool, dry_run: bool) -> None:
+    """Let agents go on with a held item, with fresh attempts.
 
-    The work of an item in Merge is done anew; to have what is there merged: items resolve.
+    It stays in its stage; in Merge its finished work is tested and merged. One that was archived as Blocked, MergeFailed or ReviewHeld returns to the stage that it left.
     """
-    session.change("items.requeue", render_items.one_line, dry_run=dry_run, id=id)
+    session.change("items.requeue", render_items.moved, dry_run=dry_run, id=id, anew=anew or None)
 
 
 @command("resolve", parent=items)
@@ -224,4 +225,4 @@ def requeue(session: Session, id: str, dry_run: bool) -> None:
 @click.pass_obj
 def resolve(session: Session, id: str, branch: str | None, dry_run: bool) -> None:
     """Have the finished work of a held item tested and merged."""
-    session.change("items.resolve", render_items.one_line, dry_run=dry_run, id=id, branch=branch)
+    session.change("items.resolve", render_items.moved, dry_run=dry_run, id=id, branch=branch)

@@ -61,7 +61,7 @@ def added(screen: Screen, data: Data) -> None:
 
 
 def moved(screen: Screen, data: Data) -> None:
-    """An item after a move, and whose work that stops."""
+    """An item after a move, whose work that stops, and where it goes on."""
     one_line(screen, data)
     stopped = data.get("superseded")
     if stopped:
@@ -110,10 +110,10 @@ def item(screen: Screen, data: Data) -> None:
 
 
 def _held(entry: Data) -> str:
-    """Why, and the ways out: finished work can be merged as it is on its branch then, or all is done anew."""
+    """Why, and the ways out: finished work goes on as it is on its branch then, or all is done anew."""
     finished = "feature_branch" in (entry.get("stage_data") or {})
     resolve = f"to merge its branch: fabrik-node items resolve {entry['id']}; to do the work anew: " if finished else ""
-    return f"{entry['hold'].get('reason', '')} ({resolve}fabrik-node items requeue {entry['id']})"
+    return f"{entry['hold'].get('reason', '')} ({resolve}fabrik-node items requeue {entry['id']}{' --anew' if finished else ''})"
 
 
 def _outcome(said: Data) -> str:

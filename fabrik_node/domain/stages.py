@@ -27,6 +27,7 @@ __all__ = [
     "Merge",
     "Qa",
     "Stage",
+    "check_holder_move",
     "check_in_merge",
     "check_move",
     "decode_stage",
@@ -134,7 +135,7 @@ TRANSITIONS: Mapping[type[Stage], frozenset[type[Stage]]] = {
     Qa: frozenset({Merge, Coding, Backlog, Archived}),
     Merge: frozenset({Done, Coding, Backlog, Archived}),
     Done: frozenset({Archived}),
-    Archived: frozenset({Backlog, Coding, Qa}),  # only from RESUMABLE_REASONS
+    Archived: frozenset({Backlog, Coding, Qa, Merge}),  # only from RESUMABLE_REASONS, and only by people: check_holder_move
 }
 """Which stage may follow which. Staying in a stage is not a move."""
 
@@ -166,6 +167,13 @@ def check_move(old: Stage, new: Stage | type[Stage]) -> None:
         names = [cls.name for cls in STAGE_TYPES if cls in legal]
         where = f"{old.name} ({REASON_NAMES[old.reason]})" if isinstance(old, Archived) else old.name
         raise IllegalMove(f"an item can not move from {where} to {target.name}", f"from {where} it can go to: {', '.join(names) or 'nowhere'}")
+
+
+def check_holder_move(old: Stage, new: Stage | type[Stage]) -> None:
+    """:func:`check_move` for whoever works on the item: the archive is left on the word of people alone, never by a run that was still under way."""
+    if isinstance(old, Archived):
+        raise IllegalMove(f"the item was archived meanwhile ({REASON_NAMES[old.reason]})", "fabrik-node items requeue ID brings it back")
+    check_move(old, new)
 
 
 def check_in_merge(stage: Stage) -> None:

@@ -17,7 +17,7 @@ from fabrik_node.domain.picking import agents_ahead, turn_s
 from fabrik_node.domain.run_inputs import inputs_summary
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
-from fabrik_node.domain.stages import Merge, Stage, check_in_merge, check_move, encode_stage
+from fabrik_node.domain.stages import Merge, Stage, check_holder_move, check_in_merge, encode_stage
 from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.limits import ClaimLimits
@@ -252,7 +252,7 @@ class NodePipeline:
 
         def build() -> Sequence[Write]:
             self._must_win(item, claim)
-            check_move(self._node.board.stage(item), stage)
+            check_holder_move(self._node.board.stage(item), stage)
             return [stage_write(item, stage, claim.fence)]
 
         await self._node.write(item, build)

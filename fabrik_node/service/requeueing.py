@@ -1,4 +1,4 @@
-"""The two ways out of a hold: begin anew, or merge the work that is there."""
+"""The ways out of a hold and out of the archive: go on where the work stopped, or begin anew."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Merge, Qa, Stage, check_move, decode_stage
+from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Merge, Stage, check_move, decode_stage
 from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
@@ -16,6 +16,7 @@ from fabrik_node.node.steps import NodeSteps
 from fabrik_node.ports import ItemView
 from fabrik_node.service.bounds import BRANCH_BYTES_MAX, check_text, item_id
 from fabrik_node.service.reading import Reader
+from fabrik_node.service.returning import where_it_goes_on
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
@@ -24,7 +25,7 @@ __all__ = ["HoldEnder"]
 
 
 class HoldEnder:
-    """Takes items out of their holds. Both ways forget the failed attempts, and both are one op."""
+    """Takes items out of their holds, and back out of the archive. Each way forgets the failed attempts, and is one op."""
 
     def __init__(self, node: Node, reader: Reader, steps: NodeSteps) -> None:
         self._node = node
@@ -37,21 +38,18 @@ class HoldEnder:
         return {"items.requeue": self.requeue, "items.resolve": self.resolve}
 
     async def requeue(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Let agents do the work of a held item again. Finished work that waits to be merged stays on its branch and is not merged; what people answered is asked again."""
-        view = self._reader.must_item(item_id(args))
+        """Let agents go on with a held item in the stage in which it is, or with an archived one in the stage that it left: finished work is tested and merged.
+
+        ``anew``: from Backlog and the base instead; what there is stays on its branch. Answers that commands of the item got are asked for again, unless its work is finished.
+        """
+        view, anew = self._reader.must_item(item_id(args)), args.get("anew") is True
         returns = isinstance(view.stage, Archived) and view.stage.reason in RESUMABLE_REASONS
-        if view.hold is None and returns:
-            return await self._return(view)
-        view = self._held(args)
-        if (step := self._steps.unclear(view.id)) is not None:
-            item, name = show_id(view.id), quote(step.name)
-            raise Precondition(
-                f"step {name} of item {item} was begun and has no end, and it has effects outside its files: first say whether it has happened",
-                f"fabrik-node steps done {item} {name}, or fabrik-node steps again {item} {name}",
-            )
+        if view.hold is not None or not returns:
+            view = self._held(args)
+            self._check_clear(view)
         if returns:
-            return await self._return(view)
-        return await self._end(view, lambda now: Backlog() if isinstance(now, Merge) else None, anew=True)
+            return await self._return(view, anew=anew)
+        return await self._end(view, lambda now: None if isinstance(now, Archived | Backlog) or not anew else Backlog(), anew=anew)
 
     async def resolve(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Let an agent test and merge the branch of a held item in Merge, as it is on the remote now; ``branch``: another one."""
@@ -69,28 +67,30 @@ class HoldEnder:
         chosen(view.stage)
         return await self._end(view, chosen)
 
-    async def _return(self, view: ItemView) -> dict[str, Any]:
-        """Out of the archive, to the stage that the item left for it; from Merge to Qa, which is as near as the table of moves allows. A hold from before ends with it."""
+    def _check_clear(self, view: ItemView) -> None:
+        """Returns unless nobody knows what became of a step. Raises Precondition."""
+        if (step := self._steps.unclear(view.id)) is not None:
+            item, name = show_id(view.id), quote(step.name)
+            raise Precondition(
+                f"step {name} of item {item} was begun and has no end, and it has effects outside its files: first say whether it has happened",
+                f"fabrik-node steps done {item} {name}, or fabrik-node steps again {item} {name}",
+            )
+
+    async def _return(self, view: ItemView, *, anew: bool) -> dict[str, Any]:
+        """Out of the archive, to the stage that the item left for it. A hold from before ends with it."""
         item, archived = view.id, view.stage
         writes = [touch for touch in await self._reader.touches(item) if (touch.kind, touch.field) == (Kind.ITEM, ItemField.STAGE)]
         writes.sort(key=lambda touch: ((touch.fence or (0, 0))[:2], touch.lamport, touch.digest))
         before = [stage for touch in writes if not isinstance(stage := decode_stage(touch.value), Archived)]
-        left = before[-1] if before else Backlog()
-        back = Qa() if isinstance(left, Merge) else left
+        back = before[-1] if before and not anew else Backlog()
 
-        def build() -> Sequence[Write]:
-            now, fence = self._node.board.item(item), self._node.replica.winning_fence(item)
-            if now is None or now.stage != archived:
+        def following(now: Stage) -> Stage:
+            if now != archived:
                 raise Conflict(f"item {show_id(item)} was changed meanwhile", f"fabrik-node items show {show_id(item)}")
-            check_move(now.stage, back)
-            writes: list[Write] = [stage_write(item, back, fence), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
-            if now.hold is not None:
-                writes.append((Kind.ITEM, item, ItemField.HOLD, None, None))
-                writes += self._node.requests.withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
-            return writes
+            check_move(now, back)
+            return back
 
-        await self._node.write(item, build)
-        return self._reader.stamp({"item": self._reader.views().item(self._reader.must_item(show_id(item)))})
+        return await self._end(view, following, anew=anew)
 
     def _held(self, args: Mapping[str, Any]) -> ItemView:
         view = self._reader.must_item(item_id(args))
@@ -106,16 +106,17 @@ class HoldEnder:
             now = self._node.board.item(item)
             if now is None:
                 raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
-            fence = self._node.replica.winning_fence(item)
-            writes: list[Write] = [(Kind.ITEM, item, ItemField.HOLD, None, None), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
-            if anew:
-                writes += self._node.requests.withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
-            stage = following(now.stage)
+            fence, stage = self._node.replica.winning_fence(item), following(now.stage)
+            if stage is not None and now.claim is not None and now.claim.held:
+                raise Conflict(f"{self._node.name_of(now.claim.node)} holds item {show_id(item)}", f"fabrik-node claims release {show_id(item)}")
+            writes: list[Write] = [(Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
             if stage is not None:
-                if now.claim is not None and now.claim.held:
-                    raise Conflict(f"{self._node.name_of(now.claim.node)} holds item {show_id(item)}", f"fabrik-node claims release {show_id(item)}")
                 writes.append(stage_write(item, stage, fence))
-            if isinstance(stage, Backlog):  # the work of its steps is thrown away with the branch
+            if now.hold is not None:
+                writes.append((Kind.ITEM, item, ItemField.HOLD, None, None))
+            if anew or (now.hold is not None and not isinstance(stage or now.stage, Merge)):
+                writes += self._node.requests.withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
+            if anew:  # what its steps made stays on the branch that is left
                 writes += self._steps.reopening(item, fence)
             return writes
 
@@ -123,4 +124,5 @@ class HoldEnder:
         shown = self._node.board.item(item)
         if shown is None:
             raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
-        return self._reader.stamp({"item": self._reader.views().item(shown)})
+        note = where_it_goes_on(shown, left=view.stage, step=self._steps.newest_done(item), anew=anew)
+        return self._reader.stamp({"item": self._reader.views().item(shown), "note": note})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, assert_never
 from fabrik_node.domain.claims import Claim, Fence
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage, check_move
+from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage, check_holder_move
 from fabrik_node.errors import Conflict, Internal, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, resolve, show_id
 from fabrik_node.node.double_work import newest_by_claim
@@ -162,7 +162,7 @@ class ClaimEnder:
                 raise Conflict(f"the claim on item {show_id(item)} changed in this moment", f"fabrik-node claims show {show_id(item)}")
             stage, following = view.stage, _towards(view.stage, merge)
             if not isinstance(stage, Merge):
-                check_move(stage, following)
+                check_holder_move(stage, following)
             over = following == merge
             writes: list[Write] = [stage_write(item, following, fence)]
             if over:

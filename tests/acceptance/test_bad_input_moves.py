@@ -20,7 +20,7 @@ LEGAL = {
     "Qa": {"Merge", "Coding", "Backlog", "Archived"},
     "Merge": {"Done", "Coding", "Backlog", "Archived"},
     "Done": {"Archived"},
-    "Archived": {"Backlog", "Coding", "Qa"},
+    "Archived": {"Backlog", "Coding", "Qa", "Merge"},
 }
 """Written down here once more, so that a change of the product's table is a change of this promise."""
 WAYS = {

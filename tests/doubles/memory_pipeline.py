@@ -11,7 +11,7 @@ from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.domain.claims import Claim, ClaimState, override, stage_ttls, successor
 from fabrik_node.domain.interruptions import Interruptions, PastRun, count_interruptions
 from fabrik_node.domain.runs import RunRow
-from fabrik_node.domain.stages import Archived, Backlog, Done, Merge, Stage, check_in_merge, check_move
+from fabrik_node.domain.stages import Archived, Backlog, Done, Merge, Stage, check_holder_move, check_in_merge
 from fabrik_node.errors import AuthError, ClaimLost, NotFound, StoreFull
 from fabrik_node.ids import new_id
 from fabrik_node.ports import ClaimRefused, ItemView
@@ -188,7 +188,7 @@ class MemoryPipeline:
 
     async def move(self, item: bytes, stage: Stage, claim: Claim) -> None:
         view = self._must_win(item, claim)
-        check_move(view.stage, stage)
+        check_holder_move(view.stage, stage)
         self._set_stage(view, stage)
 
     async def change_branch(self, item: bytes, merge: Merge, claim: Claim) -> None:

@@ -123,6 +123,7 @@ async def test_failed_tests_send_the_item_back(rig: AgentRig) -> None:
 @pytest.mark.parametrize(
     ("bad", "stages", "then"),
     [({"command": "exit 1"}, [Coding()], [Qa, Merge, Done]), ({"qa": "exit 1"}, [Coding(), Qa()], [Coding, Qa, Merge, Done])],
+    ids=["coding", "qa"],
 )
 async def test_a_held_item_stays_where_its_run_left_it_and_goes_on_there(
     rig: AgentRig, bad: dict[str, Any], stages: list[Stage], then: list[type[Stage]]
@@ -135,6 +136,19 @@ async def test_a_held_item_stays_where_its_run_left_it_and_goes_on_there(
     assert rig.world.items[item].stage == stages[-1]
     await rig.work(item, 2, qa="true")
     assert [type(stage) for stage in rig.world.stages[item][1 + len(stages) :]] == then
+
+
+@pytest.mark.promise("E4")
+async def test_finished_work_that_is_held_for_its_tests_waits_in_merge(rig: AgentRig) -> None:
+    item = rig.world.add(stage=Merge("fabrik/x/y", 1))
+    rig.remote.branches["fabrik/x/y"] = 1
+    await rig.work(item, command="exit 9", qa="exit 1", max_attempts=1)
+    assert rig.world.finish_of(item).hold
+    assert rig.world.stages[item] == [Merge("fabrik/x/y", 1)]
+    rig.world.requeue(item)
+    row = await rig.work(item, 2, command="exit 9", qa="true")
+    assert rig.world.stages[item][:-1] == [Merge("fabrik/x/y", 1), Merge(row.branch, 1)]
+    assert rig.remote.merges == [(show_id(item), show_id(row.claim_id))]
 
 
 async def test_a_command_that_takes_too_long_is_ended(rig: AgentRig) -> None:

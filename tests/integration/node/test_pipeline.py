@@ -11,9 +11,10 @@ from node_rig import BOUND_S, TIMING, FakeArbiter, NodeRig, Rigs, eventually, sy
 
 from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.runs import RunRow, RunState
-from fabrik_node.domain.stages import Coding, Done, Merge, Qa
+from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, Done, Merge, Qa
 from fabrik_node.errors import ClaimLost, IllegalMove, Unreachable
 from fabrik_node.ids import new_id, parse_id, show_id
+from fabrik_node.node.pipeline import stage_write
 from fabrik_node.ports import ArbiterTaken, ClaimRefused
 
 TAKEOVER_S = TIMING.takeover_after_s(TIMING.ttl_s)
@@ -300,6 +301,19 @@ async def test_moves_are_checked_and_fenced(memory_rigs: Rigs) -> None:
     await rig.call("tombstone", id=show_id(item))
     with pytest.raises(ClaimLost):
         await rig.pipeline.move(item, Coding(), claim)
+
+
+@pytest.mark.parametrize("reason", ArchiveReason)
+async def test_a_holder_takes_nothing_out_of_the_archive(memory_rigs: Rigs, reason: ArchiveReason) -> None:
+    """Who archived it had not heard of the claim, so that was not ended: a run that finds this does not undo it."""
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    await rig.node.write(item, lambda: [stage_write(item, Archived(1, reason), claim.fence)])
+    for stage in (Backlog(), Coding(), Qa(), Merge("one", 1)):
+        with pytest.raises(IllegalMove):
+            await rig.pipeline.move(item, stage, claim)
+    assert rig.node.board.stage(item) == Archived(1, reason)
 
 
 async def test_an_item_in_merge_gets_the_branch_of_its_next_claim_in_one_op(rigs: Rigs) -> None:

@@ -57,6 +57,7 @@ CALLS: list[tuple[list[str], str | None, dict[str, Any]]] = [
     (["items", "edit", ITEM, "--title", "N", "--no-labels"], "items.edit", {"id": ITEM, "title": "N", "labels": []}),
     (["items", "edit", ITEM, "--priority", "0", "--no-depends-on"], "items.edit", {"id": ITEM, "priority": 0, "depends_on": []}),
     (["items", "requeue", ITEM], "items.requeue", {"id": ITEM}),
+    (["items", "requeue", ITEM, "--anew"], "items.requeue", {"id": ITEM, "anew": True}),
     (["items", "resolve", ITEM], "items.resolve", {"id": ITEM}),
     (["items", "resolve", ITEM, "--branch", "mended"], "items.resolve", {"id": ITEM, "branch": "mended"}),
     (["items", "history", ITEM], "items.history", {"id": ITEM}),

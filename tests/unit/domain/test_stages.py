@@ -53,7 +53,7 @@ LEGAL = {
     ("Qa", "Merge"), ("Qa", "Coding"), ("Qa", "Backlog"), ("Qa", "Archived"),
     ("Merge", "Done"), ("Merge", "Coding"), ("Merge", "Backlog"), ("Merge", "Archived"),
     ("Done", "Archived"),
-    ("Archived", "Backlog"), ("Archived", "Coding"), ("Archived", "Qa"),
+    ("Archived", "Backlog"), ("Archived", "Coding"), ("Archived", "Qa"), ("Archived", "Merge"),
 }  # fmt: skip
 """Written out by hand a second time: a change of the table has to be made on purpose."""
 

@@ -1,4 +1,4 @@
-"""The two ways out of a hold."""
+"""The ways out of a hold."""
 
 from __future__ import annotations
 
@@ -36,10 +36,22 @@ async def held(rig: NodeRig, *stages: Stage) -> str:
     return item
 
 
-async def test_resolving_keeps_the_finished_work_and_requeueing_begins_anew(rig: NodeRig) -> None:
-    for op, stage in (("items.resolve", FINISHED), ("items.requeue", Backlog())):
+@pytest.mark.promise("E4")
+async def test_finished_work_is_used_unless_all_is_to_begin_anew(rig: NodeRig) -> None:
+    for op, args, stage, note in (
+        ("items.resolve", {}, FINISHED, "goes on in Merge: the finished work on branch fabrik/x/y (3 commits) is tested and merged"),
+        ("items.requeue", {}, FINISHED, "goes on in Merge: the finished work on branch fabrik/x/y (3 commits) is tested and merged"),
+        (
+            "items.requeue",
+            {"anew": True},
+            Backlog(),
+            "begins anew in Backlog: the next run starts at the base; what was done before stays on branch fabrik/x/y",
+        ),
+    ):
         item = await held(rig, Coding(), Qa(), FINISHED)
-        shown = (await rig.call(op, id=item))["item"]
+        answer = await rig.call(op, id=item, **args)
+        assert answer["note"].startswith(note)
+        shown = answer["item"]
         assert (shown["stage"], shown["hold"], shown["attempts"]) == (stage.name, None, 0)
         view = rig.node.board.item(parse_id(item) or b"")
         assert view is not None
@@ -51,16 +63,16 @@ async def test_resolving_keeps_the_finished_work_and_requeueing_begins_anew(rig:
 
 
 @pytest.mark.promise("E4")
-@pytest.mark.parametrize(("way", "op"), [([Coding()], "items.requeue"), ([Coding(), Qa()], "items.requeue"), ([Coding(), Qa(), FINISHED], "items.resolve")])
-async def test_the_end_of_a_hold_leaves_the_item_in_the_stage_in_which_it_was_held(rig: NodeRig, way: list[Stage], op: str) -> None:
+@pytest.mark.parametrize("way", [[Coding()], [Coding(), Qa()], [Coding(), Qa(), FINISHED]])
+async def test_the_end_of_a_hold_leaves_the_item_in_the_stage_in_which_it_was_held(rig: NodeRig, way: list[Stage]) -> None:
     item = await held(rig, *way)
-    assert (await rig.call(op, id=item))["item"]["hold"] is None
+    assert (await rig.call("items.requeue", id=item))["item"]["hold"] is None
     assert rig.node.board.stage(parse_id(item) or b"") == way[-1]
     assert [show_id(view.id) for view in rig.pipeline.candidates([])] == [item]
 
 
 @pytest.mark.promise("E4")
-@pytest.mark.parametrize(("way", "back"), [([Coding()], Coding), ([Coding(), Qa(), FINISHED], Qa)])
+@pytest.mark.parametrize(("way", "back"), [([Coding()], Coding), ([Coding(), Qa(), FINISHED], Merge)])
 async def test_an_item_that_was_held_and_then_archived_is_at_work_again_after_one_command(rig: NodeRig, way: list[Stage], back: type[Stage]) -> None:
     item = await held(rig, *way)
     await rig.call("items.move", id=item, to="Archived", reason="Blocked")
@@ -96,7 +108,7 @@ async def test_the_stage_of_an_item_that_somebody_holds_is_left_alone(rig: NodeR
     await rig.call("items.resolve", id=item)
     assert isinstance(await rig.pipeline.claim(whole, "agent"), Claim)
     await rig.node.write(whole, lambda: [(Kind.ITEM, whole, ItemField.HOLD, {"reason": "by hand, in this moment"}, None)])
-    for call in ({"op": "items.requeue"}, {"op": "items.resolve", "branch": "mended"}):
+    for call in ({"op": "items.requeue", "anew": True}, {"op": "items.resolve", "branch": "mended"}):
         with pytest.raises(Conflict, match="holds item"):
             await rig.call(id=item, **call)
     await rig.call("items.resolve", id=item)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from node_rig import NodeRig, Rigs
 
-from fabrik_node.domain.stages import Backlog, Coding, Qa, Stage
+from fabrik_node.domain.stages import Backlog, Coding, Merge, Qa, Stage
 from fabrik_node.errors import Precondition
 from fabrik_node.ids import parse_id
 
@@ -25,7 +25,7 @@ def stage_of(rig: NodeRig, item: str) -> Stage:
 
 @pytest.mark.promise("E4")
 @pytest.mark.parametrize(
-    ("way", "back"), [([], Backlog), (["Coding"], Coding), (["Coding", "Qa"], Qa), (["Coding", "Qa", "Coding"], Coding), (["Coding", "Qa", "Merge"], Qa)]
+    ("way", "back"), [([], Backlog), (["Coding"], Coding), (["Coding", "Qa"], Qa), (["Coding", "Qa", "Coding"], Coding), (["Coding", "Qa", "Merge"], Merge)]
 )
 @pytest.mark.parametrize("reason", ["ReviewHeld", "Blocked", "MergeFailed"])
 async def test_it_returns_to_the_stage_that_it_left(rigs: Rigs, way: list[str], back: type[Stage], reason: str) -> None:
@@ -39,6 +39,21 @@ async def test_it_returns_to_the_stage_that_it_left(rigs: Rigs, way: list[str], 
         answer = await rig.service.call("items.requeue", {"id": item})
         assert isinstance(stage_of(rig, item), back)
         assert answer["item"]["stage"] == back.name
+        assert answer["note"].startswith(f"goes on in {back.name}")
+
+
+@pytest.mark.promise("E4")
+async def test_finished_work_comes_back_as_it_was_or_is_left_on_its_branch_on_demand(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    item = await rig.add("under review")
+    for stage, more in (("Coding", {}), ("Qa", {}), ("Merge", {"branch": "feature", "commits_ahead": 2}), ("Archived", {"reason": "MergeFailed"})):
+        await rig.service.call("items.move", {"id": item, "to": stage, **more})
+    await rig.service.call("items.requeue", {"id": item})
+    assert stage_of(rig, item) == Merge("feature", 2)
+    await rig.service.call("items.move", {"id": item, "to": "Archived", "reason": "ReviewHeld"})
+    answer = await rig.service.call("items.requeue", {"id": item, "anew": True})
+    assert stage_of(rig, item) == Backlog()
+    assert answer["note"].startswith("begins anew in Backlog: the next run starts at the base")
 
 
 async def test_what_is_finished_or_given_up_does_not_return(rigs: Rigs) -> None:

@@ -553,7 +553,7 @@ OPS = {
     "items.show": ["id"],
     "items.edit": ["id", "title", "labels", "priority", "depends_on"],
     "items.move": ["id", "to", "branch", "commits_ahead", "merge_commit", "reason"],
-    "items.requeue": ["id"],
+    "items.requeue": ["id", "anew"],
     "items.resolve": ["id", "branch"],
     "items.history": ["id"],
     "ops.proof": ["id"],
