@@ -98,11 +98,7 @@ def why_item(facts: ItemFacts) -> list[Cause]:
     over = _over(facts)
     if over is not None:
         return [over]
-    # Finished work that is held has two ways out, and the item's page tells both.
-    out = f"fabrik-node items {'show' if isinstance(facts.stage, Merge) else 'requeue'} {facts.item}"
-    if facts.unclear:
-        out = f"fabrik-node steps done {facts.item} {facts.unclear}, or fabrik-node steps again {facts.item} {facts.unclear}; then fabrik-node items requeue {facts.item}"
-    held = [] if facts.hold is None else [Cause("held", f"it is held: {facts.hold or 'no reason was given'}", out)]
+    held = [] if facts.hold is None else [Cause("held", f"it is held: {facts.hold or 'no reason was given'}", _out(facts))]
     claimed = [] if facts.claim is None else [_claimed(facts.item, facts.claim)]
     blocking = [*_asks(facts), *held, *claimed, *(cause for needed in facts.needs if (cause := _needs(facts.item, needed)) is not None)]
     if facts.full:
@@ -110,6 +106,14 @@ def why_item(facts: ItemFacts) -> list[Cause]:
     if any(cause.code != "takeover" for cause in blocking):
         return blocking
     return [*blocking, _agents(facts)]
+
+
+def _out(facts: ItemFacts) -> str:
+    """Of a hold, or of the archive: to the stage that the item left."""
+    if facts.hold is not None and facts.unclear:
+        return f"fabrik-node steps done {facts.item} {facts.unclear}, or fabrik-node steps again {facts.item} {facts.unclear}; then fabrik-node items requeue {facts.item}"
+    # Finished work that is held has two ways out, and the item's page tells both.
+    return f"fabrik-node items {'show' if isinstance(facts.stage, Merge) else 'requeue'} {facts.item}"
 
 
 def _asks(facts: ItemFacts) -> list[Cause]:
@@ -123,7 +127,7 @@ def _over(facts: ItemFacts) -> Cause | None:
     if isinstance(facts.stage, Done):
         return Cause("done", f"it is done: merged as {facts.stage.merge_commit.hex()}")
     if isinstance(facts.stage, Archived):
-        back = f"fabrik-node items move {facts.item} backlog" if facts.stage.reason in RESUMABLE_REASONS else ""
+        back = _out(facts) if facts.stage.reason in RESUMABLE_REASONS else ""
         return Cause("archived", f"it is archived ({REASON_NAMES[facts.stage.reason]})", back)
     return None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, assert_never
 from fabrik_node.domain.claims import Claim, Fence
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage, check_holder_move
+from fabrik_node.domain.stages import REASON_NAMES, RESUMABLE_REASONS, Archived, Backlog, Coding, Done, Merge, Qa, Stage, check_holder_move
 from fabrik_node.errors import Conflict, Internal, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, resolve, show_id
 from fabrik_node.node.double_work import newest_by_claim
@@ -93,7 +93,9 @@ class ClaimEnder:
         view = self._reader.must_item(_text(args, "item"))
         chosen = await self._chosen(view, _text(args, "claim"))
         if isinstance(view.stage, Archived):
-            raise Precondition(f"item {show_id(view.id)} is archived", f"fabrik-node items move {show_id(view.id)} backlog")
+            comes_back = view.stage.reason in RESUMABLE_REASONS
+            then = f"fabrik-node items requeue {show_id(view.id)}, then this again" if comes_back else "for its work once more: fabrik-node items add TITLE"
+            raise Precondition(f"item {show_id(view.id)} is archived ({REASON_NAMES[view.stage.reason]})", then)
         if isinstance(view.stage, Done):
             return await self._as_new_item(view, view.stage, chosen, wanted=bool(args.get("new_item")))
         if args.get("new_item"):

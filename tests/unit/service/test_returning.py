@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from node_rig import NodeRig, Rigs
 
-from fabrik_node.domain.stages import Backlog, Coding, Merge, Qa, Stage
-from fabrik_node.errors import Precondition
+from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.domain.stages import REASON_NAMES, Backlog, Coding, Merge, Qa, Stage
+from fabrik_node.errors import IllegalMove, Precondition
 from fabrik_node.ids import parse_id
 
 
@@ -54,6 +55,32 @@ async def test_finished_work_comes_back_as_it_was_or_is_left_on_its_branch_on_de
     answer = await rig.service.call("items.requeue", {"id": item, "anew": True})
     assert stage_of(rig, item) == Backlog()
     assert answer["note"].startswith("begins anew in Backlog: the next run starts at the base")
+
+
+@pytest.mark.promise("J6")
+@pytest.mark.parametrize("reason", list(REASON_NAMES.values()))
+@pytest.mark.parametrize("held", [False, True])
+async def test_what_why_says_of_the_archive_is_accepted_as_it_stands(rigs: Rigs, reason: str, held: bool) -> None:
+    rig = await rigs.open()
+    item = await rig.add("put away")
+    for stage in ("Coding", "Qa"):
+        await rig.service.call("items.move", {"id": item, "to": stage})
+    if held:
+        hold = {"reason": "look at it", "since_ms": 1}
+        await rig.node.write("item", lambda: [(Kind.ITEM, parse_id(item) or b"", ItemField.HOLD, hold, None)])
+    await rig.service.call("items.move", {"id": item, "to": "Archived", "reason": reason})
+    (cause,) = (await rig.service.call("why", {"id": item}))["causes"]
+    assert cause["code"] == "archived"
+    if not cause["next"]:
+        for way in ("Backlog", "Coding", "Qa"):
+            with pytest.raises(IllegalMove):
+                await rig.service.call("items.move", {"id": item, "to": way})
+        return
+    program, group, command, named = cause["next"].split()
+    assert (program, named) == ("fabrik-node", item)
+    await rig.service.call(f"{group}.{command}", {"id": named})
+    assert isinstance(stage_of(rig, item), Qa), "it goes on where it stood"
+    assert (await rig.service.call("why", {"id": item}))["state"] == "no_agent"
 
 
 async def test_what_is_finished_or_given_up_does_not_return(rigs: Rigs) -> None:

@@ -209,7 +209,8 @@ async def test_what_can_not_be_kept_is_refused_with_where_the_work_may_be(rigs: 
         await refused(one, UsageError, "claims.keep", "claim is missing", item=item)
         await one.call("items.move", id=item, to="Archived", reason="Abandoned")
         branches.ahead |= {"branch1": 1, "branch2": 1}
-        await refused(one, Precondition, "claims.keep", "is archived", item=item, claim=other)
+        error = await refused(one, Precondition, "claims.keep", "is archived", item=item, claim=other)
+        assert "items add" in error.hint, "what was given up does not come back"
 
 
 async def test_a_node_without_a_remote_says_that_it_did_not_look(rigs: Rigs) -> None:
