@@ -29,6 +29,7 @@ class LeaseKeeper:
 
     ``renew(progress_n)`` sends one heartbeat and says whether it reached somebody; it is called in the keeper's thread, and an exception
     counts as failure. ``mark()`` gives anything that differs after progress. ``since``: when the claim was asked for, on ``clock``.
+    ``stage``: TTL and beat of the stage in which the item is claimed, which count from ``since``; None: those of ``timing`` for all stages.
     """
 
     def __init__(
@@ -41,16 +42,16 @@ class LeaseKeeper:
         switch: StopSwitch,
         since: float,
         name: str,
+        stage: tuple[float, float] | None = None,
     ) -> None:
         self._renew = renew
         self._mark = mark
         self._timing = timing
         self._lock = threading.Lock()
         """Of the TTLs, and of what was asked for and answered."""
-        self._stage_ttl_s = timing.ttl_s
+        self._stage_ttl_s, self._stage_beat_s = stage or (timing.ttl_s, timing.beat_s)
         self._coming_ttl_s = inf
-        self._beat_s = timing.beat_s
-        self._stage_beat_s = timing.beat_s
+        self._beat_s = self._stage_beat_s
         self._asked = 0
         self._answered = 0
         self._tell_answered: Callable[[], None] = lambda: None
@@ -61,7 +62,7 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name=f"lease-{name}", daemon=True)
         self._seen: Hashable = None
         self._last_error = ""
-        self.ttl_s = timing.ttl_s
+        self.ttl_s = self._stage_ttl_s
         """What counts now; not always that of the stage, see :meth:`enter` and :meth:`ready`."""
         self.renewed_at = since
         """Taken before the last renewal that succeeded: what observers count from is later."""

@@ -74,6 +74,7 @@ class RunUnderWay:
         )
         name = show_id(self.row.run_id)
         self.patience = Patience(self.switch, setup.timing.beat_s, f"run {name}")
+        claimed = setup.pipeline.item(item)
         self.keeper = LeaseKeeper(
             renew=lambda progress_n: setup.pipeline.renew(item, claim, self.row.run_id, progress_n),
             mark=self._mark,
@@ -82,6 +83,7 @@ class RunUnderWay:
             switch=self.switch,
             since=since,
             name=name,
+            stage=None if claimed is None else (claim.ttl_s(claimed.stage), setup.timing.beat_in_s(claimed.stage.name)),
         )
         kept = with_lease(patient(setup.pipeline, self.patience), self.keeper, setup.timing, self.switch, self.patience)
         self.setup = replace(setup, pipeline=kept)

@@ -126,7 +126,7 @@ class Dump:
         views = self._reader.views()
         for item, claim in self._reader.board.claims() if self._node is not None else ():
             if claim.held:
-                shown = views.claim(item, claim)
+                shown = views.claim(item, claim, stage=self._reader.board.stage(item))
                 yield {name: shown[name] for name in ("item", "claim_id", "node", "epoch", "receipt", "state", "lease", "lease_age_s", "lease_heard", "ttl_s")}
 
     # ---- what is replicated -----------------------------------------------------------------------

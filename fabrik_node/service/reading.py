@@ -380,7 +380,7 @@ class Reader:
         if view.claim is None:
             raise NotFound(f"item {show_id(view.id)} was never claimed", f"fabrik-node items show {show_id(view.id)}")
         views = self.views()
-        return self.stamp({"claim": views.claim(view.id, view.claim, view.title), "item": views.item(view)})
+        return self.stamp({"claim": views.claim(view.id, view.claim, view.title, view.stage), "item": views.item(view)})
 
     async def tombstones_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Deleted ids."""

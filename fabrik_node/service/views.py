@@ -8,7 +8,7 @@ from typing import Any
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim, ClaimState, decode_claim
 from fabrik_node.domain.leases import LeaseTable
-from fabrik_node.domain.stages import stage_fields
+from fabrik_node.domain.stages import Stage, stage_fields
 from fabrik_node.errors import InvalidOp
 from fabrik_node.ids import show_id, show_key, show_value
 from fabrik_node.ports import ItemView
@@ -61,11 +61,12 @@ class Views:
             "attempts": view.attempts,
             "hold": None if view.hold is None else show_value(view.hold),
             "outcome": None if view.outcome is None else show_value(view.outcome),
-            "claim": None if claim is None or not claim.held else self.claim(view.id, claim, view.title),
+            "claim": None if claim is None or not claim.held else self.claim(view.id, claim, view.title, view.stage),
         }
 
-    def claim(self, item: bytes, claim: Claim, title: str = "") -> dict[str, Any]:
-        """A claim with what this node can say of its lease."""
+    def claim(self, item: bytes, claim: Claim, title: str = "", stage: Stage | None = None) -> dict[str, Any]:
+        """A claim with what this node can say of its lease, whose TTL is that of the item's ``stage`` (None: of no stage)."""
+        ttl_s = claim.ttl_ms / 1000 if stage is None else claim.ttl_s(stage)
         watched = self._leases if claim.held else None
         lease = None if watched is None else watched.get(claim.claim_id)
         age_s = None if watched is None else watched.age_s(claim.claim_id, self._now)
@@ -80,8 +81,8 @@ class Views:
             "node": show_key(claim.node),
             "node_name": self._name_of(claim.node),
             "agent": claim.agent,
-            "ttl_s": claim.ttl_ms / 1000,
-            "lease": None if watched is None else watched.state(claim.claim_id, claim.ttl_ms / 1000, self._now).value,
+            "ttl_s": ttl_s,
+            "lease": None if watched is None else watched.state(claim.claim_id, ttl_s, self._now).value,
             "lease_age_s": age_s,
             "lease_heard": lease is not None and lease.heard,
             "stale": None if watched is None else lease is None or not lease.heard or (age_s is None or age_s > self._stale_s),

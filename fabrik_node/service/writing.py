@@ -232,7 +232,7 @@ class ItemWriter:
         return self._reader.stamp({"item": self._reader.views().item(view)})
 
     def _claim(self, item: bytes, claim: Claim) -> dict[str, Any]:
-        return self._reader.views().claim(item, claim)
+        return self._reader.views().claim(item, claim, stage=self._node.board.stage(item))
 
 
 def _field_writes(item: bytes, args: Mapping[str, Any]) -> list[Write]:

@@ -9,10 +9,12 @@ from agent_rig import DAEMON, AgentRig, has_ended
 from node_rig import eventually
 from store_doubles import HandClock
 
+from fabrik_node.agent.underway import RunUnderWay
+from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.leases import LeaseState, LeaseTable, LeaseTiming
 from fabrik_node.domain.run_state import RunSignals, judge_run
 from fabrik_node.domain.runs import RunState
-from fabrik_node.domain.stages import Backlog
+from fabrik_node.domain.stages import Backlog, Coding, Qa, Stage
 from fabrik_node.ids import show_id
 from fabrik_node.process import is_alive
 
@@ -117,6 +119,20 @@ async def test_renewal_starts_before_the_command_and_ends_after_the_release(rig:
     assert progress == sorted(progress)
     assert progress[-1] > progress[0]
     assert rig.pipeline.forgotten == [row.claim_id]
+
+
+@pytest.mark.promise("I17")
+@pytest.mark.parametrize(("stages", "ttl_s"), [([], 20.0), ([Coding()], 600.0), ([Coding(), Qa()], 90.0)])
+async def test_the_lease_counts_by_the_stage_in_which_the_item_is_claimed(rig: AgentRig, stages: list[Stage], ttl_s: float) -> None:
+    rig.pipeline.stage_ttl_s = {"Backlog": 20.0, "Coding": 600.0}
+    rig.timing = LeaseTiming(beat_s=10.0, ttl_s=90.0, stage_ttl_s=rig.pipeline.stage_ttl_s, stage_beat_s={"Backlog": 5.0, "Coding": 120.0})
+    item = rig.world.add()
+    for stage in stages:
+        rig.world.items[item] = replace(rig.world.items[item], stage=stage)
+    claim = await rig.pipeline.claim(item, "agent")
+    assert isinstance(claim, Claim)
+    run = RunUnderWay(rig.setup(), item, claim, rig.clock.now())
+    assert run.keeper.ttl_s == ttl_s, "as those who watch it count, before it moves or beats"
 
 
 @pytest.mark.promise("I17")

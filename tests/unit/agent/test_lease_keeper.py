@@ -144,6 +144,17 @@ async def test_a_longer_ttl_counts_after_a_renewal() -> None:
     assert checked(made, switch) == "the lease could not be renewed for 800 of 1000 s"
 
 
+@pytest.mark.promise("I17")
+async def test_the_ttl_and_beat_of_the_stage_count_from_the_claim_on() -> None:
+    clock, switch = HandClock(), StopSwitch()
+    timing = LeaseTiming(beat_s=1000.0, ttl_s=90.0)
+    made = LeaseKeeper(renew=lambda _: False, mark=lambda: 0, timing=timing, clock=clock, switch=switch, since=clock.now(), name="test", stage=(600.0, 120.0))
+    clock.advance(479.0)
+    assert checked(made, switch) == "", "nothing was entered yet"
+    clock.advance(1.0)
+    assert checked(made, switch) == "the lease could not be renewed for 480 of 600 s"
+
+
 def staged(clock: HandClock, renew: Callable[[int], bool], switch: StopSwitch) -> LeaseKeeper:
     """Of an item in a stage with a TTL of 600 s and a beat of 120 s; it renewed once, and does not by itself before the next beat."""
     timing = LeaseTiming(stage_ttl_s={"Coding": 600.0}, stage_beat_s={"Coding": 120.0})
