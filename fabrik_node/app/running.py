@@ -194,6 +194,7 @@ class Running:
             replica=self.node.replica,
             requests=self.node.requests,
             by_item=self.node.by_item,
+            held=self.node.held_claims.all,
             genesis=self.identity.record,
             store=self.store,
             clock=self.clock,

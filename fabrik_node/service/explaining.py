@@ -134,7 +134,7 @@ class Explaining:
         leases, now = self._reader.leases, self._reader.now()
         if leases is None or not limited_by(view.labels, self._limits):
             return ""
-        held = living(self._reader.board.items(), self._reader.name_of, lambda claim, stage: leases.state(claim.claim_id, claim.ttl_s(stage), now))
+        held = living(self._reader.held_views(), self._reader.name_of, lambda claim, stage: leases.state(claim.claim_id, claim.ttl_s(stage), now))
         if view.id in {holding.item for holding in held}:
             return ""  # it is at work itself
         full = full_limit(view.id, view.labels, self._limits, held)

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from fabrik_node import __version__
 from fabrik_node._core import Genesis, Replica, Touch, digests, history
 from fabrik_node.clock import Clock, iso
+from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.leases import LeaseTable
 from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.run_inputs import engine
 from fabrik_node.domain.run_state import STALE_S, STILLS_S, RunVerdict
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind, Role, RunField
-from fabrik_node.domain.stages import STAGE_TYPES, Archived, decode_stage, parse_reason, stage_fields, stage_type
+from fabrik_node.domain.stages import STAGE_TYPES, decode_stage, stage_fields
 from fabrik_node.errors import InvalidOp, NotFound, UsageError
 from fabrik_node.ids import fingerprint, matching, parse_id, resolve, show_id, show_key, show_value
 from fabrik_node.node.audit import Divergence
@@ -35,6 +36,7 @@ from fabrik_node.service.checking import Checking, SetAside
 from fabrik_node.service.drift import Drift, InputsNow
 from fabrik_node.service.health import log_health
 from fabrik_node.service.keys import KeyLines
+from fabrik_node.service.listing import claims_page, items_page, limited
 from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines, said_text
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.run_rows import RunRows
@@ -45,7 +47,6 @@ from fabrik_node.service.views import Views, claim_json
 __all__ = ["Read", "Reader", "stage_json"]
 
 Read: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
-_LIST_MAX = 10_000
 """Rows in one answer: keeps it below the line limit of the local API."""
 _ROWS_AT_ONCE = 256
 """Runs that are judged before others have their turn."""
@@ -79,12 +80,14 @@ class Reader:
         requests: Requests | None = None,
         contained: Callable[[str], str] | None = None,
         by_item: ByItem | None = None,
+        held: Callable[[], Iterable[tuple[bytes, Claim]]] | None = None,
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
         self.requests = Requests(replica) if requests is None else requests
         self.by_item = ByItem(replica) if by_item is None else by_item
         self.steps = StepBook(replica, self.by_item)
+        self._held = held
         self._run_rows = RunRows(replica, store, self.by_item)
         self._genesis = genesis
         self._store = store
@@ -225,6 +228,11 @@ class Reader:
         """As this node times them; None when no node runs here."""
         return self._leases
 
+    def held_views(self) -> list[ItemView]:
+        """The items that somebody holds."""
+        held = self.board.claims() if self._held is None else self._held()
+        return [view for item, claim in held if claim.held and (view := self.board.item(item)) is not None]
+
     def heard(self) -> Mapping[bytes, Heard]:
         """The newest message of each node."""
         return self._heard()
@@ -298,19 +306,7 @@ class Reader:
 
     async def items_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The board. Filters: ``stage``, ``reason`` (of archived ones), ``label``, ``held``."""
-        stage = stage_type(str(args["stage"])) if args.get("stage") else None
-        reason = parse_reason(str(args["reason"])) if args.get("reason") else None
-        label, held = args.get("label"), args.get("held")
-        views = self.views()
-        chosen = [
-            view
-            for view in self.board.items()
-            if (stage is None or isinstance(view.stage, stage))
-            and (reason is None or (isinstance(view.stage, Archived) and view.stage.reason is reason))
-            and (not label or label in view.labels)
-            and (held is None or (view.hold is not None) == bool(held))
-        ]
-        return self.stamp({"items": [views.item(view) for view in _limited(chosen, args)], "total": len(chosen)})
+        return self.stamp(await asyncio.to_thread(items_page, self.board, self.views(), args))
 
     async def items_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """One item and its runs."""
@@ -369,10 +365,8 @@ class Reader:
 
     async def claims_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Held claims; with ``all`` the released ones too."""
-        views = self.views()
-        titles = {view.id: view.title for view in self.board.items()}
-        claims = [views.claim(item, claim, titles.get(item, "")) for item, claim in self.board.claims() if claim.held or args.get("all")]
-        return self.stamp({"claims": _limited(claims, args), "total": len(claims)})
+        held = None if self._held is None else list(self._held())
+        return self.stamp(await asyncio.to_thread(claims_page, self.board, self.views(), args, held))
 
     async def claims_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The winning claim of one item."""
@@ -390,7 +384,7 @@ class Reader:
             register = self.replica.get(Kind.TOMBSTONE, item, 1)
             by, at = ("", 0) if register is None else (self.name_of(register.author), register.wall_ms)
             found.append({"id": show_id(item), "at": iso(at), "by": by, "reason": str(said.get("reason", ""))})
-        return self.stamp({"tombstones": _limited(found, args), "total": len(found)})
+        return self.stamp({"tombstones": limited(found, args), "total": len(found)})
 
     async def nodes_list(self, _args: Mapping[str, Any]) -> dict[str, Any]:
         """Members with what was last heard of each."""
@@ -410,7 +404,7 @@ class Reader:
         rows, views = await self.runs(item), self.run_views()
         chosen = views.chosen(rows, str(args.get("node") or ""), str(args.get("state") or ""), self.board.claim)
         shown = []
-        for at, row in enumerate(_limited(chosen, args)):  # judged when they are shown: of very many people see few
+        for at, row in enumerate(limited(chosen, args)):  # judged when they are shown: of very many people see few
             if at % _ROWS_AT_ONCE == _ROWS_AT_ONCE - 1:
                 await asyncio.sleep(0)
             title = self.replica.get(Kind.ITEM, row.item, ItemField.TITLE)
@@ -480,13 +474,6 @@ def stage_json(value: Any) -> Any:
     except (InvalidOp, AttributeError, KeyError):
         return show_value(value)
     return {"stage": stage.name, **show_value(fields)}
-
-
-def _limited(rows: Sequence[Any], args: Mapping[str, Any]) -> list[Any]:
-    limit = args.get("limit") or _LIST_MAX
-    if not isinstance(limit, int) or limit < 1:
-        raise UsageError(f"limit {limit!r} is not a number above 0", "--limit N")
-    return list(rows[: min(limit, _LIST_MAX)])
 
 
 def _text(args: Mapping[str, Any], name: str) -> str:

@@ -171,6 +171,7 @@ class NodeRig:
             replica=node.replica,
             requests=node.requests,
             by_item=node.by_item,
+            held=node.held_claims.all,
             genesis=Genesis.decode(genesis),
             store=node.store,
             clock=node.clock,

@@ -1,5 +1,5 @@
--- Tables that stand beside the schema: an older version does not know them and is not hindered, so they are no migration, and a home can go back to it.
--- Each statement changes nothing when its table is there.
+-- Tables and indexes that stand beside the schema: an older version does not know them and is not hindered, so they are no migration, and a home can go back to it.
+-- Each statement changes nothing when its table or index is there.
 
 -- What `invites` has no columns for. `uses_max` 0: any number; `ended`: empty, used, expired or withdrawn. An invitation without a row here is one for one node.
 CREATE TABLE IF NOT EXISTS invite_notes (
@@ -17,3 +17,6 @@ CREATE TABLE IF NOT EXISTS joins (
     at_ms    INTEGER NOT NULL,
     PRIMARY KEY (token_id, key)
 ) STRICT, WITHOUT ROWID;
+
+-- The runs of one item, for the answer to a question about it.
+CREATE INDEX IF NOT EXISTS runs_of_item ON runs (item, started_ms DESC, run_id DESC);

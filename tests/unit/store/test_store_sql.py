@@ -52,7 +52,6 @@ SCANS = {
     "joins": ["SCAN joins"],  # the same
     "open_runs": ["SCAN runs USING INDEX runs_newest"],  # asked once in a while, and by whoever cleans up
     "runs": ["SCAN runs USING INDEX runs_newest"],  # all of them, in the order of an index
-    "runs_of": ["SCAN runs USING INDEX runs_newest"],  # of this host alone, for one answer to people, in the thread of the database
     "node_counts": ["SCAN runs USING COVERING INDEX runs_newest", "SCAN peers"],
 }
 
