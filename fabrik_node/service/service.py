@@ -218,6 +218,8 @@ class Service:
         limit = args.get("limit") or 0
         if not isinstance(after, int) or after < 0 or not isinstance(limit, int) or limit < 0:
             raise UsageError("after and limit are numbers from 0", "fabrik-node events --after N")
+        if not args.get("follow"):
+            await self._node.stream.settled()  # whoever was told of a write finds its event
         if after > self._node.stream.last:
             raise UsageError(f"there is no event {after} yet: the newest is {self._node.stream.last}", f"fabrik-node events --after {self._node.stream.last}")
         async for event in self._node.stream.follow(after, follow=bool(args.get("follow")), limit=limit):

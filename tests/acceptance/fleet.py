@@ -85,6 +85,7 @@ class NodeProcess:
         self.build = build or THIS_BUILD
         self.process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
+        self._reader: threading.Thread | None = None
         self.stderr: list[str] = []
         self.url = ""
 
@@ -159,7 +160,8 @@ class NodeProcess:
             text=True,
             start_new_session=True,
         )
-        threading.Thread(target=self._read, args=(self.process, self._lines), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process, self._lines), daemon=True)
+        self._reader.start()
 
     def await_line(self, text: str) -> str:
         """The first stderr line with this text."""
@@ -187,10 +189,13 @@ class NodeProcess:
         self.process.wait(BOUND_S)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """A signal, then the exit status."""
+        """A signal, then the exit status; ``stderr`` has all that it said."""
         assert self.process is not None
+        assert self._reader is not None
         self.send(number)
-        return self.process.wait(BOUND_S)
+        status = self.process.wait(BOUND_S)
+        self._reader.join(5.0)  # unless a process that it left holds its stderr
+        return status
 
     @property
     def runs(self) -> bool:
@@ -246,6 +251,15 @@ class NodeProcess:
     def await_stage(self, item: str, stage: str) -> None:
         """Until the item is there."""
         self.await_true(lambda: self.stage(item) == stage, f"item {item} in {stage}")
+
+    def await_merged(self, item: str) -> None:
+        """Until the item is Done and its run has had its last word here, too: outcome, end of the claim and end of the run come after the stage, one by one."""
+
+        def merged() -> bool:
+            shown = self.call("items.show", id=item)
+            return shown["item"]["stage"] == "Done" and shown["item"]["claim"] is None and any(run["state"] == "completed" for run in shown["runs"])
+
+        self.await_true(merged, f"item {item} in Done, and the end of its run")
 
     def listed_run(self, *args: str) -> dict[str, Any]:
         """The run that this node lists, as soon as it does: one of another node takes a moment to come."""

@@ -16,7 +16,7 @@ def test_one_command_on_a_fresh_home_takes_work_and_merges_it(fleet: Fleet) -> N
     host = fleet.host()
     item = host.add("the first work", "--body", "all of it")
     agent = fleet.agent(host, "one", "--remote", str(remote), "--command", COMMIT, "--qa", 'grep -q "the first work" "$FABRIK_ITEM.txt"')
-    host.await_stage(item, "Done")
+    host.await_merged(item)
     [merged] = merges_of(remote, item)
     shown = host.ask("items", "show", item)
     assert shown["item"]["stage_data"]["merge_commit"] == merged

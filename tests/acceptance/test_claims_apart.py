@@ -137,7 +137,7 @@ def test_of_two_agents_that_a_partition_gave_one_item_only_one_goes_on(fleet: Fl
         assert not processes_of(runs[loser]["run_id"])
         assert processes_of(runs[winner]["run_id"])
         gates[winner].open()
-        host.await_stage(item, "Done")
+        host.await_merged(item)
     assert len(merges_of(remotes[winner], item)) == 1
     assert merges_of(remotes[loser], item) == []
     fleet.await_equal([host, other, *agents.values()])

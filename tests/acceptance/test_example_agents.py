@@ -35,7 +35,7 @@ def test_a_shell_script_and_a_coding_agent_behind_the_adapter_work_until_done(fl
     config = quick + f"command = {json.dumps(adapted)}\n"
     fleet.agent(host, "coder", "--label", "coding", "--remote", str(remote), config=config, env={"STAND_IN_MEMORY": str(tmp_path / "memory")})
     for item in (shell, coded):
-        host.await_stage(item, "Done")
+        host.await_merged(item)
         assert len(merges_of(remote, item)) == 1
     assert git(remote, "show", f"main:notes/{shell}.md") == "# a note\n\nof all that counts"
     assert git(remote, "show", "main:answer.txt") == "forty two"

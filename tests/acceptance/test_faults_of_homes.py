@@ -46,7 +46,7 @@ def test_a_copy_of_a_home_that_holds_a_claim_leaves_the_original_at_work(fleet: 
         host.await_stage(second, "Done")
         assert processes_of(run["run_id"])
         gate.open()
-        host.await_stage(item, "Done")
+        host.await_merged(item)
     for done in (item, second):
         assert len(merges_of(remote, done)) == 1
     done = (tmp_path / "commands").read_text()

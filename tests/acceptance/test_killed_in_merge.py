@@ -27,6 +27,7 @@ def test_three_kills_in_the_merge_and_a_takeover_end_in_one_merge(fleet: Fleet, 
     # Its lease runs out; its three pushes are still under way when the survivor's comes.
     two = fleet.agent(host, "two", config=config)
     two.await_true(lambda: barrier.came() == 4, "the survivor's push of the base")
+    host.await_true(lambda: (host.call("items.show", id=item)["item"]["claim"] or {}).get("node_name") == "two", "the survivor's claim on the host")
     shown = host.ask("items", "show", item)["item"]
     assert (shown["stage"], shown["attempts"], shown["hold"], shown["claim"]["node_name"]) == ("Merge", 0, None, "two")
     assert git(remote, "rev-parse", "main") == before

@@ -99,7 +99,13 @@ def test_every_node_lists_the_runs_of_all_with_owner_state_and_age(fleet: Fleet,
                 assert run["own"] is (node.name == name)
                 assert run["age_s"] >= 0
                 assert ("is alive" if run["own"] else "last heard of") in run["evidence"]
-        asked = reader.ask("runs", "show", listed(reader)["one"]["run_id"])
+        asked: dict[str, Any] = {}
+
+        def answered() -> bool:
+            asked.update(reader.ask("runs", "show", listed(reader)["one"]["run_id"]))
+            return bool(asked["owner"]["answered"])
+
+        reader.await_true(answered, "an answer within the time that a question has")
         assert asked["owner"] == {"asked": True, "answered": True, "why": ""}, "over the host, which is between them"
         assert asked["run"]["evidence"].startswith("its own node says: process ")
         watched = tmp_path / "watched"
@@ -126,7 +132,7 @@ def test_every_node_lists_the_runs_of_all_with_owner_state_and_age(fleet: Fleet,
             assert set(seen) <= {"running", "unreachable", "lost", "unknown"}, "never anything but what is known"
             assert "running" not in page
         gate_one.open()
-        host.await_stage(items["one"], "Done")
+        host.await_merged(items["one"])
         one.stop()
         reader.await_true(lambda: told("one")[-1] == "completed" and told("two")[-1] == "lost", "both ends")
         assert "unreachable" in told("two"), "silence was told at its moment"

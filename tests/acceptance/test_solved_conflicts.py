@@ -43,7 +43,7 @@ def test_a_conflict_is_solved_with_the_commands_that_the_item_shows(fleet: Fleet
     assert merges_of(remote, item) == []
     said = host.run(*resolve.split()[1:])
     assert said.returncode == 0, said.stderr
-    host.await_stage(item, "Done")
+    host.await_merged(item)
     [merge] = merges_of(remote, item)
     assert git(remote, "show", "main:README") == "ours and theirs"
     runs = agent.ask("runs", "list")["runs"]

@@ -210,7 +210,9 @@ class NodeRig:
         return await asyncio.wait_for(self.service.call(op, args), BOUND_S)
 
     async def events(self, kind: str = "") -> list[Event]:
-        """What the store has of the stream."""
+        """What the store has of the stream; of a node that serves, with all that happened by now."""
+        if self.running is not None and not self.running.done():
+            await asyncio.wait_for(self.node.stream.settled(), BOUND_S)
         found = await self.node.store.events(0, 1_000_000)
         return [event for event in found if not kind or event.type == kind]
 

@@ -529,8 +529,9 @@ async def test_of_many_runs_only_those_are_judged_that_are_shown(rigs: Rigs, mon
 
 async def test_events_are_asked_for_within_what_there_is(rigs: Rigs) -> None:
     rig = await rigs.open()
-    await rig.add()
-    await rig.events_until("item.added")
+    item = await rig.add()
+    told = [line async for line in rig.service.stream("events", {})]
+    assert [line["item"] for line in told if line["type"] == "item.added"] == [item], "whoever was told of a write finds its event"
     last = rig.node.stream.last
     for args in ({"after": -1}, {"after": "x"}, {"limit": -1}, {"after": last + 1}):
         with pytest.raises(UsageError):
