@@ -30,7 +30,7 @@ WRITES ?=
 JOBS ?= 2
 SOAK ?=
 
-.PHONY: help setup test test-rust test-python previous seeded soak fuzz check check-rust check-python check-docs bench bench-peers demo wheels lock clean
+.PHONY: help setup test test-rust test-python previous jitter seeded soak fuzz check check-rust check-python check-docs bench bench-peers demo wheels lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -65,6 +65,9 @@ test-python: setup previous
 
 previous: setup  ## the previous build from this repository's history, for the tests of a mesh with both
 	@$(PY) tests/mixed/previous.py
+
+jitter: setup  ## tests of one process with everything that may be late late, by SEED=1; ONLY=tests/unit/node for some
+	FABRIK_JITTER=$(SEED) $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(if $(ONLY),$(ONLY),tests/unit tests/integration)
 
 seeded: setup  ## plant known bugs in a copy of the sources, one by one: the tests must notice each; ONLY=word for some, SHARE=2 for half of them
 	@$(PY) tests/seeded/run.py --share $(SHARE) $(if $(ONLY),--only "$(ONLY)")

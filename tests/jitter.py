@@ -43,10 +43,10 @@ class Jitter:
         self._held: WeakKeyDictionary[base_events.BaseEventLoop, dict[int, float]] = WeakKeyDictionary()
 
     def nap_s(self, part: str) -> float:
-        """How long this part waits now: mostly not at all, now and then long."""
+        """How long this part waits now, from a hundredth of the longest nap to all of it, each size as often as another."""
         with self._lock:
             chance, length = self._random[part].random(), self._random[part].random()
-        return LONG_S * length * (1.0 if chance < 0.2 else 0.05) if chance < self.slow[part] else 0.0
+        return LONG_S * math.exp(-4.6 * length) if chance < self.slow[part] else 0.0
 
     def size(self, most: int) -> int:
         """How many bytes a socket gives now."""

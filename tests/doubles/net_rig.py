@@ -67,6 +67,16 @@ def level(*rigs: NodeRig) -> Callable[[], bool]:
     return lambda: len({(rig.node.frontier_digest(), rig.node.replica.state_digest()) for rig in rigs}) == 1
 
 
+async def are_quiet(*meshes: Mesh) -> None:
+    """Wait until no session of theirs has anything on its way, or to ask."""
+
+    def quiet() -> bool:
+        now = [session.status() for mesh in meshes for session in mesh._hub.sessions]
+        return all(each.caught_up and not (each.outbox_bytes or each.unacked_bytes or each.unprocessed_bytes) for each in now)
+
+    await eventually(quiet, "quiet")
+
+
 async def are_level(*rigs: NodeRig) -> None:
     """Wait until they do."""
     await eventually(level(*rigs), "level")

@@ -5,6 +5,7 @@ import os
 import random
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -33,9 +34,11 @@ async def start_holder(node: Node, remote: Remote, environ: dict[str, str], held
 
 
 async def kill(process: asyncio.subprocess.Process) -> list[psutil.Process]:
-    """SIGKILL to the holder alone; its git, in a session of its own, lives on. Returns what it leaves behind."""
-    left: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
+    """SIGKILL to the holder alone; its git, in a session of its own, lives on. Returns what it leaves behind: nothing if it was done before."""
+    left: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+        left = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
     await process.wait()
     return left
 

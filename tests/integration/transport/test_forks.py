@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from fabrik_twin.author import Author
 from fabrik_twin.op import Key
-from net_rig import Net, are_level
+from net_rig import Net, are_level, are_quiet
 from node_rig import NodeRig, eventually, sync
 
 from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
@@ -111,7 +111,7 @@ async def test_too_many_heads_suspend_a_log_on_every_node_and_then_it_is_quiet(n
     meshes[2].dial(urls[1])
     await eventually(lambda: all(log in rig.node.suspended() for rig in rigs), "suspended everywhere")
     await are_level(*rigs)
-    await eventually(lambda: all(session.is_caught_up for mesh in meshes for session in mesh._hub.sessions), "nothing is missed")
+    await are_quiet(*meshes)
     assert rigs[0].node.replica.row(Kind.ITEM, ITEM) == {}, "nothing of it has an effect"
     questions, moved = asked(*meshes), segments_moved(*meshes)
     assert questions <= 8
@@ -145,7 +145,7 @@ async def test_the_admins_log_keeps_its_effect_on_every_node_however_many_heads_
     await are_level(*rigs)
     assert [len(heads(rig, trunk)) for rig in rigs] == [111] * 3
     assert len({rig.node.replica.marker(admin.public, EPOCH) for rig in rigs}) == 1
-    await eventually(lambda: all(session.is_caught_up for mesh in meshes for session in mesh._hub.sessions), "nothing is missed")
+    await are_quiet(*meshes)
     assert not any(rig.node.suspended() for rig in rigs)
     questions = asked(*meshes)
     assert questions <= 8
@@ -161,7 +161,7 @@ async def test_the_admins_log_keeps_its_effect_on_every_node_however_many_heads_
     assert asked(*meshes) == questions
     late_mesh.dial(urls[2])
     await are_level(*rigs, late_rig)
-    await eventually(lambda: all(session.is_caught_up for session in late_mesh._hub.sessions), "nothing is missed")
+    await are_quiet(late_mesh)
 
 
 @pytest.mark.promise("I10")
