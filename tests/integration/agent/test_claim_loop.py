@@ -208,8 +208,8 @@ async def test_a_halt_while_a_claim_is_on_its_way_gives_it_back_and_begins_nothi
         assert (loop.claiming, dict(loop.runs), rig.pipeline.rows) == ([], {}, {})
         finish = rig.world.finish_of(item)
         assert (finish.charged, finish.hold, finish.reason) == (False, "", "cancelled: its agent takes nothing new since the claim was asked for")
-        assert rig.pipeline.forgotten == [finish.claim_id]
-        assert rig.world.stages[item] == [Backlog()]
+    assert rig.pipeline.forgotten == [finish.claim_id]
+    assert rig.world.stages[item] == [Backlog()]
 
 
 @pytest.mark.promise("I24")
