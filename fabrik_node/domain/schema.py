@@ -51,6 +51,8 @@ class ItemField(IntEnum):
     CREATED_MS = 8
     HOLD = 9
     ATTEMPTS = 10
+    PERSON_HOLD = 11
+    CLAIM_HOLD = 12
 
 
 class ClaimField(IntEnum):
@@ -114,6 +116,10 @@ class Role(IntEnum):
     ADMIN = 4
 
 
+_OF_WORK = {ItemField.STAGE, ItemField.OUTCOME, ItemField.ATTEMPTS, ItemField.HOLD, ItemField.PERSON_HOLD, ItemField.CLAIM_HOLD}
+"""What agents write of an item."""
+
+
 def needed_role(kind: int, field: int) -> Role:
     """The least role whose author may write this register (docs/spec/merge.md, "What an op without member records may write")."""
     match kind:
@@ -125,7 +131,7 @@ def needed_role(kind: int, field: int) -> Role:
             return Role.AGENT
         case Kind.REQUEST if field != RequestField.ANSWER:
             return Role.AGENT
-        case Kind.ITEM if field in (ItemField.STAGE, ItemField.OUTCOME, ItemField.ATTEMPTS, ItemField.HOLD):
+        case Kind.ITEM if field in _OF_WORK:
             return Role.AGENT
         case _:
             return Role.PEER

@@ -10,9 +10,10 @@ from fabrik_node._core import Replica
 from fabrik_node.domain.claims import Claim, decode_claim
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, Role
 from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Done, Stage, decode_stage
+from fabrik_node.node.holds import hold_in
 from fabrik_node.ports import ItemView
 
-__all__ = ["Board", "is_finished", "valid_hold"]
+__all__ = ["Board", "is_finished"]
 
 
 class Board:
@@ -111,16 +112,10 @@ class Board:
             depends_on=row.get(ItemField.DEPENDS_ON, []),
             created_ms=row.get(ItemField.CREATED_MS, 0),
             attempts=row.get(ItemField.ATTEMPTS, 0),
-            hold=valid_hold(row.get(ItemField.HOLD), claim),
+            hold=hold_in(self._replica, item, row, claim),
             outcome=row.get(ItemField.OUTCOME),
             claim=claim,
         )
-
-
-def valid_hold(hold: Any, claim: Claim | None) -> Any:
-    """``hold`` when it counts, else None. The register has no fence, for operators hold items, too: what the holder of a claim says there counts while that claim is the winning one."""
-    said_by = hold.get("claim") if isinstance(hold, Mapping) else None
-    return hold if said_by is None or claim is None or claim.claim_id == said_by else None
 
 
 def is_finished(stage: Stage) -> bool:

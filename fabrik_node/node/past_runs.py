@@ -47,6 +47,9 @@ def _epoch_of_count(replica: Replica, item: bytes) -> int:
 
 def _epoch_of_hold(replica: Replica, runs: Mapping[bytes, Mapping[str, Any]], claim: Claim | None, item: bytes) -> int:
     """Of the claim that holds the item; 0 when none does, or it is not known, or somebody else holds it."""
+    own = replica.get(Kind.ITEM, item, ItemField.CLAIM_HOLD)
+    if own is not None and own.value is not None and own.fence is not None:
+        return own.fence[1]
     hold = replica.get(Kind.ITEM, item, ItemField.HOLD)
     named = hold.value.get("claim") if hold is not None and isinstance(hold.value, dict) else None
     if not isinstance(named, bytes):

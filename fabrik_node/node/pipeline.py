@@ -20,6 +20,7 @@ from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
 from fabrik_node.domain.stages import Merge, Stage, check_holder_move, check_in_merge, encode_stage
 from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
+from fabrik_node.node.holds import claim_hold_writes
 from fabrik_node.node.limits import ClaimLimits
 from fabrik_node.node.node import Node
 from fabrik_node.node.open_items import OpenItem, OpenItems
@@ -282,7 +283,7 @@ class NodePipeline:
             if charge_attempt:
                 writes.append((Kind.ITEM, item, ItemField.ATTEMPTS, view.attempts + 1, claim.fence))
             if hold:
-                writes.append((Kind.ITEM, item, ItemField.HOLD, {"reason": hold, "since_ms": self._node.clock.wall_ms(), "claim": claim.claim_id}, None))
+                writes += claim_hold_writes(item, claim, hold, self._node.clock.wall_ms())
             return writes
 
         await self._node.write(item, build)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
-from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Archived, Coding, Done, Merge, Qa, Stage
 from fabrik_node.errors import Conflict, Precondition, UsageError
 from fabrik_node.ids import show_id
+from fabrik_node.node.holds import person_hold_writes
 from fabrik_node.node.node import Node
 from fabrik_node.node.rehearsal import Rehearsed, rehearsing
 from fabrik_node.node.rights import check_allowed
@@ -111,7 +111,7 @@ class Controls:
             raise Precondition(f"run {name} is over already: {row.state.value}", f"fabrik-node runs show {name}")
         if row.node != self._node.public:
             return await self._cancel_elsewhere(row, reason)
-        check_allowed(self._node, [_hold_write(row, reason, 0)])  # before the run hears of it
+        check_allowed(self._node, _hold_writes(row, reason, 0))  # before the run hears of it
         view = self._node.board.item(row.item)
         if (rehearsal := rehearsing()) is not None:
             rehearsal.effects.append(f"run {name} on this node ends with all of its processes; what it made is kept on its branch")
@@ -168,7 +168,7 @@ class Controls:
             if not held:
                 return []
             now_ms = self._node.clock.wall_ms()
-            return [_hold_write(row, reason, now_ms), *self._node.requests.withdrawals(row.item, f"{_WORD}: {reason}", now_ms)]
+            return [*_hold_writes(row, reason, now_ms), *self._node.requests.withdrawals(row.item, f"{_WORD}: {reason}", now_ms)]
 
         await self._node.write(row.item, build)
         return held
@@ -180,7 +180,7 @@ class Controls:
             now = self._node.board.item(row.item)
             if now is None or not isinstance(now.stage, Done) or not str((now.hold or {}).get("reason", "")).startswith(f"{_WORD}:"):
                 return []
-            return [(Kind.ITEM, row.item, ItemField.HOLD, None if before is None else dict(before), None)]
+            return person_hold_writes(row.item, before)
 
         await self._node.write(row.item, build)
 
@@ -193,5 +193,5 @@ def _as_it_is(stage: Stage) -> Stage | None:
     return stage if isinstance(stage, Coding | Qa | Merge) else None
 
 
-def _hold_write(row: RunRow, reason: str, since_ms: int) -> Write:
-    return (Kind.ITEM, row.item, ItemField.HOLD, {"reason": f"{_WORD}: {reason}", "since_ms": since_ms}, None)
+def _hold_writes(row: RunRow, reason: str, since_ms: int) -> list[Write]:
+    return person_hold_writes(row.item, {"reason": f"{_WORD}: {reason}", "since_ms": since_ms})

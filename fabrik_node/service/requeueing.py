@@ -10,6 +10,7 @@ from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Merge, Stage, check_move, decode_stage
 from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
+from fabrik_node.node.holds import person_hold_writes
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import stage_write
 from fabrik_node.node.steps import NodeSteps
@@ -113,7 +114,7 @@ class HoldEnder:
             if stage is not None:
                 writes.append(stage_write(item, stage, fence))
             if now.hold is not None:
-                writes.append((Kind.ITEM, item, ItemField.HOLD, None, None))
+                writes += person_hold_writes(item, None)
             if anew or (now.hold is not None and not isinstance(stage or now.stage, Merge)):
                 writes += self._node.requests.withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
             if anew:  # what its steps made stays on the branch that is left

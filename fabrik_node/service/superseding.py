@@ -17,6 +17,7 @@ from fabrik_node.domain.stages import REASON_NAMES, RESUMABLE_REASONS, Archived,
 from fabrik_node.errors import Conflict, Internal, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, resolve, show_id
 from fabrik_node.node.double_work import newest_by_claim
+from fabrik_node.node.holds import HOLD_FIELDS, person_hold_writes
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import stage_write
 from fabrik_node.node.rehearsal import Rehearsed, rehearsing
@@ -125,9 +126,9 @@ class ClaimEnder:
         if view.claim is not None and view.claim.held:
             with suppress(Rehearsed):
                 await self._writer.end_claim(view.id, view.claim, reason, hold=reason, following=lambda _: merge)
-            ending = [write for write in rehearsal.writes if (write[0], write[2]) != (Kind.ITEM, ItemField.HOLD)]
+            ending = [write for write in rehearsal.writes if write[0] != Kind.ITEM or write[2] not in HOLD_FIELDS]
         moving = [] if ending else [stage_write(view.id, merge, fence)]
-        lifted: list[Write] = [] if view.hold is None else [(Kind.ITEM, view.id, ItemField.HOLD, None, None)]
+        lifted: list[Write] = [] if view.hold is None else person_hold_writes(view.id, None)
         attempts: Write = (Kind.ITEM, view.id, ItemField.ATTEMPTS, 0, next((write[4] for write in ending if write[4] is not None), fence))
         await self._node.write(view.id, lambda: [*ending, *moving, *lifted, attempts])
         raise Rehearsed
@@ -168,15 +169,15 @@ class ClaimEnder:
             over = following == merge
             writes: list[Write] = [stage_write(item, following, fence)]
             if over:
-                return [*writes, (Kind.ITEM, item, ItemField.HOLD, None, None), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
+                return [*writes, *person_hold_writes(item, None), (Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
             if view.hold is None:
-                writes.append((Kind.ITEM, item, ItemField.HOLD, {"reason": reason, "since_ms": self._node.clock.wall_ms()}, None))
+                writes += person_hold_writes(item, {"reason": reason, "since_ms": self._node.clock.wall_ms()})
             return writes
 
         def let_go() -> Sequence[Write]:
             view = self._node.board.item(item)
             ours = view is not None and view.hold is not None and view.hold.get("reason") == reason
-            return [(Kind.ITEM, item, ItemField.HOLD, None, None)] if ours else []
+            return person_hold_writes(item, None) if ours else []
 
         try:
             while not over:
@@ -201,13 +202,13 @@ class ClaimEnder:
             ItemField.LABELS: list(view.labels),
             ItemField.PRIORITY: view.priority,
             ItemField.CREATED_MS: now,
-            ItemField.HOLD: {"reason": reason, "since_ms": now},
         }
         writes: list[Write] = [(Kind.ITEM, item, field, value, None) for field, value in fields.items() if value not in ("", [])]
         if (rehearsal := rehearsing()) is not None:  # its ops as one, as in _rehearse
             rehearsal.effects.append(f"{shown} stays merged; {chosen.unseen or f'{chosen.ahead} commits of {chosen.branch} are merged on top of it'}")
-            last = [*(write for write in writes if write[2] != ItemField.HOLD), stage_write(item, Merge(chosen.branch, chosen.ahead), None)]
+            last = [*writes, stage_write(item, Merge(chosen.branch, chosen.ahead), None)]
             await self._node.write(item, lambda: [*last, (Kind.ITEM, item, ItemField.ATTEMPTS, 0, None)])
+        writes += person_hold_writes(item, {"reason": reason, "since_ms": now})
         await self._node.write(item, lambda: [*writes, stage_write(item, Backlog(), None)])
         await self._walk(item, chosen, None, reason)
         return self._answer(item, chosen, f"{shown} stays merged; ")

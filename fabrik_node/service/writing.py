@@ -11,6 +11,7 @@ from fabrik_node.domain.schema import ItemField, Kind, TombstoneField
 from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage, check_move, parse_reason, stage_type
 from fabrik_node.errors import Conflict, FabrikError, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
+from fabrik_node.node.holds import person_hold_writes
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import claim_write, stage_write
 from fabrik_node.node.rehearsal import rehearsing
@@ -146,7 +147,7 @@ class ItemWriter:
             if now is None or now.claim_id != held.claim_id or not now.held:
                 raise Conflict(f"the claim on item {show_id(item)} changed in this moment", f"fabrik-node claims show {show_id(item)}")
             now_ms = self._node.clock.wall_ms()
-            holding: list[Write] = [(Kind.ITEM, item, ItemField.HOLD, {"reason": hold, "since_ms": now_ms}, None)] if hold else []
+            holding = person_hold_writes(item, {"reason": hold, "since_ms": now_ms}) if hold else []
             holding += self._node.requests.withdrawals(item, hold, now_ms) if hold else []
             stage = following(self._node.board.stage(item))
             moving = [] if stage is None else [stage_write(item, stage, ending.fence)]

@@ -28,6 +28,27 @@ class Bug:
 
 BUGS = (
     Bug(
+        "a cancel is lost when the holder writes its own hold at the same moment",
+        "fabrik_node/domain/holds.py",
+        "for said in (person, own):",
+        "for said in (own,):",
+        ("tests/property/test_holds_agree.py", "tests/unit/service/test_control.py"),
+    ),
+    Bug(
+        "the late hold of a superseded holder ends that of its successor",
+        "fabrik_node/domain/holds.py",
+        "for said in (person, own):",
+        "for said in (person,):",
+        ("tests/property/test_holds_agree.py",),
+    ),
+    Bug(
+        "a requeue leaves a hold that it has written over",
+        "fabrik_node/domain/holds.py",
+        " and said.lamport >= ended_at:",
+        ":",
+        ("tests/property/test_holds_agree.py",),
+    ),
+    Bug(
         "silence counts as time without progress",
         "fabrik_node/service/run_views.py",
         "min(self._now, lease.seen_at + self._timing.beat_s)",

@@ -102,6 +102,10 @@ const fn later(name: &'static str, value: FieldType) -> Field {
     Field { name, value, fenced: false, later: true }
 }
 
+const fn later_fenced(name: &'static str, value: FieldType) -> Field {
+    Field { name, value, fenced: true, later: true }
+}
+
 /// Version of the rules of `merge.md` that are not in this table: who wins, what is void, which op kinds there are. Raised with any change of what
 /// ops mean, so that no build takes over what another one made of them.
 pub const MERGE_RULES: u32 = 4;
@@ -122,6 +126,8 @@ pub const KINDS: &[Kind] = &[
             free("created_ms", FieldType::Uint),
             free("hold", FieldType::MapOrNull),
             fenced("attempts", FieldType::Uint),
+            later("person_hold", FieldType::MapOrNull),
+            later_fenced("claim_hold", FieldType::MapOrNull),
         ],
     },
     Kind { name: "claim", id_bytes: 16, fields: &[free("claim", FieldType::Claim)] },
@@ -130,7 +136,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "tombstone", id_bytes: 16, fields: &[free("tombstone", FieldType::Map)] },
     Kind { name: "run", id_bytes: 16, fields: &[free("summary", FieldType::Summary)] },
     Kind { name: "rotation", id_bytes: 32, fields: &[later("rotation", FieldType::Rotation)] },
-    Kind { name: "step", id_bytes: 32, fields: &[Field { name: "step", value: FieldType::Step, fenced: true, later: true }] },
+    Kind { name: "step", id_bytes: 32, fields: &[later_fenced("step", FieldType::Step)] },
     Kind {
         name: "request",
         id_bytes: 16,
@@ -160,7 +166,7 @@ pub mod class {
 #[inline]
 pub fn class_of(kind: u8, field: u8) -> u8 {
     match (kind, field) {
-        (ITEM, 3 | 4 | 9 | 10) | (CLAIM | RUN | STEP, _) | (REQUEST, 1 | 3) => class::WORK,
+        (ITEM, 3 | 4 | 9..=12) | (CLAIM | RUN | STEP, _) | (REQUEST, 1 | 3) => class::WORK,
         (ITEM | TOMBSTONE | REQUEST, _) => class::ITEM,
         (MEMBER, _) => class::MEMBER,
         (NODE, _) => class::NODE,

@@ -21,7 +21,7 @@ Position = tuple[int, int, bytes]
 
 def class_of(kind: int, field: int) -> str:
     """Of a register, but rotations."""
-    if kind in (2, 6, 8) or (kind, field) in ((9, 1), (9, 3)) or (kind == 1 and field in (3, 4, 9, 10)):
+    if kind in (2, 6, 8) or (kind, field) in ((9, 1), (9, 3)) or (kind == 1 and field in (3, 4, 9, 10, 11, 12)):
         return "work"
     return {1: "item", 5: "item", 9: "item", 3: "member", 4: "node"}[kind]
 

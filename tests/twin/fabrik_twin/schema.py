@@ -104,6 +104,8 @@ TYPES: dict[tuple[int, int], tuple[Callable[[Any], bool], bool]] = {
     (ITEM, 8): (_uint, False),
     (ITEM, 9): (lambda v: v is None or _map(v), False),
     (ITEM, 10): (_uint, True),
+    (ITEM, 11): (lambda v: v is None or _map(v), False),
+    (ITEM, 12): (lambda v: v is None or _map(v), True),
     (CLAIM, 1): (CLAIM_TYPE, False),
     (MEMBER, 1): (MEMBER_TYPE, False),
     (NODE, 1): (_text(0, 64), False),
@@ -117,5 +119,5 @@ TYPES: dict[tuple[int, int], tuple[Callable[[Any], bool], bool]] = {
     (REQUEST, 3): (_map, False),
 }
 """``(kind, field) -> (type, fenced)``: the table of merge.md."""
-LATER = {(ROTATION, 1), (STEP, 1), (REQUEST, 1), (REQUEST, 2), (REQUEST, 3)}
+LATER = {(ITEM, 11), (ITEM, 12), (ROTATION, 1), (STEP, 1), (REQUEST, 1), (REQUEST, 2), (REQUEST, 3)}
 """Those that came after version 1: a bad write to one has no effect by itself."""

@@ -33,8 +33,10 @@ ITEM_VALUES: dict[int, list[Any]] = {
     8: [*BIG, 2**64 - 1],
     9: [None, {"why": "held"}],
     10: [*BIG, 2**64 - 1],
+    11: [None, {"why": "cancelled"}],
+    12: [None, {"why": "failed", "claim": CLAIMS[0]}],
 }
-FENCED = (3, 4, 10)
+FENCED = (3, 4, 10, 12)
 STEPS = [(item, name) for item in ITEMS for name in ("build", "test")]
 
 
@@ -59,6 +61,8 @@ BAD_WRITES: list[WriteTuple] = [
     (1, ITEMS[1], 3, [3, "branch", 0], None),
     (1, ITEMS[1], 6, 2**63, None),
     (2, ITEMS[0], 1, {1: CLAIMS[0]}, None),
+    (1, ITEMS[0], 11, {"why": "fenced"}, (1, 1, CLAIMS[0])),
+    (1, ITEMS[0], 12, "held", (1, 1, CLAIMS[0])),
     (5, ITEMS[0], 1, None, None),
     (6, RUNS[0], 1, {"node": bytes(32)}, None),
     (8, step_id(ITEMS[0], "build"), 1, step(ITEMS[0], "test"), None),

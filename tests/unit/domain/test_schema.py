@@ -62,7 +62,7 @@ def test_the_page_has_the_same_table() -> None:
 
 def test_fences_stand_on_what_a_holder_owns() -> None:
     fenced = {(name, field) for name, _, _, fields in _core.schema() for field, _, _, is_fenced in fields if is_fenced}
-    assert fenced == {("item", "stage"), ("item", "outcome"), ("item", "attempts"), ("step", "step")}
+    assert fenced == {("item", "stage"), ("item", "outcome"), ("item", "attempts"), ("item", "claim_hold"), ("step", "step")}
 
 
 def test_roles_are_those_of_the_page() -> None:

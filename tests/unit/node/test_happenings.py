@@ -81,6 +81,17 @@ def test_a_hold_that_does_not_count_is_not_told() -> None:
     assert told(item(ItemField.HOLD, None, late)) == [("item.held", {"item": show_id(ITEM), "reason": "why"})], "no claim beats it"
 
 
+def test_a_hold_in_two_registers_is_one_event() -> None:
+    winning = decode_claim(claim(2, ClaimState.RELEASED))
+    person, late = {"reason": "cancelled"}, {"reason": "why", "claim": b"\x01" * 16}
+    held = [("item.held", {"item": show_id(ITEM), "reason": "cancelled"})]
+    for common in (person, late):
+        assert told(item(ItemField.HOLD, None, common), item(ItemField.PERSON_HOLD, None, person), winning=winning) == held
+    assert told(item(ItemField.CLAIM_HOLD, None, late), winning=winning) == []
+    ended = [item(ItemField.HOLD, late, None), item(ItemField.PERSON_HOLD, person, None)]
+    assert told(*ended) == [("item.requeued", {"item": show_id(ITEM)})]
+
+
 def test_a_deleted_item_is_one_event() -> None:
     gone = [item(ItemField.TITLE, "t", None), item(ItemField.STAGE, [1], None), Fake(Kind.CLAIM, ITEM, 1, claim(1, ClaimState.CONFIRMED), None)]
     assert told(*gone, Fake(Kind.TOMBSTONE, ITEM, 1, None, {})) == [("item.deleted", {"item": show_id(ITEM)})]

@@ -34,6 +34,33 @@ async def at_work(rig: NodeRig, item: str) -> RunRow:
     return row
 
 
+@pytest.mark.promise("C18", "I15")
+async def test_what_a_person_cancelled_stays_held_whatever_its_holder_wrote_in_the_same_moment(rigs: Rigs) -> None:
+    admin, owner = await rigs.open(0), await rigs.open(1)
+    item = await admin.add()
+    await sync(admin, owner)
+    row = await at_work(owner, item)
+    await sync(admin, owner)
+    claim = owner.node.board.claim(row.item)
+    assert claim is not None
+    await admin.call("runs.cancel", id=show_id(RUN), reason="not needed")
+    for _ in range(5):  # its clock is ahead, so its word is the later one
+        await owner.add("something else")
+    await owner.pipeline.finish(row.item, claim, "failed", {"result": "agent_failed"}, charge_attempt=True, hold="3 of 3 attempts failed")
+    await sync(admin, owner)
+    for rig in (admin, owner):
+        shown = (await rig.call("items.show", id=item))["item"]
+        assert (shown["claim"], shown["hold"]["reason"]) == (None, "cancelled: not needed")
+        assert row.item not in {view.id for view in rig.pipeline.candidates([])}, "nobody begins it again"
+    assert [event.data["reason"] for event in await owner.events("item.held")] == ["3 of 3 attempts failed", "cancelled: not needed"]
+    assert [event.data["reason"] for event in await admin.events("item.held")] == ["cancelled: not needed"], "what does not count is not told"
+    await owner.call("items.requeue", id=item)
+    await sync(admin, owner)
+    for rig in (admin, owner):
+        assert row.item in {view.id for view in rig.pipeline.candidates([])}
+        assert len(await rig.events("item.requeued")) == 1
+
+
 @pytest.mark.promise("C18", "C21")
 async def test_a_run_of_another_node_is_cancelled_by_one_op_that_also_holds_its_item(rigs: Rigs) -> None:
     admin, owner = await rigs.open(0), await rigs.open(1)

@@ -110,6 +110,8 @@ def test_the_table_of_roles_is_the_cores(rigs: Rigs) -> None:
         (Kind.ITEM, item, ItemField.CREATED_MS, 1, None),
         (Kind.ITEM, item, ItemField.HOLD, None, None),
         (Kind.ITEM, item, ItemField.ATTEMPTS, 1, None),
+        (Kind.ITEM, item, ItemField.PERSON_HOLD, None, None),
+        (Kind.ITEM, item, ItemField.CLAIM_HOLD, None, None),
         (Kind.MEMBER, rigs.keys[2].public, MemberField.RECORD, {1: int(Role.READER)}, None),
     ]
     for role in (Role.READER, Role.AGENT, Role.PEER, Role.ADMIN):

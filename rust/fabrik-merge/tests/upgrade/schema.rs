@@ -7,7 +7,7 @@ pub use this_version::{CLAIM, FieldType, ITEM, Kind, Known, MEMBER, MERGE_RULES,
 use this_version::{Field, KINDS as KNOWN};
 
 /// Number of the new field of an item.
-pub const DUE_MS: u8 = 11;
+pub const DUE_MS: u8 = 13;
 /// Number of the new kind.
 pub const NOTE: u8 = 10;
 
@@ -16,7 +16,8 @@ const fn free(name: &'static str, value: FieldType) -> Field {
 }
 
 const OLD: &[Field] = KNOWN[0].fields;
-const ITEM_FIELDS: &[Field] = &[OLD[0], OLD[1], OLD[2], OLD[3], OLD[4], OLD[5], OLD[6], OLD[7], OLD[8], OLD[9], free("due_ms", FieldType::Uint)];
+const ITEM_FIELDS: &[Field] =
+    &[OLD[0], OLD[1], OLD[2], OLD[3], OLD[4], OLD[5], OLD[6], OLD[7], OLD[8], OLD[9], OLD[10], OLD[11], free("due_ms", FieldType::Uint)];
 
 pub const KINDS: &[Kind] = &[
     Kind { name: "item", id_bytes: 16, fields: ITEM_FIELDS },
