@@ -241,4 +241,4 @@ async def test_a_run_of_this_node_is_not_told_of_a_dry_cancel(world: World) -> N
     said = await world.rig.call("runs.cancel", id=show_id(row.run_id), dry_run=True)
     assert told == []
     assert said["effects"][0].startswith(f"run {show_id(row.run_id)} on this node ends with all of its processes")
-    assert [write["field"] for write in said["writes"]] == ["hold"]
+    assert [write["field"] for write in said["writes"]] == ["hold", "person_hold"]
