@@ -149,7 +149,7 @@ class ClaimWorkspace:
         """See :meth:`fabrik_node.ports.Workspace.keep_step`. The command may commit at the same moment: then it is tried again."""
         for left in reversed(range(_KEEP_TRIES)):
             try:
-                await self.worktree.commit_all(message)
+                await self.worktree.commit_all(message, beside=True)
                 break
             except GitFailed:
                 if not left:

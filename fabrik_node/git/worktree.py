@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fabrik_node.errors import Conflict, GitFailed
 from fabrik_node.git.claim_ref import push_failed
+from fabrik_node.git.index_swap import copy_index, swap_index
 from fabrik_node.git.names import work_branch
 from fabrik_node.git.push import RefUpdate, push
 from fabrik_node.git.repository import Repository
@@ -17,6 +18,9 @@ from fabrik_node.git.runner import failed
 from fabrik_node.git.worktree_link import link_worktree, unlink_worktree
 
 __all__ = ["Worktree"]
+
+_STAGE_TRIES = 5
+"""Times that what a command stages beside us is met before it is said."""
 
 
 class Worktree:
@@ -101,11 +105,12 @@ class Worktree:
         """Is anything changed or new (ignored files aside) and not committed?"""
         return bool(await self.repository.git.run(self.path, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=none"))
 
-    async def commit_all(self, message: str) -> str | None:
+    async def commit_all(self, message: str, *, beside: bool = False) -> str | None:
         """Commit everything in the folder (ignored files aside) onto the claim's branch; the commit, None when there was nothing to commit.
 
         For the work of a run that was stopped: call it when no process of the run is left. It copes with what such a run leaves behind: a
         held ``index.lock``, a detached head, a half-done merge or rebase. No commit that the branch or the head has is lost.
+        ``beside``: a command is at work in the folder. What it stages meanwhile stays staged, and what it commits makes this raise :class:`GitFailed`.
         """
         repository, git = self.repository, self.repository.git
         index = Path(await git.text(self.path, "rev-parse", "--path-format=absolute", "--git-path", "index"))
@@ -113,16 +118,23 @@ class Worktree:
         env = {"GIT_INDEX_FILE": str(own)}
         tip = await self.head_oid()
         try:
-            if index.exists():
-                shutil.copyfile(index, own)
-            await git.run(self.path, "add", "--all", env=env)
-            tree = await git.text(self.path, "write-tree", env=env)
-            parents = await self._parents(tip)
-            if parents == [tip] and tree == await repository.text("rev-parse", "--verify", "--quiet", f"{tip}^{{tree}}"):
-                return None
-            commit = await repository.make_commit(tree, parents, message)
+            for _ in range(_STAGE_TRIES):
+                seen = copy_index(index, own)
+                await git.run(self.path, "add", "--all", env=env)
+                tree = await git.text(self.path, "write-tree", env=env)
+                parents = await self._parents(tip)
+                if parents == [tip] and tree == await repository.text("rev-parse", "--verify", "--quiet", f"{tip}^{{tree}}"):
+                    return None
+                commit = await repository.make_commit(tree, parents, message)
+                # First the index: what the command commits in between has all that is committed here, and the branch is not moved past it.
+                if not beside:
+                    own.replace(index)
+                    break
+                if await swap_index(own, index, seen):
+                    break
+            else:
+                raise GitFailed(f"the index of {self.path} changed while it was read, {_STAGE_TRIES} times", "try again when nothing stages files there")
             await repository.text("update-ref", "-m", "fabrik: keep work", f"refs/heads/{self.branch}", commit, tip)
-            own.replace(index)
         finally:
             own.unlink(missing_ok=True)
             own.with_name(f"{own.name}.lock").unlink(missing_ok=True)

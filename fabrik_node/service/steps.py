@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.runs import ProcessId
@@ -41,7 +43,9 @@ class StepRunner:
         self._reader = reader
         self._steps = steps
         self._runs = runs
-        self._running: dict[tuple[bytes, str], tuple[bytes, ProcessId | None]] = {}
+        self._running: dict[tuple[bytes, str], tuple[RunCaller, ProcessId | None]] = {}
+        self._ends: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        """By run: files are kept and that is written down for one step after the other, so the newest step that is done has the files of all that are."""
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any], Caller], Awaitable[dict[str, Any]]]]:
@@ -62,6 +66,7 @@ class StepRunner:
         shown = _cut(" ".join(command))
         wanted = Wanted(run.item, name, digest, run.claim_id, run.run_id, now, bool(args.get("side_effects")), shown)
         process = None if pid is None else process_id(pid)
+        self._forget_gone()
         after: list[Step] = []
 
         async def look_and_write() -> None:
@@ -85,7 +90,7 @@ class StepRunner:
                 after.append(judge_begin(known, wanted, running=running, has_files=has_files, changed_ok=bool(args.get("changed_ok"))))
                 if after[-1] == known:
                     return []
-                self._running[run.item, name] = (run.run_id, process)
+                self._running[run.item, name] = (run, process)
                 return [step_write(after[-1], fence)]
 
             await self._node.write((run.item, name), build)
@@ -128,8 +133,9 @@ class StepRunner:
             else:
                 if begun.side_effects:
                     await write(StepState.STARTED, StepState.DONE, b"")
-                commit = await runs.keep(run.run_id, f"Step {name}\n\nOf run {show_id(run.run_id)}, attempt {attempt}.\n")
-                await write(ended[-1].state, StepState.DONE, commit)
+                async with self._ends.setdefault(run.run_id, asyncio.Lock()):
+                    commit = await runs.keep(run.run_id, f"Step {name}\n\nOf run {show_id(run.run_id)}, attempt {attempt}.\n")
+                    await write(ended[-1].state, StepState.DONE, commit)
         finally:
             if runner is not None and self._running.get(key) is runner:
                 del self._running[key]
@@ -160,14 +166,25 @@ class StepRunner:
             raise ClaimLost(f"run {show_id(run.run_id)} does not hold item {show_id(run.item)} any more", "end the command: its node stops it")
         return claim.fence
 
+    def _forget_gone(self) -> None:
+        """Processes that were killed before they could say that their steps ended, and runs that lost their claims meanwhile."""
+        for key, (run, process) in list(self._running.items()):
+            claim = self._node.board.claim(run.item)
+            if _is_gone(process) or claim is None or not claim.held or claim.claim_id != run.claim_id:
+                del self._running[key]
+
     def _who_runs(self, known: Step, run: RunCaller) -> str:
         """Who is at it now; empty when it is not begun, or its process is gone."""
-        run_id, process = self._running.get((known.item, known.name), (b"", None))
-        if known.state is not StepState.STARTED or run_id != run.run_id or known.run_id != run.run_id:
+        at_it, process = self._running.get((known.item, known.name), (None, None))
+        if known.state is not StepState.STARTED or at_it is None or at_it.run_id != run.run_id or known.run_id != run.run_id:
             return ""
-        if process is not None and is_alive(process) is False:
+        if _is_gone(process):
             return ""
         return f"process {'?' if process is None else process.pid} of run {show_id(known.run_id)} since {iso(known.wall_ms)}"
+
+
+def _is_gone(process: ProcessId | None) -> bool:
+    return process is not None and is_alive(process) is False
 
 
 class StepReads:

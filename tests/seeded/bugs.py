@@ -819,4 +819,18 @@ BUGS = (
         "                if begun.side_effects and not begun:",
         ("tests/unit/service/test_steps.py",),
     ),
+    Bug(
+        "two steps that end together are written down in any order",
+        "fabrik_node/service/steps.py",
+        "async with self._ends.setdefault(run.run_id, asyncio.Lock()):",
+        "async with asyncio.Lock():",
+        ("tests/unit/service/test_steps.py",),
+    ),
+    Bug(
+        "what a command stages while a step is kept is lost",
+        "fabrik_node/git/index_swap.py",
+        "    if _seen(index) != seen:",
+        "    if not own.exists():",
+        ("tests/integration/git/test_worktree.py",),
+    ),
 )

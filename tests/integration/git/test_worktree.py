@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from integration.git.forge import Node, NodeFactory, Remote, commit, fresh
@@ -165,6 +167,81 @@ async def test_the_work_of_a_killed_run_is_kept_whatever_state_it_left(make_node
     assert plain(tree.path, "show", f"{kept}:untracked.txt") == "new"
     assert "<<<<<<<" in plain(tree.path, "show", f"{kept}:shared.txt")
     assert await tree.push_branch() == kept == remote.ref(f"refs/heads/{tree.branch}")
+
+
+def while_it_is_staged(tree: Worktree, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], times: int = 1) -> None:
+    """``act`` when everything is in the other index, which is not in its place yet."""
+    real, left = Worktree._parents, [times]
+
+    async def parents(worktree: Worktree, tip: str) -> list[str]:
+        if worktree is tree and left[0]:
+            left[0] -= 1
+            act()
+        return await real(worktree, tip)
+
+    monkeypatch.setattr(Worktree, "_parents", parents)
+
+
+@pytest.mark.promise("C7")
+async def test_what_the_command_stages_while_its_files_are_kept_stays_staged(make_node: NodeFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = await new_tree(await make_node("alice"))
+    (tree.path / ".gitignore").write_text("*.log\n")
+    (tree.path / "wanted.log").write_text("what is ignored comes with nobody else")
+    while_it_is_staged(tree, monkeypatch, lambda: plain(tree.path, "add", "-f", "wanted.log"))
+    kept = await tree.commit_all("step", beside=True)
+    assert plain(tree.path, "ls-tree", "-r", "--name-only", str(kept)).splitlines() == [".gitignore", "readme.txt", "shared.txt", "wanted.log"]
+    assert plain(tree.path, "status", "--porcelain") == ""
+    assert not list(tree.path.parent.rglob("index.*")), "no lock and no copy is left"
+
+
+@pytest.mark.promise("C7")
+async def test_what_the_command_commits_while_its_files_are_kept_is_not_undone(make_node: NodeFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = await new_tree(await make_node("alice"))
+    (tree.path / "a.txt").write_text("a")
+    while_it_is_staged(tree, monkeypatch, lambda: commit(tree.path, "by the command"))
+    with pytest.raises(GitFailed):
+        await tree.commit_all("step", beside=True)
+    assert await tree.commit_all("step", beside=True) is None, "all of it is committed"
+    assert plain(tree.path, "log", "-1", "--format=%s") == "by the command"
+    assert plain(tree.path, "status", "--porcelain") == ""
+
+
+async def test_an_index_that_never_stands_still_is_said(make_node: NodeFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = await new_tree(await make_node("alice"))
+    tip, names = await tree.head_oid(), iter(range(100))
+    (tree.path / "work.txt").write_text("x")
+
+    def stage() -> None:
+        name = f"{next(names)}.txt"
+        (tree.path / name).write_text("x")
+        plain(tree.path, "add", name)
+
+    while_it_is_staged(tree, monkeypatch, stage, times=100)
+    with pytest.raises(GitFailed, match="changed while it was read"):
+        await tree.commit_all("step", beside=True)
+    assert await tree.head_oid() == tip
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+async def test_a_lock_of_the_command_is_waited_for_and_one_that_a_killed_git_left_is_not(
+    make_node: NodeFactory, monkeypatch: pytest.MonkeyPatch, is_left: bool
+) -> None:
+    tree = await new_tree(await make_node("alice"))
+    (tree.path / "a.txt").write_text("a")
+    index = Path(plain(tree.path, "rev-parse", "--path-format=absolute", "--git-path", "index"))
+    lock, pauses = index.with_name("index.lock"), []
+    lock.write_text("")
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3 and not is_left:
+            lock.unlink()
+
+    monkeypatch.setattr("fabrik_node.git.index_swap.asyncio", SimpleNamespace(sleep=pause))
+    assert await tree.commit_all("step", beside=True) is not None
+    assert (len(pauses), lock.exists()) == (200 if is_left else 3, is_left)
+    lock.unlink(missing_ok=True)
+    assert plain(tree.path, "status", "--porcelain") == ""
 
 
 async def test_a_pushed_branch_that_was_amended_is_pushed_again(make_node: NodeFactory, remote: Remote) -> None:

@@ -447,3 +447,40 @@ async def test_an_item_has_only_so_many_steps(rigs: Rigs, monkeypatch: pytest.Mo
     assert (await begin(rig, caller, "b"))["go"] is False, "those that it has go on"
     other = await at_work(rig, await rig.add("another item"))
     assert (await begin(rig, other, "d"))["go"]
+
+
+@pytest.mark.promise("C7")
+async def test_steps_that_end_together_are_written_down_in_the_order_of_their_commits(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    one, two = await begin(rig, run, "one"), await begin(rig, run, "two")
+    waiting = [20, 0]
+
+    async def for_space(_run: bytes, write: Any) -> None:
+        for _ in range(waiting.pop(0)):  # the first has to wait for the disk
+            await asyncio.sleep(0)
+        await write()
+
+    monkeypatch.setattr(rig.run_steps, "for_space", for_space)
+    await asyncio.wait_for(asyncio.gather(end(rig, run, one), end(rig, run, two)), BOUND_S)
+    assert rig.run_steps.kept == ["Step one", "Step two"]
+    newest = rig.service.steps.newest_done(run.item)
+    assert newest is not None
+    assert (newest.name, newest.commit) == ("two", bytes([2]) * 20), "the commit that has the files of both"
+
+
+async def test_nothing_is_kept_of_processes_and_runs_that_are_gone(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    running = rig.service._caller_operations["step.begin"].__self__._running  # type: ignore[attr-defined]
+    run = await at_work(rig, await rig.add("work"))
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    await begin(rig, run, "killed", pid=process.pid)
+    await begin(rig, run, "goes on")
+    process.communicate(b"\n")
+    assert len(running) == 2
+    await begin(rig, run, "next")
+    assert sorted(name for _, name in running) == ["goes on", "next"]
+    await over(rig, run)
+    other = await at_work(rig, await rig.add("another"))
+    await begin(rig, other, "first")
+    assert sorted(name for _, name in running) == ["first"]
