@@ -1,4 +1,4 @@
-"""A remote as ``doctor`` looks at it: from a folder of its own, so that nothing of the node's is made or changed."""
+"""A remote as ``doctor`` looks at it: from a folder of its own, so that nothing of the node's is made or changed. No password is written there: a look that is killed leaves the folder."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ async def examine_remote(git: GitRunner, remote: str, base: str, folder: Path) -
     Raises :class:`Unreachable`, :class:`UsageError` for a malformed remote or base, :class:`GitFailed`.
     """
     bare, login = split_login(check_remote(remote))
-    settings = [] if login is None else login.keep(folder / "login")
-    repository = Repository(git, folder / "probe.git", bare, check_base(base), await check_git(git), settings)
+    settings, said = ([], {}) if login is None else login.told()
+    repository = Repository(git.knowing((), said), folder / "probe.git", bare, check_base(base), await check_git(git), settings)
     tip = (await repository.remote_refs(repository.base_ref)).get(repository.base_ref)
     if tip is None:
         return RemoteState(repository.shown_remote, None)

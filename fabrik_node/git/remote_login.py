@@ -1,4 +1,4 @@
-"""The user and the password in the URL of a remote: git gets them from a private file, never as an argument.
+"""The user and the password in the URL of a remote: git gets them from a private file, or from its environment for a single look, never as an argument.
 
 Arguments show in the list of processes, and git passes the URL on to its helper programs. So every command gets the URL without its login, and a
 credential helper (gitcredentials(7)) of this one URL that prints the file. The agents' git reads the same helper from the configuration of the repository.
@@ -18,6 +18,7 @@ from fabrik_node.paths import private_folder
 
 __all__ = ["RemoteLogin", "split_login"]
 
+_VARIABLE = "FABRIK_REMOTE_LOGIN"
 _ASKED = ("http", "https")
 """Schemes for which git asks a credential helper."""
 
@@ -41,8 +42,15 @@ class RemoteLogin:
             with os.fdopen(os.open(started, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(self.said)
             started.replace(path)
+        return self._asking(f"cat {shlex.quote(str(path))}")
+
+    def told(self) -> tuple[list[tuple[str, str]], dict[str, str]]:
+        """For a look that leaves nothing: the settings with which git reads it from its environment, which other users can not see, and what that has more. No file is written."""
+        return self._asking(f'printf %s "${_VARIABLE}"'), {_VARIABLE: os.fsdecode(self.said)}
+
+    def _asking(self, say: str) -> list[tuple[str, str]]:
         key = f"credential.{self.scope}.helper"
-        return [(key, ""), (key, f'!f() {{ test "$1" != get || cat {shlex.quote(str(path))}; }}; f')]
+        return [(key, ""), (key, f'!f() {{ test "$1" != get || {say}; }}; f')]
 
 
 def split_login(remote: str) -> tuple[str, RemoteLogin | None]:

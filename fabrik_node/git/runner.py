@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from fabrik_node.errors import GitFailed
 from fabrik_node.git.child import Child
@@ -128,11 +129,11 @@ class GitRunner:
         self._threads = ThreadPoolExecutor(_CONCURRENT_MAX, "git")
         self._prefix = [part for setting in settings for part in ("-c", setting)]
 
-    def knowing(self, config: Sequence[tuple[str, str]]) -> GitRunner:
-        """The same with more settings, given in the environment: arguments show in the list of processes, and a name with ``=`` would not fit into one."""
+    def knowing(self, config: Sequence[tuple[str, str]], more: Mapping[str, str] = MappingProxyType({})) -> GitRunner:
+        """The same with more settings, and ``more`` in its environment. The settings are given in the environment: arguments show in the list of processes, and a name with ``=`` would not fit into one."""
         told = copy.copy(self)
         numbered = ((f"GIT_CONFIG_{what}_{number}", text) for number, pair in enumerate(config) for what, text in zip(("KEY", "VALUE"), pair, strict=True))
-        told._environ = self._environ | {"GIT_CONFIG_COUNT": str(len(config)), **dict(numbered)}  # noqa: SLF001 - of a copy of this one
+        told._environ = self._environ | {"GIT_CONFIG_COUNT": str(len(config)), **dict(numbered), **more}  # noqa: SLF001 - of a copy of this one
         return told
 
     async def run(self, cwd: Path, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> bytes:

@@ -12,8 +12,9 @@ from integration.git.forge import Remote, commit, fresh
 from integration.git.http_forge import HttpForge, http_forge
 
 from fabrik_node.errors import Unreachable, UsageError
-from fabrik_node.git import GitRunner, Repository, Worktree
+from fabrik_node.git import GitRunner, Repository, Worktree, examining
 from fabrik_node.git.names import repository_name
+from fabrik_node.git.probe import RemoteProbe, probe_remote
 from fabrik_node.git.remote_login import split_login
 
 PASSWORD = "pw/7d=1f:0c '$(x)"
@@ -58,6 +59,26 @@ async def test_git_logs_in_and_no_process_shows_the_password(tmp_path: Path, git
     commit(tree.path, "more")
     subprocess.run(["git", "-C", str(tree.path), "push", "-q", "origin", "HEAD:refs/heads/agents-own"], env=environ, check=True, capture_output=True)
     assert remote.ref("agents-own") == await tree.head_oid()
+    assert [line for line in forge.seen if any(word in line for word in PARTS)] == []
+
+
+@pytest.mark.promise("I22")
+async def test_a_look_at_a_remote_writes_its_password_nowhere(tmp_path: Path, git: GitRunner, forge: HttpForge, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[list[Path]] = []
+
+    async def probe(repository: Repository) -> RemoteProbe:
+        left.append(shown(tmp_path / "folder"))  # a kill would leave all of this
+        found = await probe_remote(repository)
+        left.append(shown(tmp_path / "folder"))
+        return found
+
+    monkeypatch.setattr(examining, "probe_remote", probe)
+    (tmp_path / "folder").mkdir()
+    state = await examining.examine_remote(git, forge.url("remote.git", f"us%20er:{QUOTED}"), "main", tmp_path / "folder")
+    assert state.probe is not None
+    assert state.probe.ok
+    assert left == [[], []]
+    assert forge.let_in > 2
     assert [line for line in forge.seen if any(word in line for word in PARTS)] == []
 
 
