@@ -14,6 +14,7 @@ from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop
 from fabrik_node.agent.walk import walk_back
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.finished import finished_facts
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, FabrikError, IllegalMove, NotFound, StoreFull
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Workspace
@@ -99,7 +100,7 @@ async def told(writing: Awaitable[None], verdict: Verdict) -> Verdict:
 async def give_back_unused(setup: AgentSetup, item: bytes, claim: Claim, stop: Stop | None) -> None:
     """A claim that was granted after its agent was told to take nothing new: no run begins with it, and no attempt is charged. Raises StoreFailed."""
     reason = "its agent takes nothing new since the claim was asked for" if stop is None else stop.reason
-    outcome = {"result": str(Result.CANCELLED), "reason": reason, "agent": claim.agent}
+    outcome = {"result": str(Result.CANCELLED), "reason": reason, "agent": claim.agent} | finished_facts(setup.pipeline.finished(item, claim))
     try:
         await setup.pipeline.finish(item, claim, f"{Result.CANCELLED}: {reason}", outcome, charge_attempt=False)
     except (Conflict, NotFound, AuthError, StoreFull) as error:  # ClaimLost is a Conflict; without the role or the space the claim is left to run out

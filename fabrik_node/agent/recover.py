@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from fabrik_node.agent.cgroup import Cgroups
 from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.members import end_members, run_tag
 from fabrik_node.agent.results import RESULT_RULES, Result, not_allowed
+from fabrik_node.agent.underway import Phase
 from fabrik_node.agent.walk import walk_back, walk_to_done
 from fabrik_node.clock import Clock
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.finished import FinishedWork, finished_facts
 from fabrik_node.domain.interruptions import NODE_ENDED
 from fabrik_node.domain.runs import FINAL_STATES, ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Done
@@ -118,13 +123,15 @@ async def _give_back(
         return "; its claim was released", False
     outcome: dict[str, Any] = {"result": str(Result.CANCELLED if cancelled else Result.INFRA_LOST), "reason": reason, "run": row.run_id, "agent": row.agent}
     hold = f"processes {', '.join(map(str, survivors))} of a run could not be ended on this host" if survivors else cancelled
-    merged, unknown = await _merged(workspaces, row.item)
+    (merged, unknown), left = await _merged(workspaces, row.item), ""
     try:
         if merged is not None:
             await walk_to_done(pipeline, row.item, claim, Done(clock.wall_ms(), merged))
             outcome |= {"result": str(Result.OK), "merge_commit": merged}
             hold = hold if survivors else ""
         else:
+            work, left = await _finished(pipeline, workspaces, row, claim, push=not unknown)
+            outcome |= {"branch": row.branch} | finished_facts(work)
             await walk_back(pipeline, row.item, claim, stays=bool(hold))
         await pipeline.finish(row.item, claim, f"{outcome['result']}: {reason}", outcome, charge_attempt=False, hold=hold)
     except AuthError as error:
@@ -133,7 +140,35 @@ async def _give_back(
         return f"; its claim could not be given back: {error}", merged is not None
     if merged is not None:
         return f"; its work was merged as {merged.hex()}", True
-    return f"; its claim was given back{unknown}", False
+    return f"; its claim was given back{left}{unknown}", False
+
+
+async def _finished(pipeline: Pipeline, workspaces: Workspaces | None, row: RunRow, claim: Claim, *, push: bool) -> tuple[FinishedWork | None, str]:
+    """What need not be done again, and what to add to the reason: what the command of the run finished before it was interrupted, or what the claim before it left.
+
+    ``push``: the remote answered, so it is pushed for whoever goes on with it elsewhere.
+    """
+    before = pipeline.finished(row.item, claim)
+    if workspaces is None or row.phase not in (Phase.QA, Phase.MERGING):
+        return before, ""
+    item, claim_id, commit, unpushed = show_id(row.item), show_id(row.claim_id), None, ""
+    try:
+        commit = await workspaces.left_behind(item, claim_id)
+        if commit is not None and push:
+            await workspaces.push_left(item, claim_id)
+    except (GitFailed, Unreachable, Precondition, Conflict) as error:
+        unpushed = f", which could not be pushed: {error}"
+    if commit is None:
+        return before, unpushed and f"; what lies in its repository is not known: {unpushed.rpartition('pushed: ')[2]}"
+    return FinishedWork(commit, row.branch, _prompt_of(row)), f"; its command had finished: the next run tests and merges commit {commit.hex()}{unpushed}"
+
+
+def _prompt_of(row: RunRow) -> bytes:
+    """The digest of the text that it worked from, as long as its folder is there."""
+    try:
+        return sha256(Path(row.log).with_name("prompt.md").read_bytes()).digest() if row.log else b""
+    except OSError:
+        return b""
 
 
 async def _merged(workspaces: Workspaces | None, item: bytes) -> tuple[bytes | None, str]:

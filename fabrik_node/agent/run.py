@@ -18,6 +18,7 @@ from fabrik_node.agent.supervisor import LeaseKeeper
 from fabrik_node.agent.underway import Phase, RunUnderWay
 from fabrik_node.agent.work import Work
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.finished import finished_facts
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, GitFailed, IllegalMove, MergeConflict, NoCommits, NotFound, Precondition, StoreFull, Unreachable
 from fabrik_node.ids import show_id
@@ -173,6 +174,8 @@ class AgentRun:
             "duration_ms": run.duration_ms(),
             "resolve": verdict.resolve,
         }
+        if verdict.result is not Result.OK and not RESULT_RULES[verdict.result].charges:
+            facts |= finished_facts(run.finished)
         verdict = await give_back(run.setup, run.item, run.claim, verdict, run.attempts, facts)
         if workspace is not None:
             verdict = await clear_up(run.setup, workspace, verdict)

@@ -20,6 +20,7 @@ from fabrik_node.agent.supervisor import LeaseKeeper
 from fabrik_node.agent.waiting import Waiting
 from fabrik_node.agent.walk import held_item
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.finished import FinishedWork
 from fabrik_node.domain.run_inputs import engine
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.stages import Done
@@ -56,6 +57,8 @@ class RunUnderWay:
         """From when its worktree is there."""
         self.folder: RunFolder | None = None
         """From when its folder is there."""
+        self.finished: FinishedWork | None = None
+        """What whoever comes next need not do again: work that the command of this run, or of one before it, finished."""
         self.attempts = 0
         """Attempts at the item that were charged before this run."""
         self.command_began = self.began

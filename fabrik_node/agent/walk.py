@@ -10,7 +10,7 @@ from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Pipeline
 
-__all__ = ["held_item", "walk_back", "walk_to_coding", "walk_to_done", "walk_to_merge"]
+__all__ = ["held_item", "walk_back", "walk_to_coding", "walk_to_done", "walk_to_merge", "walk_to_qa"]
 
 
 def held_item(pipeline: Pipeline, item: bytes, claim: Claim) -> ItemView:
@@ -33,6 +33,21 @@ async def walk_to_coding(pipeline: Pipeline, item: bytes, claim: Claim) -> None:
             await pipeline.move(item, Coding(), claim)
         case _:
             assert_never(stage)
+
+
+async def walk_to_qa(pipeline: Pipeline, item: bytes, claim: Claim) -> None:
+    """For work that is finished and waits for its tests: from wherever its holder left it. Raises IllegalMove from Merge, Done and Archived."""
+    while True:
+        stage = held_item(pipeline, item, claim).stage
+        match stage:
+            case Qa():
+                return
+            case Backlog():
+                await pipeline.move(item, Coding(), claim)
+            case Coding() | Merge() | Done() | Archived():
+                await pipeline.move(item, Qa(), claim)
+            case _:
+                assert_never(stage)
 
 
 async def walk_back(pipeline: Pipeline, item: bytes, claim: Claim, *, anew: bool = False, stays: bool = False) -> None:

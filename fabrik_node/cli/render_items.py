@@ -120,7 +120,9 @@ def _outcome(said: Data) -> str:
     """How the last run ended, in one line; what an outcome of another version says, as it is."""
     if not isinstance(said.get("result"), str) or not isinstance(said.get("reason"), str):
         return value(said)
-    return f"{said['result']}: {said['reason']}" + (f" (run {said['run']})" if said.get("run") else "")
+    left = said.get("finished")
+    work = f"; finished, to be tested and merged: commit {left[:FILTERED_ID_CHARS]} on branch {said.get('finished_branch')}" if isinstance(left, str) else ""
+    return f"{said['result']}: {said['reason']}" + (f" (run {said['run']})" if said.get("run") else "") + work
 
 
 def _stage_field(name: str, content: object) -> tuple[str, object]:

@@ -86,6 +86,23 @@ class Origin:
         found = await find_merge(repository, item, await repository.fetch())
         return None if found is None else bytes.fromhex(found)
 
+    async def has_commit(self, branch: str, commit: bytes) -> bool:
+        """See :meth:`fabrik_node.ports.finished.FinishedWorkspaces.has_commit`."""
+        repository = (await self.claims()).repository
+        if is_branch(branch):
+            await repository.fetch_ref(f"refs/heads/{branch}")
+        return await repository.has_object(commit.hex())
+
+    async def left_behind(self, item: str, claim_id: str) -> bytes | None:
+        """See :meth:`fabrik_node.ports.finished.FinishedWorkspaces.left_behind`. The network is not touched."""
+        repository = (await self.claims()).repository
+        tip = await repository.branch_tip(work_branch(item, claim_id))
+        return bytes.fromhex(tip) if tip is not None and await repository.commits_ahead(tip, await repository.base_oid()) else None
+
+    async def push_left(self, item: str, claim_id: str) -> None:
+        """See :meth:`fabrik_node.ports.finished.FinishedWorkspaces.push_left`."""
+        await Worktree((await self.claims()).repository, self._worktrees_dir / claim_id, item, claim_id).push_branch()
+
     async def ahead_of_base(self, branch: str) -> int | None:
         """See :meth:`fabrik_node.ports.Branches.ahead_of_base`."""
         repository = (await self.claims()).repository
@@ -166,6 +183,10 @@ class ClaimWorkspace:
     async def push(self) -> None:
         """Push the branch."""
         await self.worktree.push_branch()
+
+    async def tip(self) -> bytes:
+        """The newest commit of the branch."""
+        return bytes.fromhex(await self.worktree.head_oid())
 
     async def merge(self, claim_oid: bytes, message: str, check: Callable[[], None] = go_on) -> MergeOutcome:
         """See :meth:`fabrik_node.ports.Workspace.merge`: of the branch as it is now."""

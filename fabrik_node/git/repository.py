@@ -138,6 +138,11 @@ class Repository:
         """Is this commit here, as an object?"""
         return (await self.git.call(self.directory, "cat-file", "-e", f"{oid}^{{commit}}")).ok
 
+    async def branch_tip(self, branch: str) -> str | None:
+        """The commit of a branch here, if there is one."""
+        answer = await self.git.call(self.directory, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}")
+        return answer.stdout.decode().strip() if answer.ok else None
+
     async def commits_ahead(self, oid: str, base_oid: str) -> int:
         """How many commits ``oid`` has that ``base_oid`` has not."""
         return int(await self.text("rev-list", "--count", oid, f"^{base_oid}"))

@@ -171,8 +171,7 @@ class Worktree:
         await self.repository.text("update-ref", "-d", f"refs/heads/{self.branch}", oid)
 
     async def _tip(self) -> str | None:
-        answer = await self.repository.git.call(self.repository.directory, "rev-parse", "--verify", "--quiet", f"refs/heads/{self.branch}^{{commit}}")
-        return answer.stdout.decode().strip() if answer.ok else None
+        return await self.repository.branch_tip(self.branch)
 
     async def _parents(self, tip: str) -> list[str]:
         # After a rebase or a checkout the head may be elsewhere: then both lines of work are kept.

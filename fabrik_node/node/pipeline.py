@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fabrik_node._core import Change, Changes
 from fabrik_node.domain.claiming import RemoteVerdict, closing, is_free, judge_remote, may_settle, may_state
 from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, stage_ttls, successor
+from fabrik_node.domain.finished import FinishedWork
 from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.picking import agents_ahead, turn_s
@@ -20,6 +21,7 @@ from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
 from fabrik_node.domain.stages import Merge, Stage, check_holder_move, check_in_merge, encode_stage
 from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
+from fabrik_node.node.finished import finished_under
 from fabrik_node.node.holds import claim_hold_writes
 from fabrik_node.node.limits import ClaimLimits
 from fabrik_node.node.node import Node
@@ -296,6 +298,10 @@ class NodePipeline:
     async def interruptions(self, item: bytes, claim: Claim) -> Interruptions:
         """See :meth:`fabrik_node.ports.Pipeline.interruptions`."""
         return interruptions_of(self._node.replica, self._node.by_item, item, claim.claim_id)
+
+    def finished(self, item: bytes, claim: Claim) -> FinishedWork | None:
+        """See :meth:`fabrik_node.ports.finished.FinishedRecords.finished`."""
+        return finished_under(self._node.replica, item, claim.follows)
 
     async def put_run(self, row: RunRow) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.put_run`."""

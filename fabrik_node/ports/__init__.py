@@ -15,6 +15,7 @@ from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Merge, Stage
+from fabrik_node.ports.finished import FinishedRecords, FinishedWorkspaces
 from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, JoinRow, OpReads, OpStore, PeerAddress, RowCheck, Snapshots, StoredSegment
 
 __all__ = [
@@ -335,6 +336,8 @@ class Workspace(Protocol):
 
     async def push(self) -> None: ...
 
+    async def tip(self) -> bytes: ...
+
     async def merge(self, claim_oid: bytes, message: str, check: Callable[[], None]) -> MergeOutcome:
         """The fenced merge. ``claim_oid`` empty: no arbiter, so only the base is pinned. Raises NoCommits.
 
@@ -345,7 +348,7 @@ class Workspace(Protocol):
     async def remove(self) -> None: ...
 
 
-class Workspaces(Protocol):
+class Workspaces(FinishedWorkspaces, Protocol):
     """Makes worktrees."""
 
     async def create(self, item: str, claim_id: str, finished: str = "", at: str = "") -> Workspace:
@@ -388,7 +391,7 @@ class ClaimRefused:
     reason: str
 
 
-class Pipeline(Protocol):
+class Pipeline(FinishedRecords, Protocol):
     """The node as an agent sees it. Every write is durable when it returns and raises ClaimLost once the claim does not win any more."""
 
     def candidates(self, labels: Sequence[str]) -> list[ItemView]:

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from fabrik_node.domain.finished import finished_from, without_finished
 from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Merge, Stage, check_move, decode_stage
+from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Coding, Merge, Qa, Stage, check_move, decode_stage
 from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
+from fabrik_node.node.finished import finished_under
 from fabrik_node.node.holds import person_hold_writes
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import stage_write
@@ -41,16 +43,17 @@ class HoldEnder:
     async def requeue(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Let agents go on with a held item in the stage in which it is, or with an archived one in the stage that it left: finished work is tested and merged.
 
-        ``anew``: from Backlog and the base instead; what there is stays on its branch. Answers that commands of the item got are asked for again, unless its work is finished.
+        ``anew``: from Backlog and the base instead, also of an item that is not held; what there is stays on its branch. Answers that commands of the item got are asked for again, unless its work is finished.
         """
         view, anew = self._reader.must_item(item_id(args)), args.get("anew") is True
         returns = isinstance(view.stage, Archived) and view.stage.reason in RESUMABLE_REASONS
-        if view.hold is not None or not returns:
+        begins = anew and isinstance(view.stage, Backlog | Coding | Qa | Merge)  # nobody has to hold it for that
+        if view.hold is not None or not (returns or begins):
             view = self._held(args)
             self._check_clear(view)
         if returns:
             return await self._return(view, anew=anew)
-        return await self._end(view, lambda now: None if isinstance(now, Archived | Backlog) or not anew else Backlog(), anew=anew)
+        return await self._end(view, lambda now: Backlog() if anew and isinstance(now, Coding | Qa | Merge) else None, anew=anew)
 
     async def resolve(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Let an agent test and merge the branch of a held item in Merge, as it is on the remote now; ``branch``: another one."""
@@ -108,7 +111,7 @@ class HoldEnder:
             if now is None:
                 raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
             fence, stage = self._node.replica.winning_fence(item), following(now.stage)
-            if stage is not None and now.claim is not None and now.claim.held:
+            if (stage is not None or anew) and now.claim is not None and now.claim.held:
                 raise Conflict(f"{self._node.name_of(now.claim.node)} holds item {show_id(item)}", f"fabrik-node claims release {show_id(item)}")
             writes: list[Write] = [(Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]
             if stage is not None:
@@ -117,13 +120,17 @@ class HoldEnder:
                 writes += person_hold_writes(item, None)
             if anew or (now.hold is not None and not isinstance(stage or now.stage, Merge)):
                 writes += self._node.requests.withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
-            if anew:  # what its steps made stays on the branch that is left
+            if anew:  # what its steps made, and what was finished, stays on the branch that is left
                 writes += self._steps.reopening(item, fence)
+                if now.outcome is not None and finished_from(now.outcome) is not None:
+                    writes.append((Kind.ITEM, item, ItemField.OUTCOME, without_finished(now.outcome), fence))
             return writes
 
         await self._node.write(item, build)
         shown = self._node.board.item(item)
         if shown is None:
             raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
-        note = where_it_goes_on(shown, left=view.stage, step=self._steps.newest_done(item), anew=anew)
+        claim_id = b"" if shown.claim is None else shown.claim.claim_id
+        finished = finished_under(self._node.replica, item, claim_id)
+        note = where_it_goes_on(shown, left=view.stage, step=self._steps.newest_done(item), finished=None if anew else finished, anew=anew)
         return self._reader.stamp({"item": self._reader.views().item(shown), "note": note})

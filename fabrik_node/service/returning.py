@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
+from fabrik_node.domain.finished import FinishedWork
 from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage
 from fabrik_node.domain.steps import Step
 from fabrik_node.ids import show_id
@@ -13,10 +14,10 @@ from fabrik_node.ports import ItemView
 __all__ = ["where_it_goes_on"]
 
 
-def where_it_goes_on(view: ItemView, *, left: Stage, step: Step | None, anew: bool) -> str:
+def where_it_goes_on(view: ItemView, *, left: Stage, step: Step | None, finished: FinishedWork | None, anew: bool) -> str:
     """One line about ``view``, which is free to be worked on again: where its next run begins, and where the work is that it does not use.
 
-    ``left``: the stage before the answer; ``step``: the newest finished one. Of another version's outcome nothing is said.
+    ``left``: the stage before the answer; ``step``: the newest finished one; ``finished``: what an interrupted run left. Of another version's outcome nothing is said.
     """
     item, branch = show_id(view.id), _branch_of(left, view.outcome)
     kept = f"; what was done before stays on branch {branch}" if branch else ""
@@ -25,10 +26,13 @@ def where_it_goes_on(view: ItemView, *, left: Stage, step: Step | None, anew: bo
             ahead = f"{view.stage.commits_ahead} commit{'s' if view.stage.commits_ahead > 1 else ''}"
             return (
                 f"goes on in Merge: the finished work on branch {view.stage.feature_branch} ({ahead}) is tested and merged; "
-                f"should it be held again: fabrik-node items requeue {item} --anew"
+                f"to do it anew: fabrik-node items requeue {item} --anew"
             )
         case Backlog() | Coding() | Qa():
             where = "begins anew in Backlog" if anew else f"goes on in {view.stage.name}"
+            if finished is not None:
+                work = f"the finished work on branch {finished.branch}, commit {finished.commit.hex()},"
+                return f"{where}: {work} is tested and merged; to do it anew: fabrik-node items requeue {item} --anew"
             if step is not None and not anew:
                 return f"{where}, behind step {step.name!r}, commit {step.commit.hex()}"
             rejected = "the work was found wanting, so " if _is_rejected(view.outcome) and not anew else ""

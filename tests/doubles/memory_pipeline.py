@@ -9,6 +9,7 @@ from typing import Any
 
 from fabrik_node.clock import Clock, SystemClock
 from fabrik_node.domain.claims import Claim, ClaimState, override, stage_ttls, successor
+from fabrik_node.domain.finished import FinishedWork, finished_from
 from fabrik_node.domain.interruptions import Interruptions, PastRun, count_interruptions
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Archived, Backlog, Done, Merge, Stage, check_holder_move, check_in_merge
@@ -214,6 +215,10 @@ class MemoryPipeline:
     async def interruptions(self, item: bytes, claim: Claim) -> Interruptions:
         ends = [row for row in self.last_rows() if row.item == item and row.claim_id != claim.claim_id]
         return count_interruptions(PastRun(number, row.state, row.reason) for number, row in enumerate(ends))
+
+    def finished(self, item: bytes, claim: Claim) -> FinishedWork | None:
+        last = [finish for finish in self.world.finishes if finish.item == item][-1:]
+        return finished_from(last[0].outcome) if last and last[0].claim_id == claim.follows else None
 
     async def put_run(self, row: RunRow) -> None:
         self._check_space()

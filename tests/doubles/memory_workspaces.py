@@ -14,6 +14,11 @@ from fabrik_node.ports import MergeOutcome
 __all__ = ["MemoryRemote", "MemoryWorkspace", "MemoryWorkspaces"]
 
 
+def tip_of(branch: str, commits: int) -> bytes:
+    """The newest of so many commits of a branch."""
+    return sha1(f"{branch} {commits}".encode()).digest()
+
+
 @dataclass
 class MemoryRemote:
     """The base branch and the branches that were pushed. ``merge_fails`` gives other outcomes than ``merged``."""
@@ -64,6 +69,7 @@ class MemoryWorkspace:
     async def keep_work(self, message: str) -> None:
         self.remote.check()
         self.remote.kept.append(self.branch)
+        self.remote.branches[self.branch] = await self.commits_ahead()
 
     async def keep_step(self, message: str) -> bytes:
         await self.push()
@@ -72,6 +78,9 @@ class MemoryWorkspace:
 
     async def contains(self, commit: bytes) -> bool:
         return commit == self.start
+
+    async def tip(self) -> bytes:
+        return tip_of(self.branch, await self.commits_ahead())
 
     async def push(self) -> None:
         if self.hang is not None:
@@ -109,11 +118,27 @@ class MemoryWorkspaces:
     async def create(self, item: str, claim_id: str, finished: str = "", at: str = "") -> MemoryWorkspace:
         self.remote.check()
         workspace = MemoryWorkspace(self.remote, self.folder, item, claim_id)
-        for number in range(self.remote.branches.get(finished, 0)):
+        for number in range(self.remote.branches.get(finished, 0) or await self._here(finished)):
             (workspace.path / f"commit-{number}").touch()
         self.on_made(workspace)
         self.made.append(workspace)
         return workspace
+
+    async def has_commit(self, branch: str, commit: bytes) -> bool:
+        self.remote.check()
+        return commit in (tip_of(branch, self.remote.branches.get(branch, 0)), tip_of(branch, await self._here(branch)))
+
+    async def left_behind(self, item: str, claim_id: str) -> bytes | None:
+        branch = f"fabrik/{item}/{claim_id}"
+        return tip_of(branch, ahead) if (ahead := await self._here(branch)) else None
+
+    async def push_left(self, item: str, claim_id: str) -> None:
+        self.remote.check()
+        branch = f"fabrik/{item}/{claim_id}"
+        self.remote.branches[branch] = await self._here(branch)
+
+    async def _here(self, branch: str) -> int:
+        return sum([await made.commits_ahead() for made in self.made if made.branch == branch])
 
     async def merged_commit(self, item: str) -> bytes | None:
         self.remote.check()

@@ -158,3 +158,31 @@ async def test_how_far_a_branch_is_ahead_is_asked_of_the_remote(git: GitRunner, 
     assert await branches.ahead_of_base("main") == 0
     for odd in ("--upload-pack=x", "../main", "no such branch", ""):
         assert await branches.ahead_of_base(odd) is None
+
+
+async def test_a_commit_that_was_never_pushed_is_had_where_it_was_made_and_after_it_was_pushed_everywhere(
+    git: GitRunner, remote: Remote, tmp_path: Path
+) -> None:
+    alice, bob = make(git, remote, tmp_path / "alice"), make(git, remote, tmp_path / "bob")
+    item, first, second = fresh(), fresh(), fresh()
+    space = await alice.create(item, first)
+    assert await alice.left_behind(item, first) is None, "nothing that the base has not"
+    assert await alice.left_behind(item, second) is None, "no such branch"
+    (space.path / "new.txt").write_text("new\n")
+    commit(space.path, "finished")
+    tip = await space.tip()
+    await space.remove()
+    away = remote.path.rename(tmp_path / "away")
+    later = make(git, remote, tmp_path / "alice")
+    assert await later.left_behind(item, first) == tip, "the network has no part in it"
+    with pytest.raises(Unreachable):
+        await later.push_left(item, first)
+    with pytest.raises(Unreachable):
+        await later.has_commit(space.branch, tip)
+    away.rename(remote.path)
+    assert await later.has_commit(space.branch, tip)
+    assert not await bob.has_commit(space.branch, tip)
+    await later.push_left(item, first)
+    assert await bob.has_commit(space.branch, tip)
+    taken_up = await bob.create(item, second, space.branch, tip.hex())
+    assert taken_up.start == tip

@@ -8,9 +8,10 @@ import pytest
 from node_rig import FakeArbiter, NodeRig, Rigs
 
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.finished import FinishedWork, finished_facts
 from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Backlog, Coding, Merge, Qa, Stage
-from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
+from fabrik_node.errors import Conflict, FabrikError, NotFound, Precondition, UsageError
 from fabrik_node.ids import parse_id, show_id
 from fabrik_node.ports import ClaimRefused
 
@@ -79,6 +80,44 @@ async def test_an_item_that_was_held_and_then_archived_is_at_work_again_after_on
     shown = (await rig.call("items.requeue", id=item))["item"]
     assert (shown["stage"], shown["hold"], shown["attempts"]) == (back.name, None, 0)
     assert [show_id(view.id) for view in rig.pipeline.candidates([])] == [item]
+
+
+@pytest.mark.promise("E4")
+async def test_work_that_an_interrupted_run_finished_is_used_unless_all_is_to_begin_anew(rig: NodeRig) -> None:
+    left = finished_facts(FinishedWork(b"f" * 20, "fabrik/x/y"))
+    for hold, args, kept in (("cancelled: not today", {}, True), ("cancelled: not today", {"anew": True}, False), ("", {"anew": True}, False)):
+        item = await rig.add()
+        whole = parse_id(item) or b""
+        claim = await rig.pipeline.claim(whole, "agent")
+        assert isinstance(claim, Claim)
+        await rig.pipeline.move(whole, Coding(), claim)
+        await rig.pipeline.move(whole, Qa(), claim)
+        with pytest.raises(FabrikError):
+            await rig.call("items.requeue", id=item, anew=True)
+        await rig.pipeline.finish(whole, claim, "over", {"result": "cancelled", "branch": "fabrik/x/y"} | left, charge_attempt=False, hold=hold)
+        note = (await rig.call("items.requeue", id=item, **args))["note"]
+        assert ("the finished work on branch fabrik/x/y, commit 6666" in note) is kept
+        assert ("what was done before stays on branch fabrik/x/y" in note) is not kept
+        assert rig.node.board.stage(whole) == (Qa() if kept else Backlog())
+        following = await rig.pipeline.claim(whole, "agent")
+        assert isinstance(following, Claim)
+        assert rig.pipeline.finished(whole, following) == (FinishedWork(b"f" * 20, "fabrik/x/y") if kept else None)
+        await rig.call("tombstone", id=item)
+
+
+async def test_what_is_left_counts_for_the_next_claim_alone(rig: NodeRig) -> None:
+    item = await rig.add()
+    whole = parse_id(item) or b""
+    first = await rig.pipeline.claim(whole, "agent")
+    assert isinstance(first, Claim)
+    await rig.pipeline.finish(whole, first, "over", finished_facts(FinishedWork(b"f" * 20, "fabrik/x/y")), charge_attempt=False)
+    second = await rig.pipeline.claim(whole, "agent")
+    assert isinstance(second, Claim)
+    assert rig.pipeline.finished(whole, second) is not None
+    await rig.call("claims.release", item=item)
+    third = await rig.pipeline.claim(whole, "agent")
+    assert isinstance(third, Claim)
+    assert rig.pipeline.finished(whole, third) is None
 
 
 async def test_another_branch_can_be_named(rig: NodeRig) -> None:
