@@ -73,10 +73,8 @@ class Work:
         if config.qa:
             verdict = await self._command(Phase.QA, config.qa, Qa.name, view, workspace)
             if verdict.result is not Result.OK:
-                if RESULT_RULES[verdict.result].charges:
-                    run.finished = None
-                    if run.setup.steps is not None:
-                        await run.setup.steps.reopen(run.item, run.claim)
+                if RESULT_RULES[verdict.result].charges and run.setup.steps is not None:
+                    await run.setup.steps.reopen(run.item, run.claim)
                 return verdict
             await run.note(phase=Phase.MERGING, process=None)
         return await Merging(run, workspace).do(view)

@@ -70,6 +70,27 @@ BUGS = (
         ("tests/integration/node/test_double_work_told.py",),
     ),
     Bug(
+        "finished work counts for every later claim",
+        "fabrik_node/node/finished.py",
+        " or register.fence[2] != claim_id",
+        "",
+        ("tests/unit/service/test_requeueing.py",),
+    ),
+    Bug(
+        "a node that was killed forgets what its command had finished",
+        "fabrik_node/agent/recover.py",
+        "return FinishedWork(commit, row.branch, _prompt_of(row)), ",
+        "return before, ",
+        ("tests/integration/agent/test_finished_work.py",),
+    ),
+    Bug(
+        "a run takes its item out of the archive",
+        "fabrik_node/domain/stages.py",
+        '    if isinstance(old, Archived):\n        raise IllegalMove(f"the item was archived meanwhile',
+        '    if isinstance(old, Archived) and old.reason not in RESUMABLE_REASONS:\n        raise IllegalMove(f"the item was archived meanwhile',
+        ("tests/integration/node/test_pipeline.py",),
+    ),
+    Bug(
         "a requeue does not end the count of lost runs",
         "fabrik_node/node/past_runs.py",
         "since = max(_epoch_of_count(replica, item), ",
