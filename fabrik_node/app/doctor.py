@@ -48,8 +48,9 @@ async def _examine(paths: HomePaths, answer: NodeAnswer, *, remote: str | None) 
         checks += await _git(config, remote, works=_works(status))
         checks += _connected(status) if status is not None else await _peers(paths, config)
     if status is not None:
-        checks = [check for check in checks if check.check != "recovery key"]  # the node warns of it, too
-        checks += [Check("warning", "warn", str(warning), "fabrik-node status") for warning in status.get("warnings") or ()]
+        warnings = [str(warning) for warning in status.get("warnings") or ()]
+        key = str(paths.recovery_key)  # of which the node warns, too, and the check above says what to do
+        checks += [Check("warning", "warn", warning, "fabrik-node status") for warning in warnings if key not in warning]
     counts = {state: sum(check.state == state for check in checks) for state in ("ok", "warn", "fail")}
     stamp = {"as_of": iso(clock.wall_ms()), "home": str(paths.home), "version": __version__, "running": status is not None or answer.refused}
     return {**stamp, "checks": [asdict(check) for check in checks], **counts}

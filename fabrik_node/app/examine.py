@@ -117,7 +117,7 @@ def examine_identity(paths: HomePaths) -> Iterator[Check]:
     else:  # loading a key mends who may read it
         yield _key(paths)
     if paths.recovery_key.exists():
-        moved = "move it to a medium that is kept elsewhere"
+        moved = f"mv {shlex.quote(str(paths.recovery_key))} /media/STICK/, which is kept elsewhere"
         yield Check("recovery key", "warn", f"the mesh's recovery key still lies on this machine: {paths.recovery_key}", moved)
 
 

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from fabrik_node.app.first_writes import tell_name
 from fabrik_node.app.flags import Entry, parse_entry
 from fabrik_node.app.logs import start_logging
 from fabrik_node.app.running import FLUSH_S, Running, refusal
@@ -78,6 +79,7 @@ async def enter(home: Path, entry: Entry, name: str) -> dict[str, Any]:
             ) from None
         if end is not None:
             raise refusal(end)
+        await tell_name(node, running.config.node.name)  # a home that an earlier try left may have another
         await running.mesh.flush(FLUSH_S)
         return {
             "home": str(home),

@@ -32,7 +32,9 @@ __all__ = ["invitations", "invite"]
 @DRY_RUN
 @click.pass_obj
 def invite(session: Session, role: str, ttl_s: float, url: str | None, reusable: bool, max_uses: int | None, dry_run: bool) -> None:
-    """Print a token that lets one new node into the mesh, or several.
+    """Print a token that lets new nodes into the mesh.
+
+    One node, unless --reusable or --max-uses says otherwise.
 
     The token is a secret: hand it over by a file or a pipe where others can see your processes (fabrik-node join @FILE).
     """

@@ -29,7 +29,7 @@ def request(screen: Screen, data: Data) -> None:
     """``approvals show`` and ``answer``."""
     entry = data["request"]
     answer, end = entry.get("answer"), entry.get("end")
-    over = entry.get("timeout_s")
+    over, is_open = entry.get("timeout_s"), entry["state"] == "open"
     waits = "for ever" if over is None else f"{age(over)}, then " + (f"goes by {entry['default']!r}" if entry.get("default") else "the item is held")
     screen.fields(
         [
@@ -39,7 +39,7 @@ def request(screen: Screen, data: Data) -> None:
             ("state", entry["state"]),
             ("item", f"{entry['item']}  {entry['title']}"),
             ("asked", f"{entry['asked_at']} by {entry['asked_by']}, run {entry['run_id']}"),
-            ("waits", waits),
+            ("waits" if is_open else "timeout", waits if is_open or over is not None else ""),
             ("answer", "" if answer is None else _answer(answer, too_late=entry["too_late"])),
             ("end", "" if end is None else _end(end)),
             ("to answer", entry["next"]),

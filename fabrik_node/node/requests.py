@@ -55,7 +55,8 @@ def end_write(request: bytes, end: End) -> Write:
 
 def answer_command(request: Request) -> str:
     """What a person types to answer it."""
-    return f"fabrik-node approvals answer {show_id(request.id)} {'|'.join(map(shlex.quote, request.question.options)) or 'TEXT'}"
+    # Words, not bars: pasted as it stands into a shell it must answer nothing.
+    return f"fabrik-node approvals answer {show_id(request.id)} {' or '.join(map(shlex.quote, request.question.options)) or 'TEXT'}"
 
 
 def asked(request: Request) -> Asked:

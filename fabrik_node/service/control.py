@@ -138,7 +138,8 @@ class Controls:
         halted, at_work = said.get("halt") is not None, len(said.get("running") or [])
         if off:
             return "the agent takes work again" if halted else "nothing changes: the agent takes work"
-        return f"{'nothing changes: ' if halted else ''}the agent takes nothing new, also after a restart; {at_work} runs go on to their ends"
+        runs = {0: "no run is under way", 1: "1 run goes on to its end"}.get(at_work, f"{at_work} runs go on to their ends")
+        return f"{'nothing changes: ' if halted else ''}the agent takes nothing new, also after a restart; {runs}"
 
     def _too_late(self, ended: RunRow) -> Conflict:
         """A run that is not done stays as its operator wanted it: nobody begins its item again unasked. The error says so."""

@@ -172,7 +172,7 @@ class Explaining:
     def _changes(self, item: bytes) -> list[dict[str, Any]]:
         """The last writes that count: what each register of the item and its claim was set to, by whom and when, newest first."""
         replica, found = self._reader.replica, []
-        fields = [(Kind.ITEM, field) for field in ItemField if field is not ItemField.BODY]
+        fields = [(Kind.ITEM, field) for field in ItemField if field not in (ItemField.BODY, ItemField.CREATED_MS)]
         for kind, field in (*fields, (Kind.CLAIM, ClaimField.CLAIM)):
             register = replica.get(kind, item, field)
             if register is None:

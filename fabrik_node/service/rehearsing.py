@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabrik_node.domain.claims import decode_claim
 from fabrik_node.domain.proofs import write_says
-from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.domain.schema import ItemField, Kind, MemberField, RequestField, Role
 from fabrik_node.ids import show_id, show_value
 from fabrik_node.node.rehearsal import rehearse
 from fabrik_node.service.reading import Reader, stage_json
@@ -43,6 +43,10 @@ REHEARSED = frozenset(
 """They write at most one op, and it is the last that they do or the first; those that write more, or something else, ask for themselves. Others refuse ``dry_run``."""
 
 
+_RECORD_NAMES: Mapping[int, str] = {1: "role", 2: "name", 3: "binds_after", 4: "binds_after_more", 5: "next_key"}
+_ANSWER_NAMES: Mapping[int, str] = {1: "said", 2: "at_ms", 3: "note", 4: "by", 5: "question"}
+
+
 async def rehearsed(reader: Reader, op: str, operation: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]], args: Mapping[str, Any]) -> dict[str, Any]:
     """What ``operation`` would do now. Raises whatever it would raise."""
     with rehearse() as rehearsal:
@@ -75,4 +79,17 @@ def write_shown(reader: Reader, write: Write) -> dict[str, Any]:
 def _shown(reader: Reader, kind: int, field: int, value: Any) -> Any:
     if kind == Kind.CLAIM:
         return claim_json(value, reader.name_of)
+    if (kind, field) == (Kind.MEMBER, MemberField.RECORD):
+        return _named(value, _RECORD_NAMES)
+    if (kind, field) == (Kind.REQUEST, RequestField.ANSWER):
+        return _named(value, _ANSWER_NAMES)
     return stage_json(value) if (kind, field) == (Kind.ITEM, ItemField.STAGE) else show_value(value)
+
+
+def _named(value: Any, names: Mapping[int, str]) -> Any:
+    """With names for its numbers; of a newer version or a void op it may be anything."""
+    if not isinstance(value, dict):
+        return show_value(value)
+    shown = {names.get(key, str(key)): part for key, part in value.items()}
+    role = shown.get("role")
+    return show_value(shown | ({"role": Role(role).name.lower()} if isinstance(role, int) and role in list(Role) else {}))

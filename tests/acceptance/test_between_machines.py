@@ -95,6 +95,7 @@ def test_a_refused_joiner_reads_why_and_what_to_type(fleet: Fleet) -> None:
     first_line = done.stderr.splitlines()[0]
     assert first_line.startswith("fabrik-node: this node did not trust the other one: wrong_key: the node at this address has not the key that was expected")
     assert impostor.await_event("peer.refused")["code"] == "wrong_key"
+    assert second.ask("join", fleet.token(host), "--name", "another")["node"] == "another", "by that name, whatever was tried before"
 
 
 @pytest.mark.promise("F3")

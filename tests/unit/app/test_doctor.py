@@ -127,7 +127,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "PATH",
     ),
     "damaged store": (lambda home: HomePaths(home).store.write_bytes(b"x" * 5000), "store", "fail", ""),
-    "recovery key": (lambda home: HomePaths(home).recovery_key.write_bytes(b"x" * 32), "recovery key", "warn", "medium"),
+    "recovery key": (lambda home: HomePaths(home).recovery_key.write_bytes(b"x" * 32), "recovery key", "warn", "mv "),
 }
 
 
@@ -167,6 +167,11 @@ def test_who_owns_the_home_is_looked_at(home: Path) -> None:
     beside = look(home, NodeAnswer({"pid": os.getpid(), "agent": {"contained": "control groups in /its/own"}}), remote=None)
     assert beside["runs in"]["said"] == "control groups in /its/own", "the node's, not this shell's"
     assert beside["open files"]["said"].startswith(f"process {os.getpid()} may open ")
+    key = HomePaths(home).recovery_key
+    key.write_bytes(b"x" * 32)
+    key.chmod(0o600)
+    warned = [check for check in look(home, NodeAnswer({"warnings": [f"the key: {key}"]}))["checks"] if str(key) in check["said"]]
+    assert [(check["check"], check["next"].split()[:2]) for check in warned] == [("recovery key", ["mv", str(key)])], "once, and with what to type"
     lock.release()
     assert look(home)["node"]["said"] == "no node runs here"
 

@@ -104,12 +104,12 @@ def test_a_missing_signal_is_unknown_never_a_guess() -> None:
 @pytest.mark.promise("D30")
 @pytest.mark.parametrize("signals", [OWN, FOREIGN], ids=["own", "foreign"])
 def test_a_run_that_asks_people_waits_however_long_it_does_not_move(signals: RunSignals) -> None:
-    asks = Asked("deploy?", "fabrik-node approvals answer ID yes|no")
+    asks = Asked("deploy?", "fabrik-node approvals answer ID yes or no")
     row = replace(ROW, state=RunState.WAITING)
     for still_s in (1.0, 100_000.0):
         verdict = judge_run(row, replace(signals, asks=asks, progress_age_s=still_s))
         assert (verdict.state, verdict.next) == (RunState.WAITING, "an answer of a person")
-        assert verdict.evidence.startswith("asks: deploy? (fabrik-node approvals answer ID yes|no); ")
+        assert verdict.evidence.startswith("asks: deploy? (fabrik-node approvals answer ID yes or no); ")
     assert judge_run(row, replace(signals, asks=asks, draining=True)).evidence.endswith("and the node drains")
     answered = judge_run(row, signals)
     assert (answered.state, answered.next) == (RunState.WAITING, "it goes on")
@@ -119,7 +119,7 @@ def test_a_run_that_asks_people_waits_however_long_it_does_not_move(signals: Run
 
 @pytest.mark.promise("D30")
 def test_a_question_is_no_sign_of_life() -> None:
-    asks, row = Asked("deploy?", "fabrik-node approvals answer ID yes|no"), replace(ROW, state=RunState.WAITING)
+    asks, row = Asked("deploy?", "fabrik-node approvals answer ID yes or no"), replace(ROW, state=RunState.WAITING)
     assert judge_run(row, replace(OWN, asks=asks, in_hand=False)).state is RunState.ORPHANED
     assert judge_run(row, replace(FOREIGN, asks=asks, lease=LeaseState.LOST)).state is RunState.LOST
     assert judge_run(row, replace(FOREIGN, asks=asks, claim_wins=False)).state is RunState.SUPERSEDED

@@ -59,7 +59,7 @@ def test_every_cause_is_named_with_what_to_type(change: dict[str, Any], code: st
 
 @pytest.mark.promise("D52")
 def test_a_question_to_people_comes_first_while_somebody_waits_for_its_answer() -> None:
-    asks = Asked("deploy?", "fabrik-node approvals answer ID yes|no")
+    asks = Asked("deploy?", "fabrik-node approvals answer ID yes or no")
     [first, second] = why_item(replace(FACTS, claim=CLAIM, asks=asks))
     assert (first.code, first.text, first.next) == ("asks", "its run asks people: deploy?", asks.command)
     assert second.code == "claimed"

@@ -108,7 +108,7 @@ async def test_an_answer_of_another_node_is_what_the_command_gets_with_who_and_w
         await sync(admin, worker)
         [listed] = (await admin.call("approvals.list"))["requests"]
         assert (listed["id"], listed["state"], listed["text"], listed["options"], listed["asked_by"]) == (request, "open", "deploy?", YES_NO, "node1")
-        assert listed["next"] == f"fabrik-node approvals answer {request} yes|no"
+        assert listed["next"] == f"fabrik-node approvals answer {request} yes or no"
         assert (await admin.call("status"))["questions"] == 1
         answered = await admin.call("approvals.answer", id=request[:12], answer="yes", note="looks fine")
         assert answered["request"]["state"] == "answered"
@@ -461,10 +461,10 @@ async def test_every_node_shows_for_which_question_a_run_waits(rigs: Rigs) -> No
             assert run["state"] == state
             causes = (await rig.call("why", id=item))["causes"]
             assert (causes[0]["code"], causes[0]["text"]) == ("asks", "its run asks people: deploy?")
-            assert causes[0]["next"] == f"fabrik-node approvals answer {request} yes|no"
+            assert causes[0]["next"] == f"fabrik-node approvals answer {request} yes or no"
         [run] = (await worker.call("runs.list"))["runs"]
-        assert run["evidence"].startswith(f"asks: deploy? (fabrik-node approvals answer {request} yes|no); ")
-        assert (await worker.call("why", id=show_id(command.caller.run_id)))["causes"][0]["next"] == f"fabrik-node approvals answer {request} yes|no"
+        assert run["evidence"].startswith(f"asks: deploy? (fabrik-node approvals answer {request} yes or no); ")
+        assert (await worker.call("why", id=show_id(command.caller.run_id)))["causes"][0]["next"] == f"fabrik-node approvals answer {request} yes or no"
         await worker.call("approvals.answer", id=request, answer="yes")
         [run] = (await worker.call("runs.list"))["runs"]
         assert run["evidence"].startswith("it asked people, and its question is not open any more; ")
@@ -501,7 +501,8 @@ async def test_what_is_no_answer_and_who_is_no_run_are_refused(rigs: Rigs) -> No
     request = await command.ask()
     with pytest.raises(UsageError, match="'maybe' is none of the answers: yes, no") as refused:
         await rig.call("approvals.answer", id=request, answer="maybe")
-    assert refused.value.hint == f"fabrik-node approvals answer {request} yes|no"
+    assert refused.value.hint == f"fabrik-node approvals answer {request} yes or no"
+    assert "|" not in refused.value.hint, "pasted into a shell it would answer"
     with pytest.raises(UsageError, match="for the command of a run"):
         await rig.call("ask", text="?")
     with pytest.raises(NotFound, match="no question"):
