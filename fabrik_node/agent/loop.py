@@ -1,7 +1,7 @@
 """The claim loop: find work, claim it, run it, again; up to ``slots`` runs at once.
 
 It wakes when the node says that there may be work, and looks again by itself now and then, because a lease that runs out is no event.
-Other agents look at the same list: at each item they have an order in which they wait for each other, then look again; who is refused takes the next.
+Other agents look at the same list: the node says which items fall to this one, and when it is its turn; who is refused takes the next.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from fabrik_node.ids import show_id
 __all__ = ["ClaimLoop"]
 
 _log = logging.getLogger("fabrik_node.agent")
-_JITTER_S_MAX = 1.0
+_DUE_S = 0.001
+"""It is an agent's turn when no more than this is left of its wait."""
 _STOP_MARGIN_S = 10.0
 """For the writes at the end of a stopped run."""
 _HURRY_S = 2 * SHIM_MARGIN_S + _STOP_MARGIN_S
@@ -178,18 +179,21 @@ class ClaimLoop:
         """Start what can be started; seconds until more can be, as far as that is a question of waiting. Without a free slot nothing is looked at."""
         if not self._has_room():
             return None
-        await self._setup.pipeline.prepare()
-        now = self._setup.clock.now()
-        found = self._setup.pipeline.candidates(self._setup.config.labels)
+        setup = self._setup
+        await setup.pipeline.prepare()
+        now = setup.clock.now()
+        found = setup.pipeline.candidates(setup.config.labels)
         self._backoff.keep({view.id for view in found} | set(self._tasks))
         if not self._has_room():
             return None
         views = [view for view in found if view.id not in self._tasks]
-        for view in self._backoff.ready(views, now)[: self._setup.config.slots - len(self._tasks)]:
-            task = asyncio.create_task(self._claim_and_run(view.id), name=f"agent-{view.id.hex()}")
-            self._tasks[view.id] = task
-            task.add_done_callback(lambda done, item=view.id: self._ended(item, done))  # type: ignore[misc]  # inference of the default argument
-        return self._backoff.next_s(views, now) if len(self._tasks) < self._setup.config.slots else None
+        turns = setup.pipeline.choose(self._backoff.ready(views, now), setup.config.labels, setup.config.slots - len(self._tasks))
+        for item in [item for item, wait_s in turns if wait_s <= _DUE_S]:
+            task = asyncio.create_task(self._claim_and_run(item), name=f"agent-{item.hex()}")
+            self._tasks[item] = task
+            task.add_done_callback(lambda done, item=item: self._ended(item, done))  # type: ignore[misc]  # inference of the default argument
+        waits = [wait_s for _, wait_s in turns if wait_s > _DUE_S] + [self._backoff.next_s(views, now)]
+        return min((wait_s for wait_s in waits if wait_s is not None), default=None) if len(self._tasks) < setup.config.slots else None
 
     def _has_room(self) -> bool:
         return self.accepting and len(self._tasks) < self._setup.config.slots
@@ -204,12 +208,8 @@ class ClaimLoop:
 
     async def _claim_and_run(self, item: bytes) -> None:
         setup = self._setup
-        turn_s = setup.pipeline.turn_s(item, setup.config.labels)
-        await asyncio.sleep(turn_s + self._rng.uniform(0.0, min(_JITTER_S_MAX, setup.timing.settle_s / 16)))
-        if not self.accepting or not self._setup.pipeline.is_candidate(item, self._setup.config.labels):
-            return
         since = setup.clock.now()
-        if (claim := await self._claim(item)) is None:
+        if (claim := await self._come_forward(item)) is None:
             return
         run = AgentRun(setup, item, claim, since)
         name = f"run {show_id(run.row.run_id)} of item {show_id(item)}"
@@ -221,6 +221,15 @@ class ClaimLoop:
             await self._lessons.learn(report)
         finally:
             del self._runs[run.row.run_id]
+
+    async def _come_forward(self, item: bytes) -> Claim | None:
+        """Say that we ask for it, hear whether another agent that goes first says the same, and ask."""
+        pipeline, labels = self._setup.pipeline, self._setup.config.labels
+        if not pipeline.is_candidate(item, labels):
+            return None
+        with pipeline.intent(item) as listen_s:
+            await asyncio.sleep(listen_s)
+            return await self._claim(item) if self.accepting and pipeline.is_candidate(item, labels) else None
 
     async def _claim(self, item: bytes) -> Claim | None:
         claim = await self._asking.ask(item)
@@ -240,6 +249,7 @@ class ClaimLoop:
 
     def _ended(self, item: bytes, task: asyncio.Task[None]) -> None:
         del self._tasks[item]
+        self._setup.pipeline.say_now()
         if not task.cancelled() and (failure := task.exception()) is not None:
             self._failure = self._failure or failure
             self._accepting = False

@@ -84,12 +84,13 @@ def presence_of(running: Running) -> Mapping[str, Any]:
 
 
 def _agent_said(running: Running, loop: ClaimLoop) -> Mapping[str, Any]:
-    """What others need to say why an item waits."""
+    """What others need to say why an item waits, and to leave to this agent what it asks for."""
     full = running.node.upkeep.full
     labels = with_given_labels(running.config.agent, running.node).labels
     return {
         **({"labels": labels} if sum(map(len, labels)) <= _LABELS_CHARS_MAX else {}),
         "slots": running.config.agent.slots,
         "busy": len(loop.runs),
+        **({"asking": sorted(asking)} if (asking := running.pipeline.turns.asking) else {}),
         "problem": obstacle(running.halts.halt, stopping=running.draining, disk="" if full is None else full.message, refused=loop.problem, wait_s=loop.wait_s),
     }

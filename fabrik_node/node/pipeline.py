@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, stage_ttl
 from fabrik_node.domain.finished import FinishedWork
 from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.leases import LeaseState
-from fabrik_node.domain.picking import agents_ahead, turn_s
 from fabrik_node.domain.run_inputs import inputs_summary
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
@@ -28,6 +28,7 @@ from fabrik_node.node.node import Node
 from fabrik_node.node.open_items import OpenItem, OpenItems
 from fabrik_node.node.past_runs import interruptions_of
 from fabrik_node.node.rights import check_allowed
+from fabrik_node.node.turns import Turns
 from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
@@ -70,12 +71,15 @@ class NodePipeline:
         self.items = OpenItems(node.replica, node.board)
         """What looks of the agent read."""
         self._limits = ClaimLimits(limits, self.items.views, node.name_of, lambda claim, stage: self._lease(claim.claim_id, claim.ttl_s(stage)))
+        self.turns = Turns(node.public, node.timing, node.clock, lambda: node.lease_watch.others()[1], tell=node.beat_now, withdrawn=self._withdrawn)
+        """What the agents of other nodes say of themselves."""
         self._loop = asyncio.get_running_loop()
         self._failed_at: dict[bytes, float] = {}
         self._lost: dict[bytes, list[Callable[[str], None]]] = {}
         self._changed: list[Callable[[], None]] = []
         node.lease_watch.listens = self._listens
         node.on_changes(self._on_changes)
+        node.presence.subscribe(lambda author, _counter, _message: self.turns.hear(node.presence.heard()[author]))
 
     # ---- reading --------------------------------------------------------------------------------
 
@@ -97,23 +101,28 @@ class NodePipeline:
             return False
         self._node.lease_watch.look()
         found = self.items.get(item)
-        return found is not None and self._is_ready(found, set(labels), self._node.clock.now()) and self._limits.full(found.view) is None
+        return (
+            found is not None
+            and self._is_ready(found, set(labels), self._node.clock.now())
+            and self._limits.full(found.view) is None
+            and not self.turns.is_asked_by_others(found.view, labels)
+        )
 
     async def prepare(self) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.prepare`."""
         await self.items.freshen()
 
-    def turn_s(self, item: bytes, labels: Sequence[str]) -> float:
-        """See :meth:`fabrik_node.ports.Pipeline.turn_s`."""
-        view = self.item(item)
-        own, (_, here) = self._node.public, self._node.lease_watch.others()
-        agents: dict[bytes, Sequence[str]] = {own: labels}
-        for key in here:
-            said = self._node.presence.heard()[key].payload.get("agent")
-            offered = said.get("labels") if isinstance(said, dict) else None
-            if isinstance(offered, list) and not _is_busy(said):
-                agents[key] = [label for label in offered if isinstance(label, str)]
-        return 0.0 if view is None else turn_s(agents_ahead(item, view.labels, own, agents), self._node.timing.settle_s, self._claim_s)
+    def choose(self, views: Sequence[ItemView], labels: Sequence[str], room: int) -> list[tuple[bytes, float]]:
+        """See :meth:`fabrik_node.ports.turns.Turns.choose`."""
+        return self.turns.choose(views, labels, room, self._claim_s)
+
+    def intent(self, item: bytes) -> AbstractContextManager[float]:
+        """See :meth:`fabrik_node.ports.turns.Turns.intent`."""
+        return self.turns.intent(item)
+
+    def say_now(self) -> None:
+        """See :meth:`fabrik_node.ports.turns.Turns.say_now`."""
+        self.turns.say()
 
     def item(self, item: bytes) -> ItemView | None:
         """The item as it is now."""
@@ -404,8 +413,17 @@ class NodePipeline:
             if change.new:
                 self._failed_at[change.id] = self._node.clock.now()
         if changes.kinds & {Kind.CLAIM, Kind.ITEM, Kind.TOMBSTONE}:
-            for told in tuple(self._changed):
-                told()
+            self._tell_changed()
+
+    def _withdrawn(self, item: bytes) -> None:
+        """Nobody was granted it, as far as is known: others may look at it again."""
+        found = self.items.get(item)
+        if found is not None and self._is_free(found.view):
+            self._tell_changed()
+
+    def _tell_changed(self) -> None:
+        for told in tuple(self._changed):
+            told()
 
     def _claim_changed(self, change: Change) -> None:
         old_id = None if change.old is None else change.old[1]
@@ -419,12 +437,6 @@ class NodePipeline:
             return
         for callback in tuple(self._lost.get(old_id, ())):
             callback(reason)
-
-
-def _is_busy(said: Any) -> bool:
-    """Of what a node says of its agent; another version may say anything."""
-    busy, slots = said.get("busy"), said.get("slots")
-    return isinstance(busy, int) and isinstance(slots, int) and busy >= slots
 
 
 def run_summary(row: RunRow) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Merge, Stage
 from fabrik_node.ports.finished import FinishedRecords, FinishedWorkspaces
 from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, JoinRow, OpReads, OpStore, PeerAddress, RowCheck, Snapshots, StoredSegment
+from fabrik_node.ports.turns import Turns
 
 __all__ = [
     "Arbiter",
@@ -391,7 +392,7 @@ class ClaimRefused:
     reason: str
 
 
-class Pipeline(FinishedRecords, Protocol):
+class Pipeline(FinishedRecords, Turns, Protocol):
     """The node as an agent sees it. Every write is durable when it returns and raises ClaimLost once the claim does not win any more."""
 
     def candidates(self, labels: Sequence[str]) -> list[ItemView]:
@@ -399,7 +400,7 @@ class Pipeline(FinishedRecords, Protocol):
         ...
 
     def is_candidate(self, item: bytes, labels: Sequence[str]) -> bool:
-        """Whether :meth:`candidates` would name this item, by a look at it alone."""
+        """Whether :meth:`candidates` would name this item, by a look at it alone, and whether no other agent that goes first asks for it."""
         ...
 
     async def prepare(self) -> None:
@@ -409,10 +410,6 @@ class Pipeline(FinishedRecords, Protocol):
     def item(self, item: bytes) -> ItemView | None: ...
 
     def is_winning(self, item: bytes, claim_id: bytes) -> bool: ...
-
-    def turn_s(self, item: bytes, labels: Sequence[str]) -> float:
-        """Seconds for which an agent with these labels lets others go first at this item. Each item has an order of its own, the same for all nodes."""
-        ...
 
     async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
         """Claim and confirm: by the arbiter's receipt, or by the settle delay without a better claim.

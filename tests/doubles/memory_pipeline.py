@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -165,8 +166,14 @@ class MemoryPipeline:
         view = self.item(item)
         return view is not None and view.claim is not None and view.claim.claim_id == claim_id and view.claim.held
 
-    def turn_s(self, item: bytes, labels: Sequence[str]) -> float:
-        return 0.0
+    def choose(self, views: Sequence[ItemView], labels: Sequence[str], room: int) -> list[tuple[bytes, float]]:
+        return [(view.id, 0.0) for view in views[:room]]
+
+    def intent(self, item: bytes) -> AbstractContextManager[float]:
+        return nullcontext(0.0)
+
+    def say_now(self) -> None:
+        return
 
     async def claim(self, item: bytes, agent: str) -> Claim | ClaimRefused:
         self.claims_asked.append(item)

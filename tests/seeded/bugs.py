@@ -49,6 +49,20 @@ BUGS = (
         ("tests/property/test_holds_agree.py",),
     ),
     Bug(
+        "an agent asks for what another one asks for",
+        "fabrik_node/node/turns.py",
+        "for view in views if not self.is_asked_by_others(view, labels)]",
+        "for view in views]",
+        ("tests/unit/node/test_turns.py",),
+    ),
+    Bug(
+        "an agent that is free and never comes is waited for again and again",
+        "fabrik_node/node/turns.py",
+        "return now - here[key].free_since >= patient_s and",
+        "return False and",
+        ("tests/unit/node/test_turns.py",),
+    ),
+    Bug(
         "silence counts as time without progress",
         "fabrik_node/service/run_views.py",
         "min(self._now, lease.seen_at + self._timing.beat_s)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -432,6 +433,14 @@ def heard_from(other: NodeRig, rig: NodeRig, **agent: Any) -> None:
         assert rig.node.ephemeral_in(other.node.presence.heard()[other.node.public].message) is not None
 
 
+def turns_at(rig: NodeRig, item: bytes, labels: Sequence[str] = ()) -> float:
+    """Seconds until it is the turn of this node's agent, if that item were the only one."""
+    view = rig.pipeline.item(item)
+    assert view is not None
+    [(_, wait_s)] = rig.pipeline.choose([view], labels, 1)
+    return wait_s
+
+
 async def test_agents_have_an_order_at_each_item_and_wait_for_each_other(rigs: Rigs) -> None:
     nodes = [await rigs.open(number) for number in range(4)]
     items = [await added(nodes[0], f"item {number}") for number in range(12)]
@@ -441,16 +450,38 @@ async def test_agents_have_an_order_at_each_item_and_wait_for_each_other(rigs: R
             if other is not rig:
                 heard_from(other, rig, labels=["fast"] if other is nodes[3] else [], slots=1, busy=0)
     step_s = TIMING.settle_s / 4
-    orders = [[rig.pipeline.turn_s(item, ["fast"] if rig is nodes[3] else []) for rig in nodes] for item in items]
+    orders = [[turns_at(rig, item, ["fast"] if rig is nodes[3] else []) for rig in nodes] for item in items]
     assert all(sorted(order) == pytest.approx([0, step_s, 2 * step_s, 3 * step_s]) for order in orders), "one goes first, the same for all"
     assert len({order.index(0.0) for order in orders}) > 1, "another one at another item"
+    chosen = [rig.pipeline.choose(rig.pipeline.candidates([]), [], 1) for rig in nodes[:3]]
+    assert len({item for [(item, _)] in chosen}) == 3, "where there is enough, each takes another one"
+    assert {item for [(item, _)] in chosen} <= set(items[:4]), "of the best"
+    assert all(wait_s == 0.0 for [(_, wait_s)] in chosen), "and nobody waits"
     await nodes[0].call("items.edit", id=show_id(items[0]), labels=["fast?"])
     await sync(*nodes)
-    assert nodes[3].pipeline.turn_s(items[0], ["fast"]) == 0.0, "a preferred label goes first"
+    assert turns_at(nodes[3], items[0], ["fast"]) == 0.0, "a preferred label goes first"
     assert all(titles(rig)[-1 if rig is not nodes[3] else 0] == "item 0" for rig in nodes[:3]), "and the others take it last"
     heard_from(nodes[3], nodes[0], labels=["fast"], slots=1, busy=1)
-    waits = [nodes[0].pipeline.turn_s(item, []) for item in items]
-    assert max(waits) < 3 * step_s, "nobody waits for who is busy"
+    assert max(turns_at(nodes[0], item) for item in items) < 3 * step_s, "nobody waits for who is busy"
+
+
+async def test_who_asks_tells_it_before_it_has_the_claim(rigs: Rigs) -> None:
+    one, two = await rigs.open(0), await rigs.open(1)
+    item = await added(one)
+    await sync(one, two)
+    heard_from(one, two, labels=[], slots=1, busy=0)
+    woken: list[bool] = []
+    two.pipeline.on_change(lambda: woken.append(True))
+    assert two.pipeline.is_candidate(item, [])
+    with one.pipeline.intent(item):
+        heard_from(one, two, labels=[], slots=1, busy=0, asking=sorted(one.pipeline.turns.asking))
+    assert not two.pipeline.is_candidate(item, [])
+    assert titles(two) == ["an item"], "it is free all the same"
+    assert two.pipeline.choose(two.pipeline.candidates([]), [], 1) == []
+    assert woken == []
+    heard_from(one, two, labels=[], slots=1, busy=0, asking=sorted(one.pipeline.turns.asking))
+    assert two.pipeline.is_candidate(item, [])
+    assert woken != [], "whoever waits looks again"
 
 
 @pytest.mark.promise("F12")
@@ -645,7 +676,7 @@ async def test_who_asks_a_slow_remote_gives_those_before_it_the_time_that_it_tak
     await sync(one, two)
 
     def turns() -> set[float]:
-        return {rig.pipeline.turn_s(item, []) for rig in (one, two) for item in items[2:]}
+        return {turns_at(rig, item) for rig in (one, two) for item in items[2:]}
 
     assert turns() == {0.0, TIMING.settle_s / 4}
     for rig, item in ((one, items[0]), (two, items[1])):
