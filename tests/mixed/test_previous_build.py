@@ -57,7 +57,7 @@ def test_items_claims_and_deletions_go_both_ways(fleet: Fleet, hosting: Build, j
         assert {item["id"]: item["title"] for item in node.ask("items", "list")["items"]} == {first: "edited by the member", second: "from the member"}
         status = node.ask("status")
         assert status["voided"] == 0
-        assert [peer["lag_ops"] for peer in status["peers"]] == [0]
+        node.await_true(lambda node=node: [peer["lag_ops"] for peer in node.ask("status")["peers"]] == [0], "nothing under way")  # type: ignore[misc]  # inference of the default argument
     two.kill()
     third = one.add("while the member is away")
     two.start("serve")

@@ -16,7 +16,7 @@ from fabrik_node.errors import FabrikError
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON or "namespaces are there")
-HEAL_S = 20.0
+HEAL_S = 60.0
 """A failure bound for busy machines: in virtual time it is ten seconds (tests/sim/test_sync_schedules.py)."""
 BAD = {"delay_s": 0.01, "jitter_s": 0.01, "loss": 0.01, "duplicate": 0.005, "reorder": 0.01, "rate": 5e6}
 GOOD = dict.fromkeys(BAD, 0.0) | {"delay_s": 0.01, "cut": False}

@@ -180,8 +180,8 @@ async def test_a_page_leaves_room_for_leases_and_no_dump_shows_it(line: Line, tm
     owner.presence.publish(part)
     assert part["tells"][0][2]["log"].startswith(b"xxx")
     dumped = [record async for record in line.owner.service.stream("db.dump", {"only": ["presence"]})]
-    assert "xxx" not in str(dumped)
-    assert "7878" not in str(dumped), "nor as hex"
+    assert "x" * 9 not in str(dumped), "fewer may stand in an id"
+    assert "78" * 9 not in str(dumped), "nor as hex"
 
 
 @pytest.mark.promise("B2")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net_rig import Net, address_of, are_level, level, peer, states
+from net_rig import Net, address_of, are_level, are_quiet, level, peer, states
 from node_rig import BOUND_S, NodeRig, eventually, sync
 
 from fabrik_node._core import SigningKey
@@ -116,6 +116,7 @@ async def test_a_chain_and_a_ring_end_level_without_loops(net: Net) -> None:
     def sent() -> int:
         return sum(status.bytes_out for _, mesh, _ in nodes for status in mesh.statuses())
 
+    await are_quiet(*(mesh for _, mesh, _ in nodes))
     before = sent()
     await asyncio.sleep(0.1)
     assert sent() - before < 60_000, "nothing goes round for ever"
