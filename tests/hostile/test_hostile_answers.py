@@ -165,7 +165,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
         replicate(kit)
         threads = []
         for name, listener in listeners.items():
-            listener.settimeout(BOUND_S)
+            listener.settimeout(3 * BOUND_S)  # the node that calls is started after this
             threads.append(threading.Thread(target=play, args=(listener, members[name], kit.mesh, ANSWERS[name][0], found, name)))
             threads[-1].start()
         kit.second.stop()

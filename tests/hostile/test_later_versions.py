@@ -92,7 +92,7 @@ def test_we_dial_a_later_version(kit: Kit, fleet: Fleet) -> None:
     author = log_of_later(kit, key)
     data = author.segment(1, 3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(20.0)
+        listener.settimeout(60.0)
         third = fleet.member(kit.host, "third", "--peer", f"ws://127.0.0.1:{listener.getsockname()[1]}/crdt-sync")
         with Answering(listener, key, kit.mesh) as peer:
             peer.welcome().answer()
@@ -129,7 +129,7 @@ def test_a_version_that_we_do_not_speak_is_refused_with_what_to_do(kit: Kit) -> 
 def test_an_answer_with_a_version_that_we_did_not_offer_is_refused(kit: Kit, fleet: Fleet) -> None:
     key = kit.join(kit.invite())
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(20.0)
+        listener.settimeout(60.0)
         fleet.member(kit.host, "fourth", "--peer", f"ws://127.0.0.1:{listener.getsockname()[1]}/crdt-sync")
         with Answering(listener, key, kit.mesh) as peer, pytest.raises(Ended) as end:
             peer.welcome().answer(version=2)

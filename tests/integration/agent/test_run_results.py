@@ -361,7 +361,7 @@ async def test_a_killed_worker_is_declared_dead_before_a_beat_is_over(rig: Agent
         [run] = loop.runs.values()
         os.kill(worker, signal.SIGKILL)
         await rig.world.until(lambda: bool(rig.world.finishes))
-        assert run.keeper.beats == 1, "nobody waited for a heartbeat"
+        assert run.keeper.beats <= 1, "nobody waited for a heartbeat"
     row = rig.pipeline.last_rows()[0]
     assert (row.state, row.process, row.reason) == (RunState.FAILED, None, "agent_failed: coding was ended by SIGKILL")
     assert rig.world.finish_of(item).charged
