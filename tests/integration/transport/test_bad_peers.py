@@ -342,7 +342,7 @@ async def test_rubbish_after_the_handshake_ends_only_that_connection(net: Net) -
 
 
 async def test_a_peer_that_says_nothing_is_cut_within_the_limit(net: Net) -> None:
-    limits = Limits(handshake_s=0.2)
+    limits = Limits(handshake_s=1.5)
     _, mesh, url = await net.listening(0, listen=PLAIN, limits=limits)
     port = int(url.rsplit(":", 1)[1].split("/")[0])
     async with connect(url, compression=None, proxy=None, ping_interval=None) as upgraded:

@@ -33,10 +33,10 @@ def drip(url: str, mesh: bytes, key: Key, frame: bytes, size: int, seconds: floa
 
 @pytest.mark.promise("E18")
 async def test_a_peer_on_a_slow_link_is_not_silent_while_its_bytes_come(net: Net) -> None:
-    host, _, url = await net.listening(0, listen="ws://127.0.0.1:0", limits=Limits(ping_s=0.1, silent_s=0.4))
+    host, _, url = await net.listening(0, listen="ws://127.0.0.1:0", limits=Limits(ping_s=0.5, silent_s=2.0))
     author = Author(net.rigs.genesis, Key(b"\x03" * 32), epoch=9)
     author.op((int(Kind.ITEM), new_id(3), int(ItemField.BODY), "x" * 30_000, None))
     data = author.segment(1, 1)
     frame = encode([SEGMENT, author.key.public, 9, 1, 1, data])
-    await asyncio.wait_for(asyncio.to_thread(drip, url, net.rigs.rigs[0].node.mesh_id, author.key, frame, len(data), 1.5), BOUND_S)
+    await asyncio.wait_for(asyncio.to_thread(drip, url, net.rigs.rigs[0].node.mesh_id, author.key, frame, len(data), 4.0), BOUND_S)
     assert host.node.replica.head(author.key.public, 9) is not None

@@ -281,7 +281,7 @@ async def test_claims_are_listed_and_shown_with_their_lease_and_label(rigs: Rigs
 
 @pytest.mark.promise("J2")
 async def test_each_claim_has_one_honest_label_wherever_it_is_shown(rigs: Rigs) -> None:
-    settled, granted = await rigs.open(timing=replace(TIMING, settle_s=0.3)), await rigs.open(1, arbiter=FakeArbiter())
+    settled, granted = await rigs.open(timing=replace(TIMING, settle_s=3.0)), await rigs.open(1, arbiter=FakeArbiter())
     await sync(settled, granted)
 
     async def labels(rig: NodeRig, item: str) -> set[str]:
