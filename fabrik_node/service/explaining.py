@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from shlex import quote
 from types import MappingProxyType
@@ -47,7 +47,7 @@ class Explaining:
         """``id``: of an item or a run. Raises :class:`NotFound`, and :class:`Conflict` when it could be either."""
         text = str(args.get("id") or "")
         view, row = await self._find(text)
-        ahead = 0 if view is None else await asyncio.to_thread(self._ahead, view)  # looks at every item
+        ahead = 0 if view is None else await asyncio.to_thread(self._ahead, view, self._takers(view))  # looks at every item
         return self._of_item(view, await self._runs_of(view.id), ahead) if row is None and view is not None else self._of_run(row, view, ahead)
 
     async def _find(self, text: str) -> tuple[ItemView | None, RunRow | None]:
@@ -146,8 +146,13 @@ class Explaining:
             return Needed(show_id(item), "", None, deleted=self._reader.replica.tombstoned(item))
         return Needed(show_id(item), found.title, found.stage, done=board.is_done(item))
 
-    def _ahead(self, view: ItemView) -> int:
-        """Items that are open, neither held nor claimed, and come before it in the order in which agents look."""
+    def _takers(self, view: ItemView) -> list[frozenset[str] | None]:
+        """The labels of each agent that could take it; None: it did not say which."""
+        needed = required_labels(view.labels)
+        return [agent.labels for agent in self._agents() if agent.is_there and not agent.problem and (agent.labels is None or needed <= agent.labels)]
+
+    def _ahead(self, view: ItemView, takers: Sequence[frozenset[str] | None]) -> int:
+        """Items that ``takers`` could take now, and that come before it in the order in which agents look."""
         board = self._reader.board
         place = (-view.priority, *board.added(view.id))
         return sum(
@@ -157,6 +162,8 @@ class Explaining:
             and other.hold is None
             and (other.claim is None or not other.claim.held)
             and (-other.priority, *board.added(other.id)) < place
+            and any(labels is None or required_labels(other.labels) <= labels for labels in takers)
+            and all(board.is_done(needed) for needed in other.depends_on)
         )
 
     def _agents(self) -> list[AgentFacts]:

@@ -92,6 +92,24 @@ async def test_an_item_on_its_way_is_explained_at_each_step(memory_rigs: Rigs) -
     assert [cause["code"] for cause in (await rig.call("why", id=run))["causes"]] == ["failed", "deleted"]
 
 
+@pytest.mark.promise("J6")
+async def test_only_what_the_same_agents_could_take_now_is_before_it(memory_rigs: Rigs) -> None:
+    rig, other = await memory_rigs.open(0), await memory_rigs.open(1)
+    await sync(rig, other)
+    mac, first = await rig.add("for another machine", labels=["mac"]), await rig.add("first")
+    waits = await rig.add("waits")
+    await rig.call("items.edit", id=waits, depends_on=[first])
+    item = await rig.add("last")
+    speak(rig, other, labels=["linux"], slots=1, busy=0, problem="")
+
+    async def text() -> str:
+        return str((await rig.call("why", id=item))["causes"][0]["text"])
+
+    assert (await text()).endswith(", and 1 item is before it"), "one is for nobody who is here, one has to wait itself"
+    await rig.call("items.edit", id=mac, labels=[])
+    assert (await text()).endswith(", and 2 items are before it")
+
+
 async def test_what_is_asked_for_must_be_one_thing(memory_rigs: Rigs) -> None:
     rig = await memory_rigs.open(0)
     item = await rig.add()
