@@ -40,6 +40,8 @@ class Claim:
     follows: bytes = b""
     stage_ttls: tuple[tuple[int, int], ...] = ()
     """``(tag of a stage, milliseconds)``, in order of the tags: what counts there in place of ``ttl_ms``."""
+    found: tuple[int, int] | None = None
+    """How many attempts had failed when it was made, and the epoch of the claim under which that was counted: :mod:`fabrik_node.domain.inheritance`. None: it does not say so."""
 
     def ttl_s(self, stage: Stage) -> float:
         """How long a renewal is believed while the item is in ``stage``."""
@@ -107,7 +109,7 @@ def encode_claim(claim: Claim) -> dict[int, Any]:
         7: claim.ttl_ms,
         8: claim.incarnation,
     }
-    optional: dict[int, Any] = {9: claim.reason, 10: claim.oid, 11: claim.follows, 12: dict(claim.stage_ttls)}
+    optional: dict[int, Any] = {9: claim.reason, 10: claim.oid, 11: claim.follows, 12: dict(claim.stage_ttls), 13: claim.found and list(claim.found)}
     return value | {number: part for number, part in optional.items() if part}
 
 
@@ -127,9 +129,19 @@ def decode_claim(value: dict[int, Any]) -> Claim:
             oid=value.get(10, b""),
             follows=value.get(11, b""),
             stage_ttls=_read_ttls(value.get(12)),
+            found=_read_found(value.get(13)),
         )
     except (KeyError, ValueError) as error:
         raise InvalidOp(f"claim value is of a newer version: {error}", "upgrade this node") from error
+
+
+def _read_found(value: Any) -> tuple[int, int] | None:
+    """Of another type it is as if it was not there."""
+    match value:
+        case [int(attempts), int(epoch)] if not isinstance(attempts, bool) and not isinstance(epoch, bool) and min(attempts, epoch) >= 0:
+            return (attempts, epoch)
+        case _:
+            return None
 
 
 def _read_ttls(value: Any) -> tuple[tuple[int, int], ...]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabrik_node._core import Replica
 from fabrik_node.domain.claims import Claim, decode_claim
+from fabrik_node.domain.inheritance import Written, attempts_of, outcome_of
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, Role
 from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Done, Stage, decode_stage
 from fabrik_node.node.holds import hold_in
 from fabrik_node.ports import ItemView
 
 __all__ = ["Board", "is_finished"]
+
+_READ_BY_CLAIM = (ItemField.OUTCOME, ItemField.ATTEMPTS)
+"""What of them counts depends on the winning claim."""
 
 
 class Board:
@@ -52,6 +56,15 @@ class Board:
         """The winning claim, whatever its state."""
         register = self._replica.get(Kind.CLAIM, item, ClaimField.CLAIM)
         return None if register is None else decode_claim(register.value)
+
+    def registers(self, item: bytes, fields: Sequence[ItemField] = (ItemField.STAGE, ItemField.OUTCOME, ItemField.ATTEMPTS)) -> dict[ItemField, Written]:
+        """Those of the registers of whoever works on an item that are there, as the merge has them."""
+        found = {field: self._replica.get(Kind.ITEM, item, field) for field in fields}
+        return {field: Written(register.value, register.fence) for field, register in found.items() if register is not None}
+
+    def outcome(self, item: bytes) -> Any:
+        """What is read of an item's outcome: not the late word of a superseded holder."""
+        return outcome_of(self.registers(item, (ItemField.OUTCOME,)), self.claim(item))
 
     def is_holder(self, author: bytes, item: bytes, claim_id: bytes) -> bool:
         """True when this claim wins on the item and is ``author``'s."""
@@ -102,6 +115,9 @@ class Board:
 
     def _view(self, item: bytes, row: Mapping[int, Any]) -> ItemView:
         stage, claim = row.get(ItemField.STAGE), self.claim(item)
+        written = [field for field in _READ_BY_CLAIM if field in row]
+        reads_all = claim is None or claim.found is None
+        registers = {field: Written(row[field], None) for field in written} if reads_all else self.registers(item, written)
         return ItemView(
             id=item,
             title=row[ItemField.TITLE],
@@ -111,9 +127,9 @@ class Board:
             priority=row.get(ItemField.PRIORITY, 0),
             depends_on=row.get(ItemField.DEPENDS_ON, []),
             created_ms=row.get(ItemField.CREATED_MS, 0),
-            attempts=row.get(ItemField.ATTEMPTS, 0),
+            attempts=attempts_of(registers, claim),
             hold=hold_in(self._replica, item, row, claim),
-            outcome=row.get(ItemField.OUTCOME),
+            outcome=outcome_of(registers, claim),
             claim=claim,
         )
 

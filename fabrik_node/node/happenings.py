@@ -27,8 +27,10 @@ _TAKEN = frozenset({"seq", "at", "type", "item", "by", "op"})
 _EDITS = {ItemField.TITLE: "title", ItemField.BODY: "body", ItemField.LABELS: "labels", ItemField.PRIORITY: "priority", ItemField.DEPENDS_ON: "depends_on"}
 
 
-def happenings(changes: Changes, names: Mapping[bytes, str], claim_of: Callable[[bytes], Claim | None]) -> list[Event]:
-    """Events of one batch. ``names`` gives node names by key; a key without one is shown by its first 8 hex digits. ``claim_of``: the winning claim of an item after the batch."""
+def happenings(changes: Changes, names: Mapping[bytes, str], claim_of: Callable[[bytes], Claim | None], outcome_of: Callable[[bytes], Any]) -> list[Event]:
+    """Events of one batch. ``names`` gives node names by key; a key without one is shown by its first 8 hex digits. ``claim_of``: the winning claim of an item after the batch,
+    ``outcome_of``: what is read of its outcome then.
+    """
     if len(changes) > EVENTS_PER_BATCH_MAX:
         return [Event("sync.bulk", changes.newest_ms or 0, {"registers": len(changes)})]
     by_item: dict[tuple[int, bytes], list[Change]] = {}
@@ -38,7 +40,7 @@ def happenings(changes: Changes, names: Mapping[bytes, str], claim_of: Callable[
     for (kind, _), group in by_item.items():
         match kind:
             case Kind.ITEM:
-                events += _item(group, names, claim_of)
+                events += _item(group, names, claim_of, outcome_of)
             case Kind.CLAIM:
                 events += [event for change in group for event in _claim(change, names)]
             case Kind.MEMBER:
@@ -69,7 +71,7 @@ def _event(kind: str, change: Change, names: Mapping[bytes, str], data: Mapping[
     return Event(kind, change.wall_ms, {**data, "by": _who(change.author, names), "op": show_key(change.digest)})
 
 
-def _item(group: Sequence[Change], names: Mapping[bytes, str], claim_of: Callable[[bytes], Claim | None]) -> list[Event]:
+def _item(group: Sequence[Change], names: Mapping[bytes, str], claim_of: Callable[[bytes], Claim | None], outcome_of: Callable[[bytes], Any]) -> list[Event]:
     if all(change.new is None for change in group) and any(change.field not in HOLD_FIELDS for change in group):
         return []  # removed by a tombstone, which has an event of its own
     fields = {change.field: change for change in group}
@@ -80,7 +82,7 @@ def _item(group: Sequence[Change], names: Mapping[bytes, str], claim_of: Callabl
     added = title is not None and title.old is None
     if added and title is not None:
         events.append(_event("item.added", title, names, {"item": item, "title": title.new}))
-    if stage is not None and stage.new is not None and (stage.old is not None or not added):
+    if stage is not None and stage.new not in (None, stage.old) and (stage.old is not None or not added):
         new = decode_stage(stage.new)
         old = None if stage.old is None else decode_stage(stage.old).name
         events.append(_event("item.moved", stage, names, {"item": item, "from": old, "to": new.name, **stage_fields(new)}))
@@ -91,7 +93,9 @@ def _item(group: Sequence[Change], names: Mapping[bytes, str], claim_of: Callabl
             events.append(_event("item.edited", first, names, {"item": item, "fields": edited}))
     events += _hold([fields[field] for field in HOLD_FIELDS if field in fields], names, claim_of)
     outcome = fields.get(ItemField.OUTCOME)
-    if outcome is not None and outcome.new is not None:
+    if (
+        outcome is not None and outcome.new not in (None, outcome.old) and outcome.new == outcome_of(outcome.id)
+    ):  # not what is written again, nor what a superseded holder says late
         known = {key: value for key, value in outcome.new.items() if isinstance(value, str | int) and key not in _TAKEN}
         events.append(_event("item.outcome", outcome, names, {"item": item, **known}))
     return events

@@ -7,6 +7,7 @@ from typing import Any
 
 from fabrik_node._core import Replica
 from fabrik_node.domain.claims import Claim, decode_claim
+from fabrik_node.domain.inheritance import Written, counted_in
 from fabrik_node.domain.interruptions import Interruptions, PastRun, count_interruptions
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind
@@ -26,7 +27,7 @@ def interruptions_of(replica: Replica, by_item: ByItem, item: bytes, claim_id: b
 def _past_runs(replica: Replica, by_item: ByItem, item: bytes, claim_id: bytes) -> Iterator[PastRun]:
     register, runs = replica.get(Kind.CLAIM, item, ClaimField.CLAIM), by_item.runs(item)
     claim = None if register is None else decode_claim(register.value)
-    since = max(_epoch_of_count(replica, item), _epoch_of_hold(replica, runs, claim, item))
+    since = max(_epoch_of_count(replica, claim, item), _epoch_of_hold(replica, runs, claim, item))
     newest = 0 if claim is None else claim.epoch
     for said in runs.values():
         if said.get("claim") == claim_id:
@@ -36,13 +37,13 @@ def _past_runs(replica: Replica, by_item: ByItem, item: bytes, claim_id: bytes) 
             yield PastRun(epoch, state, reason if isinstance(reason, str) else "")
 
 
-def _epoch_of_count(replica: Replica, item: bytes) -> int:
+def _epoch_of_count(replica: Replica, claim: Claim | None, item: bytes) -> int:
     """Of the claim under which the attempts were counted or forgotten last: a requeue forgets them under the claim that wins then.
 
     Not when a run's summary was written: a node that comes back writes those of its lost runs anew, long after somebody has looked at the item.
     """
     register = replica.get(Kind.ITEM, item, ItemField.ATTEMPTS)
-    return 0 if register is None or register.fence is None else register.fence[1]
+    return counted_in({} if register is None else {ItemField.ATTEMPTS: Written(register.value, register.fence)}, claim)
 
 
 def _epoch_of_hold(replica: Replica, runs: Mapping[bytes, Mapping[str, Any]], claim: Claim | None, item: bytes) -> int:

@@ -23,6 +23,7 @@ from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.finished import finished_under
 from fabrik_node.node.holds import claim_hold_writes
+from fabrik_node.node.inheriting import first_statement
 from fabrik_node.node.limits import ClaimLimits
 from fabrik_node.node.node import Node
 from fabrik_node.node.open_items import OpenItem, OpenItems
@@ -172,11 +173,12 @@ class NodePipeline:
     async def _claim_by_settling(self, view: ItemView, wanted: Claim) -> Claim | ClaimRefused:
         if not may_settle(view.claim):
             return ClaimRefused("its last claim was granted by a git remote, and this node has none: set [git] remote")
-        if not await self._write_claim(view, wanted):
+        stated = await self._write_claim(view, wanted)
+        if stated is None:
             return ClaimRefused("somebody else was faster")
         lost = asyncio.Event()
         unsubscribe = self.on_claim_lost(wanted.claim_id, lambda _: lost.set())
-        confirmed, won, full = wanted.confirmed(), False, None
+        confirmed, won, full = stated.confirmed(), False, None
         try:
             self.renew(view.id, wanted, b"", 0)
             try:
@@ -184,7 +186,7 @@ class NodePipeline:
                     await lost.wait()
             except TimeoutError:
                 full = self._limits.without_room(view, wanted)
-                won = await self._state_claim(view.id, confirmed if full is None else wanted.released(full.text)) and full is None
+                won = await self._state_claim(view.id, confirmed if full is None else stated.released(full.text)) and full is None
         finally:
             unsubscribe()
             if not won:
@@ -208,20 +210,21 @@ class NodePipeline:
             if answer.merged:
                 return await self._claim_to_close(view, wanted, answer)
             return ClaimRefused(f"the remote granted it to {answer.node[:8]}")
-        return await self._granted(view, wanted.confirmed(answer.number, answer.oid))
+        return await self._granted(view, wanted.confirmed(answer.number, answer.oid), stranger=known is not None and known.state == "held")
 
     async def _claim_to_close(self, view: ItemView, wanted: Claim, known: ArbiterTaken) -> Claim | ClaimRefused:
         """It is merged, and whoever merged it is gone before it could say so: claim it above that claim, only to write Done.
 
         Nothing is asked of the arbiter: its chain is over, and nothing more can be merged under it. Of several that do this, one wins.
         """
-        return await self._granted(view, closing(wanted, known))
+        return await self._granted(view, closing(wanted, known), stranger=True)
 
-    async def _granted(self, view: ItemView, claim: Claim) -> Claim | ClaimRefused:
-        if not await self._write_claim(view, claim):
+    async def _granted(self, view: ItemView, claim: Claim, *, stranger: bool) -> Claim | ClaimRefused:
+        stated = await self._write_claim(view, claim, stranger=stranger)
+        if stated is None:
             return ClaimRefused("a better claim arrived meanwhile")
-        self.renew(view.id, claim, b"", 0)
-        return claim
+        self.renew(view.id, stated, b"", 0)
+        return stated
 
     def _still_held(self, view: ItemView, known: ArbiterTaken) -> str:
         """Why the arbiter's present claim must be respected; empty when it may be followed."""
@@ -243,14 +246,19 @@ class NodePipeline:
             return f"the remote granted it to {known.node[:8]}, of whom nothing is known here yet"
         return ""
 
-    async def _write_claim(self, view: ItemView, claim: Claim) -> bool:
-        """Write a first statement of ``claim``, if the item's claim is still the one that it follows; True when it wins."""
+    async def _write_claim(self, view: ItemView, claim: Claim, *, stranger: bool = False) -> Claim | None:
+        """Write a first statement of ``claim``, if the item's claim is still the one that it follows; as it was stated when it wins, else None."""
+        stated = claim
 
         def build() -> Sequence[Write]:
-            return [claim_write(view.id, claim)] if may_state(self._node.board.claim(view.id), view.claim, claim) else []
+            nonlocal stated
+            if not may_state(self._node.board.claim(view.id), view.claim, claim):
+                return []
+            stated, writes = first_statement(self._node.board, view.id, claim, stranger=stranger)
+            return writes
 
         await self._node.write(view.id, build)
-        return self.is_winning(view.id, claim.claim_id)
+        return stated if self.is_winning(view.id, claim.claim_id) else None
 
     async def _state_claim(self, item: bytes, claim: Claim) -> bool:
         """Write a later statement of a claim that must be winning."""
@@ -410,7 +418,7 @@ class NodePipeline:
         for change in changes.of(Kind.CLAIM):
             self._claim_changed(change)
         for change in changes.of(Kind.ITEM, ItemField.ATTEMPTS):
-            if change.new:
+            if change.new and change.new != change.old:
                 self._failed_at[change.id] = self._node.clock.now()
         if changes.kinds & {Kind.CLAIM, Kind.ITEM, Kind.TOMBSTONE}:
             self._tell_changed()

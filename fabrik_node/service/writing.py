@@ -12,6 +12,7 @@ from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa
 from fabrik_node.errors import Conflict, FabrikError, NotFound, Precondition, UsageError
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.holds import person_hold_writes
+from fabrik_node.node.inheriting import first_statement
 from fabrik_node.node.node import Node
 from fabrik_node.node.pipeline import claim_write, stage_write
 from fabrik_node.node.rehearsal import rehearsing
@@ -120,7 +121,7 @@ class ItemWriter:
                 return [stage_write(view.id, stage, None if now is None else now.fence)]
             if ending is None or now.claim_id != ending.follows:
                 raise Conflict(f"item {show_id(view.id)} was claimed by {self._node.name_of(now.node)} in this moment", "look at it, then try again")
-            return [claim_write(view.id, ending), stage_write(view.id, stage, ending.fence)]
+            return first_statement(self._node.board, view.id, ending, stage=stage)[1]
 
         await self._node.write(view.id, build)
         return {**self._shown(view.id), "superseded": None if held is None else self._claim(view.id, held), "note": note}
@@ -150,8 +151,7 @@ class ItemWriter:
             holding = person_hold_writes(item, {"reason": hold, "since_ms": now_ms}) if hold else []
             holding += self._node.requests.withdrawals(item, hold, now_ms) if hold else []
             stage = following(self._node.board.stage(item))
-            moving = [] if stage is None else [stage_write(item, stage, ending.fence)]
-            return [claim_write(item, ending), *moving, *holding]
+            return [*first_statement(self._node.board, item, ending, stage=stage)[1], *holding]
 
         await self._node.write(item, build)
         return self._reader.stamp({"claim": self._claim(item, ending), "was": self._claim(item, held), "note": note})

@@ -16,6 +16,7 @@ from model.core_view import ITEM, Core, View
 
 from fabrik_node.domain.claiming import RemoteVerdict, closing, is_free, judge_remote, may_settle, may_state
 from fabrik_node.domain.claims import Claim, encode_claim, override, successor
+from fabrik_node.domain.inheritance import inherited
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind
 from fabrik_node.domain.stages import Backlog, Coding, Done, Stage, encode_stage
@@ -97,6 +98,8 @@ class World:
         self._broken = broken
         self.stage_of: dict[int, bytes] = {}
         """The claim under which an op writes the item's stage."""
+        self.told: dict[int, tuple[bytes, Any, int]] = {}
+        """What each op under a claim says of outcome and attempts: the first one what its author found, the last one what came of the work."""
 
     def start(self) -> State:
         """Nobody has claimed anything."""
@@ -135,7 +138,7 @@ class World:
         counted = replace(state, claims=_put(state.claims, node, state.claims[node] + 1))
         if not self.bounds.arbiter:
             if may_settle(view.claim) and may_state(view.claim, view.claim, wanted):
-                yield "claims", self._written(counted, node, [_claim(wanted)], Run("settling", wanted))
+                yield "claims", self._stated(counted, node, view, wanted, "settling")
             return
         known = self.remote(state)
         match judge_remote(view.claim, known, free=True):
@@ -164,7 +167,8 @@ class World:
         run = state.runs[node]
         assert run.claim is not None
         if may_state(view.claim, run.followed, run.claim):
-            yield "writes its claim", self._written(state, node, [_claim(run.claim)], Run("claimed", run.claim))
+            before = state.chain[run.claim.receipt - 2][1] if run.claim.receipt > 1 else "released"
+            yield "writes its claim", self._stated(state, node, view, run.claim, "claimed", stranger=before != "released")
         else:
             yield "gives up its claim", _running(state, node, Run())
 
@@ -201,14 +205,13 @@ class World:
         else:
             yield "is refused the merge", _running(state, node, Run())
         if view.wins(claim):
-            writes = [self._stage(Backlog(), claim), _claim(claim.released("failed"))]
-            yield "fails and gives it back", self._written(state, node, writes, Run(), claim)
+            yield "fails and gives it back", self._given_back(state, node, claim, "failed", view.attempts, charges=True)
 
     def _merged(self, state: State, node: int, view: View) -> Iterator[Step]:
         claim = state.runs[node].claim
         assert claim is not None
         if view.wins(claim):
-            yield "writes Done", self._written(state, node, self._done(claim), Run(), claim)
+            yield "writes Done", self._done(state, node, claim, view.attempts)
 
     def _down(self, state: State, node: int, view: View) -> Iterator[Step]:
         """What ``agent.recover`` does at the start: only for a claim whose run was written down, and that still wins."""
@@ -216,10 +219,9 @@ class World:
         if claim is None or not view.wins(claim):
             yield "starts again", _running(state, node, Run())
         elif state.merges:
-            yield "starts again and writes Done", self._written(state, node, self._done(claim), Run(), claim)
+            yield "starts again and writes Done", self._done(state, node, claim, view.attempts)
         else:
-            writes = [self._stage(Backlog(), claim), _claim(claim.released("its node ended"))]
-            yield "starts again and gives it back", self._written(state, node, writes, Run(), claim)
+            yield "starts again and gives it back", self._given_back(state, node, claim, "its node ended", view.attempts)
 
     def _any_time(self, state: State, node: int, view: View) -> Iterator[Step]:
         run = state.runs[node]
@@ -256,8 +258,7 @@ class World:
             yield "ends only the claim that it knows", self._ended(state, node, view, ending)
 
     def _ended(self, state: State, node: int, view: View, ending: Claim) -> State:
-        back = [self._stage(Backlog(), ending)] if isinstance(view.stage, Coding) else []
-        return self._written(state, node, [_claim(ending), *back], state.runs[node], ending if back else None)
+        return self._stated(state, node, view, ending, "", back=isinstance(view.stage, Coding))
 
     def _is_ending(self, node: int, claim: Claim) -> bool:
         return not claim.held and claim.node == self.core.keys[node].public and claim.agent == "operator"
@@ -288,13 +289,35 @@ class World:
         fence = None if self._broken == "stages are not fenced" else claim.fence
         return (Kind.ITEM, ITEM, ItemField.STAGE, encode_stage(stage), fence)
 
-    def _done(self, claim: Claim) -> list[Any]:
-        return [self._stage(Done(0, MERGE_COMMIT), claim), _claim(claim.released("done"))]
+    def _stated(self, state: State, node: int, view: View, claim: Claim, phase: str, *, stranger: bool = False, back: bool = False) -> State:
+        """The first op of a claim; ``phase`` empty: an operator's, beside whatever the node does. ``back``: the item goes to Backlog with it."""
+        stated, again = inherited(claim, view.claim, view.registers, stranger=stranger)
+        if self._broken == "a claim does not say what it found":
+            stated, again = claim, {}
+        if back:
+            again[ItemField.STAGE] = encode_stage(Backlog())
+        run = Run(phase, stated) if phase else state.runs[node]
+        writes = [_claim(stated), *((Kind.ITEM, ITEM, field, value, stated.fence) for field, value in again.items())]
+        return self._written(state, node, writes, run, claim if ItemField.STAGE in again else None, (claim.claim_id, view.outcome, view.attempts))
 
-    def _written(self, state: State, node: int, writes: list[Any], run: Run, stage_of: Claim | None = None) -> State:
+    def _given_back(self, state: State, node: int, claim: Claim, why: str, attempts: int, *, charges: bool = False) -> State:
+        counted = [(Kind.ITEM, ITEM, ItemField.ATTEMPTS, attempts + 1, claim.fence)] if charges else []
+        return self._finished(state, node, claim, [self._stage(Backlog(), claim), *counted], why, attempts + charges)
+
+    def _done(self, state: State, node: int, claim: Claim, attempts: int) -> State:
+        return self._finished(state, node, claim, [self._stage(Done(0, MERGE_COMMIT), claim)], "done", attempts)
+
+    def _finished(self, state: State, node: int, claim: Claim, writes: list[Any], why: str, attempts: int) -> State:
+        outcome = {"result": why, "claim": claim.claim_id}
+        ended = [*writes, (Kind.ITEM, ITEM, ItemField.OUTCOME, outcome, claim.fence), _claim(claim.released(why))]
+        return self._written(state, node, ended, Run(), claim, (claim.claim_id, outcome, attempts))
+
+    def _written(self, state: State, node: int, writes: list[Any], run: Run, stage_of: Claim | None = None, told: tuple[bytes, Any, int] | None = None) -> State:
         number = self.core.write(state.known(node), node, writes)
         if stage_of is not None:
             self.stage_of[number] = stage_of.claim_id
+        if told is not None:
+            self.told[number] = told
         log = (*state.logs[node], number)
         grown = replace(state, logs=_put(state.logs, node, log), runs=_put(state.runs, node, run))
         return self._reacted(_knowing(grown, node, node, len(log)), node)

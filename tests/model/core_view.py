@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fabrik_node._core import Replica, SigningKey, Touch, genesis_encode, history
 from fabrik_node.domain.claims import Claim, decode_claim
 from fabrik_node.domain.conflicts import tell_claims
+from fabrik_node.domain.inheritance import Written
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, Role
 from fabrik_node.domain.stages import Backlog, Stage, decode_stage
+from fabrik_node.node.board import Board
 
 __all__ = ["ITEM", "Core", "View"]
 
@@ -20,11 +22,14 @@ _EPOCH = 1
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The item as the merge of one set of ops has it. ``stage_op``: the op that wrote its stage, None before the first."""
+    """The item as the merge of one set of ops has it. ``stage_op``: the op that wrote its stage, None before the first. ``outcome`` and ``attempts`` as they are read."""
 
     claim: Claim | None
     stage: Stage
     stage_op: int | None
+    registers: Mapping[ItemField, Written]
+    outcome: Any
+    attempts: int
 
     def wins(self, claim: Claim) -> bool:
         """The condition of every write of a holder, and of its being told that it lost."""
@@ -72,10 +77,16 @@ class Core:
             replica = self._replica(known)
             claim = replica.get(Kind.CLAIM, ITEM, ClaimField.CLAIM)
             stage = replica.get(Kind.ITEM, ITEM, ItemField.STAGE)
+            board = Board(replica)
+            item = board.item(ITEM)
+            assert item is not None
             self._views[known] = View(
                 None if claim is None else decode_claim(claim.value),
                 Backlog() if stage is None else decode_stage(stage.value),
                 None if stage is None else self._by_digest[stage.author, stage.digest],
+                board.registers(ITEM),
+                item.outcome,
+                item.attempts,
             )
         return self._views[known]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from model.claims_world import State, World
 
@@ -69,6 +70,8 @@ def broken_rules(world: World, state: State) -> Iterator[str]:
         yield "what the winning claim says of the stage stands"
     if any(written_by in _followed_by(world, everything, newer) for newer in stages):
         yield "a claim that was followed by another overwrites nothing that the other wrote"
+    if after.claim is not None and (after.outcome, after.attempts) != _told_by(world, state, after.claim.claim_id):
+        yield "of outcome and attempts is read what the winning claim found or wrote"
     if isinstance(after.stage, Done) and not state.merges:
         yield "what is Done was merged"
     stated = {write[3][1] for number in everything for write in world.core.writes[number][1] if write[0] == Kind.CLAIM}
@@ -90,6 +93,12 @@ def _when_converged(world: World, state: State) -> Iterator[str]:
             yield "an item that nobody works on can be claimed"
         if world.bounds.arbiter and state.merges and verdict is not RemoteVerdict.MERGED:
             yield "who claims a merged item is told that it is merged"
+
+
+def _told_by(world: World, state: State, claim_id: bytes) -> tuple[Any, int]:
+    """Of outcome and attempts, in the last op under a claim that says anything of them."""
+    told = [world.told[number] for log in state.logs for number in log if number in world.told and world.told[number][0] == claim_id]
+    return told[-1][1:]
 
 
 def _followed_by(world: World, ops: frozenset[int], claim_id: bytes) -> set[bytes]:

@@ -65,6 +65,11 @@ BROKEN = {
         "what the winning claim says of the stage stands",
         ["A begins to work", "B claims", "B confirms its claim", "B begins to work"],
     ),
+    "a claim does not say what it found": (
+        WORLDS["no arbiter"],
+        "of outcome and attempts is read what the winning claim found or wrote",
+        ["A begins to work", "A fails and gives it back", "B claims"],
+    ),
     "nobody looks whether it is merged": (
         WORLDS["no arbiter"],
         "an item is merged at most once",

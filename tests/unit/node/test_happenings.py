@@ -39,8 +39,9 @@ class Fakes(tuple[Fake, ...]):
         return max(change.wall_ms for change in self)
 
 
-def told(*changes: Fake, winning: Claim | None = None) -> list[tuple[str, dict[str, Any]]]:
-    events = happenings(cast("Changes", Fakes(changes)), NAMES, lambda _: winning)
+def told(*changes: Fake, winning: Claim | None = None, late: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    read = None if late else next((change.new for change in changes if change.field == ItemField.OUTCOME), None)
+    events = happenings(cast("Changes", Fakes(changes)), NAMES, lambda _: winning, lambda _: read)
     return [(event.type, {key: value for key, value in event.data.items() if key not in ("by", "op")}) for event in events]
 
 
@@ -111,7 +112,9 @@ def test_the_life_of_claims() -> None:
 
 
 def test_who_did_it_is_a_name_or_the_start_of_a_key() -> None:
-    events = happenings(cast("Changes", [item(ItemField.TITLE, None, "t"), Fake(Kind.TOMBSTONE, b"\x08" * 16, 1, None, {}, YOU)]), NAMES, lambda _: None)
+    events = happenings(
+        cast("Changes", [item(ItemField.TITLE, None, "t"), Fake(Kind.TOMBSTONE, b"\x08" * 16, 1, None, {}, YOU)]), NAMES, lambda _: None, lambda _: None
+    )
     assert [event.data["by"] for event in events] == ["me", "02020202"]
     assert events[0].data["op"] == "dd" * 32
     assert events[0].wall_ms == 5

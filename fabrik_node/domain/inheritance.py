@@ -1,0 +1,75 @@
+"""What a claim takes over of the registers that belong to whoever works on an item: stage, outcome and attempts (docs/spec/merge.md, "What a claim found"). Pure.
+
+A holder that was superseded and has not heard of it goes on writing. Its fence is the lower one, so the merge lets it change nothing that its successor wrote; but at first the successor
+has written nothing. So a claim says in its first op what it found: it writes again, under its own fence, the outcome if there is one, and the stage if it was taken from somebody who may be
+alive; the attempts, two small numbers, stand in the claim itself. Of what else has a lower fence nothing is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fabrik_node.domain.claims import Claim, Fence
+from fabrik_node.domain.schema import ItemField
+
+__all__ = ["Written", "attempts_of", "counted_in", "inherited", "outcome_of"]
+
+_BACKLOG = [0]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The winning write of a register."""
+
+    value: Any
+    fence: Fence | None
+
+
+Registers = Mapping[ItemField, Written]
+"""Of one item, by field; those that nobody wrote are not there."""
+
+
+def _is_read(written: Written, claim: Claim | None) -> bool:
+    """A claim of an earlier build does not say what it found: there the newest write is read, whoever made it."""
+    return claim is None or claim.found is None or written.fence == claim.fence
+
+
+def outcome_of(registers: Registers, claim: Claim | None) -> Any:
+    """The outcome of an item whose winning claim is ``claim``; None without one."""
+    written = registers.get(ItemField.OUTCOME)
+    return written.value if written is not None and _is_read(written, claim) else None
+
+
+def attempts_of(registers: Registers, claim: Claim | None) -> int:
+    """How many attempts failed."""
+    written = registers.get(ItemField.ATTEMPTS)
+    if written is not None and _is_read(written, claim):
+        return int(written.value)
+    return 0 if claim is None or claim.found is None else claim.found[0]
+
+
+def counted_in(registers: Registers, claim: Claim | None) -> int:
+    """Epoch of the claim under which attempts were counted, or forgotten, last; 0 for none."""
+    written = registers.get(ItemField.ATTEMPTS)
+    if written is not None and _is_read(written, claim):
+        return 0 if written.fence is None else written.fence[1]
+    return 0 if claim is None or claim.found is None else claim.found[1]
+
+
+def inherited(claim: Claim, now: Claim | None, registers: Registers, *, stranger: bool = False) -> tuple[Claim, dict[ItemField, Any]]:
+    """``claim`` as its first op states it after ``now``, the winning one, and what that op writes beside it under the claim's fence.
+
+    The stage only when somebody may go on with the item: ``now`` is held, or a ``stranger``, known from the git remote alone, had it. Else a person may move the item in this moment, and that
+    has to stop the claim before its work begins.
+    """
+    found = (attempts_of(registers, now), counted_in(registers, now))
+    again: dict[ItemField, Any] = {}
+    outcome = outcome_of(registers, now)
+    if outcome is not None:
+        again[ItemField.OUTCOME] = outcome
+    if stranger or (now is not None and now.held):
+        stage = registers.get(ItemField.STAGE)
+        again[ItemField.STAGE] = _BACKLOG if stage is None else stage.value
+    return replace(claim, found=found), again
