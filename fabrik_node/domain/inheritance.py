@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fabrik_node.domain.claims import Claim, Fence
+from fabrik_node.domain.finished import without_finished
 from fabrik_node.domain.schema import ItemField
 
 __all__ = ["Written", "attempts_of", "counted_in", "inherited", "outcome_of"]
@@ -67,9 +68,10 @@ def inherited(claim: Claim, now: Claim | None, registers: Registers, *, stranger
     found = (attempts_of(registers, now), counted_in(registers, now))
     again: dict[ItemField, Any] = {}
     outcome = outcome_of(registers, now)
-    if outcome is not None:
-        again[ItemField.OUTCOME] = outcome
-    if stranger or (now is not None and now.held):
+    is_taken = now is not None and now.held
+    if outcome is not None:  # finished work that waits is of the claim that ended last, and not of one that came to no end since
+        again[ItemField.OUTCOME] = without_finished(outcome) if is_taken else outcome
+    if stranger or is_taken:
         stage = registers.get(ItemField.STAGE)
         again[ItemField.STAGE] = _BACKLOG if stage is None else stage.value
     return replace(claim, found=found), again

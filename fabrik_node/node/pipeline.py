@@ -318,7 +318,7 @@ class NodePipeline:
 
     def finished(self, item: bytes, claim: Claim) -> FinishedWork | None:
         """See :meth:`fabrik_node.ports.finished.FinishedRecords.finished`."""
-        return finished_under(self._node.replica, item, claim.follows)
+        return finished_under(self._node.replica, item, claim.follows if claim.found is None else claim.claim_id)  # which said again what it found
 
     async def put_run(self, row: RunRow) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.put_run`."""

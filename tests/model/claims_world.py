@@ -312,7 +312,9 @@ class World:
         ended = [*writes, (Kind.ITEM, ITEM, ItemField.OUTCOME, outcome, claim.fence), _claim(claim.released(why))]
         return self._written(state, node, ended, Run(), claim, (claim.claim_id, outcome, attempts))
 
-    def _written(self, state: State, node: int, writes: list[Any], run: Run, stage_of: Claim | None = None, told: tuple[bytes, Any, int] | None = None) -> State:
+    def _written(
+        self, state: State, node: int, writes: list[Any], run: Run, stage_of: Claim | None = None, told: tuple[bytes, Any, int] | None = None
+    ) -> State:
         number = self.core.write(state.known(node), node, writes)
         if stage_of is not None:
             self.stage_of[number] = stage_of.claim_id

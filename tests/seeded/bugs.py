@@ -63,6 +63,27 @@ BUGS = (
         ("tests/unit/node/test_turns.py",),
     ),
     Bug(
+        "what a superseded holder writes late is read until its successor writes",
+        "fabrik_node/domain/inheritance.py",
+        "return claim is None or claim.found is None or written.fence == claim.fence",
+        "return written is not claim",
+        ("tests/unit/domain/test_inheritance.py", "tests/integration/node/test_pipeline.py"),
+    ),
+    Bug(
+        "a takeover does not write the stage again",
+        "fabrik_node/domain/inheritance.py",
+        "if stranger or (now is not None and now.held):",
+        "if stranger and now is None:",
+        ("tests/unit/domain/test_inheritance.py", "tests/integration/node/test_pipeline.py"),
+    ),
+    Bug(
+        "an operator's end of a claim does not say what it found",
+        "fabrik_node/service/writing.py",
+        "return [*first_statement(self._node.board, item, ending, stage=stage)[1], *holding]",
+        "return [claim_write(item, ending), *([] if stage is None else [stage_write(item, stage, ending.fence)]), *holding]",
+        ("tests/unit/service/test_control.py",),
+    ),
+    Bug(
         "silence counts as time without progress",
         "fabrik_node/service/run_views.py",
         "min(self._now, lease.seen_at + self._timing.beat_s)",

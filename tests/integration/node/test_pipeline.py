@@ -650,8 +650,9 @@ async def test_a_superseded_holder_that_has_not_heard_of_it_overwrites_nothing_a
             view = rig.node.board.item(item)
             assert view is not None
             assert (view.stage, view.claim) == before
-            assert view.hold is None
+            assert (view.hold, view.outcome, view.attempts) == (None, None, 0)
             assert (await rig.call("items.list", held=True))["items"] == []
+        assert await new.events("item.outcome") == []
         assert told == ["superseded by node1 (agent)"]
         with pytest.raises(ClaimLost):
             await old.pipeline.move(item, Coding(), claim)
@@ -660,7 +661,62 @@ async def test_a_superseded_holder_that_has_not_heard_of_it_overwrites_nothing_a
         for rig in (old, new):
             view = rig.node.board.item(item)
             assert view is not None
-            assert (view.stage, view.outcome, (view.hold or {}).get("reason")) == (Qa(), {"result": "new"}, "a conflict")
+            assert (view.stage, view.outcome, (view.hold or {}).get("reason"), view.attempts) == (Qa(), {"result": "new"}, "a conflict", 1)
+
+
+@pytest.mark.promise("I15")
+@pytest.mark.parametrize("arbiter", [False, True], ids=["settled", "granted"])
+async def test_what_was_said_of_an_item_before_a_takeover_stays_as_it_was(memory_rigs: Rigs, arbiter: bool) -> None:
+    """Also its stage, in the time before the successor moves it, and how many of its runs were lost."""
+    async with memory_rigs.pair(arbiter=FakeArbiter() if arbiter else None) as (old, new):
+        item = await added(old)
+        first = await claimed(old, item)
+        await old.pipeline.finish(item, first, "failed", {"result": "first"}, charge_attempt=True)
+        claim = await claimed(old, item)
+        await old.pipeline.move(item, Coding(), claim)
+        await old.pipeline.put_run(RunRow(new_id(1), item, claim.claim_id, old.node.public, "agent", RunState.RUNNING, "coding", 1_700_000_000_000))
+        await sync(old, new)
+        new.watch(TAKEOVER_S + TIMING.beat_s)
+        after = await claimed(new, item)
+
+        await old.pipeline.move(item, Qa(), claim)
+        await old.pipeline.move(item, Merge("old", 1), claim)
+        await old.pipeline.finish(item, claim, "failed", {"result": "old"}, charge_attempt=True)
+        await sync(old, new)
+        for rig in (old, new):
+            view = rig.node.board.item(item)
+            assert view is not None
+            assert (view.stage, view.outcome, view.attempts) == (Coding(), {"result": "first"}, 1)
+            shown = (await rig.call("items.show", id=show_id(item)))["item"]
+            assert (shown["stage"], shown["outcome"], shown["attempts"], shown["interruptions"]) == ("Coding", {"result": "first"}, 1, 1)
+        assert [event.data["result"] for event in await new.events("item.outcome")] == ["first"], "neither what is said again nor what does not count"
+        assert await new.events("item.moved") == []
+        await new.pipeline.finish(item, after, "failed", {"result": "new"}, charge_attempt=True)
+        await sync(old, new)
+        for rig in (old, new):
+            view = rig.node.board.item(item)
+            assert view is not None
+            assert (view.outcome, view.attempts) == ({"result": "new"}, 2)
+
+
+async def test_the_first_claim_of_an_item_costs_a_few_bytes_more_than_a_claim(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open(arbiter=FakeArbiter())
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    assert claim.found == (0, 0)
+    writes = [touch for touch in await rig.reader.touches(item) if touch.fence is not None]
+    assert writes == [], "nothing is said again where nothing was said"
+
+
+async def test_a_giant_outcome_of_a_strange_member_keeps_nobody_from_claiming(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    await rig.pipeline.finish(item, claim, "failed", {"result": "x" * 60_000}, charge_attempt=False)
+    again = await claimed(rig, item)
+    view = rig.node.board.item(item)
+    assert view is not None
+    assert (view.outcome, rig.pipeline.is_winning(item, again.claim_id)) == (None, True), "it is left behind"
 
 
 async def test_who_asks_a_slow_remote_gives_those_before_it_the_time_that_it_takes(memory_rigs: Rigs) -> None:

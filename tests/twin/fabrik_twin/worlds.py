@@ -31,10 +31,10 @@ ITEM_VALUES: dict[int, list[Any]] = {
     6: [*BIG, -1, -(2**53) - 1, -(2**63)],
     7: [[], ITEMS[:1]],
     8: [*BIG, 2**64 - 1],
-    9: [None, {"why": "held"}],
+    9: [None, {"why": "held"}, {"why": "failed", "claim": CLAIMS[1]}],
     10: [*BIG, 2**64 - 1],
     11: [None, {"why": "cancelled"}],
-    12: [None, {"why": "failed", "claim": CLAIMS[0]}],
+    12: [None, *({"why": "failed", "claim": each} for each in CLAIMS[:2])],
 }
 FENCED = (3, 4, 10, 12)
 STEPS = [(item, name) for item in ITEMS for name in ("build", "test")]
@@ -114,7 +114,8 @@ def writes(draw: st.DrawFn, author: bytes, lowest_role: int = 1, wild: bool = Tr
         return (1, item, 3, draw(st.sampled_from(ITEM_VALUES[3])), draw(fences))
     if form == "claim":
         receipt, epoch, state = draw(st.tuples(st.sampled_from([0, 0, 0, 1]), st.sampled_from([1, 1, 2]), st.integers(0, 2)))
-        return (2, item, 1, claim(author, draw(st.sampled_from(CLAIMS[:2])), receipt=receipt, epoch=epoch, state=state), None)
+        found = draw(st.sampled_from([{}, {}, {13: [2, 1]}, {13: [2, -1]}]))
+        return (2, item, 1, claim(author, draw(st.sampled_from(CLAIMS[:2])), receipt=receipt, epoch=epoch, state=state, extra=found), None)
     if form == "tombstone":
         return (5, draw(st.sampled_from(RUNS)), 1, {"reason": draw(st.sampled_from("ab"))}, None)
     if form == "run":

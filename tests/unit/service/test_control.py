@@ -51,6 +51,7 @@ async def test_what_a_person_cancelled_stays_held_whatever_its_holder_wrote_in_t
     for rig in (admin, owner):
         shown = (await rig.call("items.show", id=item))["item"]
         assert (shown["claim"], shown["hold"]["reason"]) == (None, "cancelled: not needed")
+        assert (shown["outcome"], shown["attempts"]) == (None, 0)
         assert row.item not in {view.id for view in rig.pipeline.candidates([])}, "nobody begins it again"
     assert [event.data["reason"] for event in await owner.events("item.held")] == ["3 of 3 attempts failed", "cancelled: not needed"]
     assert [event.data["reason"] for event in await admin.events("item.held")] == ["cancelled: not needed"], "what does not count is not told"

@@ -1,0 +1,59 @@
+"""What is read of an item beyond its registers (``merge.md``, "Holds" and "What a claim found"): whether it is held, its outcome, its failed attempts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fabrik_twin.cbor import plain
+from fabrik_twin.merge import State, Touch
+
+HOLD, PERSON, OWN, OUTCOME, ATTEMPTS = 9, 11, 12, 4, 10
+
+
+def _said(state: State, item: bytes, field: int) -> tuple[Touch | None, Any]:
+    touch = state.winners.get((1, item, field))
+    return (None, None) if touch is None else (touch, plain(touch.write.value))
+
+
+def _claim(state: State, item: bytes) -> Any:
+    touch = state.winners.get((2, item, 1))
+    return None if touch is None else plain(touch.write.value)
+
+
+def hold_of(state: State, item: bytes) -> Any:
+    """The map by which the item is held, None when it is not."""
+    claim = _claim(state, item)
+    ended = max([touch.op.lamport for touch, value in (_said(state, item, HOLD), _said(state, item, PERSON)) if touch is not None and value is None], default=0)
+    touch, value = _said(state, item, PERSON)
+    if touch is not None and value is not None and touch.op.lamport >= ended:
+        return value
+    touch, value = _said(state, item, OWN)
+    if touch is not None and value is not None and touch.op.lamport >= ended and value.get("claim") == (claim and claim[1]):
+        return value
+    _, value = _said(state, item, HOLD)
+    return value if value is not None and (claim is None or value.get("claim") in (None, claim[1])) else None
+
+
+def _found(state: State, item: bytes) -> tuple[int, int] | None:
+    claim = _claim(state, item)
+    found = None if claim is None else claim.get(13)
+    return tuple(found) if isinstance(found, list) and len(found) == 2 and all(type(each) is int and each >= 0 for each in found) else None
+
+
+def _is_late(state: State, item: bytes, touch: Touch) -> bool:
+    winner = state.winners.get((2, item, 1))
+    return _found(state, item) is not None and (winner is None or touch.fence != winner.fence)
+
+
+def outcome_of(state: State, item: bytes) -> Any:
+    """None without one."""
+    touch, value = _said(state, item, OUTCOME)
+    return None if touch is None or _is_late(state, item, touch) else value
+
+
+def attempts_of(state: State, item: bytes) -> int:
+    """How many failed."""
+    touch, value = _said(state, item, ATTEMPTS)
+    if touch is not None and not _is_late(state, item, touch):
+        return int(value)
+    return (_found(state, item) or (0, 0))[0]
