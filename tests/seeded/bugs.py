@@ -72,8 +72,8 @@ BUGS = (
     Bug(
         "a takeover does not write the stage again",
         "fabrik_node/domain/inheritance.py",
-        "if stranger or (now is not None and now.held):",
-        "if stranger and now is None:",
+        "if stranger or is_taken:",
+        "if stranger and is_taken:",
         ("tests/unit/domain/test_inheritance.py", "tests/integration/node/test_pipeline.py"),
     ),
     Bug(
