@@ -484,3 +484,19 @@ async def test_nothing_is_kept_of_processes_and_runs_that_are_gone(rigs: Rigs) -
     other = await at_work(rig, await rig.add("another"))
     await begin(rig, other, "first")
     assert sorted(name for _, name in running) == ["first"]
+
+
+async def test_the_steps_of_a_deleted_item_are_shown_nowhere(rigs: Rigs) -> None:
+    rig = await rigs.open(arbiter=FakeArbiter())
+    run = await at_work(rig, await rig.add("work"))
+    await end(rig, run, await begin(rig, run))
+    cut_off = await begin(rig, run, "announce", side_effects=True)
+    item, shown = show_id(run.item), {"id": show_id(run.run_id)}
+    assert len((await rig.service.call("runs.show", shown))["steps"]) == 2
+    await rig.call("tombstone", id=item)
+    assert (await rig.service.call("runs.show", shown))["steps"] == []
+    for op in ("steps.list", "why", "items.show"):
+        await refused(NotFound, item[:8], rig.service.call(op, {"id": item}))
+    await refused(NotFound, item[:8], rig.service.call("steps.done", {"id": item, "name": "announce"}))
+    await refused(FabrikError, ".", end(rig, run, cut_off))
+    await refused(FabrikError, ".", begin(rig, run, "another"))
