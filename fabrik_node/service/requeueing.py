@@ -86,7 +86,8 @@ class HoldEnder:
         writes = [touch for touch in await self._reader.touches(item) if (touch.kind, touch.field) == (Kind.ITEM, ItemField.STAGE)]
         writes.sort(key=lambda touch: ((touch.fence or (0, 0))[:2], touch.lamport, touch.digest))
         before = [stage for touch in writes if not isinstance(stage := decode_stage(touch.value), Archived)]
-        back = before[-1] if before and not anew else Backlog()
+        left = before[-1] if before else Backlog()
+        back = Backlog() if anew else left
 
         def following(now: Stage) -> Stage:
             if now != archived:
@@ -94,7 +95,7 @@ class HoldEnder:
             check_move(now, back)
             return back
 
-        return await self._end(view, following, anew=anew)
+        return await self._end(view, following, anew=anew, left=left)
 
     def _held(self, args: Mapping[str, Any]) -> ItemView:
         view = self._reader.must_item(item_id(args))
@@ -102,8 +103,8 @@ class HoldEnder:
             raise Precondition(f"item {show_id(view.id)} is not held", f"fabrik-node items show {show_id(view.id)}")
         return view
 
-    async def _end(self, view: ItemView, following: Callable[[Stage], Stage | None], *, anew: bool = False) -> dict[str, Any]:
-        """Write the end of the hold and the stage that ``following`` gives for the present one, if it gives any."""
+    async def _end(self, view: ItemView, following: Callable[[Stage], Stage | None], *, anew: bool = False, left: Stage | None = None) -> dict[str, Any]:
+        """Write the end of the hold and the stage that ``following`` gives for the present one, if it gives any. ``left``: for the answer, of an item that was archived."""
         item = view.id
 
         def build() -> Sequence[Write]:
@@ -132,5 +133,6 @@ class HoldEnder:
             raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
         claim_id = b"" if shown.claim is None else shown.claim.claim_id
         finished = finished_under(self._node.replica, item, claim_id)
-        note = where_it_goes_on(shown, left=view.stage, step=self._steps.newest_done(item), finished=None if anew else finished, anew=anew)
+        run = next((row for row in await self._reader.runs(item) if row.branch), None)
+        note = where_it_goes_on(shown, left=left or view.stage, step=self._steps.newest_done(item), finished=None if anew else finished, run=run, anew=anew)
         return self._reader.stamp({"item": self._reader.views().item(shown), "note": note})

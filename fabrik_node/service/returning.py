@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 from fabrik_node.domain.finished import FinishedWork
+from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage
 from fabrik_node.domain.steps import Step
 from fabrik_node.ids import show_id
@@ -14,12 +15,12 @@ from fabrik_node.ports import ItemView
 __all__ = ["where_it_goes_on"]
 
 
-def where_it_goes_on(view: ItemView, *, left: Stage, step: Step | None, finished: FinishedWork | None, anew: bool) -> str:
+def where_it_goes_on(view: ItemView, *, left: Stage, step: Step | None, finished: FinishedWork | None, run: RunRow | None, anew: bool) -> str:
     """One line about ``view``, which is free to be worked on again: where its next run begins, and where the work is that it does not use.
 
-    ``left``: the stage before the answer; ``step``: the newest finished one; ``finished``: what an interrupted run left. Of another version's outcome nothing is said.
+    ``left``: the stage in which it was held or from which it was archived; ``step``: the newest finished one; ``finished``: what an interrupted run left; ``run``: the newest one with a branch. Of another version's outcome nothing is said.
     """
-    item, branch = show_id(view.id), _branch_of(left, view.outcome)
+    item, branch = show_id(view.id), left.feature_branch if isinstance(left, Merge) else "" if run is None else run.branch
     kept = f"; what was done before stays on branch {branch}" if branch else ""
     match view.stage:
         case Merge():
@@ -36,7 +37,12 @@ def where_it_goes_on(view: ItemView, *, left: Stage, step: Step | None, finished
             if step is not None and not anew:
                 return f"{where}, behind step {step.name!r}, commit {step.commit.hex()}"
             rejected = "the work was found wanting, so " if _is_rejected(view.outcome) and not anew else ""
-            return f"{where}: {rejected}the next run starts at the base{kept}"
+            instead = (
+                f"; to have that tested and merged instead: fabrik-node claims keep {item} {show_id(run.claim_id)}"
+                if run is not None and Qa in (type(left), type(view.stage))
+                else ""
+            )
+            return f"{where}: {rejected}the next run starts at the base{kept}{instead}"
         case Done() | Archived():
             return ""
         case _:
@@ -46,11 +52,3 @@ def where_it_goes_on(view: ItemView, *, left: Stage, step: Step | None, finished
 def _is_rejected(outcome: Mapping[str, Any] | None) -> bool:
     """As the last run was judged: by the tests, or by the exit code of the command."""
     return outcome is not None and outcome.get("result") in ("agent_failed", "timeout")
-
-
-def _branch_of(left: Stage, outcome: Mapping[str, Any] | None) -> str:
-    """Where the work is that was done so far; empty when nobody said."""
-    if isinstance(left, Merge):
-        return left.feature_branch
-    branch = None if outcome is None else outcome.get("branch")
-    return branch if isinstance(branch, str) else ""

@@ -9,10 +9,11 @@ from node_rig import FakeArbiter, NodeRig, Rigs
 
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.finished import FinishedWork, finished_facts
+from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Backlog, Coding, Merge, Qa, Stage
 from fabrik_node.errors import Conflict, FabrikError, NotFound, Precondition, UsageError
-from fabrik_node.ids import parse_id, show_id
+from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.ports import ClaimRefused
 
 FINISHED = Merge("fabrik/x/y", 3)
@@ -23,6 +24,10 @@ async def rig() -> AsyncIterator[NodeRig]:
     made = Rigs()
     yield await made.open(arbiter=FakeArbiter())
     await made.close()
+
+
+def run_on(item: bytes, claim: Claim, branch: str) -> RunRow:
+    return RunRow(new_id(1), item, claim.claim_id, claim.node, "agent", RunState.CANCELLED, "closing", 1_000, ended_ms=2_000, branch=branch)
 
 
 async def held(rig: NodeRig, *stages: Stage) -> str:
@@ -94,6 +99,7 @@ async def test_work_that_an_interrupted_run_finished_is_used_unless_all_is_to_be
         await rig.pipeline.move(whole, Qa(), claim)
         with pytest.raises(FabrikError):
             await rig.call("items.requeue", id=item, anew=True)
+        await rig.pipeline.put_run(run_on(whole, claim, "fabrik/x/y"))
         await rig.pipeline.finish(whole, claim, "over", {"result": "cancelled", "branch": "fabrik/x/y"} | left, charge_attempt=False, hold=hold)
         note = (await rig.call("items.requeue", id=item, **args))["note"]
         assert ("the finished work on branch fabrik/x/y, commit 6666" in note) is kept
@@ -118,6 +124,27 @@ async def test_what_is_left_counts_for_the_next_claim_alone(rig: NodeRig) -> Non
     third = await rig.pipeline.claim(whole, "agent")
     assert isinstance(third, Claim)
     assert rig.pipeline.finished(whole, third) is None
+
+
+@pytest.mark.promise("E4")
+@pytest.mark.parametrize("anew", [False, True])
+async def test_work_that_is_not_used_is_named_with_the_way_to_use_it(rig: NodeRig, anew: bool) -> None:
+    """Archived by a person in the middle of its tests: its run was superseded, and wrote no outcome."""
+    item = await rig.add()
+    whole = parse_id(item) or b""
+    claim = await rig.pipeline.claim(whole, "agent")
+    assert isinstance(claim, Claim)
+    await rig.pipeline.move(whole, Coding(), claim)
+    await rig.pipeline.move(whole, Qa(), claim)
+    await rig.pipeline.put_run(run_on(whole, claim, "fabrik/x/y"))
+    await rig.call("items.move", id=item, to="Archived", reason="ReviewHeld")
+    note = (await rig.call("items.requeue", id=item, anew=anew))["note"]
+    assert note == (
+        f"{'begins anew in Backlog' if anew else 'goes on in Qa'}: the next run starts at the base; what was done before stays on branch fabrik/x/y; "
+        f"to have that tested and merged instead: fabrik-node claims keep {item} {show_id(claim.claim_id)}"
+    )
+    await rig.call("claims.keep", item=item, claim=show_id(claim.claim_id))
+    assert rig.node.board.stage(whole) == Merge("fabrik/x/y", 1)
 
 
 async def test_another_branch_can_be_named(rig: NodeRig) -> None:
