@@ -186,6 +186,10 @@ class AgentConfig(_Table, frozen=True):
     """For so long finished work waits, with its claim, for a git remote that can not be reached."""
     cgroup: Plain = "auto"
     """Control groups for runs: ``auto`` below the node's own where that is allowed, ``off``, or the folder of a group that was delegated to its user."""
+    isolation: Literal["off", "on"] = "off"
+    """Whether the home is kept from commands, by namespaces of their own (Linux). Where the kernel refuses those, ``on`` means that no work is taken."""
+    network: Literal["on", "off"] = "on"
+    """``off``: commands have a loopback device of their own and nothing else. Needs ``isolation``."""
     memory_bytes_max: int = 0
     """All processes of a run together; 0: no limit. Needs control groups with a memory controller."""
     processes_max: int = 0
@@ -325,6 +329,7 @@ def check_config(config: Config, where: str) -> Config:
             ("crash_s", "0 or more and at most 30 days", 0 <= agent.crash_s <= _SECONDS_MAX),
             ("crash_count", "0 or more", agent.crash_count >= 0),
             ("cgroup", '"auto", "off" or an absolute path', agent.cgroup in {"auto", "off"} or agent.cgroup.startswith("/")),
+            ("network", '"on" without isolation = "on"', agent.network == "on" or agent.isolation == "on"),
             ("memory_bytes_max", "0 or at least 1048576", agent.memory_bytes_max == 0 or agent.memory_bytes_max >= 1_048_576),
             ("processes_max", "0 or more", agent.processes_max >= 0),
             ("log_bytes_max", "at least 4096", agent.log_bytes_max >= 4096),

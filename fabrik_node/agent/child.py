@@ -69,9 +69,22 @@ class Child:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: RunLog, room: int, grace_s: float, tag: str, group: RunGroup | None = None
+        cls,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log: RunLog,
+        room: int,
+        grace_s: float,
+        tag: str,
+        group: RunGroup | None = None,
+        plan: Sequence[str] = (),
     ) -> Child:
-        """Start ``command`` in ``cwd``, and in ``group`` if there is one. ``log``: where its output goes, of which ``room`` bytes are kept. Raises OSError."""
+        """Start ``command`` in ``cwd``, and in ``group`` if there is one. ``log``: where its output goes, of which ``room`` bytes are kept. Raises OSError.
+
+        ``plan``: what it sees of the node's home (:mod:`fabrik_node.agent.isolation`); empty for everything.
+        """
         control_read, control = os.pipe()
         status, status_write = os.pipe()
         try:
@@ -87,6 +100,7 @@ class Child:
                 "-" if group is None else str(group.path),
                 str(log.base),
                 str(log.at),
+                *plan,
                 "--",
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,

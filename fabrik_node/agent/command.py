@@ -86,21 +86,26 @@ class CommandRunner:
             passes.end(access)
 
     async def _start(self, arguments: list[str], cwd: Path, context: CommandContext, access: RunAccess | None) -> Child:
-        config, passes = self._setup.config, self._setup.passes
-        group, problem = self._setup.groups.open(show_id(context.run_id))
+        config, passes, isolation = self._setup.config, self._setup.passes, self._setup.isolation
+        claim, run = show_id(context.claim.claim_id), show_id(context.run_id)
+        group, problem = self._setup.groups.open(run)
         if problem:
             self._folder.say(problem)
+        if isolation.on:
+            self._folder.say(isolation.line)
+        plan = isolation.plan(cwd, item=show_id(context.view.id), claim=claim, run=run)
         log = self._folder.open_log()
         try:
             child = await Child.start(
                 arguments,
                 cwd=cwd,
-                env=command_environment(context, self._setup.git, access),
+                env=isolation.environment(command_environment(context, self._setup.git, access)),
                 log=log,
                 room=max(config.log_bytes_max // 4, config.log_bytes_max - self._folder.log_bytes()),
                 grace_s=config.kill_grace_s,
-                tag=run_tag(show_id(context.run_id)),
+                tag=run_tag(run),
                 group=group,
+                plan=plan,
             )
         finally:
             os.close(log.descriptor)
@@ -138,7 +143,8 @@ class CommandRunner:
         if stop is not None:
             return Verdict(stop.result, stop.reason, hold=stop.hold)
         if ended.unstartable:
-            reason = f"{what}: {arguments[0]!r} can not be started: {ended.unstartable}"
+            hidden = " (isolation hides the node's home: keep programs elsewhere)" if self._setup.isolation.hides(arguments[0]) else ""
+            reason = f"{what}: {arguments[0]!r} can not be started: {ended.unstartable}{hidden}"
             if not (of_branch and _is_in_worktree(arguments[0])):
                 return Verdict(Result.INFRA_LOST, reason, unstartable=True)
             return Verdict(Result.AGENT_FAILED if ended.start_errno in _FILE_ERRORS else Result.INFRA_LOST, reason)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fabrik_node.agent.cgroup import NO_CGROUPS, Cgroups
 from fabrik_node.agent.halt import HaltSwitch
+from fabrik_node.agent.isolation import NOT_ISOLATED, Isolation
 from fabrik_node.clock import Clock
 from fabrik_node.config import AgentConfig, GitConfig
 from fabrik_node.domain.leases import LeaseTiming
@@ -35,3 +36,5 @@ class AgentSetup:
     """How its commands speak to the node; None: they can not."""
     steps: StepRecords | None = None
     """What of an item's work is done; None: nobody keeps steps."""
+    isolation: Isolation = NOT_ISOLATED
+    """What its commands see of the node's home."""

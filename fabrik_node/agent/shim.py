@@ -1,6 +1,6 @@
 """The small process between the node and one command: no descendant of the command outlives the node or the command.
 
-Started by :mod:`fabrik_node.agent.child` as ``python -I -S shim.py CONTROL STATUS GRACE_S ROOM GROUP LOG AT -- COMMAND...`` in a session of
+Started by :mod:`fabrik_node.agent.child` as ``python -I -S shim.py CONTROL STATUS GRACE_S ROOM GROUP LOG AT [PLAN...] -- COMMAND...`` in a session of
 its own, with the run's log as stdout and stderr. It needs nothing but the standard library and some tens of milliseconds.
 
 - It is session and group leader; the command is its child, in its group.
@@ -12,6 +12,8 @@ its own, with the run's log as stdout and stderr. It needs nothing but the stand
   and the node ends the rest (:mod:`fabrik_node.agent.members`).
 - ``GROUP`` is the folder of a control group for the command, or ``-``. The command enters it before it begins, the shim stays outside: then everything
   in it ends at once, whatever it did to its session, parents and environment.
+- ``PLAN``, when there is one, is what the command sees of the home (:mod:`fabrik_node.agent.isolate`). Then two processes are between us and it, which are not counted with what it leaves behind:
+  the keeper, our child, and the first one of the pid namespace, with which everything in there ends. How the command ended they tell in a pipe.
 - Output is copied to the log, ``ROOM`` bytes of it: the beginning into the file that is open, the rest into files beside ``LOG`` in rotation, from the offset ``AT`` on.
 - ``STATUS`` gets text lines: ``exited N``, ``signalled N`` or ``unstartable ERRNO TEXT``, and ``left N``, ``alive PIDS``, ``log TEXT``, ``group TEXT``.
 - Deadlines are an interval timer, so no clock is read here.
@@ -149,8 +151,12 @@ class Log:
 class Shim:
     """One command from its start until nothing of it is left. :meth:`run` returns the lines for ``STATUS``."""
 
-    def __init__(self, control: int, grace_s: float, log: Log, group: str = "") -> None:
+    def __init__(self, control: int, grace_s: float, log: Log, group: str = "", plan: list[str] | None = None) -> None:
         self.group = group
+        self.plan = plan or []
+        self.inner = -1
+        self.ended = -1
+        self.is_reaped = False
         self.group_error = ""
         self.control = control
         self.grace_s = grace_s
@@ -168,7 +174,7 @@ class Shim:
         """Start, watch, end, report."""
         wake = self._listen()
         error = self._start(command)
-        for descriptor in (self.control, self.output, wake):
+        for descriptor in (self.control, self.output, wake, *([self.ended] if self.plan else [])):
             self.poller.register(descriptor, select.POLLIN)
         while not self._is_over():
             for descriptor, _ in self.poller.poll():
@@ -176,6 +182,9 @@ class Shim:
                     self._on_control()
                 elif descriptor == self.output:
                     self._on_output()
+                elif descriptor == self.ended:
+                    self.poller.unregister(self.ended)
+                    self._hear_end()
                 else:
                     self._on_signals(os.read(wake, 1024))
         self._drain()
@@ -197,6 +206,8 @@ class Shim:
             libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.output, writer = os.pipe()
         verdict, failed = os.pipe()
+        self.ended, ended = os.pipe()
+        os.set_blocking(self.ended, False)
         self.main = os.fork()
         if self.main == 0:
             try:
@@ -206,6 +217,8 @@ class Shim:
                 if libc is not None:
                     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 self._enter_group(failed)
+                if self.plan:
+                    self._enter_namespaces(failed, ended)
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                 os.dup2(writer, 1)
                 os.dup2(writer, 2)
@@ -214,13 +227,15 @@ class Shim:
                 os.write(failed, f"unstartable {error.errno} {error.strerror}".encode())
             finally:
                 os._exit(127)
-        os.close(writer)
-        os.close(failed)
+        for descriptor in (writer, failed, ended):
+            os.close(descriptor)
         unstartable = ""
         with open(verdict, "rb") as said:  # noqa: PTH123 - as above
             for line in said.read().decode(errors="replace").splitlines():
                 if line.startswith("group "):
                     self.group_error, self.group = line, ""
+                elif line.startswith("inner "):
+                    self.inner = int(line[6:])
                 else:
                     unstartable = line
         return unstartable
@@ -234,6 +249,13 @@ class Shim:
             os.write(procs, b"0")
         except OSError as error:
             os.write(failed, f"group {self.group}: {error.strerror}\n".encode())
+
+    def _enter_namespaces(self, failed: int, ended: int) -> None:
+        """In the child, which then waits; it returns in a grandchild."""
+        sys.path.append(__file__.rpartition("/fabrik_node/agent/")[0])  # last, and here alone: nothing else is looked for in it
+        from fabrik_node.agent.isolate import Plan, enter
+
+        enter(Plan.parse(self.plan), failed, ended)
 
     def _on_control(self) -> None:
         order = os.read(self.control, 64)
@@ -257,11 +279,22 @@ class Shim:
             if pid == 0:
                 break
             if pid == self.main:
-                self.main_status = status
+                self.is_reaped = True
+                self._hear_end()
+                self.main_status = status if self.main_status is None else self.main_status
         if signal.SIGALRM in numbers:
             self._kill()
         if not self.ending and set(numbers) & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
             self._end(at_once=False)
+
+    def _hear_end(self) -> None:
+        """Of a command in namespaces; of others nothing is ever said there."""
+        try:
+            said = os.read(self.ended, 64)
+        except BlockingIOError:  # the keeper was killed, and the one inside is about to be
+            return
+        if said:
+            self.main_status = int(said)
 
     def _is_over(self) -> bool:
         if self.main_status is None or self.survivors:
@@ -270,7 +303,7 @@ class Shim:
         if left and not self.ending:
             self.left = len(left)
             self._end(at_once=False)
-        return not left
+        return not left and self.is_reaped
 
     def _end(self, *, at_once: bool) -> None:
         """SIGTERM to everybody and set the timer, or kill."""
@@ -296,8 +329,10 @@ class Shim:
                     file.write(b"1")
             except OSError:  # a kernel before 5.14: one by one, as without a group
                 self.group_error = self.group_error or "group it can not be ended at once"
-        left = self._left() or ([self.main] if self.main_status is None else [])
-        for pid in left:
+        table = proc_table()
+        left = self._left(table) or ([self.main] if not self.is_reaped else [])
+        inner = [self.inner] if self.inner in descendants(table, {os.getpid()}) else []  # with it everything inside ends at once
+        for pid in [*inner, *left]:
             _send(pid, signal.SIGKILL)
         self.kills += 1
         if left and self.kills > KILL_ROUNDS_MAX:
@@ -305,10 +340,10 @@ class Shim:
         signal.setitimer(signal.ITIMER_REAL, KILL_EVERY_S)
 
     def _left(self, table: list[ProcRow] | None = None) -> list[int]:
-        """Everybody of the command that lives: below us, and in the group."""
+        """Everybody of the command that lives: below us, and in the group. Not the two that stand between us and its namespaces."""
         table = proc_table() if table is None else table
-        ended = {row.pid for row in table if row.ended}
-        return list(dict.fromkeys([*descendants(table, {os.getpid()}), *(pid for pid in group_members(self.group) if pid not in ended)]))
+        out = {row.pid for row in table if row.ended} | ({self.main, self.inner} if self.inner > 0 else set())
+        return [pid for pid in dict.fromkeys([*descendants(table, {os.getpid()}), *group_members(self.group)]) if pid not in out]
 
     def _drain(self) -> None:
         """What is still in the pipe. Its writers are gone, but for those that nobody could end."""
@@ -358,8 +393,9 @@ def main(arguments: list[str]) -> int:
     if os.getpid() != os.getsid(0):
         os.setsid()
     log = Log(int(arguments[3]), arguments[5], int(arguments[6]))
-    shim = Shim(control, float(arguments[2]), log, "" if arguments[4] == "-" else arguments[4])
-    _tell(status, shim.run(arguments[8:]))
+    end = arguments.index("--")
+    shim = Shim(control, float(arguments[2]), log, "" if arguments[4] == "-" else arguments[4], arguments[7:end])
+    _tell(status, shim.run(arguments[end + 1 :]))
     remove_group(shim.group)
     if sys.platform != "linux":  # no walk over /proc: end the group as a whole, ourselves included
         os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from fabrik_node._core import mesh_id
 from fabrik_node.agent.cgroup import cgroups_of
+from fabrik_node.agent.isolation import isolation_of, trial
 from fabrik_node.app.opening import load_genesis, load_mesh
 from fabrik_node.app.setup import lock_show
 from fabrik_node.cli.hooks import NodeAnswer
@@ -193,6 +194,7 @@ def examine_agent(config: AgentConfig, paths: HomePaths, contained: str | None) 
             )
         elif command:
             yield Check("agent", "ok", f"{name} in [agent] can be started" if program and "/" in program[:1] else f"{name} in [agent] is set")
+    yield _isolation(config, paths)
     groups = cgroups_of(config, paths.home)
     limited = bool(config.memory_bytes_max or config.processes_max)
     if contained is not None and not limited:
@@ -206,3 +208,11 @@ def examine_agent(config: AgentConfig, paths: HomePaths, contained: str | None) 
         )
     else:
         yield Check("runs in", "ok", groups.line)
+
+
+def _isolation(config: AgentConfig, paths: HomePaths) -> Check:
+    """Whether commands can open the home, and when they shall not: whether this host can keep them from it. This shell tries it; the running node says itself what it met."""
+    isolation = isolation_of(config, paths)
+    if problem := trial(isolation):
+        return Check("isolation", "fail", problem, f"mend that, or set isolation in [agent] of {paths.config}; until then this node takes no work")
+    return Check("isolation", "ok", isolation.line)

@@ -18,6 +18,7 @@ from fabrik_node import __version__
 from fabrik_node.agent.cgroup import Cgroups, cgroups_of, held_in
 from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.inputs import run_inputs
+from fabrik_node.agent.isolation import isolation_of, trial
 from fabrik_node.agent.loop import ClaimLoop
 from fabrik_node.agent.recover import recover_runs
 from fabrik_node.agent.run import AgentRun
@@ -103,6 +104,8 @@ class Running:
         self.switching = False
         """:meth:`work` ended because this node has another key now."""
         self._tasks = asyncio.TaskGroup()
+        self.barred = ""
+        """Why this start takes no work, whatever happens; empty when nothing is in the way."""
         self.draining = False
         """SIGTERM came: what runs goes on, nothing new is begun."""
 
@@ -161,6 +164,7 @@ class Running:
         check_rotated(self.paths, self.node.replica, key.public, self.node.name_of(key.public))
         self.node.next_commitment = self.identity.next_commitment
         self.groups = cgroups_of(config.agent, self.paths.home)
+        self.isolation = isolation_of(config.agent, self.paths)
         self.halts = HaltSwitch(await self.store.get_meta(_HALT_KEY), lambda said: self.store.set_meta(_HALT_KEY, said))
         await note_left(self.store, copied=doubt.startswith(COPIED))
         await note_home(self.paths, self.store, self.identity)
@@ -211,7 +215,7 @@ class Running:
             names=lambda: self.node.names,
             set_aside=self.node.upkeep.recheck,
             inputs_now=lambda view: run_inputs(view, self.config.agent, self.config.git),
-            contained=lambda run_id: held_in(self.groups, run_id),
+            contained=lambda run_id: f"{held_in(self.groups, run_id)}; {self.isolation.line}",
             at_work=lambda: AtWork(() if self.loop is None else self.loop.runs, self.draining or self.halts.halt is not None),
         )
         self.service = Service(
@@ -379,6 +383,11 @@ class Running:
         if self.origin is None:
             raise Internal("an agent without a remote passed the check")
         await recovered
+        if barred := await asyncio.to_thread(trial, self.isolation):
+            _log.error("the agent takes no work: %s", barred)
+            self.barred = barred
+            self.node.beat_now()
+            return
         setup = AgentSetup(
             self.pipeline,
             self.origin,
@@ -391,6 +400,7 @@ class Running:
             self.groups,
             self.service.passes,
             self.service.steps,
+            self.isolation,
         )
         self.loop = ClaimLoop(setup, random.Random(secrets.randbits(64)))  # noqa: S311 - jitter, not a secret
         await self.loop.run()

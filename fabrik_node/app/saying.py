@@ -42,10 +42,11 @@ def agent_status(running: Running) -> Mapping[str, Any]:
         "claiming": [] if loop is None else [show_id(item) for item in loop.claiming],
         "draining": running.draining or halt is not None,
         "contained": running.groups.line if running.config.agent.command else None,
+        "isolation": running.isolation.line if running.config.agent.command else None,
         "halt": None if halt is None else {"code": str(halt.code), "reason": halt.reason, "since_ms": halt.since_ms, "next": GO_ON},
         "state": None if loop is None else loop.state.value,
         "warnings": _warnings(running),
-        "problem": None if loop is None or not loop.problem else loop.problem,
+        "problem": running.barred or (None if loop is None or not loop.problem else loop.problem),
     }
 
 
@@ -79,18 +80,24 @@ def presence_of(running: Running) -> Mapping[str, Any]:
         "version": __version__,
         "accepting": running.loop is not None and running.loop.accepting and not running.draining,
         "url": running.told_url,
-        **({"agent": _agent_said(running, running.loop)} if running.loop is not None else {}),
+        **({"agent": _agent_said(running, running.loop)} if running.loop is not None or running.barred else {}),
     }
 
 
-def _agent_said(running: Running, loop: ClaimLoop) -> Mapping[str, Any]:
+def _agent_said(running: Running, loop: ClaimLoop | None) -> Mapping[str, Any]:
     """What others need to say why an item waits, and to leave to this agent what it asks for."""
     full = running.node.upkeep.full
     labels = with_given_labels(running.config.agent, running.node).labels
     return {
         **({"labels": labels} if sum(map(len, labels)) <= _LABELS_CHARS_MAX else {}),
         "slots": running.config.agent.slots,
-        "busy": len(loop.runs),
+        "busy": 0 if loop is None else len(loop.runs),
         **({"asking": sorted(asking)} if (asking := running.pipeline.turns.asking) else {}),
-        "problem": obstacle(running.halts.halt, stopping=running.draining, disk="" if full is None else full.message, refused=loop.problem, wait_s=loop.wait_s),
+        "problem": obstacle(
+            running.halts.halt,
+            stopping=running.draining,
+            disk="" if full is None else full.message,
+            refused=running.barred or ("" if loop is None else loop.problem),
+            wait_s=0.0 if loop is None else loop.wait_s,
+        ),
     }

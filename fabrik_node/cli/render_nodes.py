@@ -97,6 +97,7 @@ def status(screen: Screen, data: Data) -> None:
             ("metrics", data.get("metrics") or ""),
             ("local API", data.get("socket") or ""),
             ("runs in", agent.get("contained")),
+            ("isolation", agent.get("isolation")),
             ("agent", working if agent.get("enabled") else "off: this node takes no work" if data.get("pid") else ""),
             ("items", "  ".join(f"{name} {count}" for name, count in (data.get("items") or {}).items())),
             ("runs", "  ".join(f"{state} {count}" for state, count in sorted((data.get("runs") or {}).items()))),

@@ -6,18 +6,20 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from memory_pipeline import FAILURE_BOUND_S, MemoryPipeline, MemoryWorld
 from memory_workspaces import MemoryRemote, MemoryWorkspaces
 
 from fabrik_node.agent.cgroup import RunGroup
 from fabrik_node.agent.child import Child, ChildExit, RunLog
 from fabrik_node.agent.halt import HaltSwitch
+from fabrik_node.agent.isolation import Isolation, isolation_of, trial
 from fabrik_node.agent.loop import ClaimLoop
 from fabrik_node.agent.members import run_tag
 from fabrik_node.agent.setup import AgentSetup
@@ -28,7 +30,7 @@ from fabrik_node.domain.runs import RunRow
 from fabrik_node.output_log import left_out_line, read_log
 from fabrik_node.paths import HomePaths
 
-__all__ = ["DAEMON", "AgentRig", "Gate", "ended", "finish_child", "has_ended", "start_child"]
+__all__ = ["DAEMON", "AgentRig", "Gate", "ended", "finish_child", "has_ended", "needs_isolation", "start_child"]
 
 DAEMON = """
 import os, signal, sys
@@ -73,6 +75,12 @@ class Gate:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def needs_isolation(folder: Path) -> None:
+    """Skip the test where the kernel does not let this process isolate a command."""
+    if problem := trial(Isolation(on=True, paths=HomePaths(folder), network=False)):
+        pytest.skip(problem)
 
 
 async def ended(pidfd: int) -> None:
@@ -124,7 +132,9 @@ class AgentRig:
     def setup(self, pipeline: MemoryPipeline | None = None, **config: Any) -> AgentSetup:
         settings: dict[str, Any] = {"command": "touch commit-1", "kill_grace_s": 5.0, "backoff_s": 0.0} | config
         git = GitConfig(author_name="Rig", author_email="rig@example.invalid")
-        return AgentSetup(pipeline or self.pipeline, self.workspaces, AgentConfig(**settings), git, self.timing, self.clock, self.paths, self.halts())
+        agent = AgentConfig(**settings)
+        isolation = isolation_of(agent, self.paths)
+        return AgentSetup(pipeline or self.pipeline, self.workspaces, agent, git, self.timing, self.clock, self.paths, self.halts(), isolation=isolation)
 
     def halts(self) -> HaltSwitch:
         """As the next start of the node finds it."""
@@ -168,12 +178,15 @@ class AgentRig:
             gate.close()
 
 
-async def start_child(rig: AgentRig, command: str, gate: Gate, *, run: str, marked: bool = True, grace_s: float = 0.1, group: RunGroup | None = None) -> Child:
+async def start_child(
+    rig: AgentRig, command: str, gate: Gate, *, run: str, marked: bool = True, grace_s: float = 0.1, group: RunGroup | None = None, plan: Sequence[str] = ()
+) -> Child:
     """A command of the shell under a shim of its own, with ``GATE`` in its environment; ``marked``: and the run's name, by which its processes are found."""
     log = RunLog(os.open(rig.folder / "log", os.O_WRONLY | os.O_CREAT), rig.folder / "log")
     found = {"PATH": os.environ["PATH"], "GATE": str(gate.path)} | ({"FABRIK_RUN": run} if marked else {})
     try:
-        return await Child.start(["/bin/sh", "-c", command], cwd=rig.folder, env=found, log=log, room=4096, grace_s=grace_s, tag=run_tag(run), group=group)
+        shell = ["/bin/sh", "-c", command]
+        return await Child.start(shell, cwd=rig.folder, env=found, log=log, room=4096, grace_s=grace_s, tag=run_tag(run), group=group, plan=plan)
     finally:
         os.close(log.descriptor)
 

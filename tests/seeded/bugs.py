@@ -49,6 +49,13 @@ BUGS = (
         ("tests/property/test_holds_agree.py",),
     ),
     Bug(
+        "the home stays visible to an isolated command",
+        "fabrik_node/agent/isolation.py",
+        "        steps = [(HIDE, path) for path in (str(home), *other_ways_to(home))]\n",
+        "        steps = [(HIDE, path) for path in other_ways_to(home)]\n",
+        ("tests/integration/agent/test_isolation.py",),
+    ),
+    Bug(
         "an agent asks for what another one asks for",
         "fabrik_node/node/turns.py",
         "for view in views if not self.is_asked_by_others(view, labels)]",

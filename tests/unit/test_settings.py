@@ -93,6 +93,8 @@ TESTS: dict[str, str] = {
     "agent.remote_wait_s": "tests/integration/agent/test_run_results.py: remote_wait_s=",
     "agent.keep_worktrees": "tests/acceptance/test_agents_at_work.py: keep_worktrees",
     "agent.cgroup": "tests/integration/agent/test_cgroups.py: find_cgroups(",
+    "agent.isolation": "tests/integration/agent/test_isolation.py: isolation=",
+    "agent.network": "tests/integration/agent/test_isolation.py: network=",
     "agent.processes_max": "tests/unit/agent/test_cgroup.py: processes=9",
     "agent.memory_bytes_max": "tests/unit/agent/test_cgroup.py: memory_bytes=5_000_000",
     "agent.max_interruptions": "tests/integration/agent/test_stopped_on_purpose.py: max_interruptions=",

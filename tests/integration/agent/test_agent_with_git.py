@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from agent_rig import AgentRig
+from agent_rig import AgentRig, needs_isolation
 from memory_pipeline import MemoryPipeline
 
 from fabrik_node.domain.claims import Claim, successor
@@ -63,9 +63,12 @@ def remote(tmp_path: Path, rig: AgentRig, monkeypatch: pytest.MonkeyPatch) -> Pa
     return bare
 
 
-async def test_work_is_committed_tested_and_merged(rig: AgentRig, remote: Path) -> None:
+@pytest.mark.parametrize("isolation", ["off", "on"])
+async def test_work_is_committed_tested_and_merged(rig: AgentRig, remote: Path, isolation: str) -> None:
+    if isolation == "on":
+        needs_isolation(rig.folder)
     items = [rig.world.add(f"Change {n}") for n in range(3)]
-    async with rig.agent(command=WORK, qa='test -e "$FABRIK_ITEM.txt"', slots=3):
+    async with rig.agent(command=WORK, qa='test -e "$FABRIK_ITEM.txt"', slots=3, isolation=isolation):
         await rig.world.until(lambda: len(rig.world.finishes) == 3)
     assert [finish.reason.partition(" as ")[0] for finish in rig.world.finishes] == ["ok: merged"] * 3
     merges = git(remote, "log", "--merges", "--format=%H %s", "main").splitlines()

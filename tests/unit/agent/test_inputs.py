@@ -22,7 +22,8 @@ def test_no_setting_is_forgotten() -> None:
 @pytest.mark.parametrize("name", MATTERS)
 def test_what_matters_changes_the_digest(name: str) -> None:
     config = AgentConfig()
-    other = msgspec.structs.replace(config, **{name: {"Qa": 60.0} if name == "stage_timeout_s" else getattr(config, name) + 1})
+    special = {"stage_timeout_s": {"Qa": 60.0}, "isolation": "on", "network": "off"}
+    other = msgspec.structs.replace(config, **{name: special[name] if name in special else getattr(config, name) + 1})
     assert run_inputs(VIEW, config, GitConfig()).settings != run_inputs(VIEW, other, GitConfig()).settings
 
 
