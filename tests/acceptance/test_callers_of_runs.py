@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from acceptance.fleet import PROGRAM, Fleet, environment, git, make_remote
 from acceptance.gates import COMMIT, LONG_LEASES, QUICK_AGENT, Gate
+from agent_rig import needs_isolation
 
 REFUSED = (
     "items list",
@@ -37,13 +38,18 @@ for number in range(20):
 
 
 @pytest.mark.promise("A8", "F15", "H33")
-def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("isolation", ["off", "on"])
+def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_path: Path, isolation: str) -> None:
+    if isolation == "on":
+        needs_isolation(tmp_path)
     remote, out = make_remote(fleet.folder / "git"), tmp_path / "out"
     out.mkdir()
     home = fleet.folder / "host"
     with Gate(tmp_path / "gate") as gate:
         script = out / "command.sh"
-        host = fleet.host("--remote", str(remote), "--command", f"sh {script}", "--label", "here", config=LONG_LEASES + QUICK_AGENT)
+        host = fleet.host(
+            "--remote", str(remote), "--command", f"sh {script}", "--label", "here", config=f'{LONG_LEASES}{QUICK_AGENT}isolation = "{isolation}"\n'
+        )
         other = host.add("not for us", "--label", "nobody")
         lines = [f"cd /; {PROGRAM} whoami --json > {out}/outside.json; cd - > /dev/null; {PROGRAM} whoami --json > {out}/inside.json"]
         lines += [f'{PROGRAM} items show "$FABRIK_ITEM" --json > {out}/own.json', f"echo $FABRIK_TOKEN > {out}/token; echo $FABRIK_API > {out}/api"]
@@ -56,6 +62,9 @@ def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_pa
         item = host.add("its work", "--label", "here")
         gate.await_waiting()
         run = host.listed_run()
+        said = "see none of this node's files" if isolation == "on" else "can open this node's files"
+        assert said in host.ask("status")["agent"]["isolation"]
+        assert said in host.ask("runs", "show", run["run_id"])["run"]["contained"]
         for name in ("inside", "outside"):
             said = json.loads((out / f"{name}.json").read_text())
             assert [said[each] for each in ("caller", "item", "run", "claim", "branch", "node")] == [
