@@ -219,4 +219,13 @@ def test_a_remote_without_a_secret_is_shown_as_it_is(tmp_path: Path, remote: str
 
 def test_text_is_hidden_unless_its_type_says_otherwise() -> None:
     plain = {(name, key) for name, table in shown_config(Config()).items() for key, value in table.items() if isinstance(value, str) and value}
-    assert plain == {("git", "base"), ("git", "author_name"), ("git", "author_email"), ("agent", "name"), ("agent", "cgroup"), ("agent", "keep_worktrees")}
+    assert plain == {
+        ("git", "base"),
+        ("git", "author_name"),
+        ("git", "author_email"),
+        ("agent", "name"),
+        ("agent", "cgroup"),
+        ("agent", "isolation"),
+        ("agent", "network"),
+        ("agent", "keep_worktrees"),
+    }
