@@ -119,7 +119,7 @@ class NodePipeline:
 
     def intent(self, item: bytes) -> AbstractContextManager[float]:
         """See :meth:`fabrik_node.ports.turns.Turns.intent`."""
-        return self.turns.intent(item)
+        return self.turns.intent(item, self._claim_s)
 
     def say_now(self) -> None:
         """See :meth:`fabrik_node.ports.turns.Turns.say_now`."""

@@ -27,6 +27,8 @@ _ASKING_MAX = 64
 """Items that one agent asks for at a time, as far as others mind."""
 _SLOTS_MAX = 1_024
 _LISTENING_S_MAX = 1.0
+_LISTENING = 1 / 4
+"""Of the time that a claim takes: where that is long, news of other agents often are late, too, and a collision costs more."""
 _LOOKS_APART_S = 1.5
 """In beats: an agent that looked no longer ago would have seen an item before, had it been there."""
 
@@ -127,12 +129,12 @@ class Turns:
         )
 
     @contextmanager
-    def intent(self, item: bytes) -> Iterator[float]:
-        """While our agent asks for ``item``; gives the seconds for which it should first listen whether others do."""
+    def intent(self, item: bytes, claim_s: float) -> Iterator[float]:
+        """While our agent asks for ``item``; gives the seconds for which it should first listen whether others do. ``claim_s``: how long an arbiter takes to answer."""
         self.asking.add(item)
         self.say()
         try:
-            yield min(_LISTENING_S_MAX, self._timing.settle_s / 16) if self._others() else 0.0
+            yield min(_LISTENING_S_MAX, max(self._timing.settle_s / 16, _LISTENING * claim_s)) if self._others() else 0.0
         finally:
             self.asking.discard(item)
             self.say()

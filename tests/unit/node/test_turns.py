@@ -167,16 +167,26 @@ def test_who_asks_no_more_gives_way_to_all_in_their_order(seat: Seat) -> None:
 
 def test_of_two_that_ask_at_once_both_know_who_goes_first(seat: Seat) -> None:
     for item, waits in ((seat.others_first(), True), (seat.own_first(), False)):
-        with seat.turns.intent(item.id) as listen_s:
+        with seat.turns.intent(item.id, 0.0) as listen_s:
             seat.hear(OTHER, {**FREE, "asking": [item.id]})
             assert listen_s in (0.0, TIMING.settle_s / 16)
             assert seat.turns.is_asked_by_others(item, []) == waits
         assert seat.turns.is_asked_by_others(item, []), "ours is over, the other one's is not"
 
 
+def test_who_asks_listens_for_a_part_of_what_a_claim_takes(seat: Seat) -> None:
+    def listens_s(claim_s: float) -> float:
+        with seat.turns.intent(view(1).id, claim_s) as listen_s:
+            return listen_s
+
+    assert listens_s(2.0) == 0.0, "there is nobody to listen to"
+    seat.hear(OTHER, FREE)
+    assert [listens_s(claim_s) for claim_s in (0.0, 0.4, 2.0, 60.0)] == [0.125, 0.125, 0.5, 1.0]
+
+
 def test_intents_are_told_at_once_but_only_so_often(seat: Seat) -> None:
     for _ in range(50):
-        with seat.turns.intent(view(1).id):
+        with seat.turns.intent(view(1).id, 0.0):
             assert seat.turns.asking == {view(1).id}
     assert seat.turns.asking == set()
     assert seat.told == 20
