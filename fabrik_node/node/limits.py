@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.groups import Full, Holding, Taken, full_limit, limited_by, settles
 from fabrik_node.domain.leases import LeaseState
+from fabrik_node.domain.picking import ITEMS_SHARED_MAX
 from fabrik_node.domain.stages import Archived, Done, Stage
 from fabrik_node.ports import ItemView
 
@@ -53,6 +55,27 @@ class ClaimLimits:
         """What counts against the limits, with the items for which this node asks in this moment."""
         asked = [Holding(item, b"", labels, "this node, which asks for one") for item, labels in self._asked.items()]
         return asked + [holding for holding in living(items, self._name_of, self._lease) if holding.item not in self._asked]
+
+    def fitting(self, views: Sequence[ItemView], asked: Collection[bytes]) -> Sequence[ItemView]:
+        """Of ``views``, best first, those that could all be claimed together with ``asked``, the items for which others ask: agents that share them out keep the limits."""
+        if not self._limits:
+            return views
+        open_items = list(self._items())
+        holdings = self._holdings(open_items)
+        held = {holding.item for holding in holdings}
+        left = Counter(self._limits)
+        for labels in [*(holding.labels for holding in holdings), *(view.labels for view in open_items if view.id in asked and view.id not in held)]:
+            left.subtract(limited_by(labels, self._limits))
+        found: list[ItemView] = []
+        for view in views:
+            wanted = limited_by(view.labels, self._limits)
+            if view.id in asked or any(left[label] <= 0 for label in wanted):
+                continue
+            left.subtract(wanted)
+            found.append(view)
+            if len(found) == ITEMS_SHARED_MAX:
+                break
+        return found
 
     @contextmanager
     def asking(self, view: ItemView) -> Iterator[None]:

@@ -115,7 +115,7 @@ class NodePipeline:
 
     def choose(self, views: Sequence[ItemView], labels: Sequence[str], room: int) -> list[tuple[bytes, float]]:
         """See :meth:`fabrik_node.ports.turns.Turns.choose`."""
-        return self.turns.choose(views, labels, room, self._claim_s)
+        return self.turns.choose(self._limits.fitting(views, self.turns.asked()), labels, room, self._claim_s)
 
     def intent(self, item: bytes) -> AbstractContextManager[float]:
         """See :meth:`fabrik_node.ports.turns.Turns.intent`."""
@@ -425,8 +425,7 @@ class NodePipeline:
 
     def _withdrawn(self, item: bytes) -> None:
         """Nobody was granted it, as far as is known: others may look at it again."""
-        found = self.items.get(item)
-        if found is not None and self._is_free(found.view):
+        if self._changed and (found := self.items.get(item)) is not None and self._is_free(found.view):
             self._tell_changed()
 
     def _tell_changed(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fabrik_node.clock import Clock
 from fabrik_node.domain.leases import LeaseTiming
-from fabrik_node.domain.picking import Offer, goes_before, patience_s, share, turn_s
+from fabrik_node.domain.picking import ITEMS_SHARED_MAX, Offer, goes_before, patience_s, share, turn_s
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import ItemView
 
@@ -105,6 +105,7 @@ class Turns:
         That changes with what is heard, so look again then. ``claim_s``: see :func:`~fabrik_node.domain.picking.turn_s`.
         """
         now, settle_s = self._clock.now(), self._timing.settle_s
+        views = [view for view in views if not self.is_asked_by_others(view, labels)][:ITEMS_SHARED_MAX]
         self._look(views, now)
         patient_s = patience_s(settle_s, claim_s)
         here = self._others()
@@ -114,8 +115,7 @@ class Turns:
             seen = self._seen[item]
             return now - here[key].free_since >= patient_s and (not seen.is_new or now - seen.at >= patient_s)
 
-        items = [(view.id, view.labels) for view in views if not self.is_asked_by_others(view, labels)]
-        found = share(items, self._own, offers, is_late)
+        found = share([(view.id, view.labels) for view in views], self._own, offers, is_late)
         return [(item, max(0.0, turn_s(ahead, settle_s, claim_s) - (now - self._seen[item].at))) for item, ahead in found]
 
     def is_asked_by_others(self, view: ItemView, labels: Collection[str]) -> bool:
@@ -127,6 +127,11 @@ class Turns:
             for key, said in self._others().items()
             if view.id in said.asking
         )
+
+    def asked(self) -> set[bytes]:
+        """All items for which others ask."""
+        now = self._clock.now()
+        return {item for said in self._others().values() for item, since in said.asking.items() if now - since < ASKING_S_MAX}
 
     @contextmanager
     def intent(self, item: bytes, claim_s: float) -> Iterator[float]:

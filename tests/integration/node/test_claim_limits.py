@@ -73,6 +73,28 @@ async def test_two_slots_of_one_agent_do_not_both_find_the_last_place(memory_rig
     assert len((await rig.call("claims.list"))["claims"]) == 2
 
 
+async def test_agents_that_share_the_items_out_keep_the_limit(memory_rigs: Rigs) -> None:
+    async with memory_rigs.pair(arbiter=FakeArbiter()) as (one, two):
+        for rig in (one, two):
+            rig.limits["group:db"] = 1
+        items = [await added(one, f"item {number}", labels=["group:db"]) for number in range(3)]
+        last = await added(one, "free")
+        await sync(one, two)
+
+        def hears(rig: NodeRig, other: NodeRig, **agent: Any) -> None:
+            for _ in range(2):  # two messages: it lives
+                other.node.presence.publish({"agent": {"labels": [], "slots": 1, "busy": 0, **agent}})
+                assert rig.node.ephemeral_in(other.node.presence.heard()[other.node.public].message) is not None
+
+        hears(one, two)
+        hears(two, one)
+        chosen = [rig.pipeline.choose(rig.pipeline.candidates([]), [], 1) for rig in (one, two)]
+        assert sorted(item for [(item, _)] in chosen) == sorted([items[0], last]), "of the group only the best, and each of them one"
+        hears(one, two, asking=[items[1]])
+        [(item, _)] = one.pipeline.choose(one.pipeline.candidates([]), [], 1)
+        assert item == last, "what is asked for takes the place of the group"
+
+
 async def test_nodes_that_ask_at_once_without_a_remote_settle_it_and_after_a_partition_nobody_is_stopped(memory_rigs: Rigs) -> None:
     slow = replace(TIMING, settle_s=3.0)  # a busy machine has time to write both claims and to exchange them
     async with memory_rigs.pair(timing=slow) as (one, two):
