@@ -144,11 +144,12 @@ class MemoryPipeline:
     def candidates(self, labels: Sequence[str]) -> list[ItemView]:
         self.looks += 1
         self.world.stir()
-        return [
+        found = [
             view
             for view in self.world.items.values()
             if view.hold is None and set(view.labels) <= set(labels) and not isinstance(view.stage, Done | Archived) and self._is_free(view)
         ]
+        return sorted(found, key=lambda view: view.attempts)  # a node keeps an item back after a failed attempt: here it comes last
 
     def is_candidate(self, item: bytes, labels: Sequence[str]) -> bool:
         looks = self.looks
