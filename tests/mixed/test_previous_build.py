@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from acceptance.fleet import THIS_BUILD, Build, Fleet, NodeProcess, environment, make_remote
-from acceptance.gates import COMMIT, merges_of
+from acceptance.gates import COMMIT, WAIT, Gate, merges_of
 from mixed.previous import FOLDER, LISTEN, ROOT
 
 BEFORE = Build(
@@ -94,3 +94,23 @@ def test_a_home_of_the_previous_build_goes_on_with_this_one_and_back(fleet: Flee
     one.start("serve", "--listen", BEFORE.listen)
     assert one.digest() == digest
     assert {item["id"] for item in one.ask("items", "list")["items"]} == {*before, after}
+
+
+def test_a_run_that_this_build_cancelled_is_held_for_both_until_the_previous_one_ends_the_hold(fleet: Fleet, tmp_path: Path) -> None:
+    one = host(fleet, THIS_BUILD)
+    item = one.add("cancelled here, requeued there")
+    two = fleet.new("two", build=BEFORE)
+    with Gate(tmp_path / "gate") as gate:
+        remote = make_remote(fleet.folder / "git")
+        two.start("--rendezvous", fleet.token(one, "agent"), "--name", "two", "--remote", str(remote), "--command", WAIT, env=gate.env)
+        gate.await_waiting()
+        one.ask("runs", "cancel", one.listed_run()["run_id"], "--reason", "not now")
+        for node in (one, two):
+            node.await_true(lambda node=node: node.ask("items", "show", item)["item"]["hold"] is not None, "the hold")  # type: ignore[misc]
+            assert node.ask("items", "show", item)["item"]["hold"]["reason"] == "cancelled: not now"
+        gate.open()  # before a new run waits there
+        two.ask("items", "requeue", item)
+        one.await_true(lambda: one.ask("items", "show", item)["item"]["hold"] is None, "the end of the hold")
+        gate.await_waiting()
+        assert one.ask("claims", "show", item)["claim"]["node_name"] == "two", "it is begun again"
+    assert one.ask("status")["voided"] == two.ask("status")["voided"] == 0
