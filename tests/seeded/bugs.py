@@ -113,10 +113,10 @@ BUGS = (
     ),
     Bug(
         "finished work counts for every later claim",
-        "fabrik_node/node/finished.py",
-        " or register.fence[2] != claim_id",
-        "",
-        ("tests/unit/service/test_requeueing.py",),
+        "fabrik_node/domain/inheritance.py",
+        "without_finished(outcome) if is_taken else outcome",
+        "outcome",
+        ("tests/unit/domain/test_inheritance.py",),
     ),
     Bug(
         "a node that was killed forgets what its command had finished",
