@@ -6,6 +6,7 @@ Why it is done so: docs/decisions/0004-fenced-merge.md.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from fabrik_node.git.push import PushAnswer, RefUpdate, push
 from fabrik_node.git.repository import Repository
 
 __all__ = ["AlreadyMerged", "ClaimSuperseded", "FencedMerge", "MergeRequest", "Merged", "fenced_merge", "go_on"]
+
+_log = logging.getLogger("fabrik_node.git")
 
 TRIES_MAX = 20
 """How often the base may move under us; each try costs one merge and three round trips."""
@@ -127,6 +130,7 @@ class _Merging:
                 if not isinstance(outcome, PushAnswer):
                     return outcome
                 answer = outcome
+                _log.info("the remote did not take the merge of item %s: %s", self._request.item, answer.reason)
             await self._pause(attempt)
         raise GitFailed(
             f"{self._repository.base} on {self._repository.shown_remote} moved {tries} times while item {self._request.item} was merged", "try again later"

@@ -11,6 +11,8 @@ from fabrik_node.git.runner import redacted
 __all__ = ["PushAnswer", "RefUpdate", "push"]
 
 _PUSH_TIMEOUT_S = 600.0
+_REMOTE_ERROR = "remote: error: "
+_TOLD_CHARS_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ async def push(repository: Repository, updates: Sequence[RefUpdate], *, atomic: 
     if answer.ok:
         return PushAnswer(True, False, "")
     refusals = list(_refusals(answer.stdout.decode("utf-8", "replace")))
-    reason = "; ".join(refusals) if refusals else answer.cause
+    reason = "; ".join([*refusals, *_told_by_remote(answer.stderr.decode("utf-8", "replace"))]) if refusals else answer.cause
     return PushAnswer(False, bool(refusals), redacted(reason))
 
 
@@ -61,3 +63,9 @@ def _refusals(report: str) -> list[str]:
             names, _, summary = rest.partition("\t")
             found.append(f"{names.partition(':')[2]}: {summary}")
     return found
+
+
+def _told_by_remote(said: str) -> list[str]:
+    """The error line of the remote itself, if it sent one: of an atomic push the report says of no ref why."""
+    told = [line.removeprefix(_REMOTE_ERROR).strip() for line in said.splitlines() if line.startswith(_REMOTE_ERROR)][:1]
+    return ["".join(char if char.isprintable() else "?" for char in line)[:_TOLD_CHARS_MAX] for line in told]

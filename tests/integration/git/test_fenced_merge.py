@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import subprocess
 from pathlib import Path
@@ -55,7 +56,9 @@ async def test_a_merge_moves_the_base_and_ends_the_claim_chain(make_node: NodeFa
 
 
 @pytest.mark.promise("J1")
-async def test_the_remote_itself_refuses_a_claim_that_was_stolen_after_the_last_look(make_node: NodeFactory, remote: Remote) -> None:
+async def test_the_remote_itself_refuses_a_claim_that_was_stolen_after_the_last_look(
+    make_node: NodeFactory, remote: Remote, caplog: pytest.LogCaptureFixture
+) -> None:
     """The takeover lands when the push is already inside the remote: no check of the client can see it."""
     alice, bob = await make_node("alice"), await make_node("bob")
     tree, held = await claimed(alice, {"new.txt": "alice\n"})
@@ -67,8 +70,10 @@ async def test_the_remote_itself_refuses_a_claim_that_was_stolen_after_the_last_
     before = remote.refs()
     stolen = remote.path / "stolen"
     remote.hook("pre-receive", f"[ -e {stolen} ] || {{ touch {stolen}; env -u GIT_QUARANTINE_PATH git update-ref {claim_ref} {receipt.oid.hex()}; }}")
-    done = await merge(alice, tree, held)
+    with caplog.at_level(logging.INFO, "fabrik_node.git"):
+        done = await merge(alice, tree, held)
     assert stolen.exists()
+    assert f"cannot lock ref '{claim_ref}'" in caplog.text, "which of the two leases it was"
     assert isinstance(done, ClaimSuperseded)
     assert done.current is not None
     assert (done.current.node, done.current.number) == ("bob", 2)
