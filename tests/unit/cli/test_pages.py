@@ -31,6 +31,21 @@ def test_a_limited_list_says_that_it_is(cli: Any, service: Any) -> None:
     assert cli("items", "list", "--limit", "2").text.splitlines()[-2] == "2 of 7"
 
 
+def test_an_item_shows_the_finished_work_that_an_interrupted_run_left(cli: Any, service: Any) -> None:
+    shown = json.loads(cli("items", "show", "01k8", "--json").out)["item"]
+    left = {"result": "cancelled", "reason": "the node was stopped", "finished": "ab" * 20, "finished_branch": "fabrik/x/y"}
+    service.patch = {"item": shown | {"outcome": left}}
+    assert "cancelled: the node was stopped; finished, to be tested and merged: commit abababababab" in cli("items", "show", "01k8").text
+    service.patch = {"item": shown | {"outcome": left | {"finished": 5}}}
+    assert "finished, to be" not in cli("items", "show", "01k8").text
+
+
+def test_a_requeue_says_where_the_item_goes_on(cli: Any, service: Any) -> None:
+    service.patch = {"note": "goes on in Merge: the finished work on branch x is tested and merged"}
+    for verb in ("requeue", "resolve"):
+        assert "goes on in Merge: the finished work" in cli("items", verb, "01k8").text
+
+
 def test_a_run_shows_what_it_worked_from_and_what_is_something_else_now(cli: Any, service: Any) -> None:
     drift = {"what": "item text", "recorded": "ab" * 32, "now": "cd" * 32, "text": "item text: recorded abababababab, now cdcdcdcdcdcd"}
     service.patch = {
