@@ -178,8 +178,9 @@ class ItemWriter:
         ending = override(held, claim_id=claim_id, node=self._node.public, incarnation=self._incarnation, reason=reason)
         check_allowed(self._node, [claim_write(item, ending)])
         if (rehearsal := rehearsing()) is not None:
-            asked = held.receipt != 0 and self._arbiter is not None
-            refuses = ", and the git remote is asked to refuse its merge from then on" if asked else ""
+            refuses = "" if held.receipt == 0 else ", and the git remote is asked to refuse its merge from then on"
+            if held.receipt != 0 and self._arbiter is None:
+                refuses = ", and can still merge until then: this node has no [git] remote"
             rehearsal.effects.append(f"{holder} is stopped when it hears of this{refuses}")
             return ending, ""
         if held.receipt == 0:

@@ -188,6 +188,21 @@ async def test_a_member_without_the_right_learns_it_from_the_dry_run(tmp_path: P
         await rigs.close()
 
 
+async def test_a_node_without_a_remote_says_that_the_holder_can_still_merge(tmp_path: Path) -> None:
+    rigs = Rigs(tmp_path)
+    try:
+        admin, worker = await rigs.open(0), await rigs.open(1, arbiter=FakeArbiter())
+        item = await admin.add("held")
+        await sync(admin, worker)
+        assert isinstance(await asyncio.wait_for(worker.pipeline.claim(parse_id(item) or b"", "agent"), BOUND_S), Claim)
+        await sync(admin, worker)
+        tried = await admin.call("claims.release", item=item, dry_run=True)
+        assert tried["effects"][1] == "node1 (agent) is stopped when it hears of this, and can still merge until then: this node has no [git] remote"
+        assert "can still merge until it hears of this" in (await admin.call("claims.release", item=item))["note"]
+    finally:
+        await rigs.close()
+
+
 async def test_a_drain_says_what_goes_on_and_halts_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.rig.agent, "describe", lambda: {"enabled": True, "running": ["r1", "r2"], "halt": None})
     said = await world.rig.call("drain", dry_run=True)
