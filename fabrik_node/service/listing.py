@@ -1,4 +1,4 @@
-"""The pages of ``items list`` and ``claims list``. There may be very many items, so each page is for a thread."""
+"""The pages of ``items list`` and ``claims list``, and what lists are narrowed by. There may be very many items, so each page is for a thread."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Archived, parse_reason, stage_type
 from fabrik_node.errors import UsageError
 from fabrik_node.node.board import Board
 from fabrik_node.service.views import Views
 
-__all__ = ["claims_page", "items_page", "limited"]
+__all__ = ["claims_page", "items_page", "limited", "run_state"]
 
 _LIST_MAX = 10_000
 
@@ -42,6 +43,14 @@ def claims_page(board: Board, views: Views, args: Mapping[str, Any], held: Seque
         view = board.item(item)
         shown.append(views.claim(item, claim) if view is None else views.claim(item, claim, view.title, view.stage))
     return {"claims": shown, "total": len(found)}
+
+
+def run_state(text: str) -> str:
+    """The state of a run by its name, in any case; empty for empty. Raises UsageError."""
+    names = [state.value for state in RunState]
+    if text and text.lower() not in names:
+        raise UsageError(f"no state {text!r} of a run", "states: " + ", ".join(names))
+    return text.lower()
 
 
 def limited(rows: Sequence[Any], args: Mapping[str, Any]) -> list[Any]:

@@ -36,7 +36,7 @@ from fabrik_node.service.checking import Checking, SetAside
 from fabrik_node.service.drift import Drift, InputsNow
 from fabrik_node.service.health import log_health
 from fabrik_node.service.keys import KeyLines
-from fabrik_node.service.listing import claims_page, items_page, limited
+from fabrik_node.service.listing import claims_page, items_page, limited, run_state
 from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines, said_text
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.run_rows import RunRows
@@ -401,8 +401,11 @@ class Reader:
     async def runs_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Runs of all hosts, newest first. Filters: ``item``, ``node`` (name or key prefix), ``state``."""
         item = self.find_item(_text(args, "item")) if args.get("item") else None
+        state = run_state(str(args.get("state") or ""))
         rows, views = await self.runs(item), self.run_views()
-        chosen = views.chosen(rows, str(args.get("node") or ""), str(args.get("state") or ""), self.board.claim)
+        chosen = views.chosen(rows, str(args.get("node") or ""), state, self.board.claim)
+        if not chosen:
+            self.check_node(args.get("node"))
         shown = []
         for at, row in enumerate(limited(chosen, args)):  # judged when they are shown: of very many people see few
             if at % _ROWS_AT_ONCE == _ROWS_AT_ONCE - 1:
@@ -410,6 +413,12 @@ class Reader:
             title = self.replica.get(Kind.ITEM, row.item, ItemField.TITLE)
             shown.append(views.run(row, claim=self.board.claim(row.item), title="" if title is None else title.value))
         return self.stamp({"runs": shown, "total": len(chosen)})
+
+    def check_node(self, node: object) -> None:
+        """Raises NotFound when no member has this name, or a key that begins with it; None is everybody."""
+        text = str(node or "")
+        if text and not any(self.name_of(key) == text or show_key(key).startswith(text) for key in self.board.roles()):
+            raise NotFound(f"no node {text!r}", "fabrik-node nodes list")
 
     async def runs_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """One run, with what it worked from."""

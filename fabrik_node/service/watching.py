@@ -38,6 +38,8 @@ class Watching:
         """``id``: one run, until it is over; else all, or those of ``item`` or ``node``, for ever; ``ended``: at first those that are over, too. Raises NotFound."""
         only = (await self._reader.find_run(str(args["id"]))).run_id if args.get("id") else None
         item = self._reader.find_item(str(args["item"])) if args.get("item") else None
+        self._reader.views()
+        self._reader.check_node(args.get("node"))
         ends = (self._node.on_changes(self._on_changes), self._node.presence.subscribe(lambda *_: self._moved.set()))
         try:
             first = True

@@ -13,6 +13,7 @@ from node_rig import BOUND_S, TIMING, NodeRig, Rigs, sync
 
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.stages import Coding
+from fabrik_node.errors import NotFound, UsageError
 from fabrik_node.ids import parse_id
 from fabrik_node.node.board import Board
 
@@ -68,6 +69,19 @@ async def test_a_claim_is_shown_with_the_ttl_of_its_items_stage(rigs: Rigs) -> N
             assert [each["ttl_s"] for each in shown] == [ttl_s] * 3
         if ttl_s == 20.0:
             await holder.pipeline.move(parse_id(item) or b"", Coding(), claim)
+
+
+async def test_a_filter_that_names_nothing_is_refused(rigs: Rigs) -> None:
+    rig = await rigs.open()
+    assert (await rig.call("runs.list", node="node0"))["runs"] == []
+    assert (await rig.call("runs.list", node=rig.node.public.hex()[:6], state="Running"))["runs"] == []
+    with pytest.raises(NotFound, match="no node 'nobody'"):
+        await rig.call("runs.list", node="nobody")
+    with pytest.raises(UsageError, match="no state 'done' of a run") as refused:
+        await rig.call("runs.list", state="done")
+    assert "completed" in refused.value.hint
+    with pytest.raises(NotFound, match="no node 'nobody'"):
+        await anext(rig.service.stream("runs.watch", {"node": "nobody"}))
 
 
 async def test_lists_go_by_the_items_and_released_claims_are_shown_on_request(rigs: Rigs) -> None:
