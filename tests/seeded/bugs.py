@@ -773,8 +773,22 @@ BUGS = (
     Bug(
         "a dry run asks the git remote to end the claim",
         "fabrik_node/service/writing.py",
-        "        if (rehearsal := rehearsing()) is not None:\n            asked",
-        "        if (rehearsal := rehearsing()) is not None and held.receipt == 0:\n            asked",
+        "        if (rehearsal := rehearsing()) is not None:\n            refuses",
+        "        if (rehearsal := rehearsing()) is not None and held.receipt == 0:\n            refuses",
+        ("tests/integration/node/test_rehearsed.py",),
+    ),
+    Bug(
+        "a dry run of claims keep shows the hold of its way",
+        "fabrik_node/service/superseding.py",
+        "if write[0] != Kind.ITEM or write[2] not in HOLD_FIELDS]",
+        "]",
+        ("tests/integration/node/test_rehearsed.py",),
+    ),
+    Bug(
+        "a dry run issues the invitation",
+        "fabrik_node/node/invitations.py",
+        '            rehearsal.effects.append(f"a secret token lets {times} into the mesh as {role.name.lower()}, within {ttl_s:g} s")\n            raise Rehearsed\n',
+        '            rehearsal.effects.append(f"a secret token lets {times} into the mesh as {role.name.lower()}, within {ttl_s:g} s")\n',
         ("tests/integration/node/test_rehearsed.py",),
     ),
     Bug(
