@@ -49,6 +49,13 @@ BUGS = (
         ("tests/property/test_holds_agree.py",),
     ),
     Bug(
+        "an isolated command can take away what covers the home",
+        "fabrik_node/agent/isolate.py",
+        "    _renounce(libc)\n    if command:\n",
+        "    if command:\n",
+        ("tests/integration/agent/test_isolation.py",),
+    ),
+    Bug(
         "the home stays visible to an isolated command",
         "fabrik_node/agent/isolation.py",
         "        steps = [(HIDE, path) for path in (str(home), *other_ways_to(home))]\n",
