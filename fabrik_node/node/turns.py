@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from fabrik_node.clock import Clock
@@ -105,7 +106,8 @@ class Turns:
         That changes with what is heard, so look again then. ``claim_s``: see :func:`~fabrik_node.domain.picking.turn_s`.
         """
         now, settle_s = self._clock.now(), self._timing.settle_s
-        views = [view for view in views if not self.is_asked_by_others(view, labels)][:ITEMS_SHARED_MAX]
+        asked = self.asked()
+        views = list(islice((view for view in views if view.id not in asked), ITEMS_SHARED_MAX))
         self._look(views, now)
         patient_s = patience_s(settle_s, claim_s)
         here = self._others()

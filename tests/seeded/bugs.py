@@ -65,8 +65,8 @@ BUGS = (
     Bug(
         "an agent asks for what another one asks for",
         "fabrik_node/node/turns.py",
-        "for view in views if not self.is_asked_by_others(view, labels)][",
-        "for view in views][",
+        "for view in views if view.id not in asked)",
+        "for view in views)",
         ("tests/unit/node/test_turns.py",),
     ),
     Bug(
