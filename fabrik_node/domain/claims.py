@@ -10,9 +10,14 @@ from typing import Any
 from fabrik_node.domain.stages import STAGE_TYPES, Stage, stage_type
 from fabrik_node.errors import InvalidOp
 
-__all__ = ["Claim", "ClaimState", "Fence", "decode_claim", "encode_claim", "override", "stage_ttls", "successor"]
+__all__ = ["ATTEMPTS_MAX", "Claim", "ClaimState", "Fence", "decode_claim", "encode_claim", "override", "stage_ttls", "successor"]
 
 Fence = tuple[int, int, bytes]
+
+ATTEMPTS_MAX = 2**32 - 1
+"""No item gets there; what a member writes above it counts as this."""
+_EPOCH_MAX = 2**64 - 1
+"""Where counting ends: a claim of this epoch, which only a strange member writes, can be followed no more, and stops nobody who tries."""
 
 
 class ClaimState(IntEnum):
@@ -80,7 +85,7 @@ def successor(
     """
     return Claim(
         claim_id=claim_id,
-        epoch=1 if current is None else current.epoch + 1,
+        epoch=1 if current is None else min(current.epoch + 1, _EPOCH_MAX),
         receipt=0,
         state=ClaimState.TENTATIVE,
         node=node,
@@ -94,7 +99,9 @@ def successor(
 
 def override(current: Claim, *, claim_id: bytes, node: bytes, incarnation: str, reason: str) -> Claim:
     """An operator's claim that ends ``current`` at once: one epoch above it, under the same receipt, and already released."""
-    return Claim(claim_id, current.epoch + 1, current.receipt, ClaimState.RELEASED, node, "operator", 0, incarnation, reason, b"", current.claim_id)
+    return Claim(
+        claim_id, min(current.epoch + 1, _EPOCH_MAX), current.receipt, ClaimState.RELEASED, node, "operator", 0, incarnation, reason, b"", current.claim_id
+    )
 
 
 def encode_claim(claim: Claim) -> dict[int, Any]:
@@ -129,16 +136,16 @@ def decode_claim(value: dict[int, Any]) -> Claim:
             oid=value.get(10, b""),
             follows=value.get(11, b""),
             stage_ttls=_read_ttls(value.get(12)),
-            found=_read_found(value.get(13)),
+            found=_read_found(value.get(13), value[2]),
         )
     except (KeyError, ValueError) as error:
         raise InvalidOp(f"claim value is of a newer version: {error}", "upgrade this node") from error
 
 
-def _read_found(value: Any) -> tuple[int, int] | None:
-    """Of another type it is as if it was not there."""
+def _read_found(value: Any, upto: int) -> tuple[int, int] | None:
+    """Of another type, or what can not be, it is as if it was not there. ``upto``: the claim's own epoch."""
     match value:
-        case [int(attempts), int(epoch)] if not isinstance(attempts, bool) and not isinstance(epoch, bool) and min(attempts, epoch) >= 0:
+        case [int(attempts), int(epoch)] if {type(attempts), type(epoch)} == {int} and 0 <= attempts <= ATTEMPTS_MAX and 0 <= epoch <= upto:
             return (attempts, epoch)
         case _:
             return None

@@ -1,8 +1,9 @@
 """What a claim takes over of the registers that belong to whoever works on an item: stage, outcome and attempts (docs/spec/merge.md, "What a claim found"). Pure.
 
 A holder that was superseded and has not heard of it goes on writing. Its fence is the lower one, so the merge lets it change nothing that its successor wrote; but at first the successor
-has written nothing. So a claim says in its first op what it found: it writes again, under its own fence, the outcome if there is one, and the stage if it was taken from somebody who may be
-alive; the attempts, two small numbers, stand in the claim itself. Of what else has a lower fence nothing is read.
+has written nothing. So a claim says in its first op what it found: it writes again, under its own fence, the outcome if there is one; the attempts, two small numbers, stand in the claim itself.
+Of what else of them has a lower fence nothing is read. The stage is written again by an operator's ending alone: a person may move the item in the moment in which an agent takes it over, and that
+has to stop the agent before its work begins. So a late move stands until the successor's first one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fabrik_node.domain.claims import Claim, Fence
+from fabrik_node.domain.claims import ATTEMPTS_MAX, Claim, Fence
 from fabrik_node.domain.finished import without_finished
 from fabrik_node.domain.schema import ItemField
 
@@ -47,7 +48,7 @@ def attempts_of(registers: Registers, claim: Claim | None) -> int:
     """How many attempts failed."""
     written = registers.get(ItemField.ATTEMPTS)
     if written is not None and _is_read(written, claim):
-        return int(written.value)
+        return min(int(written.value), ATTEMPTS_MAX)
     return 0 if claim is None or claim.found is None else claim.found[0]
 
 
@@ -59,19 +60,15 @@ def counted_in(registers: Registers, claim: Claim | None) -> int:
     return 0 if claim is None or claim.found is None else claim.found[1]
 
 
-def inherited(claim: Claim, now: Claim | None, registers: Registers, *, stranger: bool = False) -> tuple[Claim, dict[ItemField, Any]]:
-    """``claim`` as its first op states it after ``now``, the winning one, and what that op writes beside it under the claim's fence.
-
-    The stage only when somebody may go on with the item: ``now`` is held, or a ``stranger``, known from the git remote alone, had it. Else a person may move the item in this moment, and that
-    has to stop the claim before its work begins.
-    """
-    found = (attempts_of(registers, now), counted_in(registers, now))
+def inherited(claim: Claim, now: Claim | None, registers: Registers) -> tuple[Claim, dict[ItemField, Any]]:
+    """``claim`` as its first op states it after ``now``, the winning one, and what that op writes beside it under the claim's fence."""
+    counted = counted_in(registers, now)
+    found = (attempts_of(registers, now), min(counted, claim.epoch) if now is not None and counted <= now.epoch else 0)
     again: dict[ItemField, Any] = {}
     outcome = outcome_of(registers, now)
-    is_taken = now is not None and now.held
     if outcome is not None:  # finished work that waits is of the claim that ended last, and not of one that came to no end since
-        again[ItemField.OUTCOME] = without_finished(outcome) if is_taken else outcome
-    if stranger or is_taken:
+        again[ItemField.OUTCOME] = without_finished(outcome) if now is not None and now.held else outcome
+    if not claim.held:
         stage = registers.get(ItemField.STAGE)
         again[ItemField.STAGE] = _BACKLOG if stage is None else stage.value
     return replace(claim, found=found), again

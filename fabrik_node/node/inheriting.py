@@ -20,9 +20,9 @@ _AGAIN_BYTES_MAX = 16_384
 """Of one value that is written again; agents write less. What a strange member made larger than that is left behind, so that it keeps nobody from claiming the item."""
 
 
-def first_statement(board: Board, item: bytes, claim: Claim, *, stranger: bool = False, stage: Stage | None = None) -> tuple[Claim, list[Write]]:
-    """``claim`` as it is stated first, and the writes of that op; in the writer. ``stranger``: somebody whose claim only the git remote knows had the item. ``stage``: where the item goes with it."""
-    stated, again = inherited(claim, board.claim(item), board.registers(item), stranger=stranger)
+def first_statement(board: Board, item: bytes, claim: Claim, *, stage: Stage | None = None) -> tuple[Claim, list[Write]]:
+    """``claim`` as it is stated first, and the writes of that op; in the writer. ``stage``: where the item goes with it."""
+    stated, again = inherited(claim, board.claim(item), board.registers(item))
     if stage is not None:
         again[ItemField.STAGE] = encode_stage(stage)
     writes: list[Write] = [(Kind.CLAIM, item, ClaimField.CLAIM, encode_claim(stated), None)]

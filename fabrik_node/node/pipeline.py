@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabrik_node._core import Change, Changes
 from fabrik_node.domain.claiming import RemoteVerdict, closing, is_free, judge_remote, may_settle, may_state
-from fabrik_node.domain.claims import Claim, ClaimState, encode_claim, stage_ttls, successor
+from fabrik_node.domain.claims import ATTEMPTS_MAX, Claim, ClaimState, encode_claim, stage_ttls, successor
 from fabrik_node.domain.finished import FinishedWork
 from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.leases import LeaseState
@@ -210,17 +210,17 @@ class NodePipeline:
             if answer.merged:
                 return await self._claim_to_close(view, wanted, answer)
             return ClaimRefused(f"the remote granted it to {answer.node[:8]}")
-        return await self._granted(view, wanted.confirmed(answer.number, answer.oid), stranger=known is not None and known.state == "held")
+        return await self._granted(view, wanted.confirmed(answer.number, answer.oid))
 
     async def _claim_to_close(self, view: ItemView, wanted: Claim, known: ArbiterTaken) -> Claim | ClaimRefused:
         """It is merged, and whoever merged it is gone before it could say so: claim it above that claim, only to write Done.
 
         Nothing is asked of the arbiter: its chain is over, and nothing more can be merged under it. Of several that do this, one wins.
         """
-        return await self._granted(view, closing(wanted, known), stranger=True)
+        return await self._granted(view, closing(wanted, known))
 
-    async def _granted(self, view: ItemView, claim: Claim, *, stranger: bool) -> Claim | ClaimRefused:
-        stated = await self._write_claim(view, claim, stranger=stranger)
+    async def _granted(self, view: ItemView, claim: Claim) -> Claim | ClaimRefused:
+        stated = await self._write_claim(view, claim)
         if stated is None:
             return ClaimRefused("a better claim arrived meanwhile")
         self.renew(view.id, stated, b"", 0)
@@ -246,7 +246,7 @@ class NodePipeline:
             return f"the remote granted it to {known.node[:8]}, of whom nothing is known here yet"
         return ""
 
-    async def _write_claim(self, view: ItemView, claim: Claim, *, stranger: bool = False) -> Claim | None:
+    async def _write_claim(self, view: ItemView, claim: Claim) -> Claim | None:
         """Write a first statement of ``claim``, if the item's claim is still the one that it follows; as it was stated when it wins, else None."""
         stated = claim
 
@@ -254,7 +254,7 @@ class NodePipeline:
             nonlocal stated
             if not may_state(self._node.board.claim(view.id), view.claim, claim):
                 return []
-            stated, writes = first_statement(self._node.board, view.id, claim, stranger=stranger)
+            stated, writes = first_statement(self._node.board, view.id, claim)
             return writes
 
         await self._node.write(view.id, build)
@@ -300,7 +300,7 @@ class NodePipeline:
                 claim_write(item, claim.released(reason)),
             ]
             if charge_attempt:
-                writes.append((Kind.ITEM, item, ItemField.ATTEMPTS, view.attempts + 1, claim.fence))
+                writes.append((Kind.ITEM, item, ItemField.ATTEMPTS, min(view.attempts + 1, ATTEMPTS_MAX), claim.fence))
             if hold:
                 writes += claim_hold_writes(item, claim, hold, self._node.clock.wall_ms())
             return writes

@@ -167,8 +167,7 @@ class World:
         run = state.runs[node]
         assert run.claim is not None
         if may_state(view.claim, run.followed, run.claim):
-            before = state.chain[run.claim.receipt - 2][1] if run.claim.receipt > 1 else "released"
-            yield "writes its claim", self._stated(state, node, view, run.claim, "claimed", stranger=before != "released")
+            yield "writes its claim", self._stated(state, node, view, run.claim, "claimed")
         else:
             yield "gives up its claim", _running(state, node, Run())
 
@@ -289,9 +288,9 @@ class World:
         fence = None if self._broken == "stages are not fenced" else claim.fence
         return (Kind.ITEM, ITEM, ItemField.STAGE, encode_stage(stage), fence)
 
-    def _stated(self, state: State, node: int, view: View, claim: Claim, phase: str, *, stranger: bool = False, back: bool = False) -> State:
+    def _stated(self, state: State, node: int, view: View, claim: Claim, phase: str, *, back: bool = False) -> State:
         """The first op of a claim; ``phase`` empty: an operator's, beside whatever the node does. ``back``: the item goes to Backlog with it."""
-        stated, again = inherited(claim, view.claim, view.registers, stranger=stranger)
+        stated, again = inherited(claim, view.claim, view.registers)
         if self._broken == "a claim does not say what it found":
             stated, again = claim, {}
         if back:

@@ -84,10 +84,10 @@ BUGS = (
         ("tests/unit/domain/test_inheritance.py", "tests/integration/node/test_pipeline.py"),
     ),
     Bug(
-        "a takeover does not write the stage again",
+        "a takeover writes the stage again, over the move of a person",
         "fabrik_node/domain/inheritance.py",
-        "if stranger or is_taken:",
-        "if stranger and is_taken:",
+        "if not claim.held:",
+        "if now is not None and now.held:",
         ("tests/unit/domain/test_inheritance.py", "tests/integration/node/test_pipeline.py"),
     ),
     Bug(
@@ -121,7 +121,7 @@ BUGS = (
     Bug(
         "finished work counts for every later claim",
         "fabrik_node/domain/inheritance.py",
-        "without_finished(outcome) if is_taken else outcome",
+        "without_finished(outcome) if now is not None and now.held else outcome",
         "outcome",
         ("tests/unit/domain/test_inheritance.py",),
     ),
@@ -633,15 +633,15 @@ BUGS = (
     Bug(
         "a claim counts no higher than the one that it follows",
         "fabrik_node/domain/claims.py",
-        "epoch=1 if current is None else current.epoch + 1",
-        "epoch=1 if current is None else current.epoch",
+        "epoch=1 if current is None else min(current.epoch + 1, _EPOCH_MAX)",
+        "epoch=1 if current is None else min(current.epoch, _EPOCH_MAX)",
         ("tests/model",),
     ),
     Bug(
         "an operator's end of a claim has no receipt",
         "fabrik_node/domain/claims.py",
-        "current.epoch + 1, current.receipt, ClaimState",
-        "current.epoch + 1, 0, ClaimState",
+        "min(current.epoch + 1, _EPOCH_MAX), current.receipt, ClaimState",
+        "min(current.epoch + 1, _EPOCH_MAX), 0, ClaimState",
         ("tests/model",),
     ),
     Bug(

@@ -12,10 +12,11 @@ from node_rig import BOUND_S, TIMING, FakeArbiter, NodeRig, Rigs, eventually, sy
 
 from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.runs import RunRow, RunState
+from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, Done, Merge, Qa
 from fabrik_node.errors import ClaimLost, IllegalMove, Unreachable
 from fabrik_node.ids import new_id, parse_id, show_id
-from fabrik_node.node.pipeline import stage_write
+from fabrik_node.node.pipeline import claim_write, stage_write
 from fabrik_node.ports import ArbiterTaken, ClaimRefused
 
 TAKEOVER_S = TIMING.takeover_after_s(TIMING.ttl_s)
@@ -667,7 +668,7 @@ async def test_a_superseded_holder_that_has_not_heard_of_it_overwrites_nothing_a
 @pytest.mark.promise("I15")
 @pytest.mark.parametrize("arbiter", [False, True], ids=["settled", "granted"])
 async def test_what_was_said_of_an_item_before_a_takeover_stays_as_it_was(memory_rigs: Rigs, arbiter: bool) -> None:
-    """Also its stage, in the time before the successor moves it, and how many of its runs were lost."""
+    """Also how many of its runs were lost."""
     async with memory_rigs.pair(arbiter=FakeArbiter() if arbiter else None) as (old, new):
         item = await added(old)
         first = await claimed(old, item)
@@ -686,17 +687,50 @@ async def test_what_was_said_of_an_item_before_a_takeover_stays_as_it_was(memory
         for rig in (old, new):
             view = rig.node.board.item(item)
             assert view is not None
-            assert (view.stage, view.outcome, view.attempts) == (Coding(), {"result": "first"}, 1)
+            assert (view.outcome, view.attempts) == ({"result": "first"}, 1)
             shown = (await rig.call("items.show", id=show_id(item)))["item"]
-            assert (shown["stage"], shown["outcome"], shown["attempts"], shown["interruptions"]) == ("Coding", {"result": "first"}, 1, 1)
+            assert (shown["outcome"], shown["attempts"], shown["interruptions"]) == ({"result": "first"}, 1, 1)
         assert [event.data["result"] for event in await new.events("item.outcome")] == ["first"], "neither what is said again nor what does not count"
-        assert await new.events("item.moved") == []
         await new.pipeline.finish(item, after, "failed", {"result": "new"}, charge_attempt=True)
         await sync(old, new)
         for rig in (old, new):
             view = rig.node.board.item(item)
             assert view is not None
             assert (view.outcome, view.attempts) == ({"result": "new"}, 2)
+
+
+@pytest.mark.parametrize("number", range(4))
+async def test_an_item_that_a_person_archives_at_the_moment_of_a_takeover_is_not_begun(memory_rigs: Rigs, number: int) -> None:
+    """Whichever of both claims wins."""
+    async with memory_rigs.pair() as (old, new):
+        for other in range(number):
+            await added(old, f"another {other}")
+        item = await added(old)
+        await sync(old, new)
+        claim = await claimed(old, item)
+        await old.pipeline.move(item, Coding(), claim)
+        await sync(old, new)
+        new.watch(TAKEOVER_S + TIMING.beat_s)
+        await old.call("items.move", id=show_id(item), to="Archived", reason="Abandoned")
+        after = await claimed(new, item)
+        await sync(old, new)
+        assert isinstance(new.node.board.stage(item), Archived)
+        with pytest.raises((IllegalMove, ClaimLost)):
+            await new.pipeline.move(item, Coding(), after)
+
+
+async def test_what_a_strange_member_says_of_epochs_and_attempts_stops_nobody(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    await rig.pipeline.finish(item, claim, "failed", {}, charge_attempt=False)
+    await rig.node.write(item, lambda: [(Kind.ITEM, item, ItemField.ATTEMPTS, 2**64 - 1, claim.fence)])
+    following = await claimed(rig, item)
+    await rig.pipeline.finish(item, following, "failed", {}, charge_attempt=True)
+    last = replace(following.released("over"), claim_id=new_id(7), epoch=2**64 - 1)
+    await rig.node.write(item, lambda: [claim_write(item, last)])
+    answer = await asyncio.wait_for(rig.pipeline.claim(item, "agent"), BOUND_S)
+    assert isinstance(answer, Claim | ClaimRefused)
 
 
 async def test_the_first_claim_of_an_item_costs_a_few_bytes_more_than_a_claim(memory_rigs: Rigs) -> None:

@@ -37,7 +37,13 @@ def hold_of(state: State, item: bytes) -> Any:
 def _found(state: State, item: bytes) -> tuple[int, int] | None:
     claim = _claim(state, item)
     found = None if claim is None else claim.get(13)
-    return tuple(found) if isinstance(found, list) and len(found) == 2 and all(type(each) is int and each >= 0 for each in found) else None
+    return (
+        tuple(found)
+        if isinstance(found, list)
+        and len(found) == 2
+        and all(type(each) is int and 0 <= each <= most for each, most in zip(found, (2**32 - 1, claim[2]), strict=True))
+        else None
+    )
 
 
 def _is_late(state: State, item: bytes, touch: Touch) -> bool:
@@ -55,5 +61,5 @@ def attempts_of(state: State, item: bytes) -> int:
     """How many failed."""
     touch, value = _said(state, item, ATTEMPTS)
     if touch is not None and not _is_late(state, item, touch):
-        return int(value)
+        return min(int(value), 2**32 - 1)
     return (_found(state, item) or (0, 0))[0]
