@@ -49,10 +49,10 @@ async def end_members(leader: ProcessId | None, tag: str, grace_s: float, group:
     members = await _look_twice(leader, tag, group)
     if members and grace_s > 0:
         _signal_all(leader, tag, group, members, signal.SIGTERM)
-        members = await _until_gone(leader, tag, group, grace_s)
+        members = await _until_gone(leader, tag, group, members, grace_s)
     if members:
         _signal_all(leader, tag, group, members, signal.SIGKILL)
-        members = await _until_gone(leader, tag, group, _KILL_WAIT_S, again=signal.SIGKILL)
+        members = await _until_gone(leader, tag, group, members, _KILL_WAIT_S, again=signal.SIGKILL)
     return members
 
 
@@ -65,8 +65,8 @@ async def _look_twice(leader: ProcessId | None, tag: str, group: RunGroup | None
     return members
 
 
-async def _until_gone(leader: ProcessId | None, tag: str, group: RunGroup | None, wait_s: float, again: int = 0) -> list[int]:
-    members: list[int] = []
+async def _until_gone(leader: ProcessId | None, tag: str, group: RunGroup | None, members: list[int], wait_s: float, again: int = 0) -> list[int]:
+    """Whoever is left after so many seconds: ``members``, who were signalled, when no look was over by then."""
     try:
         async with asyncio.timeout(wait_s):
             while members := await _look_twice(leader, tag, group):

@@ -14,7 +14,7 @@ from agent_rig import DAEMON, AgentRig, ended, finish_child, has_ended, start_ch
 from memory_pipeline import FAILURE_BOUND_S
 
 from fabrik_node.agent.child import ChildExit
-from fabrik_node.agent.members import find_members, run_tag
+from fabrik_node.agent.members import end_members, find_members, run_tag
 
 STUBBORN = 'trap "" TERM; echo $$ > "$GATE"; while :; do sleep 1000; done'
 PARENT = """
@@ -55,6 +55,16 @@ async def test_stopping_ends_a_group_that_ignores_sigterm(rig: AgentRig) -> None
     assert await finish_child(child) == ChildExit(-signal.SIGKILL)
     assert has_ended(process)
     assert find_members(child.process, run_tag("stubborn")) == []
+
+
+@pytest.mark.promise("C19")
+async def test_a_grace_that_is_over_before_anybody_could_look_is_followed_by_the_kill(rig: AgentRig) -> None:
+    gate = rig.gate()
+    child = await start_child(rig, STUBBORN, gate, run="looked at late", grace_s=1000.0)
+    process = await gate.process()
+    assert await end_members(child.process, run_tag("looked at late"), 1e-6) == []
+    assert has_ended(process)
+    await finish_child(child)
 
 
 async def test_stopping_gives_a_command_its_grace(rig: AgentRig) -> None:
