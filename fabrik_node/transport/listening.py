@@ -26,7 +26,7 @@ from fabrik_node.transport.threshold import Caller, Shut, Threshold
 from fabrik_node.transport.turns import Pace
 from fabrik_sync import FRAME_BYTES_MAX
 
-__all__ = ["QUEUE_FRAMES", "Listener"]
+__all__ = ["QUEUE_FRAMES", "Listener", "accepted"]
 
 HANDSHAKES_MAX = 32
 """Callers that are not known yet; for a further one the oldest of the address that has most gives way. An honest one needs milliseconds."""
@@ -89,9 +89,10 @@ class Listener:
 
     async def close(self) -> None:
         """No more callers; those that are connected are waited for."""
-        for task in (*self._accepting, *self._unknown):
-            task.cancel()
-        await asyncio.gather(*self._accepting, *self._unknown, return_exceptions=True)
+        for tasks in (self._accepting, self._unknown):  # in this order: meanwhile whoever was met last has its socket in hand
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         self._close_sockets()
         await asyncio.gather(*self.handler_tasks, return_exceptions=True)
 
@@ -116,10 +117,9 @@ class Listener:
             self._sockets.pop().close()
 
     async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                sock, place = await loop.sock_accept(listening)
+                sock, place = await accepted(listening)
             except OSError as error:
                 _log.warning("can not accept a connection: %s", error)
                 await asyncio.sleep(_NO_DESCRIPTORS_S)
@@ -207,3 +207,24 @@ def _check_path(connection: ServerConnection, request: Request) -> Response | No
     if request.path != SYNC_PATH:
         return connection.respond(404, f"the only thing here is {SYNC_PATH}\n")
     return None
+
+
+async def accepted(listening: socket.socket) -> tuple[socket.socket, Any]:
+    """The next connection of a listening socket that does not block, and where it comes from. Raises OSError.
+
+    Nothing lies between accept(2) and the caller: ``loop.sock_accept`` loses a connection, open, when its caller is cancelled in the moment in which it comes.
+    """
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(listening, ready.set)
+    try:
+        while True:
+            await ready.wait()
+            ready.clear()
+            try:
+                sock, place = listening.accept()
+            except BlockingIOError:
+                continue
+            sock.setblocking(False)
+            return sock, place
+    finally:
+        loop.remove_reader(listening)

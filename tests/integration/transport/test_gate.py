@@ -21,7 +21,7 @@ from fabrik_node.transport.certificates import hash_of
 from fabrik_node.transport.guises import Guise
 from fabrik_node.transport.join_frame import JOIN_BYTES, Refusal, encode_join
 from fabrik_node.transport.knocking import KnockRefused, knock
-from fabrik_node.transport.listening import HANDSHAKES_MAX
+from fabrik_node.transport.listening import HANDSHAKES_MAX, accepted
 from fabrik_node.transport.mesh import INBOUND_PER_KEY_MAX
 from fabrik_node.transport.threshold import Threshold
 from fabrik_sync import Join, Limits, Session
@@ -248,17 +248,15 @@ async def test_refused_callers_that_do_not_go_away_are_put_out(net: Net) -> None
 
 async def test_a_listener_without_descriptors_goes_on_when_there_are_some(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     host, mesh, url = await net.listening(0)
-    loop = asyncio.get_running_loop()
-    accept = loop.sock_accept
     failed: list[int] = []
 
     async def scarce(sock: socket.socket) -> tuple[socket.socket, object]:
         if len(failed) < 2:
             failed.append(1)
             raise OSError(24, "Too many open files")
-        return await accept(sock)
+        return await accepted(sock)
 
-    monkeypatch.setattr(loop, "sock_accept", scarce)
+    monkeypatch.setattr("fabrik_node.transport.listening.accepted", scarce)
     with socket.create_connection(place_of(url)):  # takes the turn that was begun before
         await eventually(lambda: len(failed) == 2)
     two, members = await net.up(1)
