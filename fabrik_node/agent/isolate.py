@@ -21,10 +21,10 @@ import signal
 import stat
 import sys
 
-__all__ = ["HIDE", "READ", "WRITE", "Plan", "enter", "main"]
+__all__ = ["HIDE", "READ", "SCRATCH", "WRITE", "Plan", "enter", "main"]
 
-HIDE, READ, WRITE = "hide", "read", "write"
-"""What a plan does with a path: cover a folder with an empty one that nobody can write to; show what is really there, to be read; to be written, too."""
+HIDE, SCRATCH, READ, WRITE = "hide", "scratch", "read", "write"
+"""What a plan does with a path: cover a folder with an empty one that nobody can write to; with one whose contents end with the command; show what is really there, to be read; to be written, too."""
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x0002_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 2, 4, 8, 32, 4096, 16_384, 1 << 19
@@ -115,15 +115,15 @@ def _wait_for_all(command: int, ended: int) -> None:
 def _mount_all(libc: ctypes.CDLL, plan: Plan) -> None:
     _mount(libc, "", "/", "", _MS_REC | _MS_SLAVE)
     # Opened before anything is covered; a link in the place of a folder is an error.
-    sources = {path: _source(path) for what, path in plan.steps if what != HIDE}
+    sources = {path: _source(path) for what, path in plan.steps if what in {READ, WRITE}}
     hidden = []
     for what, path in plan.steps:
         if what == HIDE and not os.path.isdir(path):  # noqa: PTH112 - as below
             _mount(libc, "/dev/null", path, "", _MS_BIND)
             continue
-        if what == HIDE:
+        if what in {HIDE, SCRATCH}:
             _mount(libc, "tmpfs", path, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "mode=0700,size=1m")
-            hidden.append(path)
+            hidden += [path] if what == HIDE else []
             continue
         source = f"/proc/self/fd/{sources[path]}"
         _make_place(path, is_folder=stat.S_ISDIR(os.stat(source).st_mode))  # noqa: PTH116 - pathlib is slow to import

@@ -1,6 +1,6 @@
 """Whether the commands of this node's runs can open its home, decided by ``[agent] isolation``: what each of them is shown, and whether this host can do it at all.
 
-docs/decisions/0008-isolated-commands.md says what is held and what is not; :mod:`fabrik_node.agent.isolate` does it.
+docs/decisions/0009-isolated-commands.md says what is held and what is not; :mod:`fabrik_node.agent.isolate` does it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fabrik_node.agent.isolate import HIDE, READ, WRITE, Plan
+from fabrik_node.agent.isolate import HIDE, READ, SCRATCH, WRITE, Plan
 from fabrik_node.config import AgentConfig
 from fabrik_node.paths import HomePaths
 
@@ -69,10 +69,12 @@ class Isolation:
 
     def environment(self, found: Mapping[str, str]) -> dict[str, str]:
         """``found``, the environment of a command, with what git has to know."""
-        if not self.on or "GIT_CONFIG_COUNT" in found:
+        if not self.on:
             return dict(found)
-        told = {"GIT_CONFIG_COUNT": str(len(_GIT_KEEPS_STILL))}
-        for number, (key, value) in enumerate(_GIT_KEEPS_STILL.items()):
+        given = found.get("GIT_CONFIG_COUNT", "")
+        first = int(given) if given.isdecimal() else 0
+        told = {"GIT_CONFIG_COUNT": str(first + len(_GIT_KEEPS_STILL))}
+        for number, (key, value) in enumerate(_GIT_KEEPS_STILL.items(), first):
             told |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
         return {**found, **told}
 
@@ -164,13 +166,21 @@ def _plain(text: str) -> str:
 
 def _of_repository(repository: Path, record: Path, item: str) -> Iterator[tuple[str, Path]]:
     """``record``: what it knows of the worktree, beside those of others."""
-    branches = [repository / folder / "refs/heads/fabrik" / item for folder in ("", "logs")]
-    for folder in branches:
+    branches, logs = (repository / folder / "refs/heads/fabrik" / item for folder in ("", "logs"))
+    for folder in (branches, logs):
         folder.mkdir(parents=True, exist_ok=True)
+    # Git takes no name with such a beginning for a branch, and does not remove the folder when it packs the last one: what is mounted there would go with it.
+    for file in (branches / ".fabrik", logs / ".fabrik", record / "config.worktree"):
+        file.touch()
+    alternates, lock = repository / "objects/info", repository / "fabrik.lock"
+    alternates.mkdir(exist_ok=True)
+    lock.touch()
     yield READ, repository
-    yield HIDE, record.parent
-    yield from ((WRITE, path) for path in (record, repository / "objects", *branches))
-    yield from ((READ, record / name) for name in ("commondir", "gitdir"))
+    yield from ((HIDE, path) for path in (record.parent, lock))
+    yield from ((WRITE, path) for path in (record, repository / "objects", branches))
+    yield SCRATCH, logs  # the node's own git would follow a link in the place of a log
+    yield READ, alternates
+    yield from ((READ, record / name) for name in ("commondir", "gitdir", "config.worktree"))
 
 
 def _mend() -> str:

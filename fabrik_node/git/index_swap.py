@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,7 +26,11 @@ def copy_index(index: Path, copy: Path) -> Seen:
     """What is copied is this or newer."""
     seen = _seen(index)
     if seen is not None:
-        shutil.copyfile(index, copy)
+        # The command owns this folder: by a link in the place of the index it would have any file of ours copied to where it can read it.
+        copy.unlink(missing_ok=True)
+        with os.fdopen(os.open(index, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file, copy.open("xb") as written:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                shutil.copyfileobj(file, written)
     return seen
 
 
@@ -56,7 +61,7 @@ def _swap(own: Path, index: Path, seen: Seen) -> bool:
 
 def _seen(path: Path) -> Seen:
     try:
-        found = path.stat()
+        found = path.lstat()
     except FileNotFoundError:
         return None
-    return (found.st_ino, found.st_mtime_ns, found.st_size)
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None

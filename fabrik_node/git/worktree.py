@@ -113,7 +113,7 @@ class Worktree:
         ``beside``: a command is at work in the folder. What it stages meanwhile stays staged, and what it commits makes this raise :class:`GitFailed`.
         """
         repository, git = self.repository, self.repository.git
-        index = Path(await git.text(self.path, "rev-parse", "--path-format=absolute", "--git-path", "index"))
+        index = repository.directory.resolve() / "worktrees" / self.claim_id / "index"  # not by asking git, which follows a link that a command put there
         own = index.with_name(f"index.fabrik-{secrets.token_hex(4)}")
         env = {"GIT_INDEX_FILE": str(own)}
         tip = await self.head_oid()
@@ -134,7 +134,7 @@ class Worktree:
                     break
             else:
                 raise GitFailed(f"the index of {self.path} changed while it was read, {_STAGE_TRIES} times", "try again when nothing stages files there")
-            await repository.text("update-ref", "-m", "fabrik: keep work", f"refs/heads/{self.branch}", commit, tip)
+            await repository.text("update-ref", "--no-deref", "-m", "fabrik: keep work", f"refs/heads/{self.branch}", commit, tip)
         finally:
             own.unlink(missing_ok=True)
             own.with_name(f"{own.name}.lock").unlink(missing_ok=True)

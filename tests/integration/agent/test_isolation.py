@@ -84,6 +84,9 @@ TRIES = {
     "where git looks for its settings": lambda: write(f"{home}/work/mine/.git"),
     "another file in its place": lambda: os.unlink(f"{home}/work/mine/.git"),
     "the same by the record": lambda: os.rename(f"{repository}/worktrees/mine/commondir", f"{repository}/worktrees/mine/gone"),
+    "where git finds objects of others": lambda: write(f"{repository}/objects/info/alternates"),
+    "settings of its worktree alone": lambda: write(f"{repository}/worktrees/mine/config.worktree"),
+    "the lock of the repository": lambda: read(f"{repository}/fabrik.lock") or os.stat(f"{repository}/fabrik.lock").st_mode & 0o100000 or call(1),
     "uncovering the home": lambda: call(libc.umount2(home.encode(), 2)),
     "the environment of the node": lambda: read(f"/proc/{node}/environ"),
     "the memory of the node": lambda: os.close(os.open(f"/proc/{node}/mem", os.O_RDONLY)),
@@ -98,6 +101,7 @@ TRIES = {
     "OK the settings of git": lambda: read(f"{repository}/config"),
     "OK its record": lambda: write(f"{repository}/worktrees/mine/index.lock"),
     "OK its branch": lambda: write(f"{repository}/refs/heads/fabrik/item/mine.lock"),
+    "OK a log of its branch": lambda: write(f"{repository}/logs/refs/heads/fabrik/item/mine"),
     "OK an object": lambda: write(f"{repository}/objects/new"),
     "OK the socket": lambda: connect(f"{home}/run/node.sock"),
     "uncovering it elsewhere": uncover_in_namespaces_of_its_own,  # last, for it has less power afterwards
@@ -174,6 +178,7 @@ def test_a_command_reaches_its_own_and_nothing_else_of_the_home(host: Host, user
         host.give_to(user)
     reached, everything = tried(host, user, plan)
     assert reached == {name for name in everything if name.startswith("OK ")}
+    assert [path.name for path in (host.home / "git/git/r.git/logs/refs/heads/fabrik/item").iterdir()] == [".fabrik"], "that log was its own"
 
 
 def test_without_isolation_it_reaches_the_home(host: Host) -> None:
