@@ -418,7 +418,7 @@ class NodePipeline:
         for change in changes.of(Kind.CLAIM):
             self._claim_changed(change)
         for change in changes.of(Kind.ITEM, ItemField.ATTEMPTS):
-            if change.new and change.new != change.old:
+            if change.new:
                 self._failed_at[change.id] = self._node.clock.now()
         if changes.kinds & {Kind.CLAIM, Kind.ITEM, Kind.TOMBSTONE}:
             self._tell_changed()
