@@ -17,7 +17,7 @@ from fabrik_node.domain.interruptions import Interruptions
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.run_inputs import inputs_summary
 from fabrik_node.domain.runs import RunRow
-from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind, Role, RunField
 from fabrik_node.domain.stages import Merge, Stage, check_holder_move, check_in_merge, encode_stage
 from fabrik_node.errors import ClaimLost, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
@@ -72,7 +72,7 @@ class NodePipeline:
         self.items = OpenItems(node.replica, node.board)
         """What looks of the agent read."""
         self._limits = ClaimLimits(limits, self.items.views, node.name_of, lambda claim, stage: self._lease(claim.claim_id, claim.ttl_s(stage)))
-        self.turns = Turns(node.public, node.timing, node.clock, lambda: node.lease_watch.others()[1], tell=node.beat_now, withdrawn=self._withdrawn)
+        self.turns = Turns(node.public, node.timing, node.clock, self._claimers, tell=node.beat_now, withdrawn=self._withdrawn)
         """What the agents of other nodes say of themselves."""
         self._loop = asyncio.get_running_loop()
         self._failed_at: dict[bytes, float] = {}
@@ -115,7 +115,7 @@ class NodePipeline:
 
     def choose(self, views: Sequence[ItemView], labels: Sequence[str], room: int) -> list[tuple[bytes, float]]:
         """See :meth:`fabrik_node.ports.turns.Turns.choose`."""
-        return self.turns.choose(self._limits.fitting(views, self.turns.asked()), labels, room, self._claim_s)
+        return self.turns.choose(self._limits.fitting(views, self.turns.asked() | self.turns.asking), labels, room, self._claim_s)
 
     def intent(self, item: bytes) -> AbstractContextManager[float]:
         """See :meth:`fabrik_node.ports.turns.Turns.intent`."""
@@ -422,6 +422,11 @@ class NodePipeline:
                 self._failed_at[change.id] = self._node.clock.now()
         if changes.kinds & {Kind.CLAIM, Kind.ITEM, Kind.TOMBSTONE}:
             self._tell_changed()
+
+    def _claimers(self) -> list[bytes]:
+        """Other nodes that are seen to live and whose claims would count: nobody gives way to who may not claim."""
+        members = {key: self._node.replica.member(key) for key in self._node.lease_watch.others()[1]}
+        return [key for key, member in members.items() if member.role >= Role.AGENT and not member.revoked]
 
     def _withdrawn(self, item: bytes) -> None:
         """Nobody was granted it, as far as is known: others may look at it again."""

@@ -22,6 +22,10 @@ __all__ = ["ASKING_S_MAX", "Turns"]
 
 ASKING_S_MAX = 10.0
 """For how long an agent that asks for an item keeps others from asking, on their own clock since they heard of it."""
+_AGAIN_S = 100.0
+"""After that long the same agent may keep others from the same item again: so by asking and taking it back, whatever for, for a tenth of the time at most."""
+_BEGUN_MAX = 128
+"""Items for which one agent asked in that time, as far as others mind."""
 _TELLS_MAX = 20
 """Messages before their time in one beat: who asks for one item after the other in vain waits for the beat then, as everybody did before there were such messages."""
 _ASKING_MAX = 64
@@ -43,6 +47,14 @@ class _Said:
     asking: Mapping[bytes, float]
 
 
+@dataclass(slots=True)
+class _Begun:
+    """``at``: when an agent first asked for an item, as far as we remember. ``is_withdrawn``: it took that back once, and those who waited have an order again."""
+
+    at: float
+    is_withdrawn: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """``at``: our first look that showed the item. ``is_new``: we would have seen it before, had it been there."""
@@ -52,7 +64,7 @@ class _Seen:
 
 
 class Turns:
-    """Belongs to the event loop; what it keeps is bounded by the members and by the candidates of the last look. ``here()``: the other nodes that are seen to live. ``tell()``: say to all now what we say of ourselves.
+    """Belongs to the event loop; what it keeps is bounded by the members and by the candidates of the last look. ``here()``: the other nodes that are seen to live and may claim. ``tell()``: say to all now what we say of ourselves.
 
     ``withdrawn(item)`` is called when another agent does not ask for an item any more, for whatever reason.
     """
@@ -76,6 +88,7 @@ class Turns:
         self._tells_since = float("-inf")
         self._withdrawn = withdrawn
         self._said: dict[bytes, _Said] = {}
+        self._begun: dict[bytes, dict[bytes, _Begun]] = {}
         self._seen: dict[bytes, _Seen] = {}
         self._looked_at = float("-inf")
         self.asking: set[bytes] = set()
@@ -89,16 +102,27 @@ class Turns:
         said = heard.payload.get("agent")
         labels = said.get("labels") if isinstance(said, dict) else None
         if isinstance(said, dict) and isinstance(labels, list):
-            asking = {item: heard.at if before is None else before.asking.get(item, heard.at) for item in _asked(said)}
+            asking = self._begin(heard.author, _asked(said), heard.at)
             offer = Offer([label for label in labels if isinstance(label, str)], _room(heard.payload, said, len(asking)))
             has_stayed = before is not None and 0 < offer.room <= before.offer.room
             self._said[heard.author] = _Said(offer, before.free_since if before is not None and has_stayed else heard.at, asking)
         now = self._said.get(heard.author)
         for item in () if before is None else before.asking:
-            if now is None or item not in now.asking:
+            begun = self._begun[heard.author].get(item)
+            if (now is None or item not in now.asking) and begun is not None and not begun.is_withdrawn:
+                begun.is_withdrawn = True
                 if item in self._seen:  # as if it had come only now: those who waited have an order again
                     self._seen[item] = _Seen(heard.at, True)
                 self._withdrawn(item)
+
+    def _begin(self, author: bytes, items: Sequence[bytes], at: float) -> dict[bytes, float]:
+        """Since when it asks for each of these: taking it back and asking again makes nothing newer."""
+        begun = {item: one for item, one in self._begun.get(author, {}).items() if at - one.at < _AGAIN_S}
+        for item in items:
+            if item not in begun and len(begun) < _BEGUN_MAX:
+                begun[item] = _Begun(at)
+        self._begun[author] = begun
+        return {item: begun[item].at for item in items if item in begun}
 
     def choose(self, views: Sequence[ItemView], labels: Sequence[str], room: int, claim_s: float) -> list[tuple[bytes, float]]:
         """The items that fall to our agent, at most ``room`` of ``views`` (best first, all that it could take), each with the seconds after which it is its turn.

@@ -12,7 +12,7 @@ from node_rig import BOUND_S, TIMING, FakeArbiter, NodeRig, Rigs, eventually, sy
 
 from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.runs import RunRow, RunState
-from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
 from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, Done, Merge, Qa
 from fabrik_node.errors import ClaimLost, IllegalMove, Unreachable
 from fabrik_node.ids import new_id, parse_id, show_id
@@ -483,6 +483,18 @@ async def test_who_asks_tells_it_before_it_has_the_claim(rigs: Rigs) -> None:
     heard_from(one, two, labels=[], slots=1, busy=0, asking=sorted(one.pipeline.turns.asking))
     assert two.pipeline.is_candidate(item, [])
     assert woken != [], "whoever waits looks again"
+
+
+async def test_nobody_gives_way_to_who_may_not_claim(rigs: Rigs) -> None:
+    one, two = await rigs.open(0), await rigs.open(1)
+    item = await added(one)
+    await sync(one, two)
+    heard_from(two, one, labels=[], slots=1, busy=0, asking=[item])
+    assert not one.pipeline.is_candidate(item, [])
+    reader = (Kind.MEMBER, two.node.public, MemberField.RECORD, {1: int(Role.READER)}, None)
+    await one.node.write(b"members", lambda: [reader])
+    assert one.pipeline.is_candidate(item, [])
+    assert turns_at(one, item) == 0.0
 
 
 @pytest.mark.promise("F12")

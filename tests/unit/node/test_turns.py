@@ -146,6 +146,18 @@ def test_an_item_that_is_asked_for_is_left_alone_but_not_for_ever(seat: Seat) ->
     assert seat.choose(item) == [(item.id, 0.0)]
 
 
+@pytest.mark.parametrize("period_s", [0.1, 0.4, 3.0])
+def test_who_asks_and_takes_it_back_again_and_again_keeps_nobody_from_it(seat: Seat, period_s: float) -> None:
+    item = seat.others_first()
+    began, kept = seat.clock.now(), 0
+    for number in range(round(200.0 / period_s)):
+        seat.hear(OTHER, {**FREE, "slots": 2, **({"asking": [item.id]} if number % 2 else {})})
+        kept += not any(wait_s == 0.0 for _, wait_s in seat.choose(item))
+        seat.clock.advance(period_s)
+    assert kept * period_s <= 2 * (ASKING_S_MAX + PATIENCE_S + 2 * period_s), "ten seconds of each hundred, and a turn"
+    assert len(seat.withdrawn) <= 1 + (seat.clock.now() - began) / 100, "and nobody has to look again each time"
+
+
 def test_silent_ones_ask_for_nothing(seat: Seat) -> None:
     seat.hear(OTHER, {**FREE, "asking": [view(1).id]})
     seat.here.clear()
