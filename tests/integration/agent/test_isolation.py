@@ -25,6 +25,8 @@ from fabrik_node.paths import HomePaths
 
 ROOT = Path(__file__).parents[3]
 NOBODY = 65_534
+RUN = f"isolation-{os.getpid()}"
+"""Not the name of a run of another test: what is left of a run is found by its name, on the whole machine, and ended."""
 PROBE = """
 import ctypes, json, os, socket, sys
 from fabrik_node.agent.isolate import Plan, enter
@@ -236,14 +238,14 @@ def hold(gate: Gate) -> Hold:
     ids=["code", "signal", "shell", "begins-in-its-worktree"],
 )
 async def test_how_a_command_ends_is_told_as_without(rig: AgentRig, command: str, exit_: ChildExit) -> None:
-    child = await start_child(rig, command, rig.gate(), run="x", plan=isolated(rig))
+    child = await start_child(rig, command, rig.gate(), run=RUN, plan=isolated(rig))
     assert await finish_child(child) == exit_
 
 
 async def test_a_home_that_can_not_be_covered_starts_nothing(rig: AgentRig) -> None:
     plan = isolated(rig)
     shutil.rmtree(rig.paths.work)
-    ended = await finish_child(await start_child(rig, f"touch {rig.folder}/began", rig.gate(), run="x", plan=plan))
+    ended = await finish_child(await start_child(rig, f"touch {rig.folder}/began", rig.gate(), run=RUN, plan=plan))
     assert ended.status is None or ended.unstartable
     assert "No such file" in ended.unstartable
     assert not (rig.folder / "began").exists()
@@ -252,7 +254,7 @@ async def test_a_home_that_can_not_be_covered_starts_nothing(rig: AgentRig) -> N
 async def test_what_it_leaves_behind_is_counted_and_ended(rig: AgentRig) -> None:
     gate = rig.gate()
     held = hold(gate)
-    child = await start_child(rig, f"exec 9> {gate.path.with_name('hold')}; sleep 1000 & exit 0", gate, run="x", plan=isolated(rig))
+    child = await start_child(rig, f"exec 9> {gate.path.with_name('hold')}; sleep 1000 & exit 0", gate, run=RUN, plan=isolated(rig))
     assert await finish_child(child) == ChildExit(0, left=1)
     await held.over()
 
@@ -260,7 +262,7 @@ async def test_what_it_leaves_behind_is_counted_and_ended(rig: AgentRig) -> None
 async def test_a_stop_reaches_the_command_and_leaves_it_its_grace(rig: AgentRig) -> None:
     gate = rig.gate()
     polite = "trap 'echo bye; exit 7' TERM; echo ready > $GATE; while :; do sleep 0.01; done"
-    child = await start_child(rig, polite, gate, run="x", grace_s=FAILURE_BOUND_S, plan=isolated(rig))
+    child = await start_child(rig, polite, gate, run=RUN, grace_s=FAILURE_BOUND_S, plan=isolated(rig))
     await gate.line()
     child.stop()
     assert (await finish_child(child)).status == 7
@@ -270,7 +272,7 @@ async def test_with_its_shim_everything_inside_ends(rig: AgentRig) -> None:
     gate = rig.gate()
     held = hold(gate)
     program = rig.script("daemon.py", DAEMON)
-    child = await start_child(rig, f"exec 9> {gate.path.with_name('hold')}; {program} $GATE; sleep 1000", gate, run="x", marked=False, plan=isolated(rig))
+    child = await start_child(rig, f"exec 9> {gate.path.with_name('hold')}; {program} $GATE; sleep 1000", gate, run=RUN, marked=False, plan=isolated(rig))
     await gate.line()
     assert child.process is not None
     os.kill(child.process.pid, signal.SIGKILL)
