@@ -29,11 +29,20 @@ class Board:
     def item(self, item: bytes) -> ItemView | None:
         """The item, or None when it was never added here or is deleted."""
         row = self._replica.row(Kind.ITEM, item)
-        return None if ItemField.TITLE not in row else self._view(item, row)
+        return None if ItemField.TITLE not in row else self._view(item, row, self.claim(item))
 
     def items(self) -> list[ItemView]:
-        """All items in order of their ids: the order in which they were added, as far as the wall clocks of their nodes agree. For display."""
-        return [self._view(item, row) for item, row in self._replica.rows(Kind.ITEM) if ItemField.TITLE in row]
+        """All items in order of their ids: the order in which they were added, as far as the wall clocks of their nodes agree. For display.
+
+        Several calls of the core: who does not write meanwhile, or finds :meth:`state` as it was before, has them all of one state.
+        """
+        rows = self._replica.rows(Kind.ITEM)
+        claims = dict(self.claims())
+        return [self._view(item, row, claims.get(item)) for item, row in rows if ItemField.TITLE in row]
+
+    def state(self) -> tuple[int, int, int, bool]:
+        """Differs whenever something was merged or judged anew. Equal before and after some reads: nothing changed between them."""
+        return (self._replica.ops, self._replica.voided, self._replica.registers, self._replica.stale)
 
     def added(self, item: bytes) -> tuple[int, bytes]:
         """Where the item stands in the order in which items were added: no wall clock has a part in it, and it is the same on every node."""
@@ -113,8 +122,8 @@ class Board:
         """Deleted ids with what was said about it."""
         return [(item, row[1]) for item, row in self._replica.rows(Kind.TOMBSTONE)]
 
-    def _view(self, item: bytes, row: Mapping[int, Any]) -> ItemView:
-        stage, claim = row.get(ItemField.STAGE), self.claim(item)
+    def _view(self, item: bytes, row: Mapping[int, Any], claim: Claim | None) -> ItemView:
+        stage = row.get(ItemField.STAGE)
         written = [field for field in _READ_BY_CLAIM if field in row]
         reads_all = claim is None or claim.found is None
         registers = {field: Written(row[field], None) for field in written} if reads_all else self.registers(item, written)

@@ -18,7 +18,7 @@ _LIST_MAX = 10_000
 
 
 def items_page(board: Board, views: Views, args: Mapping[str, Any]) -> dict[str, Any]:
-    """``items`` and their ``total``. Filters: ``stage``, ``reason`` (of archived ones), ``label``, ``held``; ``limit``. Raises UsageError."""
+    """``items`` and their ``total``. Filters: ``stage``, ``reason`` (of archived ones), ``label``, ``held``; ``limit``. Raises UsageError. Of one state only where nothing is merged meanwhile (:meth:`Board.state`)."""
     stage = stage_type(str(args["stage"])) if args.get("stage") else None
     reason = parse_reason(str(args["reason"])) if args.get("reason") else None
     label, held = args.get("label"), args.get("held")
@@ -34,9 +34,14 @@ def items_page(board: Board, views: Views, args: Mapping[str, Any]) -> dict[str,
 
 
 def claims_page(board: Board, views: Views, args: Mapping[str, Any], held: Sequence[tuple[bytes, Claim]] | None) -> dict[str, Any]:
-    """``claims`` and their ``total``, in order of their items. ``held``: those that are, where that is kept; with ``all`` the released ones too. Raises UsageError."""
+    """``claims`` and their ``total``, in order of their items. ``held``: those that are, where that is kept; with ``all`` the released ones too. Raises UsageError.
+
+    Of one state only where nothing is merged meanwhile (:meth:`Board.state`); ``held`` may be older.
+    """
     everything = bool(args.get("all"))
-    known = board.claims() if everything or held is None else sorted(held, key=lambda each: each[0])
+    known = (
+        board.claims() if everything or held is None else [(item, claim) for item, _ in sorted(held, key=lambda each: each[0]) if (claim := board.claim(item))]
+    )
     found = [(item, claim) for item, claim in known if everything or claim.held]
     shown = []
     for item, claim in limited(found, args):

@@ -47,9 +47,9 @@ from fabrik_node.service.views import Views, claim_json
 __all__ = ["Read", "Reader", "stage_json"]
 
 Read: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
-"""Rows in one answer: keeps it below the line limit of the local API."""
 _ROWS_AT_ONCE = 256
 """Runs that are judged before others have their turn."""
+_LOOKS = 4  # times that a long list is read in a thread, beside writers
 
 
 class Reader:
@@ -306,7 +306,7 @@ class Reader:
 
     async def items_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The board. Filters: ``stage``, ``reason`` (of archived ones), ``label``, ``held``."""
-        return self.stamp(await asyncio.to_thread(items_page, self.board, self.views(), args))
+        return await self._page(items_page, lambda: (args,))
 
     async def items_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """One item and its runs."""
@@ -365,8 +365,7 @@ class Reader:
 
     async def claims_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Held claims; with ``all`` the released ones too."""
-        held = None if self._held is None else list(self._held())
-        return self.stamp(await asyncio.to_thread(claims_page, self.board, self.views(), args, held))
+        return await self._page(claims_page, lambda: (args, None if self._held is None else list(self._held())))
 
     async def claims_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The winning claim of one item."""
@@ -439,6 +438,15 @@ class Reader:
             return {**await read(args), **self._behind()}
 
         return measured
+
+    async def _page(self, read: Callable[..., dict[str, Any]], args: Callable[[], tuple[Any, ...]]) -> dict[str, Any]:
+        """What ``read`` makes in a thread of the board, of one state, dated before it. Where something was merged meanwhile it is read anew, and at last while nobody else has the loop."""
+        for _ in range(_LOOKS):
+            stamped, state = self.stamp({}), self.board.state()
+            page = await asyncio.to_thread(read, self.board, self.views(), *args())
+            if self.board.state() == state:
+                return {**stamped, **page}
+        return {**self.stamp({}), **read(self.board, self.views(), *args())}
 
     def _behind(self) -> dict[str, Any]:
         """How old a view is: the ops that a connected peer is known to have and we lack (None: no peer is connected), and the age of the newest word of any other node."""
