@@ -47,6 +47,9 @@ async def test_lost_runs_are_counted_until_somebody_requeues_the_item(memory_rig
     assert await counted() == 0, "a person has looked at it"
     await lost(9, RunState.INTERRUPTED)
     assert await counted() == 1
+    await rig.call("items.move", id=shown, to="Archived", reason="Blocked")
+    await rig.call("items.requeue", id=shown)
+    assert await counted() == 0, "nor did a run hold it this time"
 
 
 @pytest.mark.promise("C23")
