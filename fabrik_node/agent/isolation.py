@@ -173,10 +173,12 @@ def _of_repository(repository: Path, record: Path, item: str) -> Iterator[tuple[
     for file in (branches / ".fabrik", logs / ".fabrik", record / "config.worktree"):
         file.touch()
     alternates, lock = repository / "objects/info", repository / "fabrik.lock"
-    alternates.mkdir(exist_ok=True)
+    aside = repository / "fabrik-aside"
+    for folder in (alternates, aside):
+        folder.mkdir(exist_ok=True)
     lock.touch()
     yield READ, repository
-    yield from ((HIDE, path) for path in (record.parent, lock))
+    yield from ((HIDE, path) for path in (record.parent, lock, aside))
     yield from ((WRITE, path) for path in (record, repository / "objects", branches))
     yield SCRATCH, logs  # the node's own git would follow a link in the place of a log
     yield READ, alternates

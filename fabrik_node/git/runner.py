@@ -60,6 +60,8 @@ _FIXED_CONFIG = (
     "core.autocrlf=false",
     "core.quotePath=false",
     "core.fsmonitor=false",
+    # See staging: a part of it would lie where a command can write.
+    "core.splitIndex=false",
     "merge.renames=true",
     "merge.directoryRenames=conflict",
     "merge.verifySignatures=false",

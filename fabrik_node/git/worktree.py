@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import shutil
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from fabrik_node.git.names import work_branch
 from fabrik_node.git.push import RefUpdate, push
 from fabrik_node.git.repository import Repository
 from fabrik_node.git.runner import failed
-from fabrik_node.git.worktree_link import link_worktree, unlink_worktree
+from fabrik_node.git.staging import add_all
+from fabrik_node.git.worktree_link import index_aside, link_worktree, unlink_worktree
 
 __all__ = ["Worktree"]
 
@@ -102,25 +102,26 @@ class Worktree:
         return f"the branch {self.branch}" if gone else ""
 
     async def has_changes(self) -> bool:
-        """Is anything changed or new (ignored files aside) and not committed?"""
-        return bool(await self.repository.git.run(self.path, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=none"))
+        """Is anything changed or new (ignored files aside) and not committed? Of a nested repository, as in :meth:`commit_all`, the commit that it has checked out."""
+        return bool(await self.repository.git.run(self.path, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=dirty"))
 
     async def commit_all(self, message: str, *, beside: bool = False) -> str | None:
         """Commit everything in the folder (ignored files aside) onto the claim's branch; the commit, None when there was nothing to commit.
 
         For the work of a run that was stopped: call it when no process of the run is left. It copes with what such a run leaves behind: a
-        held ``index.lock``, a detached head, a half-done merge or rebase. No commit that the branch or the head has is lost.
+        held ``index.lock``, a detached head, a half-done merge or rebase. No commit that the branch or the head has is lost. Nothing that lies in the
+        folder is run, nor what a repository in it names: see :mod:`fabrik_node.git.staging`.
         ``beside``: a command is at work in the folder. What it stages meanwhile stays staged, and what it commits makes this raise :class:`GitFailed`.
         """
         repository, git = self.repository, self.repository.git
         index = repository.directory.resolve() / "worktrees" / self.claim_id / "index"  # not by asking git, which follows a link that a command put there
-        own = index.with_name(f"index.fabrik-{secrets.token_hex(4)}")
+        own = index_aside(repository.directory, self.claim_id)
         env = {"GIT_INDEX_FILE": str(own)}
         tip = await self.head_oid()
         try:
             for _ in range(_STAGE_TRIES):
                 seen = copy_index(index, own)
-                await git.run(self.path, "add", "--all", env=env)
+                await add_all(git, self.path, own)
                 tree = await git.text(self.path, "write-tree", env=env)
                 parents = await self._parents(tip)
                 if parents == [tip] and tree == await repository.text("rev-parse", "--verify", "--quiet", f"{tip}^{{tree}}"):

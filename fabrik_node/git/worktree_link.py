@@ -16,6 +16,7 @@ from fabrik_node.errors import Conflict, GitFailed
 __all__ = ["link_worktree", "set_head", "unlink_worktree"]
 
 _ASIDE = "fabrik-aside"
+_INDEX = ".index"
 _RENAME_TRIES = 5
 
 
@@ -44,6 +45,8 @@ def link_worktree(repository: Path, path: Path, name: str, head: str) -> None:
 def unlink_worktree(repository: Path, name: str) -> None:
     """Forget the worktree; its folder is not touched. None of that name is no error."""
     aside = _aside(repository, name)
+    for left in aside.parent.glob(f"{name}{_INDEX}*"):
+        left.unlink(missing_ok=True)
     try:
         (repository / "worktrees" / name).rename(aside)
     except FileNotFoundError:
@@ -59,6 +62,11 @@ def set_head(repository: Path, name: str, head: str) -> None:
         aside.replace(repository / "worktrees" / name / "HEAD")
     except (FileNotFoundError, NotADirectoryError):
         aside.unlink()
+
+
+def index_aside(repository: Path, name: str) -> Path:
+    """Where an index of the worktree can be worked on: in the file system of its record, and out of reach of a command, which owns the record."""
+    return _aside(repository.resolve(), f"{name}{_INDEX}")
 
 
 def _rename(aside: Path, linked: Path) -> None:

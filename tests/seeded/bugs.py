@@ -911,6 +911,13 @@ BUGS = (
         ("tests/unit/service/test_steps.py",),
     ),
     Bug(
+        "keeping the work of a command runs what a repository inside it names",
+        "fabrik_node/git/staging.py",
+        "    if links:\n",
+        "    if not links:\n",
+        ("tests/integration/git/test_staging.py",),
+    ),
+    Bug(
         "what a command stages while a step is kept is lost",
         "fabrik_node/git/index_swap.py",
         "    if _seen(index) != seen:",

@@ -19,8 +19,7 @@ from agent_rig import DAEMON, AgentRig, Gate, finish_child, needs_isolation, sta
 from memory_pipeline import FAILURE_BOUND_S
 
 from fabrik_node.agent.child import ChildExit
-from fabrik_node.agent.isolation import Isolation, other_ways_to
-from fabrik_node.config import AgentConfig
+from fabrik_node.agent.isolation import Isolation
 from fabrik_node.paths import HomePaths
 
 ROOT = Path(__file__).parents[3]
@@ -77,6 +76,7 @@ TRIES = {
     "the worktree of another run": lambda: os.listdir(f"{home}/work/other"),
     "the output of another run": lambda: os.listdir(f"{home}/runs/other"),
     "the record of another worktree": lambda: read(f"{repository}/worktrees/other/HEAD"),
+    "an index that the node works on": lambda: read(f"{repository}/fabrik-aside/other.index"),
     "the login of the remote": lambda: read(f"{home}/git/git/r.login"),
     "a new file in the home": lambda: write(f"{home}/new"),
     "its own settings of git": lambda: write(f"{repository}/config"),
@@ -128,11 +128,11 @@ class Host:
         repository = self.home / "git/git/r.git"
         for name in ("identity", "store", "run", "runs/mine", "runs/other", "work/mine", "work/other"):
             (self.home / name).mkdir(parents=True)
-        for name in ("worktrees/mine", "worktrees/other", "objects", "refs/heads/fabrik/item", "refs/heads/fabrik/theirs"):
+        for name in ("worktrees/mine", "worktrees/other", "objects", "fabrik-aside", "refs/heads/fabrik/item", "refs/heads/fabrik/theirs"):
             (repository / name).mkdir(parents=True)
         for name in ("identity/ed25519.key", "store/fabrik.db", "config.toml", "runs/mine/prompt.md", "work/mine/.git", "git/git/r.login"):
             (self.home / name).write_text("secret")
-        for name in ("config", "worktrees/mine/commondir", "worktrees/mine/gitdir", "worktrees/other/HEAD"):
+        for name in ("config", "worktrees/mine/commondir", "worktrees/mine/gitdir", "worktrees/other/HEAD", "fabrik-aside/other.index"):
             (repository / name).write_text("x")
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(self.home / "run/node.sock"))
@@ -278,26 +278,3 @@ async def test_with_its_shim_everything_inside_ends(rig: AgentRig) -> None:
     os.kill(child.process.pid, signal.SIGKILL)
     assert (await finish_child(child)).status is None
     await held.over()
-
-
-ELSEWHERE = """
-22 1 8:1 / / rw - ext4 /dev/sda1 rw
-30 22 8:1 /data /mnt/data rw - ext4 /dev/sda1 rw
-31 22 8:1 /data/home /srv/with\\040space rw - ext4 /dev/sda1 rw
-32 22 8:2 / /data/home/work rw - ext4 /dev/sdb1 rw
-33 22 8:2 / /mnt/disk rw - ext4 /dev/sdb1 rw
-34 22 8:2 /other /mnt/part rw - ext4 /dev/sdb1 rw
-35 22 8:3 /data/home /mnt/unlike rw - ext4 /dev/sdc1 rw
-"""
-
-
-def test_other_mounts_of_the_same_files_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "exists", lambda _: True)
-    found = other_ways_to(Path("/data/home"), ELSEWHERE.strip())
-    assert found == ["/mnt/data/home", "/mnt/disk", "/mnt/part", "/srv/with space"]
-    assert other_ways_to(Path("/nowhere"), "") == []
-
-
-def test_the_settings_are_taken_as_they_are() -> None:
-    assert Isolation(on=False, paths=HomePaths(Path("/h"))).plan(Path("/h/work/x"), item="i", claim="c", run="r") == []
-    assert AgentConfig().isolation == "off"
