@@ -53,6 +53,11 @@ class Claim:
         return dict(self.stage_ttls).get(STAGE_TYPES.index(type(stage)), self.ttl_ms) / 1000
 
     @property
+    def ttl_ms_max(self) -> int:
+        """The longest time for which a renewal is believed in any stage: for who does not know in which one the item is."""
+        return max(self.ttl_ms, *(ttl_ms for _, ttl_ms in self.stage_ttls), 0)
+
+    @property
     def fence(self) -> Fence:
         """What every write under this claim carries."""
         return (self.receipt, self.epoch, self.claim_id)

@@ -204,7 +204,7 @@ class NodePipeline:
             refused = self._still_held(view, known)
             if refused:
                 return ClaimRefused(refused)
-        intent = ClaimIntent(name, show_id(wanted.claim_id), wanted.epoch, show_key(wanted.node), wanted.ttl_ms)
+        intent = ClaimIntent(name, show_id(wanted.claim_id), wanted.epoch, show_key(wanted.node), wanted.ttl_ms_max)
         answer = await arbiter.cas(b"" if known is None else known.oid, intent)
         if isinstance(answer, ArbiterTaken):
             if answer.merged:

@@ -249,6 +249,20 @@ async def test_a_grant_whose_op_never_came_is_respected_for_a_lease(memory_rigs:
     assert rig.node.lease_watch.strays == {}
 
 
+async def test_a_grant_whose_op_never_came_is_respected_for_its_longest_ttl(memory_rigs: Rigs) -> None:
+    """Who has not its op does not know in which stage its holder is, and what that told everybody else holds here, too."""
+    arbiter, longer = FakeArbiter(), replace(TIMING, stage_ttl_s={"Coding": 3 * TIMING.ttl_s, "Qa": TIMING.ttl_s / 2})
+    one, two = await memory_rigs.open(0, arbiter=arbiter, timing=longer), await memory_rigs.open(1, arbiter=arbiter)
+    item = await added(one)
+    await sync(one, two)
+    await claimed(one, item)
+    assert isinstance(await two.pipeline.claim(item, "agent"), ClaimRefused)
+    two.watch(TAKEOVER_S + TIMING.beat_s + 2)
+    assert isinstance(await two.pipeline.claim(item, "agent"), ClaimRefused)
+    two.watch(2 * TIMING.ttl_s)
+    assert (await claimed(two, item)).receipt == 2
+
+
 @pytest.mark.parametrize("end", ["archived", "deleted"])
 async def test_a_grant_whose_op_never_came_is_forgotten_with_its_item(memory_rigs: Rigs, end: str) -> None:
     arbiter = FakeArbiter()
