@@ -380,7 +380,10 @@ class Touch:
     def fence(self) -> Fence | None: ...
 
 def history(segments: Sequence[bytes], id: bytes) -> list[Touch]:
-    """Every write to ``id`` in these (trusted, stored) segments, in their order. Releases the GIL."""
+    """Every write to ``id`` in these (trusted, stored) segments, in their order, also those of void ops. Releases the GIL."""
+
+def effects(replica: Replica, segments: Sequence[bytes], id: bytes) -> list[Touch]:
+    """Those of :func:`history` that have effect by all that ``replica`` holds now, whether they won or not. Releases the GIL."""
 
 def find_ops(segments: Sequence[bytes], prefix: str) -> list[tuple[int, int, bytes]]:
     """``(place in the input, seq, digest)`` of the ops in these (trusted, stored) segments whose digest begins with these hex digits.

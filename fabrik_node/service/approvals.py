@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from fabrik_node._core import effects
 from fabrik_node.clock import iso
 from fabrik_node.domain.requests import Request, RequestState
 from fabrik_node.domain.schema import Kind, RequestField
@@ -57,10 +59,11 @@ class Approvals:
         return list(self.requests.all() if item is None else self.requests.of(item))[::-1]
 
     async def show(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """One question, with every answer that was ever given to it: those that came too late, too. Reads the whole log."""
+        """One question, with every answer that was ever given to it and has effect: those that came too late, too. Reads the whole log."""
         request = self.find(args)
         self._reader.views()
-        touches = [touch for touch in await self._reader.touches(request.id) if (touch.kind, touch.field) == (Kind.REQUEST, RequestField.ANSWER)]
+        counted = await self._reader.touches(request.id, partial(effects, self._reader.replica))
+        touches = [touch for touch in counted if (touch.kind, touch.field) == (Kind.REQUEST, RequestField.ANSWER)]
         answers = [
             {
                 "said": touch.value.get(1),

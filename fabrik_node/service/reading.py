@@ -330,9 +330,9 @@ class Reader:
         changes.sort(key=lambda change: (change["lamport"], change["digest"]))
         return self.stamp({"id": show_id(item), "changes": changes})
 
-    async def touches(self, item: bytes) -> list[Touch]:
-        """Every write to an item, from the whole log."""
-        return [touch async for batch in self._store.load() for touch in history([row.data for row in batch], item)]
+    async def touches(self, item: bytes, read: Callable[[Sequence[bytes], bytes], list[Touch]] = history) -> list[Touch]:
+        """Every write to an item that ``read`` finds in the whole log; by default also those of void ops, whose values may be anything."""
+        return [touch async for batch in self._store.load() for touch in read([row.data for row in batch], item)]
 
     def _touch(self, item: bytes, touch: Any) -> dict[str, Any]:
         register = self.replica.get(touch.kind, item, touch.field)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from fabrik_node._core import effects
 from fabrik_node.domain.finished import finished_from, without_finished
 from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Coding, Merge, Qa, Stage, check_move, decode_stage
-from fabrik_node.errors import Conflict, NotFound, Precondition, UsageError
+from fabrik_node.errors import Conflict, InvalidOp, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.finished import finished_under
 from fabrik_node.node.holds import person_hold_writes
@@ -22,7 +24,7 @@ from fabrik_node.service.reading import Reader
 from fabrik_node.service.returning import where_it_goes_on
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
-    from fabrik_node._core import Write
+    from fabrik_node._core import Replica, Touch, Write
 
 __all__ = ["HoldEnder"]
 
@@ -83,10 +85,8 @@ class HoldEnder:
     async def _return(self, view: ItemView, *, anew: bool) -> dict[str, Any]:
         """Out of the archive, to the stage that the item left for it. A hold from before ends with it."""
         item, archived = view.id, view.stage
-        writes = [touch for touch in await self._reader.touches(item) if (touch.kind, touch.field) == (Kind.ITEM, ItemField.STAGE)]
-        writes.sort(key=lambda touch: ((touch.fence or (0, 0))[:2], touch.lamport, touch.digest))
-        before = [stage for touch in writes if not isinstance(stage := decode_stage(touch.value), Archived)]
-        left = before[-1] if before else Backlog()
+        known = await self._left(item)
+        left = known or Backlog()
         back = Backlog() if anew else left
 
         def following(now: Stage) -> Stage:
@@ -95,7 +95,26 @@ class HoldEnder:
             check_move(now, back)
             return back
 
-        return await self._end(view, following, anew=anew, left=left)
+        answer = await self._end(view, following, anew=anew, left=left)
+        if known is None and not anew:
+            answer["note"] = f"the stage that it left can not be told from what is stored here (fabrik-node ops check), so it {answer['note']}"
+        return answer
+
+    async def _left(self, item: bytes) -> Stage | None:
+        """The stage that won before the item was archived; ops without effect have no part in it. None when the op that archived it is not in the store."""
+        replica = self._node.replica
+        writes = [touch for touch in await self._reader.touches(item, partial(effects, replica)) if (touch.kind, touch.field) == (Kind.ITEM, ItemField.STAGE)]
+        now = replica.get(Kind.ITEM, item, ItemField.STAGE)
+        archiving = [touch for touch in writes if now is not None and (touch.digest, touch.author, touch.epoch) == (now.digest, now.author, now.epoch)]
+        if not archiving:
+            return None
+        before: Touch | None = None
+        for touch in writes:
+            if not _is_above(replica, item, archiving[-1], touch) or not _is_left(touch.value):
+                continue
+            if before is None or _is_above(replica, item, touch, before):
+                before = touch
+        return Backlog() if before is None else decode_stage(before.value)
 
     def _held(self, args: Mapping[str, Any]) -> ItemView:
         view = self._reader.must_item(item_id(args))
@@ -136,3 +155,20 @@ class HoldEnder:
         run = next((row for row in await self._reader.runs(item) if row.branch), None)
         note = where_it_goes_on(shown, left=left or view.stage, step=self._steps.newest_done(item), finished=None if anew else finished, run=run, anew=anew)
         return self._reader.stamp({"item": self._reader.views().item(shown), "note": note})
+
+
+def _is_left(value: Any) -> bool:
+    """Whether a stage register that was written so was outside the archive, as far as this build can tell."""
+    try:
+        return not isinstance(decode_stage(value), Archived)
+    except InvalidOp:
+        return False
+
+
+def _is_above(replica: Replica, item: bytes, one: Touch, other: Touch) -> bool:
+    """Whether the merge prefers ``one`` of two writes of one fenced register; the same write is not above itself."""
+    if replica.fence_beats(item, one.fence, other.fence):
+        return True
+    if replica.fence_beats(item, other.fence, one.fence):
+        return False
+    return (one.lamport, one.digest, one.author, one.epoch) > (other.lamport, other.digest, other.author, other.epoch)

@@ -924,4 +924,25 @@ BUGS = (
         "    if not own.exists():",
         ("tests/integration/git/test_worktree.py",),
     ),
+    Bug(
+        "an archived item returns to a stage that an op without effect names",
+        "fabrik_node/service/requeueing.py",
+        "await self._reader.touches(item, partial(effects, replica))",
+        "await self._reader.touches(item)",
+        ("tests/unit/service/test_returning.py",),
+    ),
+    Bug(
+        "an archived item returns to the stage of the claim that lost",
+        "fabrik_node/service/requeueing.py",
+        "    if replica.fence_beats(item, other.fence, one.fence):\n        return False\n",
+        "",
+        ("tests/unit/service/test_returning.py",),
+    ),
+    Bug(
+        "an op behind the cut of its author counts as one with effect",
+        "rust/fabrik-merge/src/history.rs",
+        "self.authority.permits(self.authority.standing(standpoint.author), standpoint.author, at, classes).then_some",
+        "(classes > 0).then_some",
+        ("fabrik-merge", "authority_agree"),
+    ),
 )

@@ -40,6 +40,8 @@ pub type Place = (u64, Vec<u8>, u64);
 #[derive(Debug, Default)]
 pub struct Meaning {
     pub registers: BTreeMap<Place, Touch>,
+    /// All writes with effect, also to what is deleted.
+    pub effects: BTreeMap<Place, Vec<Touch>>,
     pub lamport: u64,
     pub voided: u64,
     /// The clock of each head: `(author, epoch, seq, h)`. Also of suspended logs.
@@ -215,6 +217,7 @@ impl Naive {
         meaning.clocks = self.leaves().into_iter().filter_map(|leaf| Some((leaf, clocks.get(&leaf.3)?.0))).collect();
         let kind = |place: &Place, kind: u8| place.0 == u64::from(kind);
         let deleted: BTreeSet<Vec<u8>> = touches.keys().filter(|place| kind(place, schema::TOMBSTONE)).map(|place| place.1.clone()).collect();
+        meaning.effects = touches.clone();
         for (place, mut found) in touches {
             if (kind(&place, schema::ITEM) || kind(&place, schema::CLAIM)) && deleted.contains(&place.1) {
                 continue;

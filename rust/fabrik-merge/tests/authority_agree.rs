@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fabrik_merge::{Replica, Spot};
 use fabrik_op::{OpBody, WriteBody};
-use mesh::sketch::{assert_same, assert_view, item};
+use mesh::sketch::{assert_effects, assert_same, assert_view, item};
 use mesh::tree::{Home, Tree, twin_of};
 use mesh::{NEXT, RECOVERY, answer, binding, genesis, key, member, node_name, question, rotation, stage, step, title, tombstone};
 use proptest::collection::vec;
@@ -141,6 +141,7 @@ proptest! {
             home.take_all(&shuffled(segments(&trees), &picks), &sizes);
             assert_same(&home.replica, &naive);
             assert_view(&home.view, &home.replica);
+            assert_effects(&home.replica, &naive, &home.rows);
             assert_same(&home.reloaded(), &naive);
             assert_same(&Replica::restore(genesis(), &home.replica.snapshot()).unwrap(), &naive);
             states.push((home.replica.state_digest(), home.replica.frontier_digest()));

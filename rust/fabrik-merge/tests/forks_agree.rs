@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fabrik_merge::naive::Naive;
 use fabrik_op::Refused;
 use mesh::genesis;
-use mesh::sketch::{Sketch, assert_same, assert_view, sketch};
+use mesh::sketch::{Sketch, assert_effects, assert_same, assert_view, sketch};
 use mesh::tree::{Home, Tree, twin_of};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -101,6 +101,7 @@ proptest! {
             home.take_all(&route.all(&trees), &route.sizes);
             assert_same(&home.replica, &naive);
             assert_view(&home.view, &home.replica);
+            assert_effects(&home.replica, &naive, &home.rows);
             prop_assert_eq!(home.replica.ops(), ops as u64, "each op once");
             prop_assert_eq!(home.replica.heads().count(), naive.leaves().len());
             let again = home.replica.ops();

@@ -6,7 +6,7 @@ use crate::hash::{Digest, chain, head_message, log_start};
 use crate::key::{Key, SigningKey};
 use crate::op::{Op, OpBody};
 use crate::refused::Refused;
-use crate::segment::{Contents, RawSegment, encode};
+use crate::segment::{Contents, DecodedSegment, RawSegment, encode};
 
 /// The end of a log as we hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,4 +144,14 @@ pub fn author_segment(key: &SigningKey, tip: &Tip, op: &OpBody) -> Result<Chaine
     let mut contents = RawSegment(data.into()).decode()?.into_contents();
     contents.hash_chain();
     Ok(ChainedSegment::cut(&Arc::new(contents), tip.mesh_id, 0, tip.head, head))
+}
+
+impl DecodedSegment {
+    /// The log's chain hash at each of its ops, worked out anew.
+    pub fn heads(&self) -> impl Iterator<Item = Digest> {
+        self.ops().scan(self.contents().prev, |head, op| {
+            *head = chain(head, op.digest);
+            Some(*head)
+        })
+    }
 }

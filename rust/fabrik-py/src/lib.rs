@@ -65,6 +65,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(audit::digests, module)?)?;
     module.add_function(wrap_pyfunction!(audit::audit, module)?)?;
     module.add_function(wrap_pyfunction!(registers::history, module)?)?;
+    module.add_function(wrap_pyfunction!(registers::effects, module)?)?;
     module.add_function(wrap_pyfunction!(segments::segment_span, module)?)?;
     module.add_function(wrap_pyfunction!(segments::coalesce, module)?)?;
     module.add_function(wrap_pyfunction!(proofs::find_ops, module)?)?;

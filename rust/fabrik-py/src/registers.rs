@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
-use crate::door::detached;
+use crate::door::{detached, lock};
+use crate::replica::Replica;
 use crate::value;
 
 /// `(receipt, epoch, claim_id)`.
@@ -173,5 +174,13 @@ fn raw(segment: &PyBackedBytes) -> RawSegment {
 #[allow(clippy::needless_pass_by_value)] // Python hands the list over.
 pub fn history(py: Python<'_>, segments: Vec<PyBackedBytes>, id: &[u8]) -> PyResult<Vec<Touch>> {
     let touches = detached(py, || Ok(fabrik_merge::history(segments.iter().map(raw), id)?))?;
+    Ok(touches.into_iter().map(Touch).collect())
+}
+
+/// Those that have effect by what a replica holds now.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // Python hands the list over.
+pub fn effects(py: Python<'_>, replica: &Replica, segments: Vec<PyBackedBytes>, id: &[u8]) -> PyResult<Vec<Touch>> {
+    let touches = detached(py, || Ok(lock(&replica.inner)?.effects(segments.iter().map(raw), id)?))?;
     Ok(touches.into_iter().map(Touch).collect())
 }

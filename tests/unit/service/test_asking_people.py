@@ -255,7 +255,9 @@ async def test_the_key_of_an_agent_never_answers(rigs: Rigs) -> None:
         await worker.call("approvals.answer", id=request, answer="yes")  # it has not heard of its role, or was changed so that it does not care
         await sync(admin, worker)
         for rig in (admin, worker):
-            shown = (await rig.call("approvals.show", id=request))["request"]
+            answer = await rig.call("approvals.show", id=request)
+            shown = answer["request"]
+            assert answer["answers"] == []
             assert (shown["state"], shown["answer"]) == ("open", None), "what an agent answers is void, on every node"
         before = worker.facts()
         with pytest.raises(AuthError, match="this node has the role agent, and this write takes the role peer") as refused:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from node_rig import NodeRig, Rigs
+from node_rig import NodeRig, Rigs, sync
 
-from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import REASON_NAMES, Backlog, Coding, Merge, Qa, Stage
+from fabrik_node._core import Replica, Touch
+from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.schema import NOWHERE, ItemField, Kind, MemberField, Role
+from fabrik_node.domain.stages import REASON_NAMES, Backlog, Coding, Merge, Qa, Stage, encode_stage
 from fabrik_node.errors import IllegalMove, Precondition
-from fabrik_node.ids import parse_id
+from fabrik_node.ids import parse_id, show_id
 
 
 @pytest.fixture
@@ -91,3 +94,65 @@ async def test_what_is_finished_or_given_up_does_not_return(rigs: Rigs) -> None:
     with pytest.raises(Precondition, match="is not held"):
         await rig.service.call("items.requeue", {"id": item})
     assert rig.facts() == before
+
+
+@pytest.mark.promise("E4")
+@pytest.mark.parametrize("role", [Role.READER, Role.NONE])
+async def test_an_op_without_effect_is_not_the_stage_that_it_left(rigs: Rigs, role: Role) -> None:
+    """By one who turns out to have been a reader only, or to be out, with nothing of it kept."""
+    rig = await rigs.open()
+    item = parse_id(await rig.add("under review")) or b""
+    await rig.call("items.move", id=show_id(item), to="Coding")
+    other = rigs.keys[7]
+
+    async def said_to_be(role: Role, more: dict[int, Any]) -> None:
+        await rig.node.write(other.public, lambda: [(Kind.MEMBER, other.public, MemberField.RECORD, {1: int(role), **more}, None)])
+
+    await said_to_be(Role.AGENT, {})
+    elsewhere = Replica(rigs.genesis)
+    elsewhere.load([row.data async for batch in rig.node.store.load() for row in batch])
+    forged = elsewhere.draft(other, 1).append([(Kind.ITEM, item, ItemField.STAGE, encode_stage(Merge("fabrik/forged", 1)), None)], 1)
+    await rig.node.ingest([each.data for each in forged], other.public)
+    assert rig.node.board.stage(item) == Merge("fabrik/forged", 1)
+    await rig.call("items.move", id=show_id(item), to="Archived", reason="Blocked")
+    await said_to_be(role, {3: NOWHERE})
+    assert other.public in {touch.author for touch in await rig.reader.touches(item)}, "it is in the log"
+    answer = await rig.call("items.requeue", id=show_id(item))
+    assert (rig.node.board.stage(item), answer["note"][:17]) == (Coding(), "goes on in Coding")
+
+
+@pytest.mark.promise("E4")
+async def test_it_returns_to_the_stage_of_the_claim_that_won(rigs: Rigs) -> None:
+    """Of two rivals with one epoch: the one whose claim won, though the other one wrote later."""
+    async with rigs.pair(arbiter=None) as (one, other):
+        for _ in range(8):  # by chance the winner is one or the other
+            item = parse_id(await one.add()) or b""
+            await sync(one, other)
+            for rig, branch in ((one, "fabrik/one"), (other, "fabrik/other")):
+                claim = await rig.pipeline.claim(item, "agent")
+                assert isinstance(claim, Claim)
+                for stage in (Coding(), Qa(), Merge(branch, 1)):
+                    await rig.pipeline.move(item, stage, claim)
+                if rig is other:
+                    await rig.pipeline.change_branch(item, Merge(branch, 2), claim)
+            await sync(one, other)
+            left = one.node.board.stage(item)
+            await one.call("items.move", id=show_id(item), to="Archived", reason="Blocked")
+            await one.call("items.requeue", id=show_id(item))
+            assert one.node.board.stage(item) == left
+
+
+@pytest.mark.promise("E4")
+async def test_without_the_op_that_archived_it_it_goes_on_in_backlog_and_that_is_said(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = await rigs.open()
+    item = await rig.add("under review")
+    await rig.call("items.move", id=item, to="Coding")
+    await rig.call("items.move", id=item, to="Archived", reason="Blocked")
+
+    async def none(_item: bytes, _read: object) -> list[Touch]:
+        return []
+
+    monkeypatch.setattr(rig.reader, "touches", none)  # as when its row was set aside as damaged
+    answer = await rig.call("items.requeue", id=item)
+    assert stage_of(rig, item) == Backlog()
+    assert answer["note"].startswith("the stage that it left can not be told from what is stored here (fabrik-node ops check), so it goes on in Backlog")

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use fabrik_merge::naive::Naive;
 use fabrik_merge::schema::{MEMBER, TOMBSTONE};
-use fabrik_merge::{Change, Replica};
+use fabrik_merge::{Chained, Change, Replica};
 use fabrik_op::hash::step_id;
 use fabrik_op::limits::LAMPORT_STEP_MAX;
 use fabrik_op::{Follows, OpBody, Tip, WriteBody};
@@ -178,5 +178,26 @@ pub fn assert_view(view: &View, replica: &Replica) {
     assert_eq!(view.len(), replica.registers());
     for ((kind, id, field), value) in view {
         assert_eq!(replica.get(*kind, id, *field).map(|register| register.value).as_ref(), Some(value));
+    }
+}
+
+/// Of all that is written to any id, the same writes have effect; `rows` are the stored segments of `replica`, each op once.
+pub fn assert_effects(replica: &Replica, naive: &Naive, rows: &[Chained]) {
+    let raw = || rows.iter().map(|row| fabrik_op::RawSegment(std::sync::Arc::clone(row.data())));
+    let effects = naive.meaning().effects;
+    let ids: BTreeSet<Vec<u8>> = effects.keys().map(|place| place.1.clone()).chain((0..4).map(|number| item(number).to_vec())).collect();
+    for id in ids {
+        let told = |each: fabrik_merge::Touch| (each.kind, each.field, each.author, each.epoch, each.seq, each.digest, each.lamport, each.value.to_vec());
+        let mut found: Vec<_> = replica.effects(raw(), &id).unwrap().into_iter().map(told).collect();
+        let of_id = effects.iter().filter(|(place, _)| place.1 == id);
+        let mut expected: Vec<_> = of_id
+            .flat_map(|((kind, _, field), touches)| {
+                touches.iter().map(|each| (*kind, *field, each.author, each.epoch, each.seq, each.digest, each.lamport, each.value.clone()))
+            })
+            .collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
+        assert!(fabrik_merge::history(raw(), &id).unwrap().len() >= found.len());
     }
 }
