@@ -14,6 +14,7 @@ Data = Mapping[str, Any]
 
 FILTERED_ID_CHARS = 13
 """Rows that are left out may share a shorter prefix: ten characters of an id are its millisecond, three more tell its neighbours apart."""
+_HOLDS = frozenset({"person_hold", "claim_hold"})
 _EVENT_DETAILS_OMITTED = frozenset({"seq", "at", "type", "op"})
 
 
@@ -55,11 +56,23 @@ def rehearsed(screen: Screen, data: Data) -> None:
     """``--dry-run`` of any command."""
     for effect in data["effects"]:
         screen.line(clean(effect), "yellow")
-    rows = [(each["kind"], each["id"] or "(new)", each["field"], _now(each["before"]), value(each["after"])) for each in data["writes"]]
+    rows = [(each["kind"], each["id"] or "(new)", each["field"], _now(each["before"]), value(each["after"])) for each in _writes(data["writes"])]
     if rows:
         screen.table(("KIND", "ID", "FIELD", "NOW", "WOULD BE"), rows, flexible="WOULD BE")
     screen.line("nothing was written: this is a dry run" if rows or data["effects"] else "nothing would change, and nothing was written", "bold")
     footer(screen, data)
+
+
+def _writes(writes: Sequence[Data]) -> list[Data]:
+    """One line for a hold: what says it for builds of before stands beside it, and says the same."""
+    own = {each["id"]: each for each in writes if each["field"] in _HOLDS}
+    shown = []
+    for each in writes:
+        beside = own.get(each["id"]) if each["field"] == "hold" else None
+        if each["field"] in _HOLDS and any(other["field"] == "hold" and other["id"] == each["id"] for other in writes):
+            continue
+        shown.append(each if beside is None or each["before"] is not None else {**each, "before": beside["before"]})
+    return shown
 
 
 def _now(content: object) -> str:

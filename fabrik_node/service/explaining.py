@@ -180,10 +180,13 @@ class Explaining:
         """The last writes that count: what each register of the item and its claim was set to, by whom and when, newest first."""
         replica, found = self._reader.replica, []
         fields = [(Kind.ITEM, field) for field in ItemField if field not in (ItemField.BODY, ItemField.CREATED_MS)]
+        common = replica.get(Kind.ITEM, item, ItemField.HOLD)
         for kind, field in (*fields, (Kind.CLAIM, ClaimField.CLAIM)):
             register = replica.get(kind, item, field)
             if register is None:
                 continue
+            if field in (ItemField.PERSON_HOLD, ItemField.CLAIM_HOLD) and kind is Kind.ITEM and common is not None and register.digest == common.digest:
+                continue  # of one op: the same word once more
             value = (
                 claim_json(register.value, self._reader.name_of)
                 if kind is Kind.CLAIM

@@ -9,9 +9,10 @@ from typing import Any
 from fabrik_node._core import Genesis
 from fabrik_node.domain.schema import Kind, MemberField, Role, RotationField
 from fabrik_node.errors import NotFound, Precondition, UsageError
-from fabrik_node.ids import PREFIX_CHARS_MIN, show_key
+from fabrik_node.ids import PREFIX_CHARS_MIN, fingerprint, show_key
 from fabrik_node.node.member_records import PLACES_MAX, Place, bound_by, commitments, held_by, place_of
 from fabrik_node.node.node import Node
+from fabrik_node.node.rehearsal import rehearsing
 from fabrik_node.service.inviting import parse_role
 from fabrik_node.service.reading import Reader
 
@@ -61,6 +62,9 @@ class MembershipWriter:
                 f"{len(places)} places of {show_key(key)}, and a revocation has room for {PLACES_MAX}", "fabrik-node nodes revoke KEY --keep first"
             )
         self._check_rotation(key, places)
+        held = not args.get("keep_nothing") and not args.get("keep")
+        stays = "what this node holds of it now" if held else f"what it wrote up to {len(places)} place{'s' * (len(places) != 1)}" if places else "nothing"
+        self._foretell(key, f"is put out for good, on every node; {stays} stays, and whatever else it wrote or writes is void")
         await self._write(key, {1: int(Role.NONE)} | bound_by(places))
         return self._answer(key, kept=len(places))
 
@@ -105,8 +109,15 @@ class MembershipWriter:
         key = self._other(args)
         if self._node.replica.member(key).role == Role.NONE:
             raise Precondition(f"{show_key(key)} is no member any more", "fabrik-node nodes list")
+        self._foretell(key, "can not connect any more; all that it wrote stays")
         await self._write(key, {1: int(Role.NONE)})
         return self._answer(key)
+
+    def _foretell(self, key: bytes, what: str) -> None:
+        """In a dry run: what becomes of a member."""
+        rehearsal = rehearsing()
+        if rehearsal is not None:
+            rehearsal.effects.append(f"{self._node.name_of(key)} ({fingerprint(key)}) {what}")
 
     def _other(self, args: Mapping[str, Any]) -> bytes:
         return self.find(str(args.get("key") or ""))

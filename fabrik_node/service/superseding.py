@@ -80,8 +80,11 @@ class ClaimEnder:
         who = f"{self._node.name_of(held.node)}/{held.agent}"
         if run is None:
             return f"this takes {view.title!r} from {who}; no run of it is known here"
-        news = "nothing was heard of it here" if run["age_s"] is None else f"heard {run['age_s']:.0f} s ago"
-        return f"this stops run {run['run_id']} of {who} on {view.title!r}, which is {run['state']} ({news}: {run['evidence']})"
+        evidence = run["evidence"]
+        if "heard of" not in evidence:  # most of it says the age
+            news = "nothing was heard of it here" if run["age_s"] is None else f"heard {run['age_s']:.0f} s ago"
+            evidence = f"{news}: {evidence}"
+        return f"this stops run {run['run_id']} of {who} on {view.title!r}, which is {run['state']} ({evidence})"
 
     async def _run_of(self, held: Claim) -> dict[str, Any] | None:
         rows = [row for row in await self._reader.runs() if row.claim_id == held.claim_id and row.state not in FINAL_STATES]

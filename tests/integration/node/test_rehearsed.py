@@ -108,7 +108,7 @@ async def test_a_dry_run_changes_nothing_and_says_what_is_written_then(world: Wo
     assert await world.facts() == before
     assert (said["dry_run"], said["op"], bool(said["writes"])) == (True, op, True)
     stops = [effect for effect in said["effects"] if "node1" in effect]
-    assert bool(stops) is (op in {"claims.expire", "claims.keep", "claims.release", "items.move", "runs.cancel"})
+    assert bool(stops) is (op in {"claims.expire", "claims.keep", "claims.release", "items.move", "nodes.retire", "nodes.revoke", "runs.cancel"})
     done = await world.rig.call(op, **args)
     dump = {(row["kind"], row["id"], row["field"]): row async for row in registers(world.rig)}
     for write in said["writes"]:
@@ -122,6 +122,32 @@ async def test_a_dry_run_changes_nothing_and_says_what_is_written_then(world: Wo
             # The same stage under the claim that ends the run's: its late moves do not count. And a person's end of a hold that was none of a person's.
             again = (op, write["field"]) == ("runs.cancel", "stage") or (write["field"] == "person_hold" and write["before"] is write["after"] is None)
             assert (write["before"] == write["after"]) is again
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "says"),
+    [
+        ("nodes.retire", {}, "can not connect any more; all that it wrote stays"),
+        ("nodes.revoke", {}, "is put out for good, on every node; what this node holds of it now stays, and whatever else it wrote or writes is void"),
+        (
+            "nodes.revoke",
+            {"keep": ["first"]},
+            "is put out for good, on every node; what it wrote up to 1 place stays, and whatever else it wrote or writes is void",
+        ),
+        ("nodes.revoke", {"keep_nothing": True}, "is put out for good, on every node; nothing stays, and whatever else it wrote or writes is void"),
+    ],
+)
+async def test_what_becomes_of_a_member_is_said(world: World, op: str, args: dict[str, Any], says: str) -> None:
+    said = await world.rig.call(op, dry_run=True, key="node1", **args)
+    (effect,) = said["effects"]
+    assert effect.startswith("node1 (")
+    assert effect.endswith(f") {says}")
+
+
+async def test_an_expiry_says_once_how_old_its_news_are(world: World) -> None:
+    with pytest.raises(Precondition, match="this stops run") as refused:
+        await world.rig.call("claims.expire", item=world.held)
+    assert str(refused.value).count("heard of it") == 1, refused.value
 
 
 async def registers(rig: NodeRig) -> AsyncIterator[dict[str, Any]]:

@@ -129,3 +129,14 @@ async def test_a_store_that_nobody_serves_says_so(memory_rigs: Rigs) -> None:
     assert (answer["source"], answer["state"]) == ("store", "not_served")
     await asyncio.wait_for(rig.pipeline.claim(parse_id(item) or b"", "agent"), BOUND_S)
     assert (await Explaining(reader).why({"id": item}))["causes"][0]["text"].endswith("nobody knows here")
+
+
+async def test_a_hold_is_one_change(memory_rigs: Rigs) -> None:
+    """It stands in two registers, of one op."""
+    rig = await memory_rigs.open()
+    item = await rig.add("one")
+    claim = await asyncio.wait_for(rig.pipeline.claim(parse_id(item) or b"", "agent"), BOUND_S)
+    assert isinstance(claim, Claim)
+    await rig.pipeline.finish(parse_id(item) or b"", claim, "x", {}, charge_attempt=True, hold="3 attempts failed")
+    answer = await rig.call("why", id=item)
+    assert [change["field"] for change in answer["changes"] if "hold" in change["field"]] == ["hold"]

@@ -56,6 +56,20 @@ def test_every_change_can_be_tried(cli: Any, service: Any, op: str) -> None:
     assert lines[4] == "nothing was written: this is a dry run"
 
 
+@pytest.mark.parametrize(("own", "before"), [("person_hold", None), ("claim_hold", {"reason": "x"})])
+def test_a_hold_is_one_line(cli: Any, service: Any, own: str, before: Any) -> None:
+    """It stands in two registers: builds of before know the common one alone."""
+    said = {"kind": "item", "id": "i1", "before": before, "after": None}
+    service.patch = {
+        **ANSWER,
+        "effects": [],
+        "writes": [{**said, "field": "hold", "before": {"reason": "x"}}, {**said, "field": own}, {**said, "id": "i2", "field": own}],
+    }
+    lines = cli("items", "resolve", ITEM, "--dry-run").text.splitlines()
+    assert [line.split()[:3] for line in lines[1:3]] == [["item", "i1", "hold"], ["item", "i2", own]]
+    assert '{"reason": "x"}' in lines[1]
+
+
 @pytest.mark.parametrize("call", [["next", "--move", "/media/next.key"], ["use", "/media/next.key"]])
 def test_what_is_done_in_the_home_can_be_tried_too(cli: Any, hooks: Any, call: list[str]) -> None:
     printed = cli("keys", *call, "--dry-run")
