@@ -7,7 +7,8 @@ import logging
 from fabrik_node.agent.backoff import Backoff
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.domain.claims import Claim
-from fabrik_node.errors import AuthError, Conflict, FabrikError, GitFailed, NotFound, Precondition, StoreFull, Unreachable
+from fabrik_node.errors import AuthError, Conflict, FabrikError, GitFailed, InvalidOp, NotFound, Precondition, StoreFull, Unreachable
+from fabrik_node.ids import show_id
 
 __all__ = ["Claiming"]
 
@@ -36,6 +37,10 @@ class Claiming:
         except (Unreachable, GitFailed, Precondition, AuthError, StoreFull) as error:  # nobody to ask, not allowed, no space: that may pass
             self._backoff.refused(item, self._setup.clock.now())
             self._is_prevented(error)
+            return None
+        except InvalidOp as error:  # what is written of the item can not be followed: its fault, and others can be taken
+            self._backoff.lost(item, self._setup.clock.now())
+            _log.warning("item %s can not be claimed: %s", show_id(item), error)
             return None
         finally:
             self.items.discard(item)

@@ -15,7 +15,7 @@ from fabrik_node.agent.stop import Stop
 from fabrik_node.agent.walk import walk_back
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.finished import finished_facts
-from fabrik_node.errors import AuthError, ClaimLost, Conflict, FabrikError, IllegalMove, NotFound, StoreFull
+from fabrik_node.errors import AuthError, ClaimLost, Conflict, FabrikError, IllegalMove, InvalidOp, NotFound, StoreFull
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Workspace
 
@@ -75,7 +75,7 @@ async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdi
         return replace(verdict, result=Result.SUPERSEDED, reason=f"{verdict.line}; then {error}")
     except AuthError as error:
         return forbidden(verdict, error)
-    except (NotFound, IllegalMove, Conflict) as error:
+    except (NotFound, IllegalMove, Conflict, InvalidOp) as error:  # the last: what is written of the item can not be followed; its claim is left to run out
         return verdict.noting(str(error))
     return verdict
 
@@ -103,7 +103,7 @@ async def give_back_unused(setup: AgentSetup, item: bytes, claim: Claim, stop: S
     outcome = {"result": str(Result.CANCELLED), "reason": reason, "agent": claim.agent} | finished_facts(setup.pipeline.finished(item, claim))
     try:
         await setup.pipeline.finish(item, claim, f"{Result.CANCELLED}: {reason}", outcome, charge_attempt=False)
-    except (Conflict, NotFound, AuthError, StoreFull) as error:  # ClaimLost is a Conflict; without the role or the space the claim is left to run out
+    except (Conflict, NotFound, AuthError, StoreFull, InvalidOp) as error:  # ClaimLost is a Conflict; what can not be written is left to run out
         _log.info("the claim on item %s is not given back: %s", show_id(item), error)
     finally:
         setup.pipeline.stop_renewing(claim.claim_id)

@@ -20,7 +20,7 @@ from fabrik_node.domain.finished import FinishedWork, finished_facts
 from fabrik_node.domain.interruptions import NODE_ENDED
 from fabrik_node.domain.runs import FINAL_STATES, ProcessId, RunRow, RunState
 from fabrik_node.domain.stages import Done
-from fabrik_node.errors import AuthError, Conflict, GitFailed, IllegalMove, NotFound, Precondition, Unreachable
+from fabrik_node.errors import AuthError, Conflict, GitFailed, IllegalMove, InvalidOp, NotFound, Precondition, Unreachable
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Pipeline, Workspaces
 from fabrik_node.process import is_alive
@@ -136,7 +136,7 @@ async def _give_back(
         await pipeline.finish(row.item, claim, f"{outcome['result']}: {reason}", outcome, charge_attempt=False, hold=hold)
     except AuthError as error:
         return f"; its claim could not be given back, and ends with its lease: {not_allowed(error).reason}", merged is not None
-    except (NotFound, IllegalMove, Conflict) as error:  # ClaimLost is a Conflict
+    except (NotFound, IllegalMove, Conflict, InvalidOp) as error:  # ClaimLost is a Conflict
         return f"; its claim could not be given back: {error}", merged is not None
     if merged is not None:
         return f"; its work was merged as {merged.hex()}", True

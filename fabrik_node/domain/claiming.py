@@ -47,7 +47,7 @@ class RemoteVerdict(Enum):
 
 def is_free(stage: Stage, claim: Claim | None, lease: LeaseState) -> bool:
     """Whether an item in ``stage`` whose winning claim is ``claim`` may be claimed by somebody for whom its lease is in state ``lease``."""
-    if isinstance(stage, Done | Archived):
+    if isinstance(stage, Done | Archived) or (claim is not None and claim.is_last):
         return False
     return claim is None or not claim.held or lease is LeaseState.LOST
 

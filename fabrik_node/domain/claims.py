@@ -17,7 +17,9 @@ Fence = tuple[int, int, bytes]
 ATTEMPTS_MAX = 2**32 - 1
 """No item gets there; what a member writes above it counts as this."""
 _EPOCH_MAX = 2**64 - 1
-"""Where counting ends: a claim of this epoch, which only a strange member writes, can be followed no more, and stops nobody who tries."""
+"""Where counting ends."""
+_RECEIPT_MAX = 2**32 - 1
+"""No chain of an arbiter gets there, so no grant would win over a claim with more."""
 
 
 class ClaimState(IntEnum):
@@ -66,6 +68,11 @@ class Claim:
     def held(self) -> bool:
         """Not released. Says nothing about the lease, which only an observer's clock can tell."""
         return self.state is not ClaimState.RELEASED
+
+    @property
+    def is_last(self) -> bool:
+        """No claim can be counted on to win over it: its epoch or receipt has no successor. Only a strange member writes such a one; the item is no use any more."""
+        return self.epoch >= _EPOCH_MAX or self.receipt > _RECEIPT_MAX
 
     def confirmed(self, receipt: int = 0, oid: bytes = b"") -> Claim:
         """The same claim, confirmed by an arbiter's receipt or by the settle delay."""

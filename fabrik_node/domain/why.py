@@ -17,6 +17,7 @@ __all__ = ["AgentFacts", "Cause", "ClaimFacts", "ItemFacts", "Needed", "why_item
 
 _NAMED_MAX = 5
 """Agents or items that one sentence names."""
+_LAST = "a member gave its claim the last number that there is, so none can follow it, and no agent takes the item: delete it, and add it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ class ItemFacts:
     """A question of it that waits for a person."""
     unclear: str = ""
     """Name of a step of which nobody knows whether it has happened."""
+    is_last: bool = False
+    """No claim can follow its winning one."""
     listens: bool = True
     """False: a store that no node serves, so nothing is known of agents."""
 
@@ -100,7 +103,8 @@ def why_item(facts: ItemFacts) -> list[Cause]:
         return [over]
     held = [] if facts.hold is None else [Cause("held", f"it is held: {facts.hold or 'no reason was given'}", _out(facts))]
     claimed = [] if facts.claim is None else [_claimed(facts.item, facts.claim)]
-    blocking = [*_asks(facts), *held, *claimed, *(cause for needed in facts.needs if (cause := _needs(facts.item, needed)) is not None)]
+    last = [Cause("last_claim", _LAST, f"fabrik-node tombstone {facts.item}")] if facts.is_last else []
+    blocking = [*last, *_asks(facts), *held, *claimed, *(cause for needed in facts.needs if (cause := _needs(facts.item, needed)) is not None)]
     if facts.full:
         blocking.append(Cause("limit", facts.full, "fabrik-node claims list"))
     if any(cause.code != "takeover" for cause in blocking):

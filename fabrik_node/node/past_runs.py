@@ -27,8 +27,9 @@ def interruptions_of(replica: Replica, by_item: ByItem, item: bytes, claim_id: b
 def _past_runs(replica: Replica, by_item: ByItem, item: bytes, claim_id: bytes) -> Iterator[PastRun]:
     register, runs = replica.get(Kind.CLAIM, item, ClaimField.CLAIM), by_item.runs(item)
     claim = None if register is None else decode_claim(register.value)
-    since = max(_epoch_of_count(replica, claim, item), _epoch_of_hold(replica, runs, claim, item))
     newest = 0 if claim is None else claim.epoch
+    counted = _epoch_of_count(replica, claim, item)
+    since = max(counted if counted <= newest else 0, _epoch_of_hold(replica, runs, claim, item))
     for said in runs.values():
         if said.get("claim") == claim_id:
             continue
@@ -47,16 +48,15 @@ def _epoch_of_count(replica: Replica, claim: Claim | None, item: bytes) -> int:
 
 
 def _epoch_of_hold(replica: Replica, runs: Mapping[bytes, Mapping[str, Any]], claim: Claim | None, item: bytes) -> int:
-    """Of the claim that holds the item; 0 when none does, or it is not known, or somebody else holds it."""
-    own = replica.get(Kind.ITEM, item, ItemField.CLAIM_HOLD)
-    if own is not None and own.value is not None and own.fence is not None:
-        return own.fence[1]
-    hold = replica.get(Kind.ITEM, item, ItemField.HOLD)
-    named = hold.value.get("claim") if hold is not None and isinstance(hold.value, dict) else None
-    if not isinstance(named, bytes):
+    """Of the claim that held the item last; 0 when none did, or nobody knows it: any member may write a fence that no claim has."""
+    if claim is None:
         return 0
-    epochs = [_epoch(said) for said in runs.values() if said.get("claim") == named]
-    return max([*epochs, claim.epoch if claim is not None and claim.claim_id == named else 0])
+    own, hold = replica.get(Kind.ITEM, item, ItemField.CLAIM_HOLD), replica.get(Kind.ITEM, item, ItemField.HOLD)
+    named = [] if own is None or own.value is None or own.fence is None else [own.fence[2]]
+    if hold is not None and isinstance(hold.value, dict) and isinstance(hold.value.get("claim"), bytes):
+        named.append(hold.value["claim"])
+    epochs = [_epoch(said) for said in runs.values() if said.get("claim") in named]
+    return max([0, claim.epoch if claim.claim_id in named else 0, *(epoch for epoch in epochs if epoch <= claim.epoch)])
 
 
 def _epoch(summary: Mapping[str, Any]) -> int:

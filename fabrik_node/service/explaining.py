@@ -108,6 +108,7 @@ class Explaining:
             full=self._full(view),
             asks=None if open_run is None else self._reader.asks(open_run),
             unclear="" if (step := self._reader.steps.unclear(view.id)) is None else quote(step.name),
+            is_last=view.claim is not None and view.claim.is_last,
             listens=self._reader.leases is not None,
         )
 

@@ -945,4 +945,18 @@ BUGS = (
         "(classes > 0).then_some",
         ("fabrik-merge", "authority_agree"),
     ),
+    Bug(
+        "an item whose claim nobody can follow is tried without end",
+        "fabrik_node/domain/claiming.py",
+        " or (claim is not None and claim.is_last):",
+        ":",
+        ("tests/unit/domain/test_claiming.py", "tests/integration/node/test_pipeline.py"),
+    ),
+    Bug(
+        "a hold under a fence that no claim has ends the count of lost runs",
+        "fabrik_node/node/past_runs.py",
+        '    epochs = [_epoch(said) for said in runs.values() if said.get("claim") in named]\n',
+        "    epochs = [claim.epoch for each in named]\n",
+        ("tests/integration/node/test_lost_again_and_again.py",),
+    ),
 )

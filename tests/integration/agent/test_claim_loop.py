@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agent_rig import AgentRig, has_ended
@@ -11,9 +13,10 @@ from memory_pipeline import FAILURE_BOUND_S, MemoryPipeline
 
 from fabrik_node.agent.halt import Halt, HaltCode
 from fabrik_node.agent.states import AgentState
+from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Backlog, Done
-from fabrik_node.errors import BadConfig, StoreFailed
+from fabrik_node.errors import BadConfig, InvalidOp, StoreFailed
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ClaimRefused
 
@@ -72,6 +75,29 @@ async def test_who_is_refused_takes_the_next(rig: AgentRig) -> None:
     await rig.work(second)
     assert rig.pipeline.claims_asked[:2] == [first, second]
     assert rig.world.items[first].stage == Backlog()
+
+
+async def test_an_item_of_which_nothing_can_be_written_ends_no_agent(rig: AgentRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its claim, and at the end of its run: what a strange member wrote of it leaves no room for the next number."""
+    first, second, third = rig.world.add("first"), rig.world.add("second"), rig.world.add("third")
+    claim, finish = rig.pipeline.claim, rig.pipeline.finish
+
+    async def claims(item: bytes, agent: str) -> Claim | ClaimRefused:
+        if item == first:
+            rig.pipeline.claims_asked.append(item)
+            raise InvalidOp("cbor: an integer outside -2^63..2^64-1")
+        return await claim(item, agent)
+
+    async def finishes(item: bytes, claim: Claim, reason: str, outcome: Mapping[str, Any], *, charge_attempt: bool, hold: str = "") -> None:
+        if item == second:
+            raise InvalidOp("cbor: an integer outside -2^63..2^64-1")
+        await finish(item, claim, reason, outcome, charge_attempt=charge_attempt, hold=hold)
+
+    monkeypatch.setattr(rig.pipeline, "claim", claims)
+    monkeypatch.setattr(rig.pipeline, "finish", finishes)
+    await rig.work(third, backoff_s=600.0)
+    assert rig.pipeline.claims_asked == [first, second, third]
+    assert [row.reason.partition("; ")[2] for row in rig.pipeline.last_rows() if row.item == second] == ["cbor: an integer outside -2^63..2^64-1"]
 
 
 async def test_two_agents_share_the_work(rig: AgentRig) -> None:

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from node_rig import BOUND_S, FakeArbiter, Rigs, sync
 
-from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.claims import Claim, encode_claim
 from fabrik_node.domain.interruptions import NODE_ENDED
 from fabrik_node.domain.runs import RunRow, RunState
-from fabrik_node.domain.schema import Kind, RunField
+from fabrik_node.domain.schema import ClaimField, ItemField, Kind, RunField
 from fabrik_node.ids import new_id, parse_id
+from fabrik_node.node.holds import claim_hold_writes
 from fabrik_node.node.pipeline import run_summary
 
 
@@ -100,3 +101,30 @@ async def test_a_node_that_comes_back_after_the_requeue_does_not_hold_the_item_a
     await two.node.write("boast", lambda: [(Kind.RUN, new_id(9), RunField.SUMMARY, boast, None)])
     await sync(one, two)
     assert await counted() == {1}, "a run of a claim that nobody made counts for nothing, or no requeue would ever end it"
+
+
+@pytest.mark.promise("C23")
+async def test_a_hold_under_a_fence_that_no_claim_has_ends_no_count(memory_rigs: Rigs) -> None:
+    """Nor does the same word of attempts or of a run; or an item that kills its hosts would be tried for ever."""
+    rig = await memory_rigs.open()
+    shown = await rig.add()
+    item = parse_id(shown) or b""
+    claim = await asyncio.wait_for(rig.pipeline.claim(item, "agent"), BOUND_S)
+    assert isinstance(claim, Claim)
+    row = RunRow(new_id(1), item, claim.claim_id, rig.node.public, "agent", RunState.INTERRUPTED, "coding", 1, reason=f"infra_lost: {NODE_ENDED} coding")
+    await rig.pipeline.put_run(row)
+    await rig.pipeline.finish(item, claim, "over", {"result": "infra_lost"}, charge_attempt=False)
+
+    async def counted() -> int:
+        return int((await rig.call("items.show", id=shown))["item"]["interruptions"])
+
+    assert await counted() == 1
+    strange = replace(claim, claim_id=new_id(8), epoch=2**60, receipt=2**60)
+    boast = run_summary(replace(row, claim_id=strange.claim_id)) | {"claim_epoch": 2**60}
+    await rig.node.write(item, lambda: [*claim_hold_writes(item, strange, "no reason", 1), (Kind.RUN, new_id(9), RunField.SUMMARY, boast, None)])
+    assert await counted() == 1
+    await rig.node.write(
+        item, lambda: [(Kind.CLAIM, item, ClaimField.CLAIM, encode_claim(replace(claim, claim_id=new_id(7), epoch=2)), None)]
+    )  # as earlier builds did
+    await rig.node.write(item, lambda: [(Kind.ITEM, item, ItemField.ATTEMPTS, 0, strange.fence)])
+    assert await counted() == 1

@@ -755,8 +755,25 @@ async def test_what_a_strange_member_says_of_epochs_and_attempts_stops_nobody(me
     await rig.pipeline.finish(item, following, "failed", {}, charge_attempt=True)
     last = replace(following.released("over"), claim_id=new_id(7), epoch=2**64 - 1)
     await rig.node.write(item, lambda: [claim_write(item, last)])
-    answer = await asyncio.wait_for(rig.pipeline.claim(item, "agent"), BOUND_S)
-    assert isinstance(answer, Claim | ClaimRefused)
+    assert isinstance(await asyncio.wait_for(rig.pipeline.claim(item, "agent"), BOUND_S), ClaimRefused)
+
+
+@pytest.mark.parametrize(("epoch", "receipt"), [(2**64 - 1, 0), (1, 2**64 - 1)], ids=["epoch", "receipt"])
+async def test_an_item_whose_claim_can_not_be_followed_costs_no_try(memory_rigs: Rigs, epoch: int, receipt: int) -> None:
+    arbiter = FakeArbiter() if receipt else None
+    rig = await memory_rigs.open(arbiter=arbiter)
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    await rig.pipeline.finish(item, claim, "failed", {}, charge_attempt=False)
+    await rig.node.write(item, lambda: [claim_write(item, replace(claim.released("over"), claim_id=new_id(7), epoch=epoch, receipt=receipt))])
+    before = rig.node.replica.ops
+    granted = None if arbiter is None else dict(arbiter.held)
+    assert titles(rig) == []
+    assert not rig.pipeline.is_candidate(item, [])
+    assert isinstance(await asyncio.wait_for(rig.pipeline.claim(item, "agent"), BOUND_S), ClaimRefused)
+    assert (rig.node.replica.ops, None if arbiter is None else arbiter.held) == (before, granted), "nobody was asked, and nothing was written"
+    why = await rig.call("why", id=show_id(item))
+    assert (why["state"], why["causes"][0]["next"]) == ("last_claim", f"fabrik-node tombstone {show_id(item)}")
 
 
 async def test_the_first_claim_of_an_item_costs_a_few_bytes_more_than_a_claim(memory_rigs: Rigs) -> None:

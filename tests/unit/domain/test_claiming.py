@@ -35,6 +35,8 @@ def test_an_item_is_free_without_a_holder_or_with_a_lost_one_and_never_when_it_i
         assert is_free(stage, None, lease)
         assert is_free(stage, held.released("done"), lease)
         assert is_free(stage, held, lease) is (lease is LeaseState.LOST)
+    strange = [dataclasses.replace(held, epoch=epoch, receipt=receipt) for epoch, receipt in ((2**64 - 1, 0), (1, 2**32), (1, 2**64 - 1))]
+    assert not any(is_free(stage, each, lease) for stage in OPEN for claim in strange for each in (claim, claim.released("done"))), "none can follow"
     assert not any(is_free(stage, claim, lease) for stage in OVER for claim in (None, held, held.released("done")))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fabrik_node.domain.claims import Claim, decode_claim, encode_claim, override, successor
@@ -56,6 +58,15 @@ def test_the_late_words_of_a_superseded_holder_are_not_read() -> None:
     own = {OUTCOME: Written({"result": "new"}, claim.fence), ATTEMPTS: Written(3, claim.fence)}
     assert (outcome_of(own, claim), attempts_of(own, claim), counted_in(own, claim)) == ({"result": "new"}, 3, 2)
     assert counted_in({ATTEMPTS: Written(0, claim.fence)}, claim) == 2, "a requeue forgets them under the claim that wins"
+
+
+def test_it_states_no_count_of_a_claim_above_itself() -> None:
+    """Receipts and epochs need not rise together; what it states would else not be read."""
+    counted = replace(ONE, epoch=9)
+    now = replace(TWO, epoch=10, found=(1, 9))
+    for registers in ({ATTEMPTS: Written(1, counted.fence)}, {}):
+        stated, _ = inherited(replace(made(3), epoch=3, receipt=5), now, registers)
+        assert (stated.found, decode_claim(encode_claim(stated))) == ((1, 3), stated)
 
 
 def test_of_a_claim_that_says_nothing_of_it_the_newest_write_is_read() -> None:

@@ -25,6 +25,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("archived for good", {"stage": Archived(1, ArchiveReason.COMPLETED)}, "archived", "Completed", ""),
     ("archived", {"stage": Archived(1, ArchiveReason.REVIEW_HELD)}, "archived", "ReviewHeld", "items requeue ITEM"),
     ("archived and unclear", {"stage": Archived(1, ArchiveReason.BLOCKED), "hold": "x", "unclear": "s"}, "archived", "Blocked", "steps done ITEM s, or"),
+    ("followed by none", {"is_last": True}, "last_claim", "none can follow it", "tombstone ITEM"),
     ("held", {"hold": "3 attempts failed"}, "held", "3 attempts failed", "items requeue ITEM"),
     ("held in Merge", {"hold": "merge conflict: a.txt", "stage": Merge("b", 1)}, "held", "merge conflict: a.txt", "items show ITEM"),
     ("claimed", {"claim": CLAIM}, "claimed", "beta/agent has it in hand, heard 3 s ago", "runs show RUN"),
