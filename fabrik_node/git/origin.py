@@ -89,8 +89,9 @@ class Origin:
     async def has_commit(self, branch: str, commit: bytes) -> bool:
         """See :meth:`fabrik_node.ports.finished.FinishedWorkspaces.has_commit`."""
         repository = (await self.claims()).repository
-        if is_branch(branch):
-            await repository.fetch_ref(f"refs/heads/{branch}")
+        if not is_branch(branch):  # a strange member's word: nobody could work on it, or merge it
+            return False
+        await repository.fetch_ref(f"refs/heads/{branch}")
         return await repository.has_object(commit.hex())
 
     async def left_behind(self, item: str, claim_id: str) -> bytes | None:

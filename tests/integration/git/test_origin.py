@@ -184,5 +184,6 @@ async def test_a_commit_that_was_never_pushed_is_had_where_it_was_made_and_after
     assert not await bob.has_commit(space.branch, tip)
     await later.push_left(item, first)
     assert await bob.has_commit(space.branch, tip)
+    assert not await bob.has_commit("--no branch", tip), "nobody could go on there, though the commit is here"
     taken_up = await bob.create(item, second, space.branch, tip.hex())
     assert taken_up.start == tip
