@@ -214,6 +214,8 @@ def requeue(session: Session, id: str, anew: bool, dry_run: bool) -> None:
     """Let agents go on with a held item, with fresh attempts.
 
     It stays in its stage; in Merge its finished work is tested and merged. One that was archived as Blocked, MergeFailed or ReviewHeld returns to the stage that it left.
+
+    An agent of another node that claims the item in the moment of --anew goes on with the old work all the same: items show tells, and claims release ends that.
     """
     session.change("items.requeue", render_items.moved, dry_run=dry_run, id=id, anew=anew or None)
 
