@@ -142,7 +142,7 @@ BUGS = (
     Bug(
         "a requeue does not end the count of lost runs",
         "fabrik_node/node/past_runs.py",
-        "since = max(_epoch_of_count(replica, claim, item), ",
+        "since = max(counted if counted <= newest else 0, ",
         "since = max(0, ",
         ("tests/integration/node/test_lost_again_and_again.py",),
     ),
