@@ -172,6 +172,10 @@ class ItemWriter:
 
     async def _override(self, item: bytes, held: Claim, reason: str) -> tuple[Claim, str]:
         """The claim that ends ``held``, granted by the arbiter where this node has one, and what the operator should know."""
+        if held.is_last:
+            raise Precondition(
+                f"a member gave the claim on item {show_id(item)} the last number that there is, so none can end it", f"fabrik-node tombstone {show_id(item)}"
+            )
         self._node.check_writable()  # before the remote is told what could not be written down
         holder = f"{self._node.name_of(held.node)} ({held.agent})"
         claim_id = new_id(self._node.clock.wall_ms())

@@ -14,7 +14,7 @@ from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
 from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, Done, Merge, Qa
-from fabrik_node.errors import ClaimLost, IllegalMove, Unreachable
+from fabrik_node.errors import ClaimLost, IllegalMove, Precondition, Unreachable
 from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.node.pipeline import claim_write, stage_write
 from fabrik_node.ports import ArbiterTaken, ClaimRefused
@@ -774,6 +774,11 @@ async def test_an_item_whose_claim_can_not_be_followed_costs_no_try(memory_rigs:
     assert (rig.node.replica.ops, None if arbiter is None else arbiter.held) == (before, granted), "nobody was asked, and nothing was written"
     why = await rig.call("why", id=show_id(item))
     assert (why["state"], why["causes"][0]["next"]) == ("last_claim", f"fabrik-node tombstone {show_id(item)}")
+    held = replace(claim, claim_id=new_id(8), epoch=2**64 - 1, receipt=2**64 - 1)
+    await rig.node.write(item, lambda: [claim_write(item, held)])
+    with pytest.raises(Precondition, match="none can end it") as refused:
+        await rig.call("claims.release", item=show_id(item))
+    assert refused.value.hint == f"fabrik-node tombstone {show_id(item)}"
 
 
 async def test_the_first_claim_of_an_item_costs_a_few_bytes_more_than_a_claim(memory_rigs: Rigs) -> None:
