@@ -55,7 +55,7 @@ A4  held              Each run records the engine version and shows it beside th
 A5  held              Hashes of the inputs of a run are recorded, and drift is reported
 A6  held              What of a dirty tree is sent is said before it is sent: nothing but the base branch of the remote; what is not there is counted
 A7  later:trust       A missing credential is noticed before work starts, and no secret shows anywhere
-A8  partial           A run can not read another run's files nor the node's database | through its node it can not; with [agent] isolation = "on" (off by default) not by the files either, and a test proves each denial with and without root; but where the node's user owns control groups a command can write to those of other runs; and commits of other runs lie in the repository that they share
+A8  partial           A run can not read another run's files nor the node's database | through its node it can not; with [agent] isolation = "on" (off by default) not by the files either, and a test proves each denial with and without root; but the commits of other runs lie in the repository that they share, and a command can read them there
 A9  held              Many runs at once have distinct ids, rows and directories and never write into each other
 A10 later:fleet       A schedule fires once per tick, whoever is alive
 A11 held              A dry run shows the exact effects and changes nothing

@@ -21,7 +21,7 @@ import signal
 import stat
 import sys
 
-__all__ = ["HIDE", "READ", "SCRATCH", "WRITE", "Plan", "enter", "main"]
+__all__ = ["HIDE", "READ", "SCRATCH", "WRITE", "Plan", "enter", "main", "plain"]
 
 HIDE, SCRATCH, READ, WRITE = "hide", "scratch", "read", "write"
 """What a plan does with a path: cover a folder with an empty one that nobody can write to; with one whose contents end with the command; show what is really there, to be read; to be written, too."""
@@ -34,6 +34,8 @@ _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_
 _CAPABILITIES_MAX = 64
 _CAPABILITY_VERSION_3 = 0x2008_0522
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
+_GROUP_NAMESPACES = "/proc/sys/user/max_cgroup_namespaces"
+"""Of this user namespace and those below: in a namespace of control groups of its own a command could mount its group again, to be written."""
 _MEMORY = frozenset({"mem", "kmem", "port"})
 """Below /dev, besides block devices: what a file can be read from without opening it."""
 
@@ -115,7 +117,7 @@ def _wait_for_all(command: int, ended: int) -> None:
 def _mount_all(libc: ctypes.CDLL, plan: Plan) -> None:
     _mount(libc, "", "/", "", _MS_REC | _MS_SLAVE)
     # Opened before anything is covered; a link in the place of a folder is an error.
-    sources = {path: _source(path) for what, path in plan.steps if what in {READ, WRITE}}
+    sources = {path: _source(path) for path in {path for what, path in plan.steps if what in {READ, WRITE}}}
     hidden = []
     for what, path in plan.steps:
         if what == HIDE and not os.path.isdir(path):  # noqa: PTH112 - as below
@@ -132,11 +134,17 @@ def _mount_all(libc: ctypes.CDLL, plan: Plan) -> None:
             _read_only(libc, path)
     for path in hidden:
         _read_only(libc, path)
+    for descriptor in sources.values():  # a way to the real home, which the command would see below /proc/1/fd
+        os.close(descriptor)
     _guard_devices(libc)
+    for path in sorted(set(_control_groups())):  # the groups of other runs belong to the same user, and so does the limit of its own
+        _read_only(libc, path)
     if os.geteuid() == 0:  # root owns what decides over the whole machine, with or without capabilities
         for path in sorted(_mount_points("/sys")):
             _read_only(libc, path)
     _mount(libc, "proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    if os.path.exists(_GROUP_NAMESPACES):  # noqa: PTH110 - as above
+        _write(_GROUP_NAMESPACES, "0")
     if os.geteuid() == 0:
         for path in ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"):
             if os.path.exists(path):  # noqa: PTH110 - as above
@@ -175,9 +183,34 @@ def _guard_devices(libc: ctypes.CDLL) -> None:
 
 
 def _mount_points(below: str) -> list[str]:
+    return [point for point, _, _ in _mounts() if point == below or point.startswith(f"{below}/")]
+
+
+def _control_groups() -> list[str]:
+    """Where somebody could write to a control group. A mount that another one covers is not there any more."""
+    found = []
+    for point, device, kind in _mounts():
+        if kind in {"cgroup", "cgroup2"}:
+            try:
+                number = os.stat(point).st_dev  # noqa: PTH116 - as above
+            except OSError:  # covered, or in a folder that is closed to the command as well
+                continue
+            found += [point] if device == f"{os.major(number)}:{os.minor(number)}" else []
+    return found
+
+
+def _mounts() -> list[tuple[str, str, str]]:
+    """The point, the device and the kind of each (proc_pid_mountinfo(5))."""
     with open("/proc/self/mountinfo", "rb") as file:  # noqa: PTH123 - as above
-        points = {os.fsdecode(line.split()[4]) for line in file}
-    return [point for point in points if point == below or point.startswith(f"{below}/")]
+        rows = [os.fsdecode(line).split() for line in file]
+    return [(plain(row[4]), row[2], row[row.index("-", 6) + 1]) for row in rows]
+
+
+def plain(text: str) -> str:
+    """A path as mountinfo writes it, in which some characters are numbers."""
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
 
 
 def _read_only(libc: ctypes.CDLL, path: str) -> None:

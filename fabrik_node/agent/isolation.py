@@ -5,14 +5,16 @@ docs/decisions/0009-isolated-commands.md says what is held and what is not; :mod
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fabrik_node.agent.isolate import HIDE, READ, SCRATCH, WRITE, Plan
+from fabrik_node.agent.isolate import HIDE, READ, SCRATCH, WRITE, Plan, plain
 from fabrik_node.config import AgentConfig
 from fabrik_node.paths import HomePaths
 
@@ -48,7 +50,8 @@ class Isolation:
         if not self.on:
             return "commands can open this node's files (isolation off)"
         root = "; the node is root, which holds less" if os.geteuid() == 0 else ""
-        return f"commands see none of this node's files but their own worktree{'' if self.network else ', and no network'} (isolation on{root})"
+        network = "" if self.network else "; no network"
+        return f"of this node's files commands see their own worktree and the commits of other runs{network} (isolation on{root})"
 
     def plan(self, cwd: Path, *, item: str, claim: str, run: str) -> list[str]:
         """For one command of a run, as the shim takes it; empty when isolation is off. Raises OSError when a folder that git needs can not be made.
@@ -103,10 +106,10 @@ def trial(isolation: Isolation) -> str:
         return ""
     if sys.platform != "linux":
         return 'isolation needs Linux: run the node in a virtual machine or as a user of its own, and set isolation = "off" in [agent]'
-    home = os.path.realpath(isolation.paths.home)
-    plan = Plan([(HIDE, path) for path in (home, *other_ways_to(Path(home)))], "/", network=isolation.network)
     hidden = [str(path) for path in (isolation.paths.identity, isolation.paths.store, isolation.paths.config, isolation.paths.work)]
     try:
+        home = os.path.realpath(isolation.paths.home)
+        plan = Plan([(HIDE, path) for path in (home, *other_ways_to(Path(home)))], "/", network=isolation.network)
         done = subprocess.run(
             [sys.executable, "-I", "-S", str(_PROGRAM), *plan.arguments(), "--", *hidden],
             stdin=subprocess.DEVNULL,
@@ -136,7 +139,7 @@ def other_ways_to(home: Path, mountinfo: str | None = None) -> list[str]:
     inside = [mount for mount in mounts if mount.point != home and mount.point.is_relative_to(home)]
     wanted = [(over.device, over.root / home.relative_to(over.point))] + [(mount.device, mount.root) for mount in inside]
     found = [path for device, root in wanted for mount in mounts if mount.device == device for path in mount.shows(root)]
-    return sorted({str(path) for path in found if not path.is_relative_to(home) and path.exists()})
+    return sorted({str(path) for path in found if not path.is_relative_to(home) and os.path.lexists(path)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,34 +158,39 @@ class _Mount:
 
 def _fields(line: str) -> tuple[str, Path, Path]:
     device, root, point = line.split()[2:5]
-    return device, Path(_plain(root)), Path(_plain(point))
-
-
-def _plain(text: str) -> str:
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
+    return device, Path(plain(root)), Path(plain(point))
 
 
 def _of_repository(repository: Path, record: Path, item: str) -> Iterator[tuple[str, Path]]:
     """``record``: what it knows of the worktree, beside those of others."""
     branches, logs = (repository / folder / "refs/heads/fabrik" / item for folder in ("", "logs"))
-    for folder in (branches, logs):
-        folder.mkdir(parents=True, exist_ok=True)
+    alternates, aside, lock = repository / "objects/info", repository / "fabrik-aside", repository / "fabrik.lock"
+    for folder in (branches, logs, alternates, aside):
+        _make_folder(repository, folder)
     # Git takes no name with such a beginning for a branch, and does not remove the folder when it packs the last one: what is mounted there would go with it.
-    for file in (branches / ".fabrik", logs / ".fabrik", record / "config.worktree"):
-        file.touch()
-    alternates, lock = repository / "objects/info", repository / "fabrik.lock"
-    aside = repository / "fabrik-aside"
-    for folder in (alternates, aside):
-        folder.mkdir(exist_ok=True)
-    lock.touch()
+    for file in (branches / ".fabrik", logs / ".fabrik", record / "config.worktree", lock):
+        _make_file(file)
     yield READ, repository
     yield from ((HIDE, path) for path in (record.parent, lock, aside))
     yield from ((WRITE, path) for path in (record, repository / "objects", branches))
     yield SCRATCH, logs  # the node's own git would follow a link in the place of a log
     yield READ, alternates
     yield from ((READ, record / name) for name in ("commondir", "gitdir", "config.worktree"))
+
+
+def _make_folder(repository: Path, path: Path) -> None:
+    """Nothing is made, nor mounted, where a link leads that a command left in the way."""
+    if Path(os.path.realpath(path)) != Path(os.path.realpath(repository), path.relative_to(repository)):
+        raise OSError(errno.ELOOP, "a link is in the way", str(path))
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def _make_file(path: Path) -> None:
+    """Empty, if nothing is there. A link that a command left there is removed, and never followed."""
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _mend() -> str:

@@ -62,7 +62,7 @@ def test_a_command_is_its_run_for_its_node_and_nothing_more(fleet: Fleet, tmp_pa
         item = host.add("its work", "--label", "here")
         gate.await_waiting()
         run = host.listed_run()
-        said = "see none of this node's files" if isolation == "on" else "can open this node's files"
+        said = "commands see their own worktree" if isolation == "on" else "can open this node's files"
         assert said in host.ask("status")["agent"]["isolation"]
         assert said in host.ask("runs", "show", run["run_id"])["run"]["contained"]
         for name in ("inside", "outside"):
