@@ -27,8 +27,9 @@ NOBODY = 65_534
 RUN = f"isolation-{os.getpid()}"
 """Not the name of a run of another test: what is left of a run is found by its name, on the whole machine, and ended."""
 PROBE = """
-import ctypes, json, os, socket, stat, sys
+import ctypes, json, os, socket, sys
 from contextlib import suppress
+from pathlib import Path
 from fabrik_node.agent.isolate import Plan, enter, plain
 
 user, home, node, plan = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
@@ -43,13 +44,12 @@ if os.geteuid() == 0 and libc.unshare(0x20000) == 0:  # in mounts of its own: wh
             os.mknod("/dev/shm/disk", 0o60666, os.makedev(7, 0))
 
 def disks():
-    return [path for folder, _, names in os.walk("/dev") for path in (f"{folder}/{name}" for name in names) if stat.S_ISBLK(os.lstat(path).st_mode)]
+    return [path for folder, _, names in os.walk("/dev") for path in (f"{folder}/{name}" for name in names) if Path(path).is_block_device()]
 
 def groups():
     rows = [line.split() for line in open("/proc/self/mountinfo")]
     points = [plain(row[4]) for row in rows if row[row.index("-", 6) + 1] in ("cgroup", "cgroup2")]
     return [point for point in points if os.path.isdir(point) and not os.statvfs(point).f_flag & os.ST_RDONLY]
-
 here = {"a disk": bool(disks()), "a control group": bool(groups())}
 if user:
     os.setgroups([])
