@@ -29,8 +29,12 @@ def copy_index(index: Path, copy: Path) -> Seen:
         # The command owns this folder: by a link in the place of the index it would have any file of ours copied to where it can read it.
         copy.unlink(missing_ok=True)
         with os.fdopen(os.open(index, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file, copy.open("xb") as written:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            found = os.fstat(file.fileno())
+            if stat.S_ISREG(found.st_mode):
                 shutil.copyfileobj(file, written)
+                written.flush()
+                # By this git knows which files may have changed after it looked at them, in the same moment.
+                os.utime(written.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
     return seen
 
 

@@ -9,25 +9,32 @@ Invariant: the index lies where no command can write, or one at work there could
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from fabrik_node.git.runner import GitRunner
+from fabrik_node.git.runner import GitRunner, failed
 
 __all__ = ["add_all"]
+
+_log = logging.getLogger("fabrik_node.git")
 
 _GITLINK = b"160000"
 _SKIPPED = b"S"
 _STAGES = (b"0", b"2", b"3")
 """In a conflict ours is kept before theirs; what has neither was removed."""
+_NO_COMMIT = re.compile(rb"^error: '(.+)/' does not have a commit checked out$", re.MULTILINE)
+_LEFT_OUT_MAX = 32
+"""Nested repositories without a commit; git names them one by one."""
 
 
 async def add_all(git: GitRunner, tree: Path, index: Path) -> None:
     """Make ``index`` have all that is in ``tree``, ignored files aside. A nested repository is recorded by the commit that it has checked out.
 
-    Raises :class:`GitFailed`, among others for a nested repository without a commit.
+    One without a commit has nothing that could be recorded: it is left as it was in the index, and the log names it. Raises :class:`GitFailed`.
     """
     env = {"GIT_INDEX_FILE": str(index)}
     # First a whole one: the other part of a split index lies beside that of the worktree, where the command can write. Git's own settings say that it stays whole.
@@ -37,13 +44,30 @@ async def add_all(git: GitRunner, tree: Path, index: Path) -> None:
     if links:
         removed = (b"0 " + b"0" * len(link.oid) + b"\t" + link.path for link in links)
         await git.run(tree, "update-index", "-z", "--index-info", stdin=_rows(removed), env=env)
-    kept = {link.path: link for stage in reversed(_STAGES) for link in links if link.stage == stage and link.stays(tree)}
-    await git.run(tree, "add", "--all", env=env)
+    left_out = await _add(git, tree, env)
+    kept = {link.path: link for stage in reversed(_STAGES) for link in links if link.stage == stage and (link.path in left_out or link.stays(tree))}
     if kept:
         known = (b"%s %s 0\t%s" % (_GITLINK, link.oid, link.path) for link in kept.values())
         await git.run(tree, "update-index", "-z", "--index-info", stdin=_rows(known), env=env)
     if skipped := [link.path for link in kept.values() if link.skipped]:
         await git.run(tree, "update-index", "--skip-worktree", "-z", "--stdin", stdin=_rows(skipped), env=env)
+
+
+async def _add(git: GitRunner, tree: Path, env: Mapping[str, str]) -> set[bytes]:
+    """``git add --all``; the nested repositories without a commit, which are left out."""
+    left_out: list[bytes] = []
+    while True:
+        args = ("add", "--all", "--", ".", *(f":(exclude,literal){os.fsdecode(path)}/" for path in left_out)) if left_out else ("add", "--all")
+        answer = await git.call(tree, *args, env=env)
+        if answer.ok:
+            break
+        named = _NO_COMMIT.search(answer.stderr)
+        if named is None or named[1] in left_out or len(left_out) == _LEFT_OUT_MAX:
+            raise failed(("add", "--all"), answer)
+        left_out.append(named[1])
+    if left_out:
+        _log.warning("not kept of %s, as these repositories in it have no commit: %s", tree, ", ".join(repr(os.fsdecode(path)) for path in left_out))
+    return set(left_out)
 
 
 class _Gitlink:

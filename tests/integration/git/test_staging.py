@@ -110,3 +110,37 @@ async def test_the_copy_of_the_index_lies_where_no_command_writes(make_node: Nod
     seen[0].touch()  # as one that a killed node left
     await tree.remove()
     assert not seen[0].exists()
+
+
+async def test_a_repository_without_a_commit_keeps_nothing_else_from_being_kept(make_node: NodeFactory, caplog: pytest.LogCaptureFixture) -> None:
+    tree = await new_tree(await make_node("alice"))
+    first = plain(nested(tree, "known"), "rev-parse", "HEAD")
+    commit(tree.path, "a repository")
+    plain(tree.path / "known", "checkout", "-q", "--orphan", "empty")
+    for name in ("a new *", "zöe"):
+        plain(tree.path, "init", "-q", name)
+        (tree.path / name / "inside.txt").write_text("x\n")
+    (tree.path / "work.txt").write_text("work\n")
+    kept = await tree.commit_all("step", beside=True)
+    assert plain(tree.path, "diff-tree", "-r", "--name-only", f"{kept}^", str(kept)) == "work.txt"
+    assert plain(tree.path, "rev-parse", f"{kept}:known") == first
+    [said] = [record.getMessage() for record in caplog.records if "have no commit" in record.getMessage()]
+    assert [name for name in ("'a new *'", "'zöe'", "'known'") if name not in said] == []
+    assert await tree.commit_all("at its end") is None
+
+
+async def test_a_file_that_changes_in_the_moment_in_which_it_was_staged_is_kept_as_it_is(make_node: NodeFactory) -> None:
+    """Same size, same times: all that tells is that the index is not newer than the file."""
+    tree = await new_tree(await make_node("alice"))
+    file, then = tree.path / "file.txt", 1_700_000_000
+    file.write_text("one\n")
+    os.utime(file, (then, then))
+    plain(tree.path, "-c", "core.trustctime=false", "add", "file.txt")
+    index = Path(plain(tree.path, "rev-parse", "--path-format=absolute", "--git-path", "index"))
+    os.utime(index, (then, then))
+    with file.open("r+") as written:  # the same inode
+        written.write("two\n")
+    os.utime(file, (then, then))
+    plain(tree.path, "config", "core.trustctime", "false")
+    kept = await tree.commit_all("step", beside=True)
+    assert plain(tree.path, "show", f"{kept}:file.txt") == "two"
