@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import shlex
 import shutil
@@ -10,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from fabrik_node.errors import GitFailed, Precondition, Unreachable
-from fabrik_node.git.broken_refs import fault_of, set_aside
+from fabrik_node.errors import Precondition, Unreachable
 from fabrik_node.git.file_lock import file_lock
 from fabrik_node.git.names import check_base, check_remote, repository_name
 from fabrik_node.git.remote_login import split_login
@@ -24,7 +22,6 @@ _FETCH_TRIES = 3
 _LS_TIMEOUT_S = 60.0
 _FETCH_TIMEOUT_S = 600.0
 _CLONE_TIMEOUT_S = 3600.0
-_log = logging.getLogger("fabrik_node")
 
 
 class Repository:
@@ -87,16 +84,15 @@ class Repository:
     async def fetch(self) -> str:
         """Bring the base up to date with the remote; its object id. Concurrent fetches wait for each other, in this process and in others.
 
-        Raises :class:`Unreachable`, :class:`Precondition` when the remote has no such branch, or :class:`GitFailed` when what is here is damaged.
+        Raises :class:`Unreachable`, or :class:`Precondition` when the remote has no such branch.
         """
         async with self._lock():
-            refspec = f"+{self.base_ref}:{self._tracking_ref}"
-            answer = await self._fetch(refspec)
+            answer = await self._fetch(f"+{self.base_ref}:{self._tracking_ref}")
             if not answer.ok:
                 # Which of them it was is asked, not read out of the message.
                 if self.base_ref not in await self.remote_refs(self.base_ref):
                     raise self._no_base()
-                await self._fetch_mended(refspec, answer)
+                raise await self._not_fetched(answer)
         return await self.base_oid()
 
     async def base_oid(self) -> str:
@@ -123,7 +119,7 @@ class Repository:
         return {ref: oid for oid, _, ref in rows}
 
     async def fetch_ref(self, ref: str) -> str | None:
-        """The object id of ``ref`` on the remote, with all its objects here; None when the remote has no such ref. Raises :class:`Unreachable`, :class:`GitFailed`.
+        """The object id of ``ref`` on the remote, with all its objects here; None when the remote has no such ref. Raises :class:`Unreachable`.
 
         No local ref is written, so any number may run at once.
         """
@@ -133,8 +129,7 @@ class Repository:
                 return oid
             answer = await self._fetch(ref)
             if not answer.ok and await self.remote_refs(ref):
-                async with self._lock():
-                    await self._fetch_mended(ref, answer)
+                raise await self._not_fetched(answer)
             if await self.has_object(oid):
                 return oid
         raise Unreachable(f"{ref} on {self.shown_remote} moves faster than it can be fetched", "try again")
@@ -187,33 +182,25 @@ class Repository:
     async def _fetch(self, refspec: str) -> Answer:
         return await self._fetch_into(self.directory, refspec, _FETCH_TIMEOUT_S)
 
-    async def _fetch_mended(self, refspec: str, answer: Answer) -> None:
-        """Fetch once more after an ``answer`` that failed though the remote answers. One broken ref stops all fetches: such refs are set aside first.
+    async def _not_fetched(self, answer: Answer) -> Unreachable:
+        """The error for a fetch that failed though the remote answers. It passes, or a person mends it: so runs wait with what they have finished, as for a remote that is away.
 
-        For the holder of the lock. Raises :class:`GitFailed` when it is this repository that stops git, else :class:`Unreachable`.
+        git goes through all refs at each fetch and stops at the first that names no object, which a full disk, a power cut or a command may leave. Nothing is
+        mended here: what git calls missing may be there, and only be unreadable for the moment.
         """
-        if await fault_of(self.git, self.directory):
-            found = await set_aside(self.git, self.directory)
-            for line in found.lines:
-                _log.warning("git repository %s: %s", self.directory, line)
-            # All of it, where git can (2.36): parts of what was half written here may be missing behind refs that are sound.
-            whole = ["--refetch"] if found.lost and self.git_version >= (2, 36) else []
-            answer = await self._fetch_into(self.directory, refspec, _CLONE_TIMEOUT_S, *whole)
-            if answer.ok:
-                return
-        fault = await fault_of(self.git, self.directory)
-        if fault:
-            shown = shlex.quote(str(self.directory))
-            raise GitFailed(
-                f"git repository {self.directory} is damaged, so nothing can be fetched into it: {fault}", f"git -C {shown} fsck --connectivity-only"
+        whole = await self.git.call(self.directory, "rev-list", "--quiet", "--stdin", "--not", "--all")
+        if whole.exit_code is None or whole.ok:
+            return Unreachable(
+                f"git remote {self.shown_remote} answers, but nothing could be fetched from it: {answer.cause}", "try again; look at the cause that git names"
             )
-        raise Unreachable(
-            f"git remote {self.shown_remote} answers, but nothing could be fetched from it: {answer.cause}", "try again; look at the cause that git names"
+        shown = shlex.quote(str(self.directory))
+        return Unreachable(
+            f"git can not read all of {self.directory}, so nothing can be fetched into it: {whole.cause}",
+            f"git -C {shown} fsck --connectivity-only, and mend what it names",
         )
 
-    async def _fetch_into(self, directory: Path, refspec: str, timeout_s: float, *more: str) -> Answer:
-        args = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *more, "--", self.remote, refspec)
-        return await self.git.call(directory, *args, timeout_s=timeout_s)
+    async def _fetch_into(self, directory: Path, refspec: str, timeout_s: float) -> Answer:
+        return await self.git.call(directory, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", self.remote, refspec, timeout_s=timeout_s)
 
     async def _create(self) -> None:
         tip = (await self.remote_refs(self.base_ref)).get(self.base_ref)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fabrik_node.errors import Conflict, GitFailed
 
-__all__ = ["link_worktree", "set_head", "unlink_worktree"]
+__all__ = ["index_aside", "link_worktree", "unlink_worktree"]
 
 _ASIDE = "fabrik-aside"
 _INDEX = ".index"
@@ -52,16 +52,6 @@ def unlink_worktree(repository: Path, name: str) -> None:
     except FileNotFoundError:
         return
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def set_head(repository: Path, name: str, head: str) -> None:
-    """Make the head of a worktree ``ref: <ref>`` or an object id, in one step, whatever its file is now. A worktree that is gone is no error."""
-    aside = _aside(repository, name)
-    aside.write_text(f"{head}\n", encoding="utf-8")
-    try:
-        aside.replace(repository / "worktrees" / name / "HEAD")
-    except (FileNotFoundError, NotADirectoryError):
-        aside.unlink()
 
 
 def index_aside(repository: Path, name: str) -> Path:
