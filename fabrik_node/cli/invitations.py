@@ -62,16 +62,19 @@ def list_(session: Session, all_: bool) -> None:
 
 @command("withdraw", parent=invitations)
 @click.argument("id")
+@DRY_RUN
 @click.pass_obj
-def withdraw(session: Session, id: str) -> None:
+def withdraw(session: Session, id: str, dry_run: bool) -> None:
     """Let nobody else in with an invitation. Who is in stays."""
-    session.show(
-        session.write("invitations.withdraw", id=id), lambda screen, data: screen.fields([(name, data.get(name)) for name in ("id", "role", "state", "uses")])
-    )
+    session.change("invitations.withdraw", _draw_withdrawn, dry_run=dry_run, id=id)
 
 
 def _draw_token(screen: Screen, data: Mapping[str, Any]) -> None:
     screen.line(clean(data["token"]))
+
+
+def _draw_withdrawn(screen: Screen, data: Mapping[str, Any]) -> None:
+    screen.fields([(name, data.get(name)) for name in ("id", "role", "state", "uses")])
 
 
 def _draw_list(screen: Screen, data: Mapping[str, Any]) -> None:

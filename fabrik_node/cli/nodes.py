@@ -37,21 +37,23 @@ def pending(session: Session) -> None:
 @command("approve", parent=nodes)
 @click.argument("key")
 @click.option("--role", metavar="ROLE", default="agent", show_default=True, help="What the new node may write: reader, agent or peer.")
+@DRY_RUN
 @click.pass_obj
-def approve(session: Session, key: str, role: str) -> None:
+def approve(session: Session, key: str, role: str, dry_run: bool) -> None:
     """Let a waiting key in. KEY: its first hex digits.
 
     Compare its fingerprint with what its own command shows: the name is only what it calls itself.
     """
-    session.show(session.write("nodes.approve", key=key, role=role), _draw)
+    session.change("nodes.approve", _draw, dry_run=dry_run, key=key, role=role)
 
 
 @command("reject", parent=nodes)
 @click.argument("key")
+@DRY_RUN
 @click.pass_obj
-def reject(session: Session, key: str) -> None:
+def reject(session: Session, key: str, dry_run: bool) -> None:
     """Tell a waiting key that it is not wanted. KEY: its first hex digits."""
-    session.show(session.write("nodes.reject", key=key), _draw)
+    session.change("nodes.reject", _draw, dry_run=dry_run, key=key)
 
 
 @command("role", parent=nodes)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from fabrik_node.cli import render_steps
-from fabrik_node.cli.grammar import command, group
+from fabrik_node.cli.grammar import DRY_RUN, command, group
 from fabrik_node.cli.session import Session
 
 __all__ = ["step", "steps"]
@@ -76,19 +76,21 @@ def list_(session: Session, item: str) -> None:
 @command("done", parent=steps)
 @click.argument("item")
 @click.argument("name")
+@DRY_RUN
 @click.pass_obj
-def done(session: Session, item: str, name: str) -> None:
+def done(session: Session, item: str, name: str, dry_run: bool) -> None:
     """Say that a step has happened, so that no run does it again."""
-    session.show(session.write("steps.done", id=item, name=name), render_steps.said)
+    session.change("steps.done", render_steps.said, dry_run=dry_run, id=item, name=name)
 
 
 @command("again", parent=steps)
 @click.argument("item")
 @click.argument("name")
+@DRY_RUN
 @click.pass_obj
-def again(session: Session, item: str, name: str) -> None:
+def again(session: Session, item: str, name: str, dry_run: bool) -> None:
     """Let a step run again, whatever became of it."""
-    session.show(session.write("steps.again", id=item, name=name), render_steps.said)
+    session.change("steps.again", render_steps.said, dry_run=dry_run, id=item, name=name)
 
 
 def _input(given: str) -> str:

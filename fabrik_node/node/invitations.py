@@ -102,7 +102,14 @@ class Invitations:
         node.tell("node.joined", {"key": show_key(key), "role": role.name.lower(), "invitation": token_id.hex()})
 
     async def withdraw(self, token_id: bytes) -> bool:
-        """Close it and erase its secret; False when it was over already."""
+        """Close it and erase its secret; False when it was over already. Raises Rehearsed in a dry run."""
+        if (rehearsal := rehearsing()) is not None:
+            invite = await self._node.store.invite(token_id)
+            if invite is None or invite.ended:
+                return False
+            came = f"; {invite.uses} came in by it, and stay{'s' * (invite.uses == 1)}" if invite.uses else ""
+            rehearsal.effects.append(f"nobody gets in with the invitation {token_id.hex()} (role {Role(invite.role).name.lower()}) any more{came}")
+            raise Rehearsed
         ended = await self._node.store.end_invites([token_id], "withdrawn")
         self._traces = True
         return ended > 0

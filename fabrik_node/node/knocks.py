@@ -15,6 +15,7 @@ from fabrik_node.domain.sparing import Sparing
 from fabrik_node.errors import Conflict, NotFound
 from fabrik_node.ids import fingerprint, resolve, show_key
 from fabrik_node.node.member_records import admission, check_admitted, check_not_out
+from fabrik_node.node.rehearsal import Rehearsed, rehearsing
 from fabrik_node.ports import JoinRow, KnockAnswer
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
@@ -98,9 +99,12 @@ class Knocks:
         return list(self._waiting.values())
 
     async def approve(self, prefix: str, role: Role) -> Waiting:
-        """Let a key in that waits, by its first hex digits. Raises NotFound, Conflict for an ambiguous one, AuthError when this node may not or nothing brings that key back, and what keeps it from writing."""
+        """Let a key in that waits, by its first hex digits. Raises NotFound, Conflict for an ambiguous one, AuthError when this node may not or nothing brings that key back, what keeps it from writing, and Rehearsed in a dry run."""
         found, node = self._find(prefix), self._node
         check_not_out(node, found.key)
+        if (rehearsal := rehearsing()) is not None:
+            comes = "is a member already, and does not wait any more" if node.is_admitted(found.key) else f"is let into the mesh as {role.name.lower()}"
+            rehearsal.effects.append(f"{_named(found)} {comes}")
 
         def build() -> list[Write]:
             admitted = node.is_admitted(found.key)
@@ -114,8 +118,11 @@ class Knocks:
         return found
 
     def reject(self, prefix: str) -> Waiting:
-        """Tell a key that waits, by its first hex digits, that it is not wanted. Nothing is written; this node remembers it until it stops."""
+        """Tell a key that waits, by its first hex digits, that it is not wanted. Nothing is written; this node remembers it until it stops. Raises NotFound, Conflict, and Rehearsed in a dry run."""
         found = self._find(prefix)
+        if (rehearsal := rehearsing()) is not None:
+            rehearsal.effects.append(f"{_named(found)} is told that it is not wanted, until this node stops; a token lets it in all the same")
+            raise Rehearsed
         del self._waiting[found.key]
         if len(self._rejected) >= _REJECTED_MAX:
             del self._rejected[next(iter(self._rejected))]
@@ -144,3 +151,8 @@ class Knocks:
         for key in late:
             del self._waiting[key]
         self.aged += len(late)
+
+
+def _named(waiting: Waiting) -> str:
+    """Its name is its own word; its fingerprint is what an operator compares."""
+    return f"{waiting.name} ({fingerprint(waiting.key)})" if waiting.name else fingerprint(waiting.key)

@@ -43,6 +43,9 @@ class MembershipWriter:
                 f"{show_key(key)} is no member any more, and a role does not bring it back", "a new home there, with a token: fabrik-node invite"
             )
         places = held_by(self._node, key, "fabrik-node nodes revoke KEY, and a token for a new home there")
+        before = Role(self._node.replica.member(key).role)
+        what = f"keeps the role {role.name.lower()}" if before is role else f"gets the role {role.name.lower()}, instead of {before.name.lower()}"
+        self._foretell(key, f"{what}: for what this node does not hold of it yet; what it holds stays as it was judged")
         await self._write(key, {1: int(role)} | bound_by(places))
         return self._answer(key, role=role.name.lower())
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from fabrik_node.domain.claims import decode_claim
 from fabrik_node.domain.proofs import write_says
 from fabrik_node.domain.schema import ItemField, Kind, MemberField, RequestField, Role
+from fabrik_node.domain.steps import decode_step
 from fabrik_node.ids import show_id, show_value
 from fabrik_node.node.rehearsal import rehearse
 from fabrik_node.service.reading import Reader, stage_json
+from fabrik_node.service.step_views import step_json
 from fabrik_node.service.views import claim_json
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
@@ -25,6 +27,7 @@ REHEARSED = frozenset(
         "claims.keep",
         "claims.release",
         "drain",
+        "invitations.withdraw",
         "invite",
         "items.add",
         "items.edit",
@@ -33,10 +36,14 @@ REHEARSED = frozenset(
         "items.resolve",
         "keys.recover",
         "keys.rotate",
+        "nodes.approve",
+        "nodes.reject",
         "nodes.retire",
         "nodes.revoke",
         "nodes.role",
         "runs.cancel",
+        "steps.again",
+        "steps.done",
         "tombstone",
     }
 )
@@ -79,6 +86,9 @@ def write_shown(reader: Reader, write: Write) -> dict[str, Any]:
 def _shown(reader: Reader, kind: int, field: int, value: Any) -> Any:
     if kind == Kind.CLAIM:
         return claim_json(value, reader.name_of)
+    if kind == Kind.STEP:
+        step = decode_step(value)
+        return {"item": show_id(step.item), **step_json(step)}
     if (kind, field) == (Kind.MEMBER, MemberField.RECORD):
         return _named(value, _RECORD_NAMES)
     if (kind, field) == (Kind.REQUEST, RequestField.ANSWER):

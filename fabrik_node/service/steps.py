@@ -15,6 +15,7 @@ from fabrik_node.domain.steps import COMMAND_BYTES_MAX, Step, StepState, Wanted,
 from fabrik_node.errors import ClaimLost, Conflict, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
+from fabrik_node.node.rehearsal import rehearsing
 from fabrik_node.node.steps import StepBook, step_write
 from fabrik_node.ports import ItemView
 from fabrik_node.ports.steps import RunSteps
@@ -229,7 +230,7 @@ class StepOperators:
         view, name = self._reader.must_item(item_id(args)), args.get("name")
         if not isinstance(name, str):
             raise UsageError("the name of a step is a text", f"fabrik-node steps list {show_id(view.id)}")
-        item, said = show_id(view.id), []
+        item, held, said = show_id(view.id), view.hold is not None, []
 
         def build() -> Sequence[Write]:
             known, now = steps.get(view.id, name), node.board.item(view.id)
@@ -240,10 +241,14 @@ class StepOperators:
                 raise Conflict(f"run {show_id(known.run_id)} is at step {name!r} now", f"wait for its end, or fabrik-node runs cancel {show_id(known.run_id)}")
             commit = b"" if state is StepState.AGAIN or known.state is not StepState.DONE else known.commit
             said.append(replace(known, state=state, commit=commit, wall_ms=node.clock.wall_ms()))
-            return [] if encode_step(said[-1]) | {10: known.wall_ms} == encode_step(known) else [step_write(said[-1], node.replica.winning_fence(view.id))]
+            if encode_step(said[-1]) | {10: known.wall_ms} == encode_step(known):
+                return []
+            if (rehearsal := rehearsing()) is not None:
+                what = "counts as done, and no run does it" if state is StepState.DONE else "may run again, with whatever inputs"
+                rehearsal.effects.append(f"step {name} of item {item} {what}" + ("; the item stays held" if held else ""))
+            return [step_write(said[-1], node.replica.winning_fence(view.id))]
 
         await node.write((view.id, name), build)
-        held = view.hold is not None
         return self._reader.stamp({"item": item, "step": step_json(said[-1]), "next": f"fabrik-node items requeue {item}" if held else None})
 
 

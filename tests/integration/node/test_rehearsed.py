@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from node_rig import BOUND_S, FakeArbiter, NodeRig, Rigs, sync
 
+from fabrik_node._core import SigningKey
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.runs import RunRow, RunState
+from fabrik_node.domain.schema import Kind, MemberField, Role
 from fabrik_node.domain.stages import Coding, Merge, Qa
-from fabrik_node.errors import AuthError, FabrikError, IllegalMove, NotFound, Precondition, UsageError
-from fabrik_node.ids import new_id, parse_id, show_id
+from fabrik_node.errors import AuthError, Conflict, FabrikError, IllegalMove, NotFound, Precondition, UsageError
+from fabrik_node.ids import fingerprint, new_id, parse_id, show_id, show_key
 from fabrik_node.service.callers import RunCaller
 from fabrik_node.service.rehearsing import REHEARSED
 
@@ -38,6 +40,8 @@ class World:
     """A claim on :attr:`held` whose work was not kept."""
     question: str = ""
     """Of the run :attr:`run`."""
+    stepped: str = ""
+    """With the step "deploy" that is done, "send" that failed, and "test" that its run is at."""
 
     async def claimed(self, worker: NodeRig, item: str) -> Claim:
         claim = await asyncio.wait_for(worker.pipeline.claim(parse_id(item) or b"", "agent"), BOUND_S)
@@ -49,7 +53,20 @@ class World:
         await self.rig.node.stream.settled()  # what was told before is stored by now
         store = self.rig.node.store
         files = {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(self.folder.glob("0.db*")) if not path.name.endswith("-shm")}
-        return (*self.rig.facts(), files, await store.events(0, 10_000), dict(self.arbiter.held), await store.get_meta("agent_halt"))
+        return (
+            *self.rig.facts(),
+            files,
+            await store.events(0, 10_000),
+            dict(self.arbiter.held),
+            await store.get_meta("agent_halt"),
+            self.rig.node.knocks.waiting(),
+        )
+
+    def knocking(self) -> str:
+        """A stranger that waits to be let in."""
+        stranger = SigningKey.from_seed(bytes([77]) * 32).public
+        assert self.rig.node.knock(stranger, "ada", b"", "10.0.0.7").code == "approval_pending"
+        return show_key(stranger)
 
 
 @pytest.fixture
@@ -74,12 +91,21 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     for stage in (Coding(), Qa(), Merge("fabrik/x/y", 1)):
         await worker.pipeline.move(stuck, stage, claim)
     await worker.pipeline.finish(stuck, claim, "conflict", {"result": "conflict", "reason": "conflict"}, charge_attempt=False, hold="merge conflict")
+    made.stepped = await admin.add("stepped")
+    await sync(admin, worker)
+    claim = await made.claimed(worker, made.stepped)
+    await worker.pipeline.move(parse_id(made.stepped) or b"", Coding(), claim)
+    caller = RunCaller(parse_id(made.stepped) or b"", claim.claim_id, new_id(5), "agent")
+    for name, status in (("deploy", 0), ("send", 3), ("test", None)):
+        begun = await worker.service.call("step.begin", {"name": name, "command": ["make"]}, caller)
+        if status is not None:
+            await worker.service.call("step.end", {"name": name, "attempt": begun["step"]["attempt"], "exit_status": status}, caller)
     await sync(admin, worker)
     yield made
     await rigs.close()
 
 
-UNWRITTEN = {"drain", "invite", "keys.recover", "keys.rotate"}
+UNWRITTEN = {"drain", "invitations.withdraw", "invite", "keys.recover", "keys.rotate", "nodes.reject"}
 """They write no op as a rehearsal has them, or a rig can not do them: tests of their own."""
 CASES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "approvals.answer": lambda world: {"id": world.question, "answer": "yes", "note": "go"},
@@ -91,10 +117,13 @@ CASES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "items.move": lambda world: {"id": world.held, "to": "Archived", "reason": "Abandoned"},
     "items.requeue": lambda world: {"id": world.stuck},
     "items.resolve": lambda world: {"id": world.stuck, "branch": "mended"},
+    "nodes.approve": lambda world: {"key": world.knocking(), "role": "peer"},
     "nodes.retire": lambda _: {"key": "node1"},
     "nodes.revoke": lambda _: {"key": "node1"},
     "nodes.role": lambda _: {"key": "node1", "role": "reader"},
     "runs.cancel": lambda world: {"id": world.run},
+    "steps.again": lambda world: {"id": world.stepped, "name": "deploy"},
+    "steps.done": lambda world: {"id": world.stepped, "name": "send"},
     "tombstone": lambda world: {"id": world.held, "reason": "double"},
 }
 
@@ -107,8 +136,9 @@ async def test_a_dry_run_changes_nothing_and_says_what_is_written_then(world: Wo
     said = await world.rig.call(op, dry_run=True, **args)
     assert await world.facts() == before
     assert (said["dry_run"], said["op"], bool(said["writes"])) == (True, op, True)
-    stops = [effect for effect in said["effects"] if "node1" in effect]
-    assert bool(stops) is (op in {"claims.expire", "claims.keep", "claims.release", "items.move", "nodes.retire", "nodes.revoke", "runs.cancel"})
+    named = [effect for effect in said["effects"] if "node1" in effect]
+    to_node1 = {"claims.expire", "claims.keep", "claims.release", "items.move", "nodes.retire", "nodes.revoke", "nodes.role", "runs.cancel"}
+    assert bool(named) is (op in to_node1)
     done = await world.rig.call(op, **args)
     dump = {(row["kind"], row["id"], row["field"]): row async for row in registers(world.rig)}
     for write in said["writes"]:
@@ -127,6 +157,12 @@ async def test_a_dry_run_changes_nothing_and_says_what_is_written_then(world: Wo
 @pytest.mark.parametrize(
     ("op", "args", "says"),
     [
+        (
+            "nodes.role",
+            {"role": "reader"},
+            "gets the role reader, instead of agent: for what this node does not hold of it yet; what it holds stays as it was judged",
+        ),
+        ("nodes.role", {"role": "agent"}, "keeps the role agent: for what this node does not hold of it yet; what it holds stays as it was judged"),
         ("nodes.retire", {}, "can not connect any more; all that it wrote stays"),
         ("nodes.revoke", {}, "is put out for good, on every node; what this node holds of it now stays, and whatever else it wrote or writes is void"),
         (
@@ -152,7 +188,6 @@ async def test_an_expiry_says_once_how_old_its_news_are(world: World) -> None:
 
 async def registers(rig: NodeRig) -> AsyncIterator[dict[str, Any]]:
     """Every register in the words of a dry run."""
-    from fabrik_node.domain.schema import Kind
     from fabrik_node.service.rehearsing import write_shown
 
     for kind in Kind:
@@ -178,6 +213,14 @@ async def registers(rig: NodeRig) -> AsyncIterator[dict[str, Any]]:
         ("approvals.answer", {"id": "question", "answer": "perhaps"}, UsageError),
         ("invite", {"url": "wss://h.example:1", "role": "admin"}, UsageError),
         ("invite", {}, Precondition),
+        ("invitations.withdraw", {"id": "zzzz"}, NotFound),
+        ("nodes.approve", {"key": "abcd"}, NotFound),
+        ("nodes.approve", {"key": "abcd", "role": "admin"}, UsageError),
+        ("nodes.reject", {"key": "abcd"}, NotFound),
+        ("nodes.role", {"key": "nobody", "role": "peer"}, NotFound),
+        ("steps.done", {"id": "stepped", "name": "build"}, NotFound),
+        ("steps.again", {"id": "stepped", "name": "test"}, Conflict),
+        ("steps.again", {"id": "stepped"}, UsageError),
         ("drain", {}, Precondition),
         ("tombstone", {"id": "zzzz"}, NotFound),
     ],
@@ -243,6 +286,61 @@ async def test_an_invitation_that_is_only_tried_opens_no_door(world: World) -> N
     assert "token" not in said
     assert (await world.rig.call("invitations.list", all=True))["invitations"] == []
     assert await world.facts() == before
+
+
+@pytest.mark.promise("A11")
+async def test_an_invitation_whose_withdrawal_is_only_tried_stays_open(world: World) -> None:
+    token = (await world.rig.call("invite", url="wss://h.example:1", max_uses=3))["id"]
+    before = await world.facts()
+    said = await world.rig.call("invitations.withdraw", dry_run=True, id=token[:8])
+    assert said["effects"] == [f"nobody gets in with the invitation {token} (role agent) any more"]
+    assert await world.facts() == before
+    assert [each["state"] for each in (await world.rig.call("invitations.list"))["invitations"]] == ["open"]
+    assert (await world.rig.call("invitations.withdraw", id=token))["state"] == "withdrawn"
+    refused = []
+    for dry in ({"dry_run": True}, {}):
+        with pytest.raises(Precondition, match="is over: withdrawn") as over:
+            await world.rig.call("invitations.withdraw", id=token, **dry)
+        refused.append((str(over.value), over.value.hint))
+    assert refused[0] == refused[1]
+
+
+@pytest.mark.promise("A11")
+async def test_who_knocks_hears_nothing_of_an_answer_that_is_only_tried(world: World) -> None:
+    key = world.knocking()
+    shown = f"ada ({fingerprint(bytes.fromhex(key))})"
+    before = await world.facts()
+    rejected = await world.rig.call("nodes.reject", dry_run=True, key=key[:8])
+    assert (rejected["writes"], rejected["effects"]) == ([], [f"{shown} is told that it is not wanted, until this node stops; a token lets it in all the same"])
+    approved = await world.rig.call("nodes.approve", dry_run=True, key=key[:8], role="peer")
+    assert approved["effects"] == [f"{shown} is let into the mesh as peer"]
+    assert (approved["writes"][0]["id"], approved["writes"][0]["after"]["role"], approved["writes"][0]["after"]["name"]) == (key, "peer", "ada")
+    assert await world.facts() == before
+    assert world.knocking() == key, "it still waits, and is neither in nor turned away"
+    assert await world.rig.node.store.joins() == []
+
+
+async def test_who_was_let_in_elsewhere_meanwhile_only_waits_no_more(world: World) -> None:
+    key = world.knocking()
+    other = SigningKey.from_seed(bytes([77]) * 32).public
+    await world.rig.node.write("elsewhere", lambda: [(Kind.MEMBER, other, MemberField.RECORD, {1: int(Role.AGENT)}, None)])
+    said = await world.rig.call("nodes.approve", dry_run=True, key=key, role="peer")
+    assert (said["writes"], said["effects"]) == ([], [f"ada ({fingerprint(other)}) is a member already, and does not wait any more"])
+
+
+@pytest.mark.parametrize(
+    ("op", "name", "says"),
+    [
+        ("steps.done", "send", "counts as done, and no run does it"),
+        ("steps.again", "deploy", "may run again, with whatever inputs"),
+        ("steps.done", "deploy", ""),
+    ],
+)
+async def test_what_becomes_of_a_step_is_said(world: World, op: str, name: str, says: str) -> None:
+    said = await world.rig.call(op, dry_run=True, id=world.stepped, name=name)
+    assert said["effects"] == ([f"step {name} of item {world.stepped} {says}"] if says else [])
+    states = [(each["before"]["state"], each["after"]["state"], each["after"]["item"]) for each in said["writes"]]
+    assert states == ([("failed", "done", world.stepped) if op == "steps.done" else ("done", "again", world.stepped)] if says else [])
 
 
 async def test_the_work_that_would_be_merged_on_top_is_shown_as_the_new_item(world: World) -> None:

@@ -12,6 +12,7 @@ ITEM = "01k8qj3v6w0000000000000001"
 CALLS = {
     "approvals.answer": ["approvals", "answer", "01k8", "yes"],
     "claims.keep": ["claims", "keep", ITEM, "abcd"],
+    "invitations.withdraw": ["invitations", "withdraw", "abcd"],
     "invite": ["invite"],
     "keys.recover": ["keys", "recover", "--recovery-key", "/media/efef.key"],
     "keys.rotate": ["keys", "rotate"],
@@ -22,10 +23,14 @@ CALLS = {
     "items.resolve": ["items", "resolve", ITEM],
     "claims.release": ["claims", "release", ITEM],
     "tombstone": ["tombstone", ITEM],
+    "nodes.approve": ["nodes", "approve", "efef"],
+    "nodes.reject": ["nodes", "reject", "efef"],
     "nodes.role": ["nodes", "role", "beta", "peer"],
     "nodes.revoke": ["nodes", "revoke", "beta"],
     "nodes.retire": ["nodes", "retire", "beta"],
     "runs.cancel": ["runs", "cancel", "01k8"],
+    "steps.done": ["steps", "done", ITEM, "deploy"],
+    "steps.again": ["steps", "again", ITEM, "deploy"],
     "drain": ["drain"],
 }
 ANSWER = {
