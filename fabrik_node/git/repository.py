@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shlex
 import shutil
@@ -9,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from fabrik_node.errors import Precondition, Unreachable
+from fabrik_node.errors import GitFailed, Precondition, Unreachable
+from fabrik_node.git.apart import fetch_apart
 from fabrik_node.git.file_lock import file_lock
 from fabrik_node.git.names import check_base, check_remote, repository_name
 from fabrik_node.git.remote_login import split_login
 from fabrik_node.git.runner import Answer, GitRunner, check_git, failed, redacted
 
 __all__ = ["Repository"]
+
+_log = logging.getLogger("fabrik_node.git")
 
 _LOCK_TIMEOUT_S = 300.0
 _FETCH_TRIES = 3
@@ -40,6 +44,7 @@ class Repository:
         self._login = login
         self.base = base
         self.git_version = git_version
+        self._told = ""
 
     @classmethod
     async def open(cls, git: GitRunner, home_dir: Path, remote: str, base: str) -> Repository:
@@ -87,12 +92,13 @@ class Repository:
         Raises :class:`Unreachable`, or :class:`Precondition` when the remote has no such branch.
         """
         async with self._lock():
-            answer = await self._fetch(f"+{self.base_ref}:{self._tracking_ref}")
+            refspec = f"+{self.base_ref}:{self._tracking_ref}"
+            answer = await self._fetch(refspec)
             if not answer.ok:
                 # Which of them it was is asked, not read out of the message.
                 if self.base_ref not in await self.remote_refs(self.base_ref):
                     raise self._no_base()
-                raise await self._not_fetched(answer)
+                await self.text("update-ref", self._tracking_ref, await self._fetch_in_spite(refspec, answer))
         return await self.base_oid()
 
     async def base_oid(self) -> str:
@@ -129,7 +135,7 @@ class Repository:
                 return oid
             answer = await self._fetch(ref)
             if not answer.ok and await self.remote_refs(ref):
-                raise await self._not_fetched(answer)
+                await self._fetch_in_spite(ref, answer)
             if await self.has_object(oid):
                 return oid
         raise Unreachable(f"{ref} on {self.shown_remote} moves faster than it can be fetched", "try again")
@@ -182,25 +188,60 @@ class Repository:
     async def _fetch(self, refspec: str) -> Answer:
         return await self._fetch_into(self.directory, refspec, _FETCH_TIMEOUT_S)
 
-    async def _not_fetched(self, answer: Answer) -> Unreachable:
-        """The error for a fetch that failed though the remote answers. It passes, or a person mends it: so runs wait with what they have finished, as for a remote that is away.
+    async def _fetch_in_spite(self, refspec: str, answer: Answer) -> str:
+        """After a fetch that failed with ``answer`` though the remote answers: once more in spite of what git can not read here of other work; the base then.
 
-        git goes through all refs at each fetch and stops at the first that names no object, which a full disk, a power cut or a command may leave. Nothing is
-        mended here: what git calls missing may be there, and only be unreadable for the moment.
+        Raises :class:`Unreachable`. That passes, or a person mends it: so runs wait with what they have finished, as for a remote that is away. Nothing is mended here: what git calls
+        missing may be there, and only be unreadable for the moment. Where the base can not be read either, that is so of all, and all wait.
         """
+        found = await self.git.call(self.directory, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{self._tracking_ref}^{{commit}}")
+        if answer.exit_code is None or not found.ok:
+            raise await self._not_fetched(answer)
+        known = (self._tracking_ref, found.stdout.decode().strip())
+        try:
+            again, base = await fetch_apart(self.git, self.directory, known, self._fetch_args(refspec), _FETCH_TIMEOUT_S)
+        except GitFailed as error:
+            raise await self._not_fetched(answer) from error
+        if not again.ok:
+            raise await self._not_fetched(answer)
+        self._tell(await self.unreadable())
+        return base
+
+    async def unreadable(self) -> str:
+        """What of all refs and worktrees here git stops at, in its words; empty when it can read them."""
         whole = await self.git.call(self.directory, "rev-list", "--quiet", "--stdin", "--not", "--all")
-        if whole.exit_code is None or whole.ok:
+        return "" if whole.exit_code is None or whole.ok else whole.cause
+
+    @property
+    def to_mend(self) -> str:
+        """What to type when git can not read all that is here."""
+        return f"git -C {shlex.quote(str(self.directory))} fsck --connectivity-only, and mend what it names"
+
+    def _tell(self, unreadable: str) -> None:
+        """Into the log, once for each cause."""
+        if unreadable and unreadable != self._told:
+            _log.warning(
+                "git can not read all of %s: %s; fetched in spite of it, but git tidies nothing up there until it is mended: %s",
+                self.directory,
+                unreadable,
+                self.to_mend,
+            )
+        self._told = unreadable
+
+    async def _not_fetched(self, answer: Answer) -> Unreachable:
+        """The error for a fetch that failed though the remote answers."""
+        unreadable = await self.unreadable()
+        if not unreadable:
             return Unreachable(
                 f"git remote {self.shown_remote} answers, but nothing could be fetched from it: {answer.cause}", "try again; look at the cause that git names"
             )
-        shown = shlex.quote(str(self.directory))
-        return Unreachable(
-            f"git can not read all of {self.directory}, so nothing can be fetched into it: {whole.cause}",
-            f"git -C {shown} fsck --connectivity-only, and mend what it names",
-        )
+        return Unreachable(f"git can not read all of {self.directory}, so nothing can be fetched into it: {unreadable}", self.to_mend)
+
+    def _fetch_args(self, refspec: str) -> tuple[str, ...]:
+        return ("--quiet", "--no-tags", "--no-write-fetch-head", "--", self.remote, refspec)
 
     async def _fetch_into(self, directory: Path, refspec: str, timeout_s: float) -> Answer:
-        return await self.git.call(directory, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", self.remote, refspec, timeout_s=timeout_s)
+        return await self.git.call(directory, "fetch", *self._fetch_args(refspec), timeout_s=timeout_s)
 
     async def _create(self) -> None:
         tip = (await self.remote_refs(self.base_ref)).get(self.base_ref)

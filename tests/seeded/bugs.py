@@ -834,6 +834,20 @@ BUGS = (
         ("tests/integration/node/test_foreign_logs.py",),
     ),
     Bug(
+        "a fetch in spite of a broken ref tidies the work of all away",
+        "fabrik_node/git/apart.py",
+        '"fetch", *_KEEPS_STILL, *fetch,',
+        '"fetch", *fetch,',
+        ("tests/integration/git/test_broken_refs.py::test_nothing_is_tidied_up_by_a_fetch_in_spite_of_a_broken_ref",),
+    ),
+    Bug(
+        "a fetch in spite of a broken ref brings the objects elsewhere",
+        "fabrik_node/git/apart.py",
+        ', "GIT_OBJECT_DIRECTORY": str(objects)}',
+        "}",
+        ("tests/integration/git/test_broken_refs.py::test_what_is_only_partly_here_is_fetched_whole_in_spite_of_a_broken_ref",),
+    ),
+    Bug(
         "a finisher that may merge loses its place in the queue at once",
         "fabrik_node/git/queue.py",
         "is_over = bool(self._first_claim) and refs.get(self._first_claim) != first.oid\n",

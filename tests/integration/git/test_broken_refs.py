@@ -1,19 +1,22 @@
-"""A ref that names no object stops every fetch of git. A full disk or a power cut leaves one, and a command may write one."""
+"""A ref that names no object ends every fetch of git. A full disk or a power cut leaves one, and a command may write one: the work of others goes on."""
 
 from __future__ import annotations
 
+import random
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from integration.git.forge import NodeFactory, Remote
+from integration.git.forge import Node, NodeFactory, Remote, commit
 
 from fabrik_node.errors import Unreachable
-from fabrik_node.git import Repository, Worktree
+from fabrik_node.git import Merged, MergeRequest, Repository, Worktree, fenced_merge, pause_from
 from fabrik_node.ids import new_id, show_id
+from fabrik_node.ports import ArbiterReceipt
 
-ITEM, C1 = (show_id(new_id(1_700_000_000_000 + number)) for number in range(2))
+ITEM, C1, OTHER, C2, C3 = (show_id(new_id(1_700_000_000_000 + number)) for number in range(5))
 BRANCHES = f"refs/heads/fabrik/{ITEM}"
 NOTHING = "1" * 40
 """An object id of nothing."""
@@ -54,28 +57,91 @@ def _packs_away(repository: Repository) -> Callable[[], None]:
     packs.mkdir()
 
     def back() -> None:
-        packs.rmdir()
-        away.rename(packs)
+        for pack in away.iterdir():
+            pack.rename(packs / pack.name)
 
     return back
 
 
-BROKEN = {
-    "missing": _file(f"{BRANCHES}/junk", f"{NOTHING}\n"),
+def _empty_object(repository: Repository, ref: str) -> Callable[[], None]:
+    """As a power cut leaves it: the file is there, its content is not."""
+    oid = _git(repository, "rev-parse", ref)
+    path = repository.directory / "objects" / oid[:2] / oid[2:]
+    path.chmod(0o644)
+    return _replaced(path, "")
+
+
+def _packed(repository: Repository) -> Callable[[], None]:
+    oid = _git(repository, "rev-parse", f"{BRANCHES}/{C1}")
+    _git(repository, "pack-refs", "--all")
+    path = repository.directory / "packed-refs"
+    return _replaced(path, path.read_text().replace(oid, NOTHING))
+
+
+OTHERS = {
+    "missing": _file(f"{BRANCHES}/{C1}", f"{NOTHING}\n"),
+    "garbage": _file(f"{BRANCHES}/{C1}", "garbage\n"),
+    "empty": _file(f"{BRANCHES}/{C1}", ""),
+    "packed": _packed,
+    "empty object": lambda repository: _empty_object(repository, f"{BRANCHES}/{C1}"),
     "somebody else's": _file("refs/heads/mine", f"{NOTHING}\n"),
-    "tracking": _file("refs/remotes/origin/main", f"{NOTHING}\n"),
     "head": _file(f"worktrees/{C1}/HEAD", f"{NOTHING}\n"),
-    "packs away": _packs_away,
+    "garbage in head": _file(f"worktrees/{C1}/HEAD", "garbage\n"),
+    "record": _file(f"worktrees/{C1}/commondir", ""),
 }
+"""Of another item or run. The others go on."""
+READ_BY_GIT = {"garbage in head"}
+"""Git itself goes on."""
+BASE = {"missing": _file("refs/remotes/origin/main", f"{NOTHING}\n"), "garbage": _file("refs/remotes/origin/main", "garbage\n")}
+"""What the others begin from. All wait."""
 
 
-@pytest.mark.parametrize("how", BROKEN)
-async def test_a_broken_ref_is_named_and_nothing_is_taken_away(make_node: NodeFactory, remote: Remote, how: str) -> None:
+async def _two(alice: Node) -> tuple[Worktree, Worktree]:
+    """The work that is going to break, and that of another item."""
+    worktrees = [await alice.work(item, claim, {f"{claim}.txt": "work\n"}) for item, claim in ((ITEM, C1), (OTHER, C2))]
+    return worktrees[0], worktrees[1]
+
+
+@pytest.mark.parametrize("how", OTHERS)
+async def test_a_broken_ref_stops_nobody_else_and_stays_as_it_is(make_node: NodeFactory, remote: Remote, how: str, caplog: pytest.LogCaptureFixture) -> None:
     alice = await make_node("alice")
-    worktree = await Worktree.create(alice.repository, alice.home / C1, ITEM, C1)
-    (worktree.path / "new.txt").write_text("work\n")
-    kept = await worktree.commit_all("keep work")
-    undo = BROKEN[how](alice.repository)
+    broken, sound = await _two(alice)
+    kept, undo = await broken.head_oid(), OTHERS[how](alice.repository)
+    base = _advance(remote)
+    refs = _refs(alice.repository)
+
+    assert await alice.repository.fetch() == base
+    assert _git(alice.repository, "rev-list", "--objects", "refs/remotes/origin/main"), "all of it is here"
+    assert _refs(alice.repository) == refs | {str(alice.repository.directory / "refs/remotes/origin/main"): f"{base}\n".encode()}
+    (sound.path / "more.txt").write_text("more\n")
+    tip = await sound.commit_all("more")
+    assert await sound.push_branch() == tip
+    assert await (await Worktree.create(alice.repository, alice.home / C3, OTHER, C3)).head_oid() == base
+    receipt = await alice.claim(OTHER, C2)
+    bob = await make_node("bob")
+    assert isinstance(receipt, ArbiterReceipt)
+    taken = await bob.claims.cas(receipt.oid, bob.intent(OTHER, C3, epoch=2))  # alice has no object of that
+    assert isinstance(taken, ArbiterReceipt)
+    assert (await alice.claims.current(OTHER)) is not None
+    pause = pause_from(random.Random(1))
+    done = await fenced_merge(alice.repository, alice.claims, MergeRequest(OTHER, C2, "", tip or "", "Work"), pause)
+    assert isinstance(done, Merged)
+    assert remote.file("more.txt") == "more"
+
+    told = [record.getMessage() for record in caplog.records if "in spite of it" in record.getMessage()]
+    assert len(told) == (how not in READ_BY_GIT), "once, however often it fetches"
+    assert all(f"git -C {alice.repository.directory} fsck --connectivity-only" in line for line in told)
+    assert not list(alice.repository.directory.parent.glob("*.apart")), "nothing is left of the way around"
+    undo()
+    assert await alice.repository.fetch() == done.merge_commit
+    assert _git(alice.repository, "rev-parse", broken.branch) == kept
+
+
+@pytest.mark.parametrize("how", BASE)
+async def test_where_the_base_can_not_be_read_all_wait_and_nothing_is_taken_away(make_node: NodeFactory, remote: Remote, how: str) -> None:
+    alice = await make_node("alice")
+    broken, _ = await _two(alice)
+    kept, undo = await broken.head_oid(), BASE[how](alice.repository)
     base = _advance(remote)
     refs = _refs(alice.repository)
     with pytest.raises(Unreachable, match=r"git can not read all of .*, so nothing can be fetched into it: fatal: ") as failure:
@@ -84,7 +150,62 @@ async def test_a_broken_ref_is_named_and_nothing_is_taken_away(make_node: NodeFa
     assert _refs(alice.repository) == refs
     undo()
     assert await alice.repository.fetch() == base
-    assert _git(alice.repository, "rev-parse", worktree.branch) == kept
+    assert _git(alice.repository, "rev-parse", broken.branch) == kept
+
+
+async def test_objects_that_can_not_be_read_for_the_moment_are_fetched_again_and_no_ref_goes(make_node: NodeFactory, remote: Remote) -> None:
+    alice = await make_node("alice")
+    broken, _ = await _two(alice)
+    kept, undo = await broken.head_oid(), _packs_away(alice.repository)
+    base = _advance(remote)
+    work = _git(alice.repository, "for-each-ref", "--format=%(refname)", "refs/heads")
+    assert await alice.repository.fetch() == base
+    assert _git(alice.repository, "rev-list", "--objects", base), "all of it is here"
+    assert _git(alice.repository, "for-each-ref", "--format=%(refname)", "refs/heads") == work
+    undo()
+    assert _git(alice.repository, "rev-parse", f"{broken.branch}^{{commit}}") == kept
+
+
+async def test_what_is_only_partly_here_is_fetched_whole_in_spite_of_a_broken_ref(make_node: NodeFactory, remote: Remote, tmp_path: Path) -> None:
+    alice = await make_node("alice")
+    await _two(alice)
+    seed = tmp_path / "seed"
+    (seed / "big.txt").write_text("big\n")
+    commit(seed, "with a file")
+    subprocess.run(["git", "-C", str(seed), "push", "-q", str(remote.path), "main"], check=True)
+    base = remote.ref("main")
+    _git(alice.repository, "hash-object", "-t", "commit", "-w", "--stdin", stdin=remote.git("cat-file", "commit", "main") + "\n")
+    assert await alice.repository.has_object(base), "the commit, and not its tree"
+    OTHERS["head"](alice.repository)
+    assert await alice.repository.fetch() == base
+    assert _git(alice.repository, "show", f"{base}:big.txt") == "big"
+
+
+async def test_nothing_is_tidied_up_by_a_fetch_in_spite_of_a_broken_ref(make_node: NodeFactory, remote: Remote) -> None:
+    """From where it fetches, the work of all would look unused."""
+    alice = await make_node("alice")
+    _, sound = await _two(alice)
+    for setting in ("gc.autoPackLimit=1", "gc.pruneExpire=now", "fetch.unpackLimit=1"):
+        _git(alice.repository, "config", *setting.split("="))
+    for _ in range(3):
+        _advance(remote)
+        OTHERS["missing"](alice.repository)
+        await alice.repository.fetch()
+    assert await sound.head_oid()
+    assert _git(alice.repository, "cat-file", "-t", sound.branch) == "commit"
+
+
+async def test_a_repository_with_longer_object_ids_is_fetched_in_spite_of_a_broken_ref(make_node: NodeFactory, remote: Remote, tmp_path: Path) -> None:
+    shutil.rmtree(remote.path)
+    shutil.rmtree(tmp_path / "seed" / ".git")
+    for folder, *options in ((remote.path, "--bare"), (tmp_path / "seed",)):
+        subprocess.run(["git", "init", "-q", "-b", "main", "--object-format=sha256", *options, str(folder)], check=True)
+    commit(tmp_path / "seed", "first")
+    subprocess.run(["git", "-C", str(tmp_path / "seed"), "push", "-q", str(remote.path), "main"], check=True)
+    alice = await make_node("alice")
+    OTHERS["somebody else's"](alice.repository)
+    base = _advance(remote)
+    assert await alice.repository.fetch() == base
 
 
 async def test_a_remote_that_answers_and_gives_nothing_is_not_called_away(make_node: NodeFactory, remote: Remote) -> None:
