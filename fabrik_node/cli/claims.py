@@ -26,7 +26,9 @@ def list_(session: Session, all_: bool) -> None:
 
 @command("show", parent=claims)
 @click.argument("item")
-@click.option("--all", "all_", is_flag=True, help="Every claim that the item ever had, the losers' too. Reads the whole log.")
+@click.option(
+    "--all", "all_", is_flag=True, help="Every claim that the item ever had, the losers' too, and those without effect with the reason. Reads the whole log."
+)
 @click.pass_obj
 def show(session: Session, item: str, all_: bool) -> None:
     """The claim on one item, with its lease, and what was done twice."""

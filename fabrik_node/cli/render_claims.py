@@ -34,7 +34,31 @@ def claims(screen: Screen, data: Data) -> None:
 
 def claim(screen: Screen, data: Data) -> None:
     """``claims show``."""
-    entry = data["claim"]
+    if data["claim"] is None:
+        screen.line(clean(f"no claim on item {data['item']['id']} {data['item']['title']} has effect"))
+    else:
+        _fields(screen, data, data["claim"])
+    for each in data.get("conflicts", ()):
+        screen.line(clean(f"conflict ({each['kind']}): {_side(each['winner'])} was kept, for {each['why']}"), "yellow")
+        screen.line(clean(f"  not used: {_side(each['loser'])}, on branch {each['loser']['branch']}{_cost(each)}"))
+    if data.get("claims"):
+        rows = [
+            (
+                each["claim_id"],
+                f"{each['node_name']}/{each['agent']}",
+                each["label"],
+                each["epoch"],
+                each["receipt"],
+                each["first_at"],
+                each.get("without_effect") or each["reason"],
+            )
+            for each in data["claims"]
+        ]
+        screen.table(("CLAIM", "HOLDER", "LABEL", "EPOCH", "RECEIPT", "SINCE", "REASON"), rows, flexible="REASON", empty="no claims")
+    footer(screen, data)
+
+
+def _fields(screen: Screen, data: Data, entry: Data) -> None:
     screen.fields(
         [
             ("item", f"{entry['item']}  {entry.get('title') or data.get('item', {}).get('title', '')}"),
@@ -49,16 +73,6 @@ def claim(screen: Screen, data: Data) -> None:
             ("follows", entry.get("follows")),
         ]
     )
-    for each in data.get("conflicts", ()):
-        screen.line(clean(f"conflict ({each['kind']}): {_side(each['winner'])} was kept, for {each['why']}"), "yellow")
-        screen.line(clean(f"  not used: {_side(each['loser'])}, on branch {each['loser']['branch']}{_cost(each)}"))
-    if data.get("claims"):
-        rows = [
-            (each["claim_id"], f"{each['node_name']}/{each['agent']}", each["label"], each["epoch"], each["receipt"], each["first_at"], each["reason"])
-            for each in data["claims"]
-        ]
-        screen.table(("CLAIM", "HOLDER", "LABEL", "EPOCH", "RECEIPT", "SINCE", "REASON"), rows, flexible="REASON", empty="no claims")
-    footer(screen, data)
 
 
 def conflicts(screen: Screen, data: Data) -> None:

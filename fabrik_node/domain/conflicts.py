@@ -15,6 +15,8 @@ from fabrik_node.errors import InvalidOp
 
 __all__ = ["ClaimStory", "Conflict", "Statement", "Worked", "find_conflicts", "reason_of_victory", "tell_claims"]
 
+_ID_BYTES = 16
+
 
 class Statement(Protocol):
     """One write of the item's log; see ``Touch`` of the core."""
@@ -116,7 +118,12 @@ def reason_of_victory(winner: Worked, loser: Worked) -> str:
 
 
 def _readable(value: Any) -> Claim | None:
+    """None for what is no claim: of a void op it may be anything."""
     try:
-        return decode_claim(value)
+        claim = decode_claim(value)
     except (InvalidOp, AttributeError, IndexError, TypeError):
         return None
+    numbers = (claim.epoch, claim.receipt, claim.ttl_ms)
+    names, texts = (claim.claim_id, claim.node, claim.oid, claim.follows), (claim.agent, claim.incarnation, claim.reason)
+    typed = all(type(each) is int for each in numbers) and all(isinstance(each, bytes) for each in names) and all(isinstance(each, str) for each in texts)
+    return claim if typed and len(claim.claim_id) == _ID_BYTES else None

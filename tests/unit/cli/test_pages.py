@@ -40,6 +40,20 @@ def test_an_item_shows_the_finished_work_that_an_interrupted_run_left(cli: Any, 
     assert "finished, to be" not in cli("items", "show", "01k8").text
 
 
+def test_a_claim_without_effect_is_called_so_with_the_reason(cli: Any, service: Any) -> None:
+    shown = json.loads(cli("claims", "show", "01k8", "--all", "--json").out)
+    void = shown["claim"] | {"label": "without effect", "without_effect": "beta is no member", "first_at": "2026-11-20T09:00:00.000Z"}
+    service.patch = {"claims": [*shown["claims"], void]}
+    counted, without = cli("claims", "show", "01k8", "--all").text.splitlines()[-3:-1]
+    assert "without effect" not in counted
+    assert "  without effect  " in without
+    assert without.endswith("  beta is no member")
+    service.patch = {"claim": None, "conflicts": [], "claims": [void]}
+    lines = cli("claims", "show", "01k8", "--all").text.splitlines()
+    assert lines[0] == f"no claim on item {shown['item']['id']} {shown['item']['title']} has effect"
+    assert lines[2].endswith("  beta is no member")
+
+
 def test_a_requeue_says_where_the_item_goes_on(cli: Any, service: Any) -> None:
     service.patch = {"note": "goes on in Merge: the finished work on branch x is tested and merged"}
     for verb in ("requeue", "resolve"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
+
 from fabrik_node.domain.claims import Claim, Fence, encode_claim, successor
 from fabrik_node.domain.conflicts import Worked, find_conflicts, reason_of_victory, tell_claims
 from fabrik_node.domain.schema import Kind
@@ -41,6 +43,20 @@ def test_what_its_author_may_not_say_and_what_nobody_can_read_is_left_out() -> N
     claim = made(1)
     stage = Said(Kind.ITEM, claim.node, 1, 1, [0])
     assert tell_claims([stage, said(claim, 2, author=b"x" * 32), replace(said(claim, 3), value={1: b"short"}), replace(said(claim, 4), value=7)]) == []
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 6, 7, 8, 9, 10, 11])
+def test_a_part_of_another_type_makes_no_claim(part: int) -> None:
+    """Of a void op it may be anything, and what is left of the list stays readable."""
+    claim = made(1)
+    stranger: tuple[Any, ...] = ([], {}, None, True, 1.5, "x", b"x", 7)
+    for strange in stranger:
+        value = encode_claim(claim) | {part: strange}
+        stories = tell_claims([said(claim, 1), replace(said(claim, 2), value=value)])
+        for story in stories:
+            parts = (story.claim.claim_id, story.claim.epoch, story.claim.receipt, story.claim.agent, story.claim.ttl_ms, story.claim.incarnation)
+            assert [type(each) for each in parts] == [bytes, int, int, str, int, str]
+            assert [type(each) for each in (story.claim.reason, story.claim.oid, story.claim.follows)] == [str, bytes, bytes]
 
 
 def worked(number: int, follows: bytes | None = b"", epoch: int = 1, receipt: int = 0, *, overtaken: bool = False) -> Worked:
