@@ -408,9 +408,10 @@ class Node:
         now = self.clock.now()
         for each in committed.chained:
             self.commit_times.note((each.author, each.epoch, each.branch), each.first_seq, each.last_seq, now)
-        for change in committed.changes.of(Kind.CLAIM):
-            if change.new is not None:
-                self.leases.first_seen(change.new[1], now)
+        for claim_id in (change.new[1] for change in committed.changes.of(Kind.CLAIM) if change.new is not None):
+            self.leases.first_seen(claim_id, now)
+        if Kind.CLAIM in kinds:
+            self.presence.handle_claims()
         if kinds & {Kind.MEMBER, Kind.ROTATION} or not committed.chained:  # after a rebuild everything may be judged otherwise
             self.presence.handle_members()
             self.audit.forget(self.is_admitted)

@@ -144,6 +144,13 @@ class Presence:
             if heard.author != self._key.public and (known is None or heard.counter > known.counter):
                 self._take(heard)
 
+    def handle_claims(self) -> None:
+        """Claims changed. A renewal that overtook the op of its claim counts from when it came; a message older than a beat has a newer one under way."""
+        since = self._clock.now() - self._leases.timing.beat_s
+        for heard in self._heard.values():
+            if heard.at >= since:
+                self._observe(heard.author, heard.payload, heard.at)
+
     def heard(self) -> Mapping[bytes, Heard]:
         """The newest message of each node, our own included."""
         return self._heard

@@ -56,11 +56,17 @@ async def at_work(rigs: Rigs, timing: LeaseTiming = TIMING) -> Worker:
     observer, owner = await rigs.open(0), await rigs.open(1, timing=timing)
     item = parse_id(await observer.add()) or b""
     await sync(observer, owner)
+    worker = await begun(owner, observer, item)
+    await sync(observer, owner)
+    return worker
+
+
+async def begun(owner: NodeRig, observer: NodeRig, item: bytes) -> Worker:
+    """The observer has not heard of it yet."""
     claim = await owner.pipeline.claim(item, "agent")
     assert isinstance(claim, Claim)
     row = RunRow(new_id(1), item, claim.claim_id, owner.node.public, "agent", RunState.RUNNING, "coding", 1_700_000_000_000)
     await owner.pipeline.put_run(row)
-    await sync(observer, owner)
     return Worker(owner, observer, claim, row)
 
 
@@ -86,6 +92,22 @@ async def test_a_run_is_running_only_while_its_node_says_so_and_unreachable_sinc
     assert (run["state"], run["unreachable_since"], run["stale"]) == ("lost", heard, False)
     worker.beat()
     assert (await worker.shown())["state"] == "running", "it is heard again"
+
+
+@pytest.mark.promise("B5")
+@pytest.mark.parametrize(("before_s", "state", "age_s"), [(2.0, "running", 2.0), (TIMING.beat_s + 1, "unknown", None)])
+async def test_a_heartbeat_that_overtook_its_claim_counts_from_when_it_came(memory_rigs: Rigs, before_s: float, state: str, age_s: float | None) -> None:
+    """One that is older than a beat does not: a newer one is due."""
+    observer, owner = await memory_rigs.open(0), await memory_rigs.open(1)
+    item = parse_id(await observer.add()) or b""
+    await sync(observer, owner)
+    worker = await begun(owner, observer, item)
+    worker.beat()
+    worker.beat()
+    memory_rigs.clock.advance(before_s)
+    await sync(owner, observer)
+    run = await worker.shown()
+    assert (run["state"], run["age_s"], run["stale"]) == (state, age_s, age_s is None)
 
 
 @pytest.mark.promise("B7")
