@@ -16,6 +16,7 @@ from fabrik_node.git.file_lock import file_lock
 from fabrik_node.git.names import check_base, check_remote, repository_name
 from fabrik_node.git.remote_login import split_login
 from fabrik_node.git.runner import Answer, GitRunner, check_git, failed, redacted
+from fabrik_node.git.unreadable import has_ref, to_mend, unreadable
 
 __all__ = ["Repository"]
 
@@ -145,7 +146,14 @@ class Repository:
         return (await self.git.call(self.directory, "cat-file", "-e", f"{oid}^{{commit}}")).ok
 
     async def branch_tip(self, branch: str) -> str | None:
-        """The commit of a branch here, if there is one."""
+        """The commit of a branch here; None when there is no such branch. Raises :class:`GitFailed` for one that names no commit that git can read: it is not gone."""
+        tip = await self.readable_tip(branch)
+        if tip is None and await has_ref(self.git, self.directory, f"refs/heads/{branch}"):
+            raise GitFailed(f"branch {branch} in {self.directory} names no commit that git can read", to_mend(self.directory))
+        return tip
+
+    async def readable_tip(self, branch: str) -> str | None:
+        """The commit of a branch here; None also when it can not be read."""
         answer = await self.git.call(self.directory, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}")
         return answer.stdout.decode().strip() if answer.ok else None
 
@@ -204,38 +212,24 @@ class Repository:
             raise await self._not_fetched(answer) from error
         if not again.ok:
             raise await self._not_fetched(answer)
-        self._tell(await self.unreadable())
+        self._tell(await unreadable(self.git, self.directory))
         return base
 
-    async def unreadable(self) -> str:
-        """What of all refs and worktrees here git stops at, in its words; empty when it can read them."""
-        whole = await self.git.call(self.directory, "rev-list", "--quiet", "--stdin", "--not", "--all")
-        return "" if whole.exit_code is None or whole.ok else whole.cause
-
-    @property
-    def to_mend(self) -> str:
-        """What to type when git can not read all that is here."""
-        return f"git -C {shlex.quote(str(self.directory))} fsck --connectivity-only, and mend what it names"
-
-    def _tell(self, unreadable: str) -> None:
+    def _tell(self, cause: str) -> None:
         """Into the log, once for each cause."""
-        if unreadable and unreadable != self._told:
-            _log.warning(
-                "git can not read all of %s: %s; fetched in spite of it, but git tidies nothing up there until it is mended: %s",
-                self.directory,
-                unreadable,
-                self.to_mend,
-            )
-        self._told = unreadable
+        if cause and cause != self._told:
+            told = "git can not read all of %s: %s; fetched in spite of it, but git tidies nothing up there until it is mended: %s"
+            _log.warning(told, self.directory, cause, to_mend(self.directory))
+        self._told = cause
 
     async def _not_fetched(self, answer: Answer) -> Unreachable:
         """The error for a fetch that failed though the remote answers."""
-        unreadable = await self.unreadable()
-        if not unreadable:
+        cause = await unreadable(self.git, self.directory)
+        if not cause:
             return Unreachable(
                 f"git remote {self.shown_remote} answers, but nothing could be fetched from it: {answer.cause}", "try again; look at the cause that git names"
             )
-        return Unreachable(f"git can not read all of {self.directory}, so nothing can be fetched into it: {unreadable}", self.to_mend)
+        return Unreachable(f"git can not read all of {self.directory}, so nothing can be fetched into it: {cause}", to_mend(self.directory))
 
     def _fetch_args(self, refspec: str) -> tuple[str, ...]:
         return ("--quiet", "--no-tags", "--no-write-fetch-head", "--", self.remote, refspec)

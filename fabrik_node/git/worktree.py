@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -15,9 +16,12 @@ from fabrik_node.git.push import RefUpdate, push
 from fabrik_node.git.repository import Repository
 from fabrik_node.git.runner import failed
 from fabrik_node.git.staging import add_all
+from fabrik_node.git.unreadable import has_ref, to_mend
 from fabrik_node.git.worktree_link import index_aside, link_worktree, unlink_worktree
 
 __all__ = ["Worktree"]
+
+_log = logging.getLogger("fabrik_node.git")
 
 _STAGE_TRIES = 5
 """Times that what a command stages beside us is met before it is said."""
@@ -98,8 +102,12 @@ class Worktree:
         """See :meth:`fabrik_node.ports.Workspace.missing`: the folder, or the branch in a repository that is there."""
         if not self.path.is_dir():
             return f"the worktree {self.path}"
-        gone = await self._tip() is None and self.repository.directory.is_dir()
-        return f"the branch {self.branch}" if gone else ""
+        repository = self.repository
+        if await repository.readable_tip(self.branch) is not None or not repository.directory.is_dir():
+            return ""
+        if await has_ref(repository.git, repository.directory, f"refs/heads/{self.branch}"):
+            return f"the commit that branch {self.branch} names: {to_mend(repository.directory)}"
+        return f"the branch {self.branch}"
 
     async def has_changes(self) -> bool:
         """Is anything changed or new (ignored files aside) and not committed? Of a nested repository, as in :meth:`commit_all`, the commit that it has checked out."""
@@ -178,6 +186,8 @@ class Worktree:
         # After a rebase or a checkout the head may be elsewhere: then both lines of work are kept.
         answer = await self.repository.git.call(self.path, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
         head = answer.stdout.decode().strip() if answer.ok else tip
+        if not answer.ok and (named := (await self.repository.git.call(self.path, "rev-parse", "--verify", "--quiet", "HEAD")).stdout.decode().strip()):
+            _log.warning("the HEAD of %s names %s, which git can not read: only the files there are kept, on %s", self.path, named, self.branch)
         return [tip] if head == tip or await self.repository.commits_ahead(head, tip) == 0 else [tip, head]
 
 

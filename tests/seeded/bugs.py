@@ -841,6 +841,20 @@ BUGS = (
         ("tests/integration/node/test_foreign_logs.py",),
     ),
     Bug(
+        "a broken ref of one run stops the fetches of all",
+        "fabrik_node/git/repository.py",
+        "if answer.exit_code is None or not found.ok:",
+        "if True:",
+        ("tests/integration/git/test_broken_refs.py::test_a_broken_ref_stops_nobody_else_and_stays_as_it_is",),
+    ),
+    Bug(
+        "a branch in which there is no object id counts as one that is not there",
+        "fabrik_node/git/unreadable.py",
+        "return ref in listed.splitlines() or os.path.lexists(directory / ref)",
+        "return ref in listed.splitlines()",
+        ("tests/integration/git/test_origin.py",),
+    ),
+    Bug(
         "a fetch in spite of a broken ref tidies the work of all away",
         "fabrik_node/git/apart.py",
         '"fetch", *_KEEPS_STILL, *fetch,',

@@ -112,6 +112,41 @@ async def test_a_command_that_removes_what_it_works_in_uses_up_its_attempts(rig:
     assert git(remote, "rev-parse", "main") == before
 
 
+BROKEN = "1" * 40
+BREAKS = {
+    "branch": f'echo {BROKEN} > "$(git rev-parse --git-common-dir)/refs/heads/$FABRIK_BRANCH"',
+    "garbage": 'echo garbage > "$(git rev-parse --git-common-dir)/refs/heads/$FABRIK_BRANCH"',
+    "head": f'git commit -q --allow-empty -m x && echo {BROKEN} > "$(git rev-parse --git-dir)/HEAD"; false',
+}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+async def test_a_command_that_breaks_its_branch_or_head_stops_no_other_run(rig: AgentRig, remote: Path, how: str) -> None:
+    """The other one is between its command and its merge when that happens."""
+    careless, other = rig.world.add("Careless"), rig.world.add("Other")
+    gate, go = rig.gate(), rig.gate("go")
+    command = f"""case "$FABRIK_TITLE" in
+    Careless) {BREAKS[how]};;
+    *) {WORK}; echo $$ > {gate.path}; read go < {go.path};;
+    esac"""
+    async with rig.agent(command=command, slots=2, max_attempts=1, keep_worktrees="always"):
+        await gate.line()
+        await rig.world.until(lambda: bool(rig.world.finishes))
+        go.path.write_text("go\n")
+        await rig.world.until(lambda: len(rig.world.finishes) == 2)
+        later = rig.world.add("Later")
+        await gate.line()
+        go.path.write_text("go\n")
+        await rig.world.until(lambda: len(rig.world.finishes) == 3)
+    assert [rig.world.finish_of(item).reason.partition(" as ")[0] for item in (other, later)] == ["ok: merged"] * 2
+    assert rig.world.finish_of(careless).reason.startswith("agent_failed: ")
+    if how != "head":
+        [broken] = [row.branch for row in rig.pipeline.last_rows() if row.item == careless]
+        assert f"removed the commit that branch {broken} names: git -C " in rig.world.finish_of(careless).reason
+    [repository] = rig.paths.git.glob("git/*.git")
+    assert subprocess.run(["git", "-C", str(repository), "rev-list", "--all"], check=False, capture_output=True).returncode, "it is broken to the end"
+
+
 @pytest.mark.promise("F10")
 async def test_a_stopped_run_leaves_its_work_on_its_branch(rig: AgentRig, remote: Path) -> None:
     item = rig.world.add("Half of it")

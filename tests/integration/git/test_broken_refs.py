@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from integration.git.forge import Node, NodeFactory, Remote, commit
 
-from fabrik_node.errors import Unreachable
+from fabrik_node.errors import GitFailed, Unreachable
 from fabrik_node.git import Merged, MergeRequest, Repository, Worktree, fenced_merge, pause_from
 from fabrik_node.ids import new_id, show_id
 from fabrik_node.ports import ArbiterReceipt
@@ -90,8 +90,15 @@ OTHERS = {
     "record": _file(f"worktrees/{C1}/commondir", ""),
 }
 """Of another item or run. The others go on."""
+NAMED = dict.fromkeys(OTHERS, f"{BRANCHES}/{C1}") | {
+    "somebody else's": "refs/heads/mine",
+    "head": f"worktrees/{C1}/HEAD",
+    "record": f"worktrees/{C1}/commondir",
+}
+"""What an operator is told."""
 READ_BY_GIT = {"garbage in head"}
 """Git itself goes on."""
+NO_BRANCH = ("missing", "garbage", "empty", "packed", "empty object")
 BASE = {"missing": _file("refs/remotes/origin/main", f"{NOTHING}\n"), "garbage": _file("refs/remotes/origin/main", "garbage\n")}
 """What the others begin from. All wait."""
 
@@ -130,11 +137,42 @@ async def test_a_broken_ref_stops_nobody_else_and_stays_as_it_is(make_node: Node
 
     told = [record.getMessage() for record in caplog.records if "in spite of it" in record.getMessage()]
     assert len(told) == (how not in READ_BY_GIT), "once, however often it fetches"
-    assert all(f"git -C {alice.repository.directory} fsck --connectivity-only" in line for line in told)
+    assert all(NAMED[how] in line and f"git -C {alice.repository.directory} fsck --connectivity-only" in line for line in told)
     assert not list(alice.repository.directory.parent.glob("*.apart")), "nothing is left of the way around"
     undo()
     assert await alice.repository.fetch() == done.merge_commit
     assert _git(alice.repository, "rev-parse", broken.branch) == kept
+
+
+@pytest.mark.parametrize("how", NO_BRANCH)
+async def test_the_work_of_a_broken_branch_fails_with_the_name_of_the_branch(make_node: NodeFactory, remote: Remote, how: str) -> None:
+    alice = await make_node("alice")
+    broken, _ = await _two(alice)
+    OTHERS[how](alice.repository)
+    for tried in (
+        broken.head_oid,
+        broken.commits_ahead,
+        broken.push_branch,
+        lambda: broken.commit_all("keep"),
+        lambda: alice.repository.branch_tip(broken.branch),
+    ):
+        with pytest.raises(GitFailed, match=f"branch {broken.branch} in .* names no commit that git can read") as failure:
+            await tried()
+        assert failure.value.hint == f"git -C {alice.repository.directory} fsck --connectivity-only, and mend what it names"
+    assert (await broken.missing()).startswith(f"the commit that branch {broken.branch} names: git -C ")
+    assert await alice.repository.branch_tip(f"fabrik/{ITEM}/{C3}") is None, "one that there is not"
+
+
+async def test_of_a_head_that_names_nothing_the_files_are_kept_and_it_is_said(make_node: NodeFactory, remote: Remote, caplog: pytest.LogCaptureFixture) -> None:
+    alice = await make_node("alice")
+    broken, _ = await _two(alice)
+    tip = await broken.head_oid()
+    OTHERS["head"](alice.repository)
+    (broken.path / "new.txt").write_text("new\n")
+    kept = await broken.commit_all("keep")
+    assert _git(alice.repository, "show", f"{kept}:new.txt") == "new"
+    assert _git(alice.repository, "rev-parse", f"{kept}^@") == tip
+    assert f"names {NOTHING}, which git can not read: only the files there are kept, on {broken.branch}" in caplog.text
 
 
 @pytest.mark.parametrize("how", BASE)

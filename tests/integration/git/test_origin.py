@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from integration.git.forge import Remote, commit, fresh
 
-from fabrik_node.errors import Conflict, NoCommits, Unreachable
+from fabrik_node.errors import Conflict, GitFailed, NoCommits, Unreachable
 from fabrik_node.git import GitRunner, Origin
 from fabrik_node.git.fenced_merge import go_on
 from fabrik_node.ports import Arbiter, ArbiterReceipt, ArbiterTaken, Branches, ClaimIntent, MergeOutcome, Workspace, Workspaces
@@ -172,6 +172,12 @@ async def test_a_commit_that_was_never_pushed_is_had_where_it_was_made_and_after
     commit(space.path, "finished")
     tip = await space.tip()
     await space.remove()
+    branch = (await alice.claims()).repository.directory / "refs/heads" / space.branch
+    said = branch.read_bytes()
+    branch.write_bytes(b"")
+    with pytest.raises(GitFailed, match=f"branch {space.branch} in .* names no commit that git can read"):
+        await alice.left_behind(item, first)  # it is not known that nothing was left
+    branch.write_bytes(said)
     away = remote.path.rename(tmp_path / "away")
     later = make(git, remote, tmp_path / "alice")
     assert await later.left_behind(item, first) == tip, "the network has no part in it"
