@@ -89,15 +89,27 @@ def judge_run(row: RunRow, signals: RunSignals) -> RunVerdict:
     if row.state in FINAL_STATES:
         return judge_end(row)
     age_s = _age_s(signals)
-    stale = age_s is None or age_s > signals.stale_after_s
     if signals.claim_wins is False:
-        return RunVerdict(RunState.SUPERSEDED, "another claim on the item wins", age_s, None, "its node stops it when it hears of that", stale=stale)
+        return _superseded(signals, age_s)
+    stale = age_s is None or age_s > signals.stale_after_s
     return _judge_own(row, signals) if signals.own else _judge_foreign(row, signals, stale=stale)
 
 
 def judge_end(row: RunRow) -> RunVerdict:
     """Of a run in one of :data:`~fabrik_node.domain.runs.FINAL_STATES`: it rests on its row alone, so nobody has to gather signals for it."""
     return RunVerdict(row.state, row.reason or f"ended with exit code {row.exit_code}")
+
+
+def _superseded(signals: RunSignals, lease_age_s: float | None) -> RunVerdict:
+    """Its lease is not watched for long any more: then its node's newest message says how old the news are."""
+    known = not signals.own and signals.owner in (Nearness.ALIVE, Nearness.SILENT)
+    age_s = signals.owner_age_s if lease_age_s is None and known else lease_age_s
+    silent = (
+        f"; its node says nothing for {signals.owner_age_s:.1f} s" if known and signals.owner is Nearness.SILENT and signals.owner_age_s is not None else ""
+    )
+    stale = age_s is None or age_s > signals.stale_after_s
+    evidence = f"another claim on the item wins{silent}"
+    return RunVerdict(RunState.SUPERSEDED, evidence, age_s, None, "its node stops it when it hears of that", stale=stale)
 
 
 def _age_s(signals: RunSignals) -> float | None:

@@ -19,8 +19,8 @@ __all__ = ["Watching"]
 
 _LATE_S = 0.05
 """A look comes so much behind the moment at which a verdict ends: then it has ended."""
-_TELLING = ("state", "recorded_state", "phase", "degraded", "stale", "unreachable_since")
-"""What of a run is a change worth a line."""
+_TELLING = ("state", "recorded_state", "phase", "degraded", "stale")
+"""What of a run is a change worth a line. Since when it is so is none: a date is made of an age anew with each look, so it trembles."""
 
 
 class Watching:
@@ -88,7 +88,7 @@ class Watching:
         for row in rows:
             view = board.item(row.item)
             run = views.run(row, claim=board.claim(row.item), title="" if view is None else view.title)
-            telling = tuple(run[name] for name in _TELLING if name != "unreachable_since" or run["state"] in ("unreachable", "lost"))
+            telling = tuple(run[name] for name in _TELLING)
             if self._shown.get(row.run_id) != telling:
                 self._shown[row.run_id] = telling
                 found.append(run)

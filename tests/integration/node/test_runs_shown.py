@@ -151,6 +151,17 @@ async def test_an_observer_that_started_anew_does_not_take_the_claim_for_a_heart
     await worker.observer.stop()  # before the store that both had is closed
 
 
+async def test_a_superseded_run_of_a_node_that_is_away_keeps_the_age_of_its_news(memory_rigs: Rigs, worker: Worker) -> None:
+    worker.beat()
+    worker.beat()
+    worker.observer.watch(150)
+    assert isinstance(await worker.observer.pipeline.claim(worker.row.item, "agent"), Claim)
+    worker.observer.node.lease_watch.look()
+    run = await worker.shown()
+    assert (run["state"], run["age_s"], run["stale"]) == ("superseded", 150.0, False)
+    assert run["evidence"] == "another claim on the item wins; its node says nothing for 150.0 s"
+
+
 async def test_no_progress_is_not_a_lost_heartbeat(memory_rigs: Rigs, worker: Worker) -> None:
     worker.beat()
     for _ in range(7):
@@ -255,6 +266,21 @@ async def test_silence_is_noticed_at_its_moment_and_not_by_asking(memory_rigs: R
     watcher = Watcher(worker.observer)
     assert [await watcher.state() for _ in range(3)] == ["running", "unreachable", "lost"]
     assert bounds[:2] == [pytest.approx(30.05), pytest.approx(120.0, abs=0.1)], "TTL, grace, and a lock delay of whole beats"
+    watcher.task.cancel()
+    await asyncio.gather(watcher.task, return_exceptions=True)
+
+
+async def test_a_date_that_trembles_is_no_change(memory_rigs: Rigs, worker: Worker) -> None:
+    worker.beat()
+    worker.beat()
+    memory_rigs.clock.advance(31)
+    watcher = Watcher(worker.observer)
+    assert await watcher.state() == "unreachable"
+    looks = watcher.looks
+    memory_rigs.clock.wall += 1
+    worker.observer.node.presence.publish({})
+    await eventually(lambda: watcher.looks > looks)
+    assert watcher.silent()
     watcher.task.cancel()
     await asyncio.gather(watcher.task, return_exceptions=True)
 

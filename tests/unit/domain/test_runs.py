@@ -205,6 +205,18 @@ def test_another_claim_that_wins_says_superseded_whatever_the_signals() -> None:
         assert judge_run(ROW, replace(known, claim_wins=False)).state is RunState.SUPERSEDED
 
 
+@pytest.mark.promise("B5")
+@pytest.mark.parametrize(
+    ("owner", "age_s", "stale"),
+    [(Nearness.SILENT, 26.0, False), (Nearness.ALIVE, 26.0, False), (Nearness.UNCONFIRMED, None, True), (Nearness.NEVER, None, True)],
+)
+def test_a_superseded_run_whose_lease_nobody_watches_any_more_is_as_old_as_the_words_of_its_node(owner: Nearness, age_s: float | None, stale: bool) -> None:
+    """A first message of its node may be days old, and says nothing."""
+    known = replace(FOREIGN, claim_wins=False, lease=None, lease_age_s=None, lease_heard=False, owner=owner, owner_age_s=26.0)
+    verdict = judge_run(ROW, known)
+    assert (verdict.state, verdict.age_s, verdict.stale) == (RunState.SUPERSEDED, age_s, stale)
+
+
 @pytest.mark.parametrize("state", sorted(FINAL_STATES, key=str))
 def test_what_has_ended_stays_as_it_was_written(state: RunState) -> None:
     row = replace(ROW, state=state, reason="because")
