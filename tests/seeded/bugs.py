@@ -866,7 +866,7 @@ BUGS = (
         "fabrik_node/git/apart.py",
         ', "GIT_OBJECT_DIRECTORY": str(objects)}',
         "}",
-        ("tests/integration/git/test_broken_refs.py::test_what_is_only_partly_here_is_fetched_whole_in_spite_of_a_broken_ref",),
+        ("tests/integration/git/test_broken_refs.py::test_a_broken_ref_stops_nobody_else_and_stays_as_it_is",),
     ),
     Bug(
         "a finisher that may merge loses its place in the queue at once",

@@ -71,6 +71,20 @@ def _empty_object(repository: Repository, ref: str) -> Callable[[], None]:
     return _replaced(path, "")
 
 
+def _empty_behind(repository: Repository) -> Callable[[], None]:
+    """git itself ends before it has fetched anything."""
+    branch = f"{BRANCHES}/{C1}"
+    before = _git(repository, "rev-parse", branch)
+    _git(repository, "update-ref", branch, _git(repository, "commit-tree", f"{branch}^{{tree}}", "-p", branch, "-m", "more"))
+    undo = _empty_object(repository, before)
+
+    def back() -> None:
+        undo()
+        _git(repository, "update-ref", branch, before)
+
+    return back
+
+
 def _packed(repository: Repository) -> Callable[[], None]:
     oid = _git(repository, "rev-parse", f"{BRANCHES}/{C1}")
     _git(repository, "pack-refs", "--all")
@@ -84,6 +98,7 @@ OTHERS = {
     "empty": _file(f"{BRANCHES}/{C1}", ""),
     "packed": _packed,
     "empty object": lambda repository: _empty_object(repository, f"{BRANCHES}/{C1}"),
+    "empty object behind the tip": _empty_behind,
     "somebody else's": _file("refs/heads/mine", f"{NOTHING}\n"),
     "head": _file(f"worktrees/{C1}/HEAD", f"{NOTHING}\n"),
     "garbage in head": _file(f"worktrees/{C1}/HEAD", "garbage\n"),
@@ -91,6 +106,7 @@ OTHERS = {
 }
 """Of another item or run. The others go on."""
 NAMED = dict.fromkeys(OTHERS, f"{BRANCHES}/{C1}") | {
+    "empty object behind the tip": "is empty",
     "somebody else's": "refs/heads/mine",
     "head": f"worktrees/{C1}/HEAD",
     "record": f"worktrees/{C1}/commondir",
