@@ -17,6 +17,7 @@ __all__ = ["AgentFacts", "Cause", "ClaimFacts", "ItemFacts", "Needed", "why_item
 
 _NAMED_MAX = 5
 """Agents or items that one sentence names."""
+_PLAIN_WORK = (RunState.STARTING, RunState.RUNNING, RunState.DRAINING)
 _LAST = "a member gave its claim the last number that there is, so none can follow it, and no agent takes the item: delete it, and add it anew"
 
 
@@ -69,6 +70,8 @@ class ClaimFacts:
     takeover_s: float
     held_back: str = ""
     """Why this node takes nothing over now."""
+    verdict: RunVerdict | None = None
+    """Of its run; None: its run is not known here yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ class ItemFacts:
     """No claim can follow its winning one."""
     listens: bool = True
     """False: a store that no node serves, so nothing is known of agents."""
+    failure: tuple[str, str] = ("", "")
+    """Its last run that failed, and why."""
 
 
 def why_item(facts: ItemFacts) -> list[Cause]:
@@ -102,7 +107,7 @@ def why_item(facts: ItemFacts) -> list[Cause]:
     if over is not None:
         return [over]
     held = [] if facts.hold is None else [Cause("held", f"it is held: {facts.hold or 'no reason was given'}", _out(facts))]
-    claimed = [] if facts.claim is None else [_claimed(facts.item, facts.claim)]
+    claimed = [] if facts.claim is None else [_claimed(facts.item, facts.claim, asks=facts.asks is not None)]
     last = [Cause("last_claim", _LAST, f"fabrik-node tombstone {facts.item}")] if facts.is_last else []
     blocking = [*last, *_asks(facts), *held, *claimed, *(cause for needed in facts.needs if (cause := _needs(facts.item, needed)) is not None)]
     if facts.full:
@@ -136,10 +141,14 @@ def _over(facts: ItemFacts) -> Cause | None:
     return None
 
 
-def _claimed(item: str, claim: ClaimFacts) -> Cause:
+def _claimed(item: str, claim: ClaimFacts, *, asks: bool) -> Cause:
+    """``asks``: that it waits for people is said already."""
     look = f"fabrik-node runs show {claim.run}" if claim.run else f"fabrik-node claims show {item}"
+    verdict = claim.verdict
     if claim.lease is None or claim.age_s is None:
-        return Cause("claimed", f"{claim.holder} has claimed it; whether it still works nobody knows here", "fabrik-node serve")
+        known = verdict is not None and verdict.state is not RunState.UNKNOWN
+        still = f"its run is {verdict.state.value}: {verdict.evidence}" if verdict is not None and known else "whether it still works nobody knows here"
+        return Cause("claimed", f"{claim.holder} has claimed it; {still}", "fabrik-node serve")
     if claim.lease is LeaseState.LOST:
         if claim.held_back:
             return Cause(
@@ -152,11 +161,16 @@ def _claimed(item: str, claim: ClaimFacts) -> Cause:
         said = f"{claim.holder} has claimed it and was last heard {claim.age_s:.0f} s ago"
         left_s = max(0.0, claim.takeover_s - claim.age_s)
         return Cause(
-            "holder_unreachable", f"{said}; others may take it in {left_s:.0f} s", f"fabrik-node claims release {item}, when its work is not to be waited for"
+            "holder_unreachable",
+            f"{said}; others may take it within {left_s:.0f} s",
+            f"fabrik-node claims release {item}, when its work is not to be waited for",
         )
     if not claim.heard:
         return Cause("claimed", f"{claim.holder} has claimed it; no heartbeat was heard here yet", look)
-    return Cause("claimed", f"{claim.holder} has it in hand, heard {claim.age_s:.0f} s ago", look)
+    if verdict is None or verdict.state in _PLAIN_WORK or (verdict.state is RunState.WAITING and asks):
+        return Cause("claimed", f"{claim.holder} has it in hand, heard {claim.age_s:.0f} s ago", look)
+    does = "has it in hand" if verdict.state in WORK_STATES else "has claimed it"
+    return Cause("claimed", f"{claim.holder} {does}; its run is {verdict.state.value}: {verdict.evidence}", look)
 
 
 def _needs(item: str, needed: Needed) -> Cause | None:
@@ -210,7 +224,10 @@ def _agents(facts: ItemFacts) -> Cause:
         return Cause("busy", f"every agent that could take it is at work ({busy}){ahead}", "fabrik-node runs list")
     if facts.attempts:
         tried = "1 attempt" if facts.attempts == 1 else f"{facts.attempts} attempts"
-        return Cause("backoff", f"{tried} failed: agents wait longer after each, at most 15 minutes{ahead}", f"fabrik-node items show {facts.item}")
+        run, reason = facts.failure
+        last = f", the last with {reason}; " if reason else ": "
+        look = f"fabrik-node runs logs {run}" if run else f"fabrik-node items show {facts.item}"
+        return Cause("backoff", f"{tried} failed{last}agents wait longer after each, at most 15 minutes{ahead}", look)
     return Cause(
         "ready", f"nothing is in the way: {_listed([agent.name for agent in free])} may take it at the next look{ahead}", "fabrik-node events --follow"
     )
@@ -221,14 +238,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def why_run(run: str, item: str, verdict: RunVerdict, *, own: bool, asks: Asked | None = None) -> Cause:
-    """The verdict as a cause, with the command that tells more."""
+    """The verdict as a cause, with the command that tells more. Output of a run can be read from any node."""
     state = verdict.state
     if state is RunState.WAITING and asks is not None:
         follow = asks.command
     elif state in FINAL_STATES and state is not RunState.SUPERSEDED:
-        follow = f"fabrik-node runs logs {run}" if own else f"fabrik-node items show {item}"
+        follow = f"fabrik-node runs logs {run}"
     elif state in WORK_STATES:
-        follow = f"fabrik-node runs logs {run} --follow" if own else f"fabrik-node runs watch {run}"
+        follow = f"fabrik-node runs logs {run} --follow"
     elif state is RunState.SUPERSEDED:
         follow = f"fabrik-node claims show {item}"
     else:

@@ -12,7 +12,7 @@ from typing import Any
 from fabrik_node.clock import iso
 from fabrik_node.domain.groups import full_limit, limited_by
 from fabrik_node.domain.picking import required_labels
-from fabrik_node.domain.runs import FINAL_STATES, RunRow
+from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind
 from fabrik_node.domain.stages import Archived, Done
 from fabrik_node.domain.why import AgentFacts, Cause, ClaimFacts, ItemFacts, Needed, why_item, why_run
@@ -99,7 +99,7 @@ class Explaining:
             item=show_id(view.id),
             stage=view.stage,
             hold=None if view.hold is None else str(view.hold.get("reason", "")),
-            claim=self._claim(view, "" if open_run is None else show_id(open_run.run_id)),
+            claim=self._claim(view, open_run),
             labels=required_labels(view.labels),
             needs=[self._needed(needed) for needed in view.depends_on],
             attempts=view.attempts,
@@ -110,15 +110,18 @@ class Explaining:
             unclear="" if (step := self._reader.steps.unclear(view.id)) is None else quote(step.name),
             is_last=view.claim is not None and view.claim.is_last,
             listens=self._reader.leases is not None,
+            failure=next(((show_id(row.run_id), row.reason) for row in rows if row.state is RunState.FAILED), ("", "")),
         )
 
-    def _claim(self, view: ItemView, run: str) -> ClaimFacts | None:
+    def _claim(self, view: ItemView, row: RunRow | None) -> ClaimFacts | None:
+        """``row``: the run of the claim."""
         claim, leases = view.claim, self._reader.leases
         if claim is None or not claim.held:
             return None
         holder, ttl_s = f"{self._reader.name_of(claim.node)}/{claim.agent}", claim.ttl_s(view.stage)
+        run, verdict = ("", None) if row is None else (show_id(row.run_id), self._reader.run_views().verdict(row, claim))
         if leases is None:
-            return ClaimFacts(holder, run, None, None, heard=False, takeover_s=0.0)
+            return ClaimFacts(holder, run, None, None, heard=False, takeover_s=0.0, verdict=verdict)
         now, lease = self._reader.now(), leases.get(claim.claim_id)
         heard, age_s = lease is not None and lease.heard, leases.age_s(claim.claim_id, now)
         return ClaimFacts(
@@ -129,6 +132,7 @@ class Explaining:
             heard=heard,
             takeover_s=(age_s or 0.0) + leases.lost_in_s(claim.claim_id, ttl_s, now),
             held_back=leases.held_back,
+            verdict=verdict,
         )
 
     def _full(self, view: ItemView) -> str:

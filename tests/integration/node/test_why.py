@@ -74,6 +74,12 @@ async def test_an_item_on_its_way_is_explained_at_each_step(memory_rigs: Rigs) -
     assert [each["run_id"] for each in answer["runs"]] == [run]
     of_run = await rig.call("why", id=run)
     assert (of_run["kind"], of_run["state"], of_run["run"]["evidence"]) == ("run", "unknown", of_run["causes"][0]["text"])
+    other.pipeline.renew(row.item, claim, row.run_id, 1)
+    speak(rig, other)
+    await other.pipeline.put_run(replace(row, state=RunState.WAITING, reason="waits with finished work: no remote"))
+    await sync(rig, other)
+    answer = await rig.call("why", id=item)
+    assert answer["causes"][0]["text"] == "node1/agent has it in hand; its run is waiting: waits with finished work: no remote; last heard of 0.0 s ago"
     memory_rigs.clock.advance(100)
     assert await codes() == ["holder_unreachable"]
     rig.watch(60)

@@ -18,6 +18,13 @@ from fabrik_node.domain.why import AgentFacts, ClaimFacts, ItemFacts, Needed, wh
 AGENT = AgentFacts("alpha", Nearness.ALIVE, frozenset({"linux"}))
 FACTS = ItemFacts("ITEM", Backlog(), None, None, frozenset(), (), 0, 0, (AGENT,))
 CLAIM = ClaimFacts("beta/agent", "RUN", LeaseState.FRESH, 3.0, heard=True, takeover_s=135.0)
+
+
+def at_work(state: RunState, evidence: str, lease: LeaseState | None = LeaseState.FRESH) -> ClaimFacts:
+    """:data:`CLAIM` with what is known of its run."""
+    return replace(CLAIM, lease=lease, verdict=RunVerdict(state, evidence))
+
+
 OPEN = Needed("OTHER", "the first part", Coding())
 
 CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
@@ -29,8 +36,31 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("held", {"hold": "3 attempts failed"}, "held", "3 attempts failed", "items requeue ITEM"),
     ("held in Merge", {"hold": "merge conflict: a.txt", "stage": Merge("b", 1)}, "held", "merge conflict: a.txt", "items show ITEM"),
     ("claimed", {"claim": CLAIM}, "claimed", "beta/agent has it in hand, heard 3 s ago", "runs show RUN"),
+    (
+        "claimed, at work",
+        {"claim": at_work(RunState.RUNNING, "last heard of 3.0 s ago")},
+        "claimed",
+        "beta/agent has it in hand, heard 3 s ago",
+        "runs show RUN",
+    ),
+    (
+        "claimed, no remote",
+        {"claim": at_work(RunState.WAITING, "no remote; heard")},
+        "claimed",
+        "in hand; its run is waiting: no remote; heard",
+        "runs show RUN",
+    ),
+    (
+        "claimed, silent",
+        {"claim": at_work(RunState.UNREACHABLE, "silent")},
+        "claimed",
+        "beta/agent has claimed it; its run is unreachable: silent",
+        "runs show",
+    ),
+    ("claimed, left", {"claim": at_work(RunState.INTERRUPTED, "gone", lease=None)}, "claimed", "claimed it; its run is interrupted: gone", "serve"),
+    ("claimed, not known", {"claim": at_work(RunState.UNKNOWN, "x", lease=None)}, "claimed", "nobody knows here", "serve"),
     ("claimed, unheard", {"claim": replace(CLAIM, heard=False, run="")}, "claimed", "no heartbeat", "claims show ITEM"),
-    ("claimed, unreachable", {"claim": replace(CLAIM, lease=LeaseState.UNREACHABLE, age_s=100.0)}, "holder_unreachable", "in 35 s", "claims release ITEM"),
+    ("claimed, unreachable", {"claim": replace(CLAIM, lease=LeaseState.UNREACHABLE, age_s=100.0)}, "holder_unreachable", "within 35 s", "claims release ITEM"),
     ("claimed, nobody listens", {"claim": replace(CLAIM, lease=None)}, "claimed", "nobody knows here", "serve"),
     ("depends on an open one", {"needs": (OPEN,)}, "depends", "waits for OTHER (the first part), which is in Coding", "why OTHER"),
     ("depends on an archived one", {"needs": (replace(OPEN, stage=Archived(1, ArchiveReason.ABANDONED)),)}, "depends", "Abandoned", "--no-depends-on"),
@@ -41,7 +71,8 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("labels", {"labels": frozenset({"gpu", "linux"})}, "labels", "(gpu, linux): alpha has linux", "--label"),
     ("a prevented agent", {"agents": (replace(AGENT, problem="no remote"),)}, "agent_problem", "alpha can not claim work: no remote", "status"),
     ("busy", {"agents": (replace(AGENT, slots=2, busy=2),), "ahead": 3}, "busy", "(alpha 2 of 2), and 3 items are before it", "runs list"),
-    ("backoff", {"attempts": 2}, "backoff", "2 attempts failed", "items show ITEM"),
+    ("backoff", {"attempts": 2}, "backoff", "2 attempts failed: agents wait", "items show ITEM"),
+    ("backoff, known", {"attempts": 1, "failure": ("RUN", "code 1")}, "backoff", "1 attempt failed, the last with code 1; agents wait", "runs logs RUN"),
     ("ready", {"ahead": 1}, "ready", "alpha may take it at the next look, and 1 item is before it", "events --follow"),
     ("ready: labels not said", {"labels": frozenset({"gpu"}), "agents": (replace(AGENT, labels=None),)}, "ready", "alpha", "events"),
     ("not served", {"listens": False}, "not_served", "no node runs here", "serve"),
@@ -64,6 +95,8 @@ def test_a_question_to_people_comes_first_while_somebody_waits_for_its_answer() 
     [first, second] = why_item(replace(FACTS, claim=CLAIM, asks=asks))
     assert (first.code, first.text, first.next) == ("asks", "its run asks people: deploy?", asks.command)
     assert second.code == "claimed"
+    waits = why_item(replace(FACTS, claim=at_work(RunState.WAITING, f"asks: {asks}; heard"), asks=asks))
+    assert [cause.text for cause in waits] == [first.text, "beta/agent has it in hand, heard 3 s ago"], "said once"
     for nobody_waits in (None, replace(CLAIM, lease=LeaseState.LOST, age_s=500.0)):
         assert why_item(replace(FACTS, claim=nobody_waits, asks=asks))[-1].code == "ready"
     verdict = RunVerdict(RunState.WAITING, f"asks: {asks}; process 4711 is alive")
@@ -82,6 +115,13 @@ def test_every_stage_has_an_answer() -> None:
     stages: list[Stage] = [Backlog(), Coding(), Qa(), Merge("b", 1), Done(1, bytes(20)), Archived(1, ArchiveReason.COMPLETED)]
     assert [type(stage) for stage in stages] == list(STAGE_TYPES)
     assert all(why_item(replace(FACTS, stage=stage)) for stage in stages)
+
+
+@pytest.mark.promise("D52")
+@pytest.mark.parametrize("own", [True, False])
+def test_the_output_of_a_run_is_read_from_any_node(own: bool) -> None:
+    assert why_run("RUN", "ITEM", RunVerdict(RunState.FAILED, "because"), own=own).next == "fabrik-node runs logs RUN"
+    assert why_run("RUN", "ITEM", RunVerdict(RunState.RUNNING, "because"), own=own).next == "fabrik-node runs logs RUN --follow"
 
 
 @pytest.mark.promise("D52")
