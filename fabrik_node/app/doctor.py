@@ -18,7 +18,7 @@ from fabrik_node.cli.hooks import NodeAnswer
 from fabrik_node.clock import SystemClock, iso
 from fabrik_node.config import Config, child_environment
 from fabrik_node.errors import FabrikError
-from fabrik_node.git.examining import RemoteState, examine_remote
+from fabrik_node.git.examining import RemoteState, examine_remote, examine_repositories
 from fabrik_node.git.runner import GIT_VERSION_MIN, GitRunner, check_git
 from fabrik_node.paths import HomePaths
 from fabrik_node.service.nodes import CONNECTED
@@ -45,7 +45,7 @@ async def _examine(paths: HomePaths, answer: NodeAnswer, *, remote: str | None) 
         checks += await examine_store(paths, clock)
     if config is not None:
         checks += examine_agent(config.agent, paths, _contained(status))
-        checks += await _git(config, remote, works=_works(status))
+        checks += await _git(config, paths, remote, works=_works(status))
         checks += _connected(status) if status is not None else await _peers(paths, config)
     if status is not None:
         warnings = [str(warning) for warning in status.get("warnings") or ()]
@@ -73,7 +73,7 @@ def _pid(status: Mapping[str, Any] | None) -> int | None:
 # ---- git ------------------------------------------------------------------------------------------
 
 
-async def _git(config: Config, remote: str | None, *, works: bool) -> list[Check]:
+async def _git(config: Config, paths: HomePaths, remote: str | None, *, works: bool) -> list[Check]:
     settings = config.git
     needed = bool(settings.remote or remote or config.agent.command or works)
     runner = GitRunner(child_environment({}), name=settings.author_name, email=settings.author_email)
@@ -82,13 +82,26 @@ async def _git(config: Config, remote: str | None, *, works: bool) -> list[Check
     except FabrikError as error:
         least = ".".join(map(str, GIT_VERSION_MIN))
         return [Check("git", "fail" if needed else "warn", str(error), error.hint or f"install git {least} or newer; agents need it")]
-    checks = [Check("git", "ok", f"version {version}")]
+    checks = [Check("git", "ok", f"version {version}"), *await _repositories(runner, paths)]
     if remote is not None and (remote or settings.remote):
         checks.append(await _remote(runner, remote or settings.remote, settings.base))
     elif remote is not None and works:
         said = "not tried: the running node has one that was given to it when it was started, and the settings name none"
         checks.append(Check("remote", "warn", said, "fabrik-node doctor --remote URL"))
     return checks
+
+
+async def _repositories(runner: GitRunner, paths: HomePaths) -> list[Check]:
+    try:
+        found = await examine_repositories(runner, paths.git)
+    except FabrikError as error:
+        return [Check("repository", "warn", str(error), error.hint or f"look at {paths.git}")]
+    return [
+        Check("repository", "warn", f"git can not read all of {each.directory}: {each.unreadable}", each.mend)
+        if each.unreadable
+        else Check("repository", "ok", f"git can read all refs of {each.directory}")
+        for each in found
+    ]
 
 
 async def _remote(runner: GitRunner, remote: str, base: str) -> Check:

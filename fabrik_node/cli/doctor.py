@@ -26,8 +26,8 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 def doctor(session: Session, remote: str, no_remote: bool) -> int:
     """Look at all that this node needs, and say what to do.
 
-    Home, permissions, disk, clock, identity, settings, git and its remote, peers, control groups; with or without a running node. Nothing that stays is changed: on
-    the git remote two refs under refs/fabrik/probe/ are made and deleted. Ends with 1 when something has failed.
+    Home, permissions, disk, clock, identity, settings, git, its local repositories and its remote, peers, control groups; with or without a running node. Nothing that
+    stays is changed: on the git remote two refs under refs/fabrik/probe/ are made and deleted. Ends with 1 when something has failed.
     """
     data = session.hooks.doctor(session.home, _ask(session), remote=None if no_remote else remote)
     session.show(data, _draw)

@@ -1,4 +1,7 @@
-"""A remote as ``doctor`` looks at it: from a folder of its own, so that nothing of the node's is made or changed. No password is written there: a look that is killed leaves the folder."""
+"""Git as ``doctor`` looks at it: the local repositories, which it only reads; and a remote, from a folder of its own, so that nothing of the node's is made or changed.
+
+No password is written there: a look that is killed leaves the folder.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from fabrik_node.git.probe import RemoteProbe, probe_remote
 from fabrik_node.git.remote_login import split_login
 from fabrik_node.git.repository import Repository
 from fabrik_node.git.runner import GitRunner, check_git
+from fabrik_node.git.unreadable import to_mend, unreadable
 
-__all__ = ["RemoteState", "examine_remote"]
+__all__ = ["RemoteState", "RepositoryState", "examine_remote", "examine_repositories"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,21 @@ class RemoteState:
     shown: str
     """The remote without credentials."""
     probe: RemoteProbe | None
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryState:
+    """A local repository. ``unreadable``: see :func:`fabrik_node.git.unreadable.unreadable`; ``mend``: what to type then."""
+
+    directory: Path
+    unreadable: str
+    mend: str
+
+
+async def examine_repositories(git: GitRunner, home_dir: Path) -> list[RepositoryState]:
+    """Those that :meth:`Repository.open` made under ``home_dir``, by name. Raises :class:`GitFailed`."""
+    found = [path for path in sorted((home_dir / "git").glob("*.git")) if path.is_dir()]
+    return [RepositoryState(path, await unreadable(git, path), to_mend(path)) for path in found]
 
 
 async def examine_remote(git: GitRunner, remote: str, base: str, folder: Path) -> RemoteState:

@@ -75,6 +75,19 @@ def test_a_whole_home_has_nothing_to_mend(home: Path, remote: Path) -> None:
     assert report["running"] is False
 
 
+def test_a_broken_ref_in_a_local_repository_is_named_with_what_to_do(home: Path) -> None:
+    """The node goes on in spite of it, so this is where an operator sees it."""
+    sound, broken = (home / "git/git" / name for name in ("a.git", "b.git"))
+    for directory in (sound, broken):
+        subprocess.run(["git", "init", "-q", "--bare", str(directory)], check=True)
+    assert state_of(look(home, remote=None), "repository")[0] == "ok"
+    (broken / "refs/heads/work").write_text("1" * 40 + "\n")
+    report = look(home, remote=None)
+    said = f"git can not read all of {broken}: fatal: bad object refs/heads/work"
+    assert state_of(report, "repository") == ("warn", said, f"git -C {broken} fsck --connectivity-only, and mend what it names")
+    assert report["fail"] == 0
+
+
 @pytest.mark.promise("D52")
 def test_a_remote_that_can_not_fence_is_named_with_what_to_do(home: Path, remote: Path) -> None:
     (home / "config.toml").write_text(f'[git]\nremote = "{remote}"\n')
