@@ -19,7 +19,7 @@ import psutil
 
 from fabrik_node.domain.runs import ProcessId
 
-__all__ = ["Peer", "Standing", "boot_id", "is_alive", "process_id", "standing_of"]
+__all__ = ["Peer", "Standing", "boot_id", "is_alive", "is_stopped", "process_id", "standing_of"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_MAX = 2**31 - 1
@@ -51,6 +51,14 @@ def is_alive(process: ProcessId) -> bool | None:
     except PermissionError:
         return None
     return seen is not None and seen[0] == process.started and not seen[1]
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal or a debugger holds it: it lives, and does nothing. False for one that can not be looked at."""
+    try:
+        return psutil.Process(pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+    except psutil.Error:
+        return False
 
 
 @cache

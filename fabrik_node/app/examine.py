@@ -165,6 +165,8 @@ def examine_owner(paths: HomePaths, answer: NodeAnswer) -> Check:
         return Check(
             "node", "warn", f"process {pid} serves this home, and does not tell this caller how it is: {answer.error}", answer.hint or "fabrik-node whoami"
         )
+    if shown.get("stopped"):
+        return Check("node", "fail", f"process {pid} owns this home and is stopped, by a signal or a debugger", shown["to go on"])
     if shown.get("alive"):
         look = f"look at it, and at its own log: ps -o pid,stat,etime,args {pid}; it may only be busy, and whoever ends it ends what it has at work"
         return Check("node", "fail", f"process {pid} owns this home and gave no answer: {answer.error or 'its socket is gone'}", look)

@@ -11,7 +11,7 @@ from fabrik_node.app.opening import make_home
 from fabrik_node.clock import SystemClock
 from fabrik_node.ids import fingerprint, show_key
 from fabrik_node.paths import HomePaths
-from fabrik_node.process import boot_id, is_alive
+from fabrik_node.process import boot_id, is_alive, is_stopped
 from fabrik_node.store.owner import Owner, clear_owner, read_owner
 
 __all__ = ["default_name", "init", "lock_clear", "lock_show"]
@@ -44,7 +44,9 @@ def lock_show(home: Path) -> dict[str, Any]:
     if owner is None:
         return {"home": str(home), "owned": False, "alive": None, "owner": None}
     here = owner.process.boot_id == boot_id() or owner.host == socket.gethostname()
-    return {"home": str(home), "owned": True, "alive": is_alive(owner.process) if here else None, "owner": _owner_json(owner)}
+    alive = is_alive(owner.process) if here else None
+    stopped = {"stopped": True, "to go on": f"kill -CONT {owner.process.pid}"} if alive and is_stopped(owner.process.pid) else {}
+    return {"home": str(home), "owned": True, "alive": alive, **stopped, "owner": _owner_json(owner)}
 
 
 def lock_clear(home: Path) -> dict[str, Any]:

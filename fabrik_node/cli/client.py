@@ -125,7 +125,7 @@ class Client:
         try:
             line = self._lines.readline(ANSWER_BYTES_MAX + 1)
         except TimeoutError as error:
-            raise Unreachable(f"the node did not answer {op} within {ANSWER_WAIT_S:g} s: whether it was done is not known", "fabrik-node status") from error
+            raise Unreachable(f"the node did not answer {op} within {ANSWER_WAIT_S:g} s: whether it was done is not known", "fabrik-node lock show") from error
         except ConnectionResetError:
             return None
         if not line.endswith(b"\n"):

@@ -20,7 +20,7 @@ EXIT_CODES: Mapping[int, str] = {
     3: "not found",
     4: "conflict, or the claim is lost",
     5: "not possible in this state, or held",
-    6: "unreachable, or no node is running",
+    6: "unreachable, no node is running, or the view is partial",
     7: "not allowed, or not who it should be",
     130: "interrupted (SIGINT)",
     143: "terminated (SIGTERM)",

@@ -19,7 +19,10 @@ def lock() -> None:
 @command("show", parent=lock)
 @click.pass_obj
 def show(session: Session) -> None:
-    """Who owns this home, and whether that process is alive."""
+    """Who owns this home, and whether that process is alive.
+
+    One that a signal or a debugger stopped is alive, and does nothing: then it says how to let it go on.
+    """
     session.show(session.hooks.lock_show(session.home), render_page.pairs)
 
 

@@ -18,7 +18,7 @@ from fabrik_node.cli.secret_text import secret_text
 from fabrik_node.cli.serve import AGENT_FLAGS, serve_flags, serve_options
 from fabrik_node.cli.session import Session
 from fabrik_node.cli.table import clean
-from fabrik_node.errors import FabrikError
+from fabrik_node.errors import FabrikError, NoNode, NotInitialised
 
 __all__ = ["root", "run"]
 
@@ -127,6 +127,8 @@ def _invoke(session: Session, argv: Sequence[str]) -> int:
 def _tell(error: Exception, session: Session) -> int:
     """One line with the cause, one with what to type next."""
     match error:
+        case NotInitialised() | NoNode():
+            message, hint, status = str(error), session.here(error.hint), error.exit_status
         case FabrikError():
             message, hint, status = str(error), error.hint, error.exit_status
         case click.UsageError():

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from fabrik_node import config
@@ -123,6 +124,10 @@ class Session:
     def _say_offline(self, data: Mapping[str, Any]) -> None:
         dated = f", last change {data['as_of']}" if data.get("as_of") else ""
         self.note(f"no node is running on {self.home}: answered from its store{dated}")
+
+    def here(self, hint: str) -> str:
+        """The commands of ``hint`` for this home, also when ``--home`` named it: typed without that they would be for another one."""
+        return hint if self.home_flag is None else hint.replace("fabrik-node ", f"fabrik-node --home {quote(str(self.home))} ")
 
     # ---- showing ----------------------------------------------------------------------------------
 

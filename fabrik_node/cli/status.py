@@ -29,7 +29,7 @@ def status(session: Session) -> None:
     except NotInitialised as nothing:
         from fabrik_node.clock import SystemClock, iso
 
-        session.note(f"no node here yet: {session.home}", nothing.hint)
+        session.note(f"no node here yet: {session.home}", session.here(nothing.hint))
         session.show({"as_of": iso(SystemClock().wall_ms()), "source": "none", "node": None, "home": str(session.home), "version": __version__}, _draw_nothing)
         return
     session.show(data, render_nodes.status)

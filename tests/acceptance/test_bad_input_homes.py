@@ -99,7 +99,7 @@ def test_a_database_that_is_not_ours_or_not_whole_is_named_and_left_alone(fleet:
     damage(node.home / STORE)
     refused(node, 5, "serve", saying=saying)
     refused(node, 5, "items", "list", saying=saying)
-    refused(node, 6, "items", "add", "x", saying="no node is running", trying="fabrik-node serve")
+    refused(node, 6, "items", "add", "x", saying="no node is running", trying=f"fabrik-node --home {node.home} serve")
 
 
 def test_the_database_of_another_mesh_is_refused(fleet: Fleet) -> None:
@@ -232,7 +232,7 @@ def test_an_agent_whose_remote_is_away_says_so_and_goes_on_when_it_is_back(fleet
 def test_without_a_node_reads_say_so_and_writes_are_refused(fleet: Fleet) -> None:
     nothing = fleet.new("nothing")
     for command in (("items", "list"), ("items", "add", "x"), ("runs", "list"), ("events",), ("invite",), ("serve",)):
-        refused(nothing, 5, *command, saying="no node in", trying="fabrik-node init")
+        refused(nothing, 5, *command, saying="no node in", trying=f"fabrik-node --home {nothing.home} init")
     node = stopped_node(fleet)
     [item] = [entry["id"] for entry in node.ask("items", "list")["items"]]
     writes: tuple[tuple[str, ...], ...] = (
@@ -246,7 +246,7 @@ def test_without_a_node_reads_say_so_and_writes_are_refused(fleet: Fleet) -> Non
         ("events", "--follow"),
     )
     for write in writes:
-        refused(node, 6, *write, saying="no node is running on", trying="fabrik-node serve")
+        refused(node, 6, *write, saying="no node is running on", trying=f"fabrik-node --home {node.home} serve")
     read = node.run("items", "show", item)
     assert read.returncode == 0
     assert "no node is running on" in read.stderr

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fabrik_node.app.doctor import examine
-from fabrik_node.app.setup import init
+from fabrik_node.app.setup import init, lock_show
 from fabrik_node.cli.hooks import NodeAnswer
 from fabrik_node.clock import SystemClock
 from fabrik_node.paths import HomePaths
@@ -155,11 +155,16 @@ def test_what_is_wrong_is_found(home: Path, kind: str) -> None:
     assert todo in said
 
 
-def test_who_owns_the_home_is_looked_at(home: Path) -> None:
+def test_who_owns_the_home_is_looked_at(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = OwnerLock.acquire(home, SystemClock(), {"socket": "/gone"})
     state, said, todo = state_of(look(home, NodeAnswer(error="it hangs")), "node")
     assert (state, said.endswith("gave no answer: it hangs")) == ("fail", True)
     assert "kill" not in todo, "whoever follows this must not end a node that works"
+    with monkeypatch.context() as held:
+        held.setattr("fabrik_node.app.setup.is_stopped", lambda pid: pid == os.getpid())
+        assert (lock_show(home)["alive"], lock_show(home)["stopped"]) == (True, True)
+        state, said, todo = state_of(look(home, NodeAnswer(error="it hangs")), "node")
+        assert (state, "is stopped, by a signal or a debugger" in said, todo) == ("fail", True, f"kill -CONT {os.getpid()}")
     refusal = NodeAnswer(refused=True, error="a command of a run shows no token", hint="run it with FABRIK_TOKEN")
     state, said, todo = state_of(look(home, refusal), "node")
     assert (state, "does not tell this caller how it is: a command of a run shows no token" in said, todo) == ("warn", True, "run it with FABRIK_TOKEN")

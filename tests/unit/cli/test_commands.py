@@ -249,7 +249,7 @@ def test_status_of_a_machine_without_a_node_succeeds(cli: Any, hooks: Any, tmp_p
     assert printed.status == 0
     assert printed.data["node"] is None
     assert printed.data["as_of"]
-    assert printed.err == f"fabrik-node: no node here yet: {tmp_path / 'fresh'}\n  try: fabrik-node init\n"
+    assert printed.err == f"fabrik-node: no node here yet: {tmp_path / 'fresh'}\n  try: fabrik-node --home {tmp_path / 'fresh'} init\n"
     assert not (tmp_path / "fresh").exists(), "looking makes nothing"
 
 
@@ -257,7 +257,7 @@ def test_status_of_a_machine_without_a_node_succeeds(cli: Any, hooks: Any, tmp_p
 def test_other_commands_say_how_to_make_a_node(cli: Any, tmp_path: Any, argv: list[str]) -> None:
     printed = cli("--home", str(tmp_path / "fresh"), *argv, at_home=False)
     assert (printed.status, printed.out) == (NotInitialised.exit_status, b"")
-    assert printed.err == f"fabrik-node: there is no node in {tmp_path / 'fresh'} yet\n  try: fabrik-node init\n"
+    assert printed.err == f"fabrik-node: there is no node in {tmp_path / 'fresh'} yet\n  try: fabrik-node --home {tmp_path / 'fresh'} init\n"
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,10 @@ def _classes(cls: type[FabrikError] = FabrikError) -> Iterator[type[FabrikError]
 
 @pytest.mark.parametrize("cls", list(_classes()), ids=lambda cls: cls.code)
 def test_every_error_has_its_documented_status(cli: Any, service: Any, cls: type[FabrikError]) -> None:
-    service.fail = cls("the cause in one line", "fabrik-node what-next")
+    service.fail = cls("the cause in one line", "what-next")
     for argv in (["items", "list"], ["items", "list", "--json"], ["items", "add", "T"], ["events", "--json"]):
         printed = cli(*argv)
-        assert (printed.status, printed.out, printed.err) == (cls.exit_status, b"", "fabrik-node: the cause in one line\n  try: fabrik-node what-next\n")
+        assert (printed.status, printed.out, printed.err) == (cls.exit_status, b"", "fabrik-node: the cause in one line\n  try: what-next\n")
     assert cls.exit_status in EXIT_CODES
 
 

@@ -49,8 +49,19 @@ def test_reads_come_from_the_store_with_its_date(cli: Any, hooks: Any, home: Any
 def test_writes_are_refused(cli: Any, hooks: Any, home: Any, argv: list[str]) -> None:
     printed = cli(*argv)
     assert (printed.status, printed.out) == (NoNode.exit_status, b"")
-    assert printed.err == f"fabrik-node: no node is running on {home.home}, and this needs one\n  try: fabrik-node serve\n"
+    assert printed.err == f"fabrik-node: no node is running on {home.home}, and this needs one\n  try: fabrik-node --home {home.home} serve\n"
     assert hooks.called == []
+
+
+@pytest.mark.promise("D52")
+def test_what_to_type_is_for_the_home_that_was_named(cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed without it, ``init`` would make a mesh in another home."""
+    spaced = tmp_path / "a home"
+    printed = cli("items", "list", "--home", str(spaced), at_home=False)
+    assert (printed.status, printed.err) == (5, f"fabrik-node: there is no node in {spaced} yet\n  try: fabrik-node --home '{spaced}' init\n")
+    assert cli("--home", str(spaced), "status", at_home=False).err.endswith(f"  try: fabrik-node --home '{spaced}' init\n")
+    monkeypatch.setenv("FABRIK_HOME", str(spaced))
+    assert cli("items", "list", at_home=False).err.endswith("  try: fabrik-node init\n"), "the environment is the same next time"
 
 
 def test_streams_come_from_the_store_but_can_not_be_followed(cli: Any, home: Any) -> None:
@@ -107,6 +118,7 @@ def test_a_node_that_does_not_answer_is_not_waited_for_for_ever(cli: Any, home: 
         done.set()
     assert printed.status == Unreachable.exit_status
     assert "did not answer items.add" in printed.err
+    assert printed.err.endswith("  try: fabrik-node lock show\n"), "which asks no node"
 
 
 @pytest.mark.parametrize("answer", [b"not json\n", b"[]\n", b'{"ok":true}\n', b'{"ok":false}\n'])

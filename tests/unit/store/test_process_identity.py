@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,18 @@ def test_killed_process_is_dead_before_and_after_reaping(child: subprocess.Popen
     child.wait()
     assert process.process_id(child.pid) is None
     assert process.is_alive(identity) is False
+
+
+def test_a_process_that_a_signal_holds_is_alive_and_stopped(child: subprocess.Popen[bytes]) -> None:
+    identity = process.process_id(child.pid)
+    assert identity is not None
+    assert process.is_stopped(child.pid) is False
+    child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    assert (process.is_alive(identity), process.is_stopped(child.pid)) == (True, True)
+    child.kill()
+    child.wait()
+    assert process.is_stopped(child.pid) is False
 
 
 @pytest.mark.promise("C2")
