@@ -199,6 +199,7 @@ class Running:
             requests=self.node.requests,
             by_item=self.node.by_item,
             held=self.node.held_claims.all,
+            watch=self.node.on_changes,
             genesis=self.identity.record,
             store=self.store,
             clock=self.clock,

@@ -38,6 +38,7 @@ from fabrik_node.service.health import log_health
 from fabrik_node.service.keys import KeyLines
 from fabrik_node.service.listing import claims_page, items_page, limited, run_state
 from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines, said_text
+from fabrik_node.service.one_state import Watch
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.run_rows import RunRows
 from fabrik_node.service.run_views import AtWork, RunViews
@@ -49,7 +50,6 @@ __all__ = ["Read", "Reader", "stage_json"]
 Read: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 _ROWS_AT_ONCE = 256
 """Runs that are judged before others have their turn."""
-_LOOKS = 4  # times that a long list is read in a thread, beside writers
 
 
 class Reader:
@@ -81,6 +81,7 @@ class Reader:
         contained: Callable[[str], str] | None = None,
         by_item: ByItem | None = None,
         held: Callable[[], Iterable[tuple[bytes, Claim]]] | None = None,
+        watch: Watch = lambda _: lambda: None,
     ) -> None:
         self.replica = replica
         self.board = Board(replica)
@@ -88,6 +89,7 @@ class Reader:
         self.by_item = ByItem(replica) if by_item is None else by_item
         self.steps = StepBook(replica, self.by_item)
         self._held = held
+        self._watch = watch
         self._run_rows = RunRows(replica, store, self.by_item)
         self._genesis = genesis
         self._store = store
@@ -306,7 +308,7 @@ class Reader:
 
     async def items_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The board. Filters: ``stage``, ``reason`` (of archived ones), ``label``, ``held``."""
-        return await self._page(items_page, lambda: (args,))
+        return {**self.stamp({}), **await items_page(self.board, self._watch, self.views(), args)}
 
     async def items_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """One item and its runs."""
@@ -365,7 +367,8 @@ class Reader:
 
     async def claims_list(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Held claims; with ``all`` the released ones too."""
-        return await self._page(claims_page, lambda: (args, None if self._held is None else list(self._held())))
+        held = None if self._held is None else list(self._held())
+        return {**self.stamp({}), **await claims_page(self.board, self._watch, self.views(), args, held)}
 
     async def claims_show(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """The winning claim of one item."""
@@ -438,15 +441,6 @@ class Reader:
             return {**await read(args), **self._behind()}
 
         return measured
-
-    async def _page(self, read: Callable[..., dict[str, Any]], args: Callable[[], tuple[Any, ...]]) -> dict[str, Any]:
-        """What ``read`` makes in a thread of the board, of one state, dated before it. Where something was merged meanwhile it is read anew, and at last while nobody else has the loop."""
-        for _ in range(_LOOKS):
-            stamped, state = self.stamp({}), self.board.state()
-            page = await asyncio.to_thread(read, self.board, self.views(), *args())
-            if self.board.state() == state:
-                return {**stamped, **page}
-        return {**self.stamp({}), **read(self.board, self.views(), *args())}
 
     def _behind(self) -> dict[str, Any]:
         """How old a view is: the ops that a connected peer is known to have and we lack (None: no peer is connected), and the age of the newest word of any other node."""

@@ -172,6 +172,7 @@ class NodeRig:
             requests=node.requests,
             by_item=node.by_item,
             held=node.held_claims.all,
+            watch=node.on_changes,
             genesis=Genesis.decode(genesis),
             store=node.store,
             clock=node.clock,

@@ -799,6 +799,20 @@ BUGS = (
         ("tests/integration/node/test_rehearsed.py",),
     ),
     Bug(
+        "a list of items shows parts of before and of after a write",
+        "fabrik_node/service/one_state.py",
+        "        changed.update(",
+        "        set().update(",
+        ("tests/unit/service/test_one_state.py", "tests/integration/node/test_lists_of_one_state.py"),
+    ),
+    Bug(
+        "a list of items does not wait for a merge that is not told yet",
+        "fabrik_node/service/one_state.py",
+        "if not changed and board.state() == told:",
+        "if not changed:",
+        ("tests/unit/service/test_one_state.py",),
+    ),
+    Bug(
         "a claim without effect is listed like one that counts",
         "fabrik_node/service/conflicts.py",
         "for touch in stated if _op(touch) in counted)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from node_rig import BOUND_S, NodeRig, Rigs
 
 from fabrik_node.domain.claims import Claim
+from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Coding
 from fabrik_node.ids import parse_id
 from fabrik_node.node.board import Board
@@ -78,16 +80,31 @@ async def test_a_claim_that_ended_since_the_held_ones_were_noted_is_not_listed(r
     item, claim = await _at_work(rig)
     await rig.pipeline.finish(item, claim, "agent_failed: no", {"result": "agent_failed"}, charge_attempt=True)
     views = Views(name_of=lambda _key: "", leases=None, now=0.0, wall_ms=0, stale_s=1.0)
-    assert claims_page(rig.node.board, views, {}, [(item, claim)]) == {"claims": [], "total": 0}
+    assert await claims_page(rig.node.board, rig.node.on_changes, views, {}, [(item, claim)]) == {"claims": [], "total": 0}
 
 
-async def test_a_list_beside_writers_without_end_is_made_at_last(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_beside_writers_without_end_shows_one_state_after_one_look(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each op gives all items one priority, and nobody holds the event loop for a look at all of them."""
     rig = await rigs.open()
-    await rig.add("first")
-    looks = _write_within(monkeypatch, "claims", lambda number: rig.add(f"more {number}"))
-    said = await asyncio.wait_for(rig.call("items.list"), BOUND_S)
-    assert said["total"] == 1 + len(looks)
-    assert 1 < len(looks) < 10
+    items = [parse_id(await rig.add(f"{number}")) or b"" for number in range(5)]
+
+    async def write(number: int) -> None:
+        await rig.node.write("all", lambda: [(Kind.ITEM, item, ItemField.PRIORITY, number, None) for item in items])
+
+    async def write_on() -> None:
+        for number in itertools.count(1):
+            await write(number)
+
+    await write(0)
+    looks = _write_within(monkeypatch, "claims", lambda number: write(-1 - number))
+    writer = asyncio.create_task(write_on())
+    try:
+        for count in range(1, 6):
+            said = await asyncio.wait_for(rig.call("items.list"), BOUND_S)
+            assert len({shown["priority"] for shown in said["items"]}) == 1
+            assert len(looks) == count
+    finally:
+        writer.cancel()
 
 
 async def test_a_list_is_dated_before_it_is_read(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
