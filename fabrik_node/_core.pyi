@@ -321,6 +321,10 @@ class Change:
     @property
     def new(self) -> Value: ...
     @property
+    def old_fence(self) -> Fence | None:
+        """Of the write before; of a claim its own. None without one."""
+
+    @property
     def author(self) -> bytes:
         """Of the winning write; the tombstone's author for a register that it removed; the old write's for one that a suspension took away."""
 
@@ -565,8 +569,11 @@ class Replica:
     def rows(self, kind: int) -> list[tuple[bytes, dict[int, Value]]]:
         """All ids of a kind with their fields, in order of id."""
 
-    def tally(self, kind: int, field: int, among: int) -> list[tuple[Value, int]]:
-        """How many ids of a kind that have field ``among`` have each value of ``field`` (None: no register, or a null). Cheap for any number of rows."""
+    def tally(self, field: int, among: int) -> tuple[list[tuple[Value, int]], list[tuple[Value, Value]]]:
+        """How many items that have field ``among`` have each value of ``field`` (None: no register, or a null). Cheap for any number of them.
+
+        Not counted but listed, ``(value, winning claim)``: those whose register has another fence than their claim, or none.
+        """
 
     def tombstoned(self, id: bytes) -> bool: ...
     def winning_fence(self, item: bytes) -> Fence | None:

@@ -268,7 +268,7 @@ I11 held              Nothing with a bad signature, wrong mesh, broken chain or 
 I12 held              An op that breaks a rule of meaning is void everywhere and does not block its author's later ops
 I13 held              The wall clock decides nothing but displayed times
 I14 held              Revocation has a cut, in any order of arrival, through any relay; open sessions of the revoked end where the record is committed
-I15 partial           After convergence an item has at most one live holder, the same on all nodes | a superseded one can not merge, and its late outcome, attempts and holds are not read; a late move of the stage stands until its successor's first move, so that a person's move in that moment stops the successor
+I15 held              After convergence an item has at most one live holder, the same on all nodes
 I16 held              Of two finished works exactly one merge reaches the base branch, and both sides say so
 I17 held              A holder that can not renew stops before others take over
 I18 held              Every queue, map and file has a limit and a counter

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
-from fabrik_node.domain.stages import STAGE_TYPES, Stage, stage_type
+from fabrik_node.domain.stages import STAGE_TYPES, Stage, stage_type, stage_value
 from fabrik_node.errors import InvalidOp
 
 __all__ = ["ATTEMPTS_MAX", "Claim", "ClaimState", "Fence", "decode_claim", "encode_claim", "override", "stage_ttls", "successor"]
@@ -49,6 +49,8 @@ class Claim:
     """``(tag of a stage, milliseconds)``, in order of the tags: what counts there in place of ``ttl_ms``."""
     found: tuple[int, int] | None = None
     """How many attempts had failed when it was made, and the epoch of the claim under which that was counted: :mod:`fabrik_node.domain.inheritance`. None: it does not say so."""
+    found_stage: tuple[Any, ...] | None = None
+    """The stage then, as a register has it. None: it does not say so."""
 
     def ttl_s(self, stage: Stage) -> float:
         """How long a renewal is believed while the item is in ``stage``."""
@@ -128,7 +130,15 @@ def encode_claim(claim: Claim) -> dict[int, Any]:
         7: claim.ttl_ms,
         8: claim.incarnation,
     }
-    optional: dict[int, Any] = {9: claim.reason, 10: claim.oid, 11: claim.follows, 12: dict(claim.stage_ttls), 13: claim.found and list(claim.found)}
+    found_stage = claim.found_stage and list(claim.found_stage)
+    optional: dict[int, Any] = {
+        9: claim.reason,
+        10: claim.oid,
+        11: claim.follows,
+        12: dict(claim.stage_ttls),
+        13: claim.found and list(claim.found),
+        14: found_stage,
+    }
     return value | {number: part for number, part in optional.items() if part}
 
 
@@ -149,6 +159,7 @@ def decode_claim(value: dict[int, Any]) -> Claim:
             follows=value.get(11, b""),
             stage_ttls=_read_ttls(value.get(12)),
             found=_read_found(value.get(13), value[2]),
+            found_stage=stage_value(value.get(14)),
         )
     except (KeyError, ValueError) as error:
         raise InvalidOp(f"claim value is of a newer version: {error}", "upgrade this node") from error

@@ -32,9 +32,11 @@ __all__ = [
     "check_move",
     "decode_stage",
     "encode_stage",
+    "is_working",
     "parse_reason",
     "stage_fields",
     "stage_type",
+    "stage_value",
 ]
 
 
@@ -129,6 +131,8 @@ Stage: TypeAlias = Backlog | Coding | Qa | Merge | Done | Archived
 STAGE_TYPES: tuple[type[Stage], ...] = (Backlog, Coding, Qa, Merge, Done, Archived)
 """In pipeline order; the position is the tag on the wire."""
 
+_BRANCH_BYTES_MAX = 255
+
 TRANSITIONS: Mapping[type[Stage], frozenset[type[Stage]]] = {
     Backlog: frozenset({Coding, Archived}),
     Coding: frozenset({Qa, Backlog, Archived}),
@@ -208,6 +212,27 @@ def decode_stage(value: list[Any]) -> Stage:
     except (IndexError, TypeError, ValueError, FabrikError) as error:
         raise InvalidOp(f"stage value {value!r} is of a newer version", "upgrade this node") from error
     return stage
+
+
+def is_working(value: Any) -> bool:
+    """False for the CBOR form of Done and Archived; ``value`` is one of a stage."""
+    return bool(value[0] <= STAGE_TYPES.index(Merge))
+
+
+def stage_value(value: Any) -> tuple[Any, ...] | None:
+    """A value that nobody checked, if it is the CBOR form of a stage, as merge.md has it; else None."""
+    shape = [type(part) for part in value] if isinstance(value, list) else []
+    match value if shape[:1] == [int] else None:
+        case [0 | 1 | 2]:
+            return tuple(value)
+        case [3, str(branch), ahead] if shape[2] is int and 1 <= ahead < 2**32 and 1 <= len(branch.encode()) <= _BRANCH_BYTES_MAX:
+            return tuple(value)
+        case [4, at, bytes(commit)] if shape[1] is int and at >= 0 and len(commit) in (20, 32):
+            return tuple(value)
+        case [5, at, reason] if shape[1:] == [int, int] and at >= 0 and 0 <= reason < len(ArchiveReason):
+            return tuple(value)
+        case _:
+            return None
 
 
 def stage_fields(stage: Stage) -> dict[str, Any]:

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabrik_node._core import Replica
+from fabrik_node._core import Register, Replica
 from fabrik_node.domain.claims import Claim, decode_claim
-from fabrik_node.domain.inheritance import Written, attempts_of, outcome_of
+from fabrik_node.domain.inheritance import Written, attempts_of, outcome_of, stage_of
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, Role
-from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Done, Stage, decode_stage
+from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Done, Stage, decode_stage, is_working
 from fabrik_node.node.holds import hold_in
 from fabrik_node.ports import ItemView
 
 __all__ = ["Board", "is_finished"]
 
-_READ_BY_CLAIM = (ItemField.OUTCOME, ItemField.ATTEMPTS)
-"""What of them counts depends on the winning claim."""
+_READ_BY_CLAIM = (ItemField.STAGE, ItemField.OUTCOME, ItemField.ATTEMPTS)
+"""Whose they are: whoever works on the item. What of them is read depends on the winning claim."""
 
 
 class Board:
@@ -52,21 +52,24 @@ class Board:
     def stages(self) -> Counter[type[Stage]]:
         """How many items are in which stage, without looking at each."""
         count: Counter[type[Stage]] = Counter()
-        for value, items in self._replica.tally(Kind.ITEM, ItemField.STAGE, among=ItemField.TITLE):
+        counted, foreign = self._replica.tally(ItemField.STAGE, among=ItemField.TITLE)
+        for value, items in counted:
             count[Backlog if value is None else type(decode_stage(value))] += items
+        for value, claim in foreign:
+            registers = {} if value is None else {ItemField.STAGE: Written(value, None)}
+            count[type(decode_stage(stage_of(registers, decode_claim(claim))))] += 1
         return count
 
     def stage(self, item: bytes) -> Stage:
-        """The item's stage; Backlog before the first move."""
-        register = self._replica.get(Kind.ITEM, item, ItemField.STAGE)
-        return Backlog() if register is None else decode_stage(register.value)
+        """What is read of the item's stage: not the late move of a superseded holder."""
+        return decode_stage(stage_of(self.registers(item, (ItemField.STAGE,)), self.claim(item)))
 
     def claim(self, item: bytes) -> Claim | None:
         """The winning claim, whatever its state."""
         register = self._replica.get(Kind.CLAIM, item, ClaimField.CLAIM)
         return None if register is None else decode_claim(register.value)
 
-    def registers(self, item: bytes, fields: Sequence[ItemField] = (ItemField.STAGE, ItemField.OUTCOME, ItemField.ATTEMPTS)) -> dict[ItemField, Written]:
+    def registers(self, item: bytes, fields: Sequence[ItemField] = _READ_BY_CLAIM) -> dict[ItemField, Written]:
         """Those of the registers of whoever works on an item that are there, as the merge has them."""
         found = {field: self._replica.get(Kind.ITEM, item, field) for field in fields}
         return {field: Written(register.value, register.fence) for field, register in found.items() if register is not None}
@@ -74,6 +77,19 @@ class Board:
     def outcome(self, item: bytes) -> Any:
         """What is read of an item's outcome: not the late word of a superseded holder."""
         return outcome_of(self.registers(item, (ItemField.OUTCOME,)), self.claim(item))
+
+    def reads(self, item: bytes, field: ItemField, register: Register) -> bool:
+        """Whether the value of this register of the item is what is read: not of the late word of a superseded holder."""
+        registers, claim = {field: Written(register.value, register.fence)}, self.claim(item)
+        match field:
+            case ItemField.STAGE:
+                return bool(register.value == stage_of(registers, claim))
+            case ItemField.OUTCOME:
+                return outcome_of(registers, claim) is not None
+            case ItemField.ATTEMPTS:
+                return bool(register.value == attempts_of(registers, claim))
+            case _:
+                return True
 
     def is_holder(self, author: bytes, item: bytes, claim_id: bytes) -> bool:
         """True when this claim wins on the item and is ``author``'s."""
@@ -123,15 +139,19 @@ class Board:
         return [(item, row[1]) for item, row in self._replica.rows(Kind.TOMBSTONE)]
 
     def _view(self, item: bytes, row: Mapping[int, Any], claim: Claim | None) -> ItemView:
-        stage = row.get(ItemField.STAGE)
-        written = [field for field in _READ_BY_CLAIM if field in row]
-        reads_all = claim is None or claim.found is None
-        registers = {field: Written(row[field], None) for field in written} if reads_all else self.registers(item, written)
+        reads_all = claim is None or (claim.found is None and claim.found_stage is None)
+        read, written = {}, []
+        for field in _READ_BY_CLAIM:
+            if field in row and (reads_all or (field is ItemField.STAGE and not is_working(row[field]))):
+                read[field] = Written(row[field], None)  # whatever its fence
+            elif field in row:
+                written.append(field)
+        registers = read | self.registers(item, written)
         return ItemView(
             id=item,
             title=row[ItemField.TITLE],
             body=row.get(ItemField.BODY, ""),
-            stage=Backlog() if stage is None else decode_stage(stage),
+            stage=decode_stage(stage_of(registers, claim)),
             labels=row.get(ItemField.LABELS, []),
             priority=row.get(ItemField.PRIORITY, 0),
             depends_on=row.get(ItemField.DEPENDS_ON, []),

@@ -83,7 +83,7 @@ def events_of(changes: Changes, board: Board, by_item: ByItem, replica: Replica,
     """
     events: list[Event] = []
     try:
-        events += happenings(changes, names, board.claim, board.outcome)
+        events += happenings(changes, names, board)
         events += _conflicts(changes, board, by_item, replica, names)
     except Exception as error:  # noqa: BLE001  # whatever it is, the ops are merged, and it is said
         _log.exception("the events of a batch are not told")

@@ -5,12 +5,13 @@ Maps in registers come from other nodes and may hold anything: what does not fit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from fabrik_node._core import Change, Changes
 from fabrik_node.domain.claims import Claim, ClaimState, decode_claim
 from fabrik_node.domain.holds import is_told
+from fabrik_node.domain.inheritance import Written, stage_of
 from fabrik_node.domain.schema import ItemField, Kind, RequestField, Role
 from fabrik_node.domain.stages import decode_stage, stage_fields
 from fabrik_node.ids import show_id, show_key
@@ -27,22 +28,35 @@ _TAKEN = frozenset({"seq", "at", "type", "item", "by", "op"})
 _EDITS = {ItemField.TITLE: "title", ItemField.BODY: "body", ItemField.LABELS: "labels", ItemField.PRIORITY: "priority", ItemField.DEPENDS_ON: "depends_on"}
 
 
-def happenings(changes: Changes, names: Mapping[bytes, str], claim_of: Callable[[bytes], Claim | None], outcome_of: Callable[[bytes], Any]) -> list[Event]:
-    """Events of one batch. ``names`` gives node names by key; a key without one is shown by its first 8 hex digits. ``claim_of``: the winning claim of an item after the batch,
-    ``outcome_of``: what is read of its outcome then.
-    """
+class Items(Protocol):
+    """What is read of items after the batch: :class:`fabrik_node.node.board.Board`."""
+
+    def claim(self, item: bytes) -> Claim | None:
+        """The winning claim."""
+
+    def outcome(self, item: bytes) -> Any:
+        """The outcome."""
+
+    def registers(self, item: bytes, fields: Sequence[ItemField]) -> Mapping[ItemField, Written]:
+        """Those of them that are there."""
+
+
+def happenings(changes: Changes, names: Mapping[bytes, str], items: Items) -> list[Event]:
+    """Events of one batch. ``names`` gives node names by key; a key without one is shown by its first 8 hex digits."""
     if len(changes) > EVENTS_PER_BATCH_MAX:
         return [Event("sync.bulk", changes.newest_ms or 0, {"registers": len(changes)})]
     by_item: dict[tuple[int, bytes], list[Change]] = {}
     for change in changes:
         by_item.setdefault((change.kind, change.id), []).append(change)
     events: list[Event] = []
-    for (kind, _), group in by_item.items():
+    for (kind, item), group in by_item.items():
         match kind:
             case Kind.ITEM:
-                events += _item(group, names, claim_of, outcome_of)
+                events += _item(group, by_item.get((Kind.CLAIM, item), ()), names, items)
             case Kind.CLAIM:
                 events += [event for change in group for event in _claim(change, names)]
+                if all(change.field != ItemField.STAGE for change in by_item.get((Kind.ITEM, item), ())):
+                    events += _moved(None, group[0], names, items)
             case Kind.MEMBER:
                 events += [_member(change, names) for change in group]
             case Kind.TOMBSTONE:
@@ -71,7 +85,7 @@ def _event(kind: str, change: Change, names: Mapping[bytes, str], data: Mapping[
     return Event(kind, change.wall_ms, {**data, "by": _who(change.author, names), "op": show_key(change.digest)})
 
 
-def _item(group: Sequence[Change], names: Mapping[bytes, str], claim_of: Callable[[bytes], Claim | None], outcome_of: Callable[[bytes], Any]) -> list[Event]:
+def _item(group: Sequence[Change], claims: Sequence[Change], names: Mapping[bytes, str], items: Items) -> list[Event]:
     if all(change.new is None for change in group) and any(change.field not in HOLD_FIELDS for change in group):
         return []  # removed by a tombstone, which has an event of its own
     fields = {change.field: change for change in group}
@@ -82,28 +96,44 @@ def _item(group: Sequence[Change], names: Mapping[bytes, str], claim_of: Callabl
     added = title is not None and title.old is None
     if added and title is not None:
         events.append(_event("item.added", title, names, {"item": item, "title": title.new}))
-    if stage is not None and stage.new not in (None, stage.old) and (stage.old is not None or not added):
-        new = decode_stage(stage.new)
-        old = None if stage.old is None else decode_stage(stage.old).name
-        events.append(_event("item.moved", stage, names, {"item": item, "from": old, "to": new.name, **stage_fields(new)}))
+    if stage is not None and (stage.old is not None or not added):
+        events += _moved(stage, claims[0] if claims else None, names, items)
     if not added:
         edited = [name for number, name in _EDITS.items() if number in fields]
         if edited:
             first = next(change for change in group if change.field in _EDITS)
             events.append(_event("item.edited", first, names, {"item": item, "fields": edited}))
-    events += _hold([fields[field] for field in HOLD_FIELDS if field in fields], names, claim_of)
+    events += _hold([fields[field] for field in HOLD_FIELDS if field in fields], names, items)
     outcome = fields.get(ItemField.OUTCOME)
     if (
-        outcome is not None and outcome.new not in (None, outcome.old) and outcome.new == outcome_of(outcome.id)
+        outcome is not None and outcome.new not in (None, outcome.old) and outcome.new == items.outcome(outcome.id)
     ):  # not what is written again, nor what a superseded holder says late
         known = {key: value for key, value in outcome.new.items() if isinstance(value, str | int) and key not in _TAKEN}
         events.append(_event("item.outcome", outcome, names, {"item": item, **known}))
     return events
 
 
-def _hold(group: Sequence[Change], names: Mapping[bytes, str], claim_of: Callable[[bytes], Claim | None]) -> list[Event]:
+def _moved(stage: Change | None, claim: Change | None, names: Mapping[bytes, str], items: Items) -> list[Event]:
+    """What the changes of an item's stage, and of its claim, did to the stage that is read: a late move of a superseded holder is none, and the claim that follows it takes one back."""
+    change = stage or claim
+    if change is None or change.new is None:
+        return []
+    now = items.registers(change.id, (ItemField.STAGE,))
+    if stage is None and not now:
+        return []  # a claim came before its item
+    before = now if stage is None else {} if stage.old is None else {ItemField.STAGE: Written(stage.old, stage.old_fence)}
+    then = items.claim(change.id) if claim is None else None if claim.old is None else decode_claim(claim.old)
+    old, new = stage_of(before, then), stage_of(now, items.claim(change.id))
+    if new == old and (stage is None or stage.old is not None):
+        return []
+    came = None if stage is not None and stage.old is None else decode_stage(old).name
+    gone = decode_stage(new)
+    return [_event("item.moved", change, names, {"item": show_id(change.id), "from": came, "to": gone.name, **stage_fields(gone)})]
+
+
+def _hold(group: Sequence[Change], names: Mapping[bytes, str], items: Items) -> list[Event]:
     """One word about it, though it stands in two registers. What a superseded holder says late holds nothing."""
-    claim = claim_of(group[0].id) if group else None
+    claim = items.claim(group[0].id) if group else None
     told = [change for change in group if is_told(change.new, None if claim is None else claim.claim_id)]
     if told:
         return [_event("item.held", told[0], names, {"item": show_id(told[0].id), "reason": _text(told[0].new, "reason")})]

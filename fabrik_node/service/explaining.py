@@ -188,7 +188,7 @@ class Explaining:
         common = replica.get(Kind.ITEM, item, ItemField.HOLD)
         for kind, field in (*fields, (Kind.CLAIM, ClaimField.CLAIM)):
             register = replica.get(kind, item, field)
-            if register is None:
+            if register is None or (isinstance(field, ItemField) and not self._reader.board.reads(item, field, register)):
                 continue
             if field in (ItemField.PERSON_HOLD, ItemField.CLAIM_HOLD) and kind is Kind.ITEM and common is not None and register.digest == common.digest:
                 continue  # of one op: the same word once more

@@ -362,7 +362,7 @@ class Reader:
             "field": name,
             "value": shown,
             "claim_id": show_id(claim_id) if claim_id else None,
-            "won": register is not None and register.digest == touch.digest,
+            "won": register is not None and register.digest == touch.digest and (touch.kind != Kind.ITEM or self.board.reads(item, touch.field, register)),
         }
 
     async def claims_list(self, args: Mapping[str, Any]) -> dict[str, Any]:

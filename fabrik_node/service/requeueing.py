@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fabrik_node._core import effects
 from fabrik_node.domain.finished import finished_from, without_finished
 from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Coding, Merge, Qa, Stage, check_move, decode_stage
+from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Coding, Merge, Qa, Stage, check_move, decode_stage, is_working
 from fabrik_node.errors import Conflict, InvalidOp, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.finished import finished_under
@@ -101,7 +101,7 @@ class HoldEnder:
         return answer
 
     async def _left(self, item: bytes) -> Stage | None:
-        """The stage that won before the item was archived; ops without effect have no part in it. None when the op that archived it is not in the store."""
+        """The stage that was read before the item was archived; ops without effect have no part in it. None when the op that archived it is not in the store."""
         replica = self._node.replica
         writes = [touch for touch in await self._reader.touches(item, partial(effects, replica)) if (touch.kind, touch.field) == (Kind.ITEM, ItemField.STAGE)]
         now = replica.get(Kind.ITEM, item, ItemField.STAGE)
@@ -114,6 +114,9 @@ class HoldEnder:
                 continue
             if before is None or _is_above(replica, item, touch, before):
                 before = touch
+        claim = self._node.board.claim(item)
+        if claim is not None and claim.found_stage is not None and is_working(claim.found_stage) and (before is None or before.fence != claim.fence):
+            return decode_stage(list(claim.found_stage))
         return Backlog() if before is None else decode_stage(before.value)
 
     def _held(self, args: Mapping[str, Any]) -> ItemView:

@@ -19,13 +19,14 @@ from fabrik_node.domain.claims import Claim, encode_claim, override, successor
 from fabrik_node.domain.inheritance import inherited
 from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind
-from fabrik_node.domain.stages import Backlog, Coding, Done, Stage, encode_stage
+from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, Done, Stage, encode_stage
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ArbiterTaken
 
 __all__ = ["MERGE_COMMIT", "Bounds", "Run", "State", "World"]
 
 MERGE_COMMIT = b"m" * 20
+_ARCHIVED = Archived(0, ArchiveReason.ABANDONED)
 _ACTIVE = ("settling", "claimed", "fresh", "coding", "merged")
 
 
@@ -41,6 +42,8 @@ class Bounds:
     overrides: int = 1
     keeps: int = 0
     """How often an operator who ended a claim goes on to move the item under the ending: ``claims keep``."""
+    archives: int = 0
+    """How often an operator archives the item, held or not."""
     crashes: int = 1
     arbiter: bool = True
     deaf: bool = False
@@ -71,6 +74,7 @@ class State:
     chain: tuple[tuple[bytes, str], ...] = ()
     merges: tuple[bytes, ...] = ()
     keeps: int = 0
+    archives: int = 0
 
     def known(self, node: int) -> frozenset[int]:
         """The ops that a node has."""
@@ -100,6 +104,8 @@ class World:
         """The claim under which an op writes the item's stage."""
         self.told: dict[int, tuple[bytes, Any, int]] = {}
         """What each op under a claim says of outcome and attempts: the first one what its author found, the last one what came of the work."""
+        self.found: dict[int, tuple[bytes, Stage]] = {}
+        """Of the first op of each claim: in which stage its author found the item."""
 
     def start(self) -> State:
         """Nobody has claimed anything."""
@@ -187,7 +193,9 @@ class World:
     def _fresh(self, state: State, node: int, view: View) -> Iterator[Step]:
         claim = state.runs[node].claim
         assert claim is not None
-        if view.wins(claim):
+        if view.wins(claim) and isinstance(view.stage, Archived):
+            yield "finds it archived and gives it back", self._given_back(state, node, claim, "archived", view)
+        elif view.wins(claim):
             yield "begins to work", self._written(state, node, [self._stage(Coding(), claim)], Run("coding", claim), claim)
 
     def _coding(self, state: State, node: int, view: View) -> Iterator[Step]:
@@ -204,13 +212,13 @@ class World:
         else:
             yield "is refused the merge", _running(state, node, Run())
         if view.wins(claim):
-            yield "fails and gives it back", self._given_back(state, node, claim, "failed", view.attempts, charges=True)
+            yield "fails and gives it back", self._given_back(state, node, claim, "failed", view, charges=True)
 
     def _merged(self, state: State, node: int, view: View) -> Iterator[Step]:
         claim = state.runs[node].claim
         assert claim is not None
         if view.wins(claim):
-            yield "writes Done", self._done(state, node, claim, view.attempts)
+            yield "writes Done", self._done(state, node, claim, view)
 
     def _down(self, state: State, node: int, view: View) -> Iterator[Step]:
         """What ``agent.recover`` does at the start: only for a claim whose run was written down, and that still wins."""
@@ -218,9 +226,9 @@ class World:
         if claim is None or not view.wins(claim):
             yield "starts again", _running(state, node, Run())
         elif state.merges:
-            yield "starts again and writes Done", self._done(state, node, claim, view.attempts)
+            yield "starts again and writes Done", self._done(state, node, claim, view)
         else:
-            yield "starts again and gives it back", self._given_back(state, node, claim, "its node ended", view.attempts)
+            yield "starts again and gives it back", self._given_back(state, node, claim, "its node ended", view)
 
     def _any_time(self, state: State, node: int, view: View) -> Iterator[Step]:
         run = state.runs[node]
@@ -231,6 +239,8 @@ class World:
             yield from self._operator(replace(state, overrides=state.overrides + 1), node, view, view.claim)
         if state.keeps < self.bounds.keeps and view.claim is not None and self._is_ending(node, view.claim) and not isinstance(view.stage, Done):
             yield "moves the item under the claim that ended it", self._kept(state, node, view.claim)
+        if state.archives < self.bounds.archives and run.phase != "down" and not isinstance(view.stage, Done | Archived):
+            yield from self._archivist(replace(state, archives=state.archives + 1), node, view)
         if self.bounds.whole:
             yield from self._syncs(state, node)
             return
@@ -245,19 +255,25 @@ class World:
             if best != state.know[node] and state.runs[node].phase != "down":
                 yield f"hears all that {chr(ord('A') + other)} has", self._reacted(replace(state, know=_put(state.know, node, best)), node)
 
-    def _operator(self, state: State, node: int, view: View, held: Claim) -> Iterator[Step]:
+    def _archivist(self, state: State, node: int, view: View) -> Iterator[Step]:
+        if view.claim is not None and view.claim.held:
+            yield from ((f"{what} and to archive the item", then) for what, then in self._operator(state, node, view, view.claim, _ARCHIVED))
+        else:
+            fence = None if view.claim is None else view.claim.fence
+            writes = [(Kind.ITEM, ITEM, ItemField.STAGE, encode_stage(_ARCHIVED), fence)]
+            yield "is told by its operator to archive the item", self._written(state, node, writes, state.runs[node], view.claim)
+
+    def _operator(self, state: State, node: int, view: View, held: Claim, to: Stage | None = None) -> Iterator[Step]:
         ending = override(held, claim_id=bytes([node + 1, 9]) * 8, node=self.core.keys[node].public, incarnation="", reason="by hand")
+        to = to or (Backlog() if isinstance(view.stage, Coding) else None)
         if self.bounds.deaf or not self.bounds.arbiter or held.receipt == 0:
-            yield "is told by its operator to end the claim", self._ended(state, node, view, ending)
+            yield "is told by its operator to end the claim", self._stated(state, node, view, ending, "", to=to)
         elif state.chain[-1][1] != "merged" and len(state.chain) == held.receipt:
             moved = replace(state, chain=(*state.chain, (ending.claim_id, "released")))
             granted = replace(ending, receipt=len(moved.chain), oid=_oid(len(moved.chain)))
-            yield "ends the claim at the remote", self._ended(moved, node, view, granted)
+            yield "ends the claim at the remote", self._stated(moved, node, view, granted, "", to=to)
         elif state.chain[-1][1] != "merged":
-            yield "ends only the claim that it knows", self._ended(state, node, view, ending)
-
-    def _ended(self, state: State, node: int, view: View, ending: Claim) -> State:
-        return self._stated(state, node, view, ending, "", back=isinstance(view.stage, Coding))
+            yield "ends only the claim that it knows", self._stated(state, node, view, ending, "", to=to)
 
     def _is_ending(self, node: int, claim: Claim) -> bool:
         return not claim.held and claim.node == self.core.keys[node].public and claim.agent == "operator"
@@ -288,37 +304,56 @@ class World:
         fence = None if self._broken == "stages are not fenced" else claim.fence
         return (Kind.ITEM, ITEM, ItemField.STAGE, encode_stage(stage), fence)
 
-    def _stated(self, state: State, node: int, view: View, claim: Claim, phase: str, *, back: bool = False) -> State:
-        """The first op of a claim; ``phase`` empty: an operator's, beside whatever the node does. ``back``: the item goes to Backlog with it."""
+    def _stated(self, state: State, node: int, view: View, claim: Claim, phase: str, *, to: Stage | None = None) -> State:
+        """The first op of a claim; ``phase`` empty: an operator's, beside whatever the node does. ``to``: where the item goes with it."""
         stated, again = inherited(claim, view.claim, view.registers)
         if self._broken == "a claim does not say what it found":
-            stated, again = claim, {}
-        if back:
-            again[ItemField.STAGE] = encode_stage(Backlog())
+            stated, again = replace(claim, found_stage=stated.found_stage), {}
+        elif self._broken == "a claim does not say in which stage it found the item":
+            stated = replace(stated, found_stage=None)
+        elif self._broken == "a claim writes the stage again":
+            again[ItemField.STAGE] = encode_stage(view.stage)
+        if to is not None:
+            again[ItemField.STAGE] = encode_stage(to)
         run = Run(phase, stated) if phase else state.runs[node]
         writes = [_claim(stated), *((Kind.ITEM, ITEM, field, value, stated.fence) for field, value in again.items())]
-        return self._written(state, node, writes, run, claim if ItemField.STAGE in again else None, (claim.claim_id, view.outcome, view.attempts))
+        told = (claim.claim_id, view.outcome, view.attempts)
+        return self._written(state, node, writes, run, claim if ItemField.STAGE in again else None, told, view.stage)
 
-    def _given_back(self, state: State, node: int, claim: Claim, why: str, attempts: int, *, charges: bool = False) -> State:
-        counted = [(Kind.ITEM, ITEM, ItemField.ATTEMPTS, attempts + 1, claim.fence)] if charges else []
-        return self._finished(state, node, claim, [self._stage(Backlog(), claim), *counted], why, attempts + charges)
+    def _given_back(self, state: State, node: int, claim: Claim, why: str, view: View, *, charges: bool = False) -> State:
+        counted = [(Kind.ITEM, ITEM, ItemField.ATTEMPTS, view.attempts + 1, claim.fence)] if charges else []
+        return self._finished(state, node, claim, [*self._moves(Backlog(), claim, view), *counted], why, view.attempts + charges)
 
-    def _done(self, state: State, node: int, claim: Claim, attempts: int) -> State:
-        return self._finished(state, node, claim, [self._stage(Done(0, MERGE_COMMIT), claim)], "done", attempts)
+    def _done(self, state: State, node: int, claim: Claim, view: View) -> State:
+        return self._finished(state, node, claim, self._moves(Done(0, MERGE_COMMIT), claim, view), "done", view.attempts)
+
+    def _moves(self, stage: Stage, claim: Claim, view: View) -> list[Any]:
+        """A holder takes nothing out of the archive."""
+        return [] if isinstance(view.stage, Archived) else [self._stage(stage, claim)]
 
     def _finished(self, state: State, node: int, claim: Claim, writes: list[Any], why: str, attempts: int) -> State:
         outcome = {"result": why, "claim": claim.claim_id}
         ended = [*writes, (Kind.ITEM, ITEM, ItemField.OUTCOME, outcome, claim.fence), _claim(claim.released(why))]
-        return self._written(state, node, ended, Run(), claim, (claim.claim_id, outcome, attempts))
+        stage_of = claim if any(field == ItemField.STAGE for kind, _, field, *_ in writes if kind == Kind.ITEM) else None
+        return self._written(state, node, ended, Run(), stage_of, (claim.claim_id, outcome, attempts))
 
     def _written(
-        self, state: State, node: int, writes: list[Any], run: Run, stage_of: Claim | None = None, told: tuple[bytes, Any, int] | None = None
+        self,
+        state: State,
+        node: int,
+        writes: list[Any],
+        run: Run,
+        stage_of: Claim | None = None,
+        told: tuple[bytes, Any, int] | None = None,
+        found: Stage | None = None,
     ) -> State:
         number = self.core.write(state.known(node), node, writes)
         if stage_of is not None:
             self.stage_of[number] = stage_of.claim_id
         if told is not None:
             self.told[number] = told
+            if found is not None:
+                self.found[number] = (told[0], found)
         log = (*state.logs[node], number)
         grown = replace(state, logs=_put(state.logs, node, log), runs=_put(state.runs, node, run))
         return self._reacted(_knowing(grown, node, node, len(log)), node)

@@ -11,7 +11,7 @@ from fabrik_node.domain.claims import Claim, decode_claim
 from fabrik_node.domain.conflicts import tell_claims
 from fabrik_node.domain.inheritance import Written
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, Role
-from fabrik_node.domain.stages import Backlog, Stage, decode_stage
+from fabrik_node.domain.stages import Stage
 from fabrik_node.node.board import Board
 
 __all__ = ["ITEM", "Core", "View"]
@@ -82,7 +82,7 @@ class Core:
             assert item is not None
             self._views[known] = View(
                 None if claim is None else decode_claim(claim.value),
-                Backlog() if stage is None else decode_stage(stage.value),
+                item.stage,
                 None if stage is None else self._by_digest[stage.author, stage.digest],
                 board.registers(ITEM),
                 item.outcome,

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fabrik_twin.merge import fence_beats
 from model.claims_world import State, World
+from model.core_view import ITEM
 
 from fabrik_node.domain.claiming import RemoteVerdict, is_free, judge_remote
+from fabrik_node.domain.claims import Fence, decode_claim
 from fabrik_node.domain.leases import LeaseState
-from fabrik_node.domain.schema import Kind
-from fabrik_node.domain.stages import Done
+from fabrik_node.domain.schema import ItemField, Kind
+from fabrik_node.domain.stages import Archived, Done, Stage, decode_stage
 
 __all__ = ["Count", "Counterexample", "search"]
 
@@ -65,13 +68,23 @@ def broken_rules(world: World, state: State) -> Iterator[str]:
     everything = state.everything()
     after = world.core.view(everything)
     stages = {world.stage_of[number] for number in everything if number in world.stage_of}
-    written_by = b"" if after.stage_op is None else world.stage_of[after.stage_op]
+    written_by = b"" if after.stage_op is None else world.stage_of.get(after.stage_op, b"")
     if after.claim is not None and after.claim.claim_id in stages and written_by != after.claim.claim_id:
         yield "what the winning claim says of the stage stands"
+    found = dict(world.found[number] for number in everything if number in world.found)
+    if (
+        after.claim is not None
+        and after.claim.claim_id not in stages
+        and after.stage != found[after.claim.claim_id]
+        and not isinstance(after.stage, Done | Archived)
+    ):
+        yield "of the stage is read what the winning claim found, until it moves the item"
     if any(written_by in _followed_by(world, everything, newer) for newer in stages):
         yield "a claim that was followed by another overwrites nothing that the other wrote"
     if after.claim is not None and (after.outcome, after.attempts) != _told_by(world, state, after.claim.claim_id):
         yield "of outcome and attempts is read what the winning claim found or wrote"
+    if not isinstance(after.stage, Archived) and _is_archived(world, everything):
+        yield "an archived item stays so, unless somebody moved it under a claim above the archivist's"
     if isinstance(after.stage, Done) and not state.merges:
         yield "what is Done was merged"
     stated = {write[3][1] for number in everything for write in world.core.writes[number][1] if write[0] == Kind.CLAIM}
@@ -81,12 +94,21 @@ def broken_rules(world: World, state: State) -> Iterator[str]:
         yield from _when_converged(world, state)
 
 
+def _is_archived(world: World, ops: frozenset[int]) -> bool:
+    moves: list[tuple[Fence | None, Stage]] = []
+    for number in ops:
+        writes = world.core.writes[number][1]
+        if not any(kind == Kind.CLAIM and decode_claim(value).held for kind, _, _, value, _ in writes):  # to state a claim is no move
+            moves += [(fence, decode_stage(value)) for kind, _, field, value, fence in writes if (kind, field) == (Kind.ITEM, ItemField.STAGE)]
+    return any(isinstance(stage, Archived) and not any(fence_beats(ITEM, other, fence) for other, _ in moves) for fence, stage in moves)
+
+
 def _when_converged(world: World, state: State) -> Iterator[str]:
     after = world.core.view(state.everything())
     active = [run.claim for run in state.runs if run.claim is not None and run.phase in {"settling", "claimed", "fresh", "coding", "merged"}]
     if len(active) > 1 or any(not after.wins(claim) for claim in active):
         yield "when all know the same, at most one works, and it is the one whom all see"
-    if all(run.phase == "idle" for run in state.runs) and not isinstance(after.stage, Done):
+    if all(run.phase == "idle" for run in state.runs) and not isinstance(after.stage, Done | Archived):
         free = is_free(after.stage, after.claim, LeaseState.LOST)
         verdict = judge_remote(after.claim, world.remote(state), free=free)
         if not free or verdict is RemoteVerdict.HELD or not world.would_win(state):

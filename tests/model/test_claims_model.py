@@ -16,6 +16,8 @@ WORLDS = {
     "a git remote, and an operator who has none": Bounds(claims=1, crashes=0, deaf=True),
     "a git remote, and an operator who keeps other work": Bounds(claims=1, crashes=0, keeps=1),
     "no arbiter": Bounds(claims=1, overrides=0, arbiter=False),
+    "a git remote, and an operator who archives the item": Bounds(claims=1, overrides=0, crashes=0, archives=1),
+    "no arbiter, and an operator who archives the item": Bounds(claims=1, overrides=0, crashes=0, archives=1, arbiter=False),
     "a third node": Bounds(nodes=3, claims=1, overrides=0, crashes=0, whole=True),
 }
 LARGE = {
@@ -69,6 +71,16 @@ BROKEN = {
         WORLDS["no arbiter"],
         "of outcome and attempts is read what the winning claim found or wrote",
         ["A begins to work", "A fails and gives it back", "B claims"],
+    ),
+    "a claim does not say in which stage it found the item": (
+        WORLDS["no arbiter"],
+        "of the stage is read what the winning claim found, until it moves the item",
+        ["A begins to work", "B claims"],
+    ),
+    "a claim writes the stage again": (
+        WORLDS["no arbiter, and an operator who archives the item"],
+        "an archived item stays so, unless somebody moved it under a claim above the archivist's",
+        ["A claims", "B is told by its operator to archive the item"],
     ),
     "nobody looks whether it is merged": (
         WORLDS["no arbiter"],

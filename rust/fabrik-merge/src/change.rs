@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use fabrik_op::{Digest, Key, Op, Write};
+use fabrik_op::{Digest, Fence, Key, Op, Write};
 
 use crate::growth::Chained;
 use crate::log::Logs;
@@ -20,6 +20,8 @@ pub struct Change {
     pub field: u8,
     pub old: Option<Box<[u8]>>,
     pub new: Option<Box<[u8]>>,
+    /// Of the write before; none without one.
+    pub old_fence: Option<Fence>,
     /// Of the winning write; of the tombstone for a register that it removed; of the old write for one that a suspension took away.
     pub author: Key,
     pub wall_ms: u64,
@@ -65,7 +67,8 @@ impl Change {
     fn of(key: &RowKey, field: u8, old: Option<&Register>, new: Option<&Register>, (cause, logs): (&Register, &Logs)) -> Option<Self> {
         let value = |register: &Register| register.value.clone();
         let author = logs.at(cause.log)?.author;
-        Some(Self { key: *key, field, old: old.map(value), new: new.map(value), author, wall_ms: cause.wall_ms, digest: cause.digest })
+        let old_fence = old.and_then(|register| register.fence.as_deref().copied());
+        Some(Self { key: *key, field, old: old.map(value), new: new.map(value), old_fence, author, wall_ms: cause.wall_ms, digest: cause.digest })
     }
 }
 
@@ -157,6 +160,7 @@ impl Place {
 #[derive(Debug)]
 struct Step {
     old: Option<Box<[u8]>>,
+    old_fence: Option<Box<Fence>>,
     /// The winning write; the tombstone when it was removed.
     cause: Place,
     kind: u8,
@@ -172,6 +176,7 @@ impl Step {
             field: self.field,
             old: self.old.clone(),
             new: (!self.removed).then(|| write.value.into()),
+            old_fence: self.old_fence.as_deref().copied(),
             author: *segment.author(),
             wall_ms: op.wall_ms(),
             digest: *op.digest,
@@ -207,7 +212,7 @@ impl Trail {
     /// The write of now is the first one of its register.
     #[inline]
     pub fn inserted(&mut self, kind: u8, field: u8) {
-        self.steps.push(Step { old: None, cause: self.at, kind, field, removed: false });
+        self.steps.push(Step { old: None, old_fence: None, cause: self.at, kind, field, removed: false });
     }
 
     /// The write of now replaced `old`.
@@ -227,7 +232,7 @@ impl Trail {
         if let Some(step) = self.step(old.touch) {
             (step.cause, step.removed) = (cause, removed);
         } else {
-            self.steps.push(Step { old: Some(old.value), cause, kind, field: old.field, removed });
+            self.steps.push(Step { old: Some(old.value), old_fence: old.fence, cause, kind, field: old.field, removed });
         }
     }
 

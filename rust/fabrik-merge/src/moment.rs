@@ -12,6 +12,7 @@ use crate::audit::EntryDigest;
 use crate::digest::{fold_buckets, hash_rows, write_entry};
 use crate::replica::Replica;
 use crate::row_key::RowKey;
+use crate::schema;
 use crate::state::Rows;
 
 /// One bucket.
@@ -27,6 +28,22 @@ impl HeldBucket {
     pub fn digest(&self) -> Digest {
         self.digest.unwrap_or_else(|| hash_rows(&self.rows))
     }
+}
+
+/// The values of one field of all items; none: no register.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many items have each, but for those of `foreign`.
+    pub counts: BTreeMap<Option<Box<[u8]>>, u64>,
+    /// The value of each item that is not written under the item's winning claim, and that claim.
+    pub foreign: Vec<Foreign>,
+}
+
+/// A value under another fence than the claim's, or under none, with the claim.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Foreign {
+    pub value: Option<Box<[u8]>>,
+    pub claim: Box<[u8]>,
 }
 
 /// What [`Replica::moment`] took. While the replica was stale its registers say nothing.
@@ -96,17 +113,28 @@ impl Moment {
             .collect()
     }
 
-    /// How many ids of a kind that have field `among` have each value of `field`; none: no register.
+    /// The values of `field` of the items that have field `among`.
     #[must_use]
-    pub fn tally(&self, kind: u8, field: u8, among: u8) -> BTreeMap<Option<Box<[u8]>>, u64> {
-        let mut tally: BTreeMap<Option<&[u8]>, u64> = BTreeMap::new();
-        for (_, row) in self.buckets.iter().flat_map(|held| held.rows.range(RowKey::all_of(kind))) {
-            let value = |field| row.iter().find(|register| register.field == field).map(|register| &register.value[..]);
-            if value(among).is_some() {
-                *tally.entry(value(field)).or_default() += 1;
+    pub fn tally(&self, field: u8, among: u8) -> Tally {
+        let mut counts: BTreeMap<Option<&[u8]>, u64> = BTreeMap::new();
+        let mut foreign = Vec::new();
+        for rows in self.buckets.iter().map(|held| &held.rows) {
+            for (key, row) in rows.range(RowKey::all_of(schema::ITEM)) {
+                let register = |field| row.iter().find(|register| register.field == field);
+                if register(among).is_none() {
+                    continue;
+                }
+                let (written, claim) = (register(field), rows.get(&RowKey::new(schema::CLAIM, key.id())).and_then(|row| row.first()));
+                let value = written.map(|register| &register.value[..]);
+                match claim {
+                    Some(claim) if written.is_none_or(|register| register.fence != claim.fence) => {
+                        foreign.push(Foreign { value: value.map(Box::from), claim: claim.value.clone() });
+                    }
+                    _ => *counts.entry(value).or_default() += 1,
+                }
             }
         }
-        tally.into_iter().map(|(value, count)| (value.map(Box::from), count)).collect()
+        Tally { counts: counts.into_iter().map(|(value, count)| (value.map(Box::from), count)).collect(), foreign }
     }
 
     /// The rows of each bucket, in order; each is let go when it was used.

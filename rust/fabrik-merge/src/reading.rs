@@ -1,12 +1,11 @@
 //! What is read out of a replica.
 
-use std::collections::BTreeMap;
-
 use fabrik_op::{Digest, Fence, Key};
 
 use crate::branch::{Base, Branch};
 use crate::digest;
 use crate::log::Log;
+use crate::moment::Tally;
 use crate::order::compare_fences;
 use crate::replica::Replica;
 use crate::row_key::RowKey;
@@ -147,10 +146,10 @@ impl Replica {
         self.state.rows(kind).into_iter().map(|(key, row)| (key.id().into(), copy_row(row))).collect()
     }
 
-    /// How many ids of a kind that have field `among` have each value of `field`; none: no register.
+    /// The values of `field` of the items that have field `among`.
     #[must_use]
-    pub fn tally(&self, kind: u8, field: u8, among: u8) -> BTreeMap<Option<Box<[u8]>>, u64> {
-        self.moment().tally(kind, field, among)
+    pub fn tally(&self, field: u8, among: u8) -> Tally {
+        self.moment().tally(field, among)
     }
 
     #[must_use]

@@ -6,6 +6,7 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySlice};
 
+use crate::registers::{PyFence, show_fence};
 use crate::value;
 
 /// The changes of one call: a sequence.
@@ -116,6 +117,11 @@ impl Change {
     #[getter(new)]
     fn value_after<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.0.new.as_deref().map(|data| value::decode(py, data)).transpose()
+    }
+
+    #[getter(old_fence)]
+    fn fence_before<'py>(&self, py: Python<'py>) -> Option<PyFence<'py>> {
+        self.0.old_fence.as_ref().map(|fence| show_fence(py, fence))
     }
 
     #[getter]

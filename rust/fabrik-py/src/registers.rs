@@ -15,6 +15,9 @@ use crate::value;
 /// `(receipt, epoch, claim_id)`.
 pub type PyFence<'py> = (u64, u64, Bound<'py, PyBytes>);
 
+/// The values that were counted, with their counts; and those that were not, each with the claim of its item.
+pub type PyTally<'py> = (Vec<(Option<Bound<'py, PyAny>>, u64)>, Vec<(Option<Bound<'py, PyAny>>, Bound<'py, PyAny>)>);
+
 pub fn show_fence<'py>(py: Python<'py>, fence: &Fence) -> PyFence<'py> {
     (fence.receipt, fence.epoch, PyBytes::new(py, &fence.claim_id))
 }

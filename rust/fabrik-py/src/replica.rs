@@ -14,7 +14,7 @@ use crate::draft::{Draft, read_fence};
 use crate::keys::SigningKey;
 use crate::members::Member;
 use crate::outcomes::{ChainResult, LoadResult};
-use crate::registers::{Head, PyFence, Register, show_fence};
+use crate::registers::{Head, PyFence, PyTally, Register, show_fence};
 use crate::segments::{Chained, Verified};
 use crate::value;
 
@@ -264,13 +264,13 @@ impl Replica {
         PyList::new(py, shown)
     }
 
-    fn tally<'py>(&self, py: Python<'py>, kind: u64, field: u64, among: u64) -> PyResult<Vec<(Option<Bound<'py, PyAny>>, u64)>> {
-        let [kind, field, among] = [kind, field, among].map(|number| u8::try_from(number).unwrap_or(NO_KIND));
-        let tally = detached(py, || {
-            let moment = lock(&self.inner)?.moment();
-            Ok(moment.tally(kind, field, among))
-        })?;
-        tally.iter().map(|(data, count)| Ok((data.as_deref().map(|data| value::decode(py, data)).transpose()?, *count))).collect()
+    fn tally<'py>(&self, py: Python<'py>, field: u64, among: u64) -> PyResult<PyTally<'py>> {
+        let [field, among] = [field, among].map(|number| u8::try_from(number).unwrap_or(NO_KIND));
+        let tally = detached(py, || Ok({ lock(&self.inner)?.moment() }.tally(field, among)))?;
+        let show = |data: &Option<Box<[u8]>>| data.as_deref().map(|data| value::decode(py, data)).transpose();
+        let counts = tally.counts.iter().map(|(data, count)| Ok((show(data)?, *count))).collect::<PyResult<_>>()?;
+        let foreign = tally.foreign.iter().map(|each| Ok((show(&each.value)?, value::decode(py, &each.claim)?))).collect::<PyResult<_>>()?;
+        Ok((counts, foreign))
     }
 
     fn tombstoned(&self, py: Python<'_>, id: &[u8]) -> PyResult<bool> {

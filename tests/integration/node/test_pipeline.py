@@ -713,10 +713,20 @@ async def test_what_was_said_of_an_item_before_a_takeover_stays_as_it_was(memory
         for rig in (old, new):
             view = rig.node.board.item(item)
             assert view is not None
-            assert (view.outcome, view.attempts) == ({"result": "first"}, 1)
+            assert (view.stage, view.outcome, view.attempts) == (Coding(), {"result": "first"}, 1)
+            assert rig.node.board.stages() == {Coding: 1}
             shown = (await rig.call("items.show", id=show_id(item)))["item"]
-            assert (shown["outcome"], shown["attempts"], shown["interruptions"]) == ({"result": "first"}, 1, 1)
+            for late in [each for each in (await rig.call("items.history", id=show_id(item)))["changes"] if each["claim_id"] == show_id(claim.claim_id)]:
+                assert late["won"] == (late["field"] == "claim_hold"), late
+            assert not {"stage", "attempts"} & {each["field"] for each in (await rig.call("why", id=show_id(item)))["changes"]}, "what does not count"
+            assert (shown["stage"], shown["outcome"], shown["attempts"], shown["interruptions"]) == ("Coding", {"result": "first"}, 1, 1)
         assert [event.data["result"] for event in await new.events("item.outcome")] == ["first"], "neither what is said again nor what does not count"
+        assert await new.events("item.moved") == []
+        assert [event.data["to"] for event in await old.events("item.moved")] == ["Coding", "Qa", "Merge", "Coding"], "it had believed itself"
+        with pytest.raises(IllegalMove):
+            await new.pipeline.move(item, Merge("new", 1), after)
+        await new.pipeline.move(item, Qa(), after)
+        assert [(event.data["from"], event.data["to"]) for event in await new.events("item.moved")] == [("Coding", "Qa")]
         await new.pipeline.finish(item, after, "failed", {"result": "new"}, charge_attempt=True)
         await sync(old, new)
         for rig in (old, new):

@@ -1,4 +1,4 @@
-"""What is read of an item beyond its registers (``merge.md``, "Holds" and "What a claim found"): whether it is held, its outcome, its failed attempts."""
+"""What is read of an item beyond its registers (``merge.md``, "Holds" and "What a claim found"): whether it is held, its stage, its outcome, its failed attempts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 from fabrik_twin.cbor import plain
 from fabrik_twin.merge import State, Touch
 
-HOLD, PERSON, OWN, OUTCOME, ATTEMPTS = 9, 11, 12, 4, 10
+STAGE, HOLD, PERSON, OWN, OUTCOME, ATTEMPTS = 3, 9, 11, 12, 4, 10
+DONE = 4
 
 
 def _said(state: State, item: bytes, field: int) -> tuple[Touch | None, Any]:
@@ -44,6 +45,30 @@ def _found(state: State, item: bytes) -> tuple[int, int] | None:
         and all(type(each) is int and 0 <= each <= most for each, most in zip(found, (2**32 - 1, claim[2]), strict=True))
         else None
     )
+
+
+def _is_stage(said: Any) -> bool:
+    if not isinstance(said, list) or [type(part) for part in said[:1]] != [int]:
+        return False
+    tag, *rest = said
+    kinds = [type(part) for part in rest]
+    if tag == 3:
+        return kinds == [str, int] and len(rest[0].encode()) in range(1, 256) and rest[1] in range(1, 2**32)
+    if tag == 4:
+        return kinds == [int, bytes] and rest[0] >= 0 and len(rest[1]) in (20, 32)
+    if tag == 5:
+        return kinds == [int, int] and rest[0] >= 0 and rest[1] in range(6)
+    return tag in (0, 1, 2) and not rest
+
+
+def stage_of(state: State, item: bytes) -> Any:
+    """As a register has it."""
+    touch, value = _said(state, item, STAGE)
+    claim = _claim(state, item)
+    found = None if claim is None or not _is_stage(claim.get(14)) else claim[14]
+    if touch is not None and (found is None or value[0] >= DONE or touch.fence == state.winners[2, item, 1].fence):
+        return value
+    return found or [0]
 
 
 def _is_late(state: State, item: bytes, touch: Touch) -> bool:

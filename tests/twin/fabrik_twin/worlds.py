@@ -37,6 +37,9 @@ ITEM_VALUES: dict[int, list[Any]] = {
     12: [None, *({"why": "failed", "claim": each} for each in CLAIMS[:2])],
 }
 FENCED = (3, 4, 10, 12)
+_STAGES = ([1], [2], [3, "found", 2], [5, 5, 0], [9], [1, 1], [True], [3, "found", 0], "Coding")
+FOUND: list[dict[int, Any]] = [*[{}] * 9, *[{13: [2, 1]}] * 3, *[{13: [2, -1]}] * 3, *({13: [2, 1], 14: stage} for stage in _STAGES)]
+"""What a claim says that it found, and what it can not have found."""
 STEPS = [(item, name) for item in ITEMS for name in ("build", "test")]
 
 
@@ -114,7 +117,7 @@ def writes(draw: st.DrawFn, author: bytes, lowest_role: int = 1, wild: bool = Tr
         return (1, item, 3, draw(st.sampled_from(ITEM_VALUES[3])), draw(fences))
     if form == "claim":
         receipt, epoch, state = draw(st.tuples(st.sampled_from([0, 0, 0, 1]), st.sampled_from([1, 1, 2]), st.integers(0, 2)))
-        found = draw(st.sampled_from([{}, {}, {13: [2, 1]}, {13: [2, -1]}]))
+        found = draw(st.sampled_from(FOUND))
         return (2, item, 1, claim(author, draw(st.sampled_from(CLAIMS[:2])), receipt=receipt, epoch=epoch, state=state, extra=found), None)
     if form == "tombstone":
         return (5, draw(st.sampled_from(RUNS)), 1, {"reason": draw(st.sampled_from("ab"))}, None)

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from fabrik_node._core import cbor_encode
 from fabrik_node.domain.claims import Claim, decode_claim, encode_claim, override, successor
 from fabrik_node.domain.finished import FinishedWork, finished_facts
-from fabrik_node.domain.inheritance import Written, attempts_of, counted_in, inherited, outcome_of
+from fabrik_node.domain.inheritance import Written, attempts_of, counted_in, inherited, outcome_of, stage_of
 from fabrik_node.domain.schema import ItemField
 
 OUTCOME, ATTEMPTS, STAGE = ItemField.OUTCOME, ItemField.ATTEMPTS, ItemField.STAGE
@@ -24,21 +25,23 @@ TWO, FOUND_NOTHING = inherited(made(2, ONE.released("failed")), ONE.released("fa
 
 def test_a_claim_of_a_new_item_writes_nothing_beside_itself() -> None:
     claim, again = inherited(ONE, None, {})
-    assert (claim.found, again) == ((0, 0), {})
-    assert len(repr(encode_claim(claim))) - len(repr(encode_claim(ONE))) < 15, "a few bytes"
+    assert (claim.found, claim.found_stage, again) == ((0, 0), (0,), {})
+    assert len(cbor_encode(encode_claim(claim))) - len(cbor_encode(encode_claim(ONE))) == 7, "a few bytes"
     assert decode_claim(encode_claim(claim)) == claim
 
 
 def test_it_takes_over_what_is_read_and_no_more() -> None:
     assert (TWO.found, FOUND_NOTHING) == ((0, 0), {})
     old = {OUTCOME: Written({"result": "old"}, ONE.fence), ATTEMPTS: Written(2, ONE.fence), STAGE: Written([1], ONE.fence)}
-    claim, again = inherited(made(2, ONE.released("failed")), ONE.released("failed"), old)
-    assert (claim.found, again) == ((2, 1), {OUTCOME: {"result": "old"}}), "a person may move the item still, and that stops the claim"
-    claim, again = inherited(made(2, ONE), ONE, old)
-    assert (claim.found, again) == ((2, 1), {OUTCOME: {"result": "old"}}), "and that of a takeover"
+    for before in (ONE.released("failed"), ONE):
+        claim, again = inherited(made(2, before), before, old)
+        assert (claim.found, claim.found_stage, again) == ((2, 1), (1,), {OUTCOME: {"result": "old"}}), (
+            "a person may archive the item still, and that stops the claim"
+        )
     ending, again = inherited(override(ONE, claim_id=b"e" * 16, node=b"n" * 32, incarnation="", reason=""), ONE, {})
-    assert (ending.found, again) == ((0, 0), {STAGE: [0]}), "it may be on its way out of Backlog"
-    assert inherited(made(3, TWO), TWO, old)[0].found == (0, 0), "late words are not handed on"
+    assert (ending.found, ending.found_stage, again) == ((0, 0), (0,), {STAGE: [0]}), "it may be on its way out of Backlog"
+    late = inherited(made(3, TWO), TWO, old)[0]
+    assert (late.found, late.found_stage) == ((0, 0), (0,)), "late words are not handed on"
 
 
 def test_finished_work_waits_for_the_claim_after_the_one_that_left_it() -> None:
@@ -58,6 +61,20 @@ def test_the_late_words_of_a_superseded_holder_are_not_read() -> None:
     own = {OUTCOME: Written({"result": "new"}, claim.fence), ATTEMPTS: Written(3, claim.fence)}
     assert (outcome_of(own, claim), attempts_of(own, claim), counted_in(own, claim)) == ({"result": "new"}, 3, 2)
     assert counted_in({ATTEMPTS: Written(0, claim.fence)}, claim) == 2, "a requeue forgets them under the claim that wins"
+
+
+@pytest.mark.promise("I15")
+def test_the_late_move_of_a_superseded_holder_is_not_read() -> None:
+    """But that work is merged is a fact, and the archive a person's word: both stop the successor."""
+    claim, _ = inherited(made(2, ONE), ONE, {STAGE: Written([1], ONE.fence)})
+    for late in ([2], [0], [3, "branch", 1]):
+        assert stage_of({STAGE: Written(late, ONE.fence)}, claim) == [1]
+        assert stage_of({STAGE: Written(late, claim.fence)}, claim) == stage_of({STAGE: Written(late, ONE.fence)}, ONE) == late
+    for told in ([4, 5, bytes(20)], [5, 5, 0]):
+        assert stage_of({STAGE: Written(told, ONE.fence)}, claim) == told
+    archived, _ = inherited(made(2, ONE), ONE, {STAGE: Written([5, 5, 0], ONE.fence)})
+    assert stage_of({STAGE: Written([1], ONE.fence)}, archived) == [5, 5, 0], "nor is the archive left by one"
+    assert (stage_of({}, claim), stage_of({}, ONE), stage_of({}, None)) == ([1], [0], [0])
 
 
 def test_it_states_no_count_of_a_claim_above_itself() -> None:
@@ -80,3 +97,37 @@ def test_of_a_claim_that_says_nothing_of_it_the_newest_write_is_read() -> None:
 @pytest.mark.parametrize("said", [None, 1, [1], [1, 2, 3], [-1, 0], [2**32, 0], [0, 2], [0, 2**64 - 1], [True, 0], ["1", 0], {1: 2}])
 def test_what_is_no_pair_of_numbers_is_as_if_it_was_not_there(said: object) -> None:
     assert decode_claim(encode_claim(ONE) | {13: said}).found is None
+
+
+def test_the_stage_that_was_found_is_any_that_a_register_can_have() -> None:
+    for stage in ([0], [1], [2], [3, "b" * 255, 2**32 - 1], [4, 0, bytes(20)], [4, 9, bytes(32)], [5, 0, 5]):
+        claim = decode_claim(encode_claim(ONE) | {14: stage})
+        assert claim.found_stage == tuple(stage)
+        assert decode_claim(encode_claim(claim)) == claim
+
+
+NO_STAGES: list[object] = [
+    None,
+    1,
+    "Qa",
+    {},
+    [],
+    [6],
+    [-1],
+    [True],
+    ["1"],
+    [0, 0],
+    [3],
+    [3, "", 1],
+    [3, "b" * 256, 1],
+    [3, "b", 0],
+    [3, "b", 2**32],
+    [3, "b", True],
+    [3, 1, 1],
+]
+NO_ENDS = [[4, 0, bytes(19)], [4, -1, bytes(20)], [4, True, bytes(20)], [4, 0, "x" * 20], [5, 0, 6], [5, 0, -1], [5, -1, 0], [5, 0, False], [5, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("said", [*NO_STAGES, *NO_ENDS], ids=repr)
+def test_what_is_no_stage_is_as_if_it_was_not_there(said: object) -> None:
+    assert decode_claim(encode_claim(ONE) | {14: said}).found_stage is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from fabrik_node._core import Changes
-from fabrik_node.domain.claims import Claim, ClaimState, decode_claim, encode_claim
+from fabrik_node.domain.claims import Claim, ClaimState, Fence, decode_claim, encode_claim
+from fabrik_node.domain.inheritance import Written
 from fabrik_node.domain.schema import ItemField, Kind, RequestField
 from fabrik_node.ids import show_id
 from fabrik_node.node.happenings import EVENTS_PER_BATCH_MAX, happenings
@@ -27,6 +29,7 @@ class Fake:
     author: bytes = ME
     wall_ms: int = 5
     digest: bytes = b"\xdd" * 32
+    old_fence: Fence | None = None
 
 
 class Fakes(tuple[Fake, ...]):
@@ -39,9 +42,34 @@ class Fakes(tuple[Fake, ...]):
         return max(change.wall_ms for change in self)
 
 
+@dataclass(frozen=True)
+class Items:
+    """What is read after the changes. ``late``: nothing of the outcome."""
+
+    changes: tuple[Fake, ...] = ()
+    winning: Claim | None = None
+    late: bool = False
+    stage: Written | None = None
+    """Its register; of one that changed the fence alone counts."""
+
+    def claim(self, item: bytes) -> Claim | None:
+        return self.winning
+
+    def outcome(self, item: bytes) -> Any:
+        return None if self.late else self._new(item, ItemField.OUTCOME)
+
+    def registers(self, item: bytes, fields: Sequence[ItemField]) -> dict[ItemField, Written]:
+        new = {field: self._new(item, field) for field in fields}
+        fence = None if self.stage is None else self.stage.fence
+        unchanged = {} if self.stage is None or self.stage.value is None else {ItemField.STAGE: self.stage}
+        return unchanged | {field: Written(value, fence) for field, value in new.items() if value is not None}
+
+    def _new(self, item: bytes, field: ItemField) -> Any:
+        return next((change.new for change in self.changes if (change.kind, change.id, change.field) == (Kind.ITEM, item, field)), None)
+
+
 def told(*changes: Fake, winning: Claim | None = None, late: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    read = None if late else next((change.new for change in changes if change.field == ItemField.OUTCOME), None)
-    events = happenings(cast("Changes", Fakes(changes)), NAMES, lambda _: winning, lambda _: read)
+    events = happenings(cast("Changes", Fakes(changes)), NAMES, Items(changes, winning, late=late))
     return [(event.type, {key: value for key, value in event.data.items() if key not in ("by", "op")}) for event in events]
 
 
@@ -71,6 +99,27 @@ def test_moves_edits_and_holds() -> None:
     assert told(item(ItemField.HOLD, None, {"reason": "why"})) == [("item.held", {"item": show_id(ITEM), "reason": "why"})]
     assert told(item(ItemField.HOLD, {"reason": "why"}, None)) == [("item.requeued", {"item": show_id(ITEM)})]
     assert told(item(ItemField.HOLD, None, None)) == []
+
+
+def test_a_late_move_of_a_superseded_holder_is_no_move() -> None:
+    """And what a claim finds takes such a move back."""
+    old, new = (decode_claim(claim(number, ClaimState.CONFIRMED)) for number in (1, 2))
+    new = replace(new, found_stage=(1,))
+
+    def moves(*changes: Fake, fence: Fence | None, stage: Any = None) -> list[tuple[str | None, str]]:
+        events = happenings(cast("Changes", Fakes(changes)), NAMES, Items(changes, new, stage=Written(stage, fence)))
+        return [(event.data["from"], event.data["to"]) for event in events if event.type == "item.moved"]
+
+    late = Fake(Kind.ITEM, ITEM, ItemField.STAGE, [1], [2], old_fence=old.fence)
+    taken_over = Fake(Kind.CLAIM, ITEM, 1, encode_claim(old), encode_claim(new))
+    assert moves(late, fence=old.fence) == []
+    assert moves(late, taken_over, fence=old.fence) == moves(taken_over, late, fence=old.fence) == [], "it was never read"
+    assert moves(taken_over, fence=old.fence, stage=[2]) == [("Qa", "Coding")], "it was read until now"
+    assert moves(taken_over, fence=old.fence, stage=[1]) == moves(taken_over, fence=old.fence) == []
+    assert moves(replace(late, old=[2], old_fence=old.fence), fence=new.fence) == [("Coding", "Qa")], "the same again, by who may"
+    assert moves(replace(late, old=[2], old_fence=new.fence), fence=new.fence) == []
+    archived = [5, 0, 1]
+    assert moves(replace(late, old=[2], new=archived), fence=old.fence) == [("Coding", "Archived")], "a person's word stops the successor"
 
 
 def test_a_hold_that_does_not_count_is_not_told() -> None:
@@ -112,9 +161,7 @@ def test_the_life_of_claims() -> None:
 
 
 def test_who_did_it_is_a_name_or_the_start_of_a_key() -> None:
-    events = happenings(
-        cast("Changes", [item(ItemField.TITLE, None, "t"), Fake(Kind.TOMBSTONE, b"\x08" * 16, 1, None, {}, YOU)]), NAMES, lambda _: None, lambda _: None
-    )
+    events = happenings(cast("Changes", [item(ItemField.TITLE, None, "t"), Fake(Kind.TOMBSTONE, b"\x08" * 16, 1, None, {}, YOU)]), NAMES, Items())
     assert [event.data["by"] for event in events] == ["me", "02020202"]
     assert events[0].data["op"] == "dd" * 32
     assert events[0].wall_ms == 5

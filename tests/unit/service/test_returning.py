@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from node_rig import NodeRig, Rigs, sync
+from node_rig import TIMING, NodeRig, Rigs, sync
 
 from fabrik_node._core import Replica, Touch
 from fabrik_node.domain.claims import Claim
@@ -140,6 +140,29 @@ async def test_it_returns_to_the_stage_of_the_claim_that_won(rigs: Rigs) -> None
             await one.call("items.move", id=show_id(item), to="Archived", reason="Blocked")
             await one.call("items.requeue", id=show_id(item))
             assert one.node.board.stage(item) == left
+
+
+@pytest.mark.promise("E4", "I15")
+@pytest.mark.parametrize("moves", [False, True])
+async def test_it_does_not_return_to_the_late_move_of_a_superseded_holder(rigs: Rigs, moves: bool) -> None:
+    async with rigs.pair() as (old, new):
+        item = parse_id(await old.add()) or b""
+        claim = await old.pipeline.claim(item, "agent")
+        assert isinstance(claim, Claim)
+        await old.pipeline.move(item, Coding(), claim)
+        await sync(old, new)
+        new.watch(TIMING.takeover_after_s(TIMING.ttl_s) + TIMING.beat_s)
+        after = await new.pipeline.claim(item, "agent")
+        assert isinstance(after, Claim)
+        if moves:
+            await new.pipeline.move(item, Qa(), after)
+        await old.pipeline.move(item, Qa(), claim)
+        await old.pipeline.move(item, Merge("old", 1), claim)
+        await sync(old, new)
+        await old.call("items.move", id=show_id(item), to="Archived", reason="Blocked")
+        answer = await old.call("items.requeue", id=show_id(item))
+        assert old.node.board.stage(item) == (Qa() if moves else Coding())
+        assert answer["item"]["stage"] == ("Qa" if moves else "Coding")
 
 
 @pytest.mark.promise("E4")
