@@ -25,6 +25,8 @@ _log = logging.getLogger("fabrik_node.git")
 _LOCK_TIMEOUT_S = 300.0
 _FETCH_TRIES = 3
 _LS_TIMEOUT_S = 60.0
+_DURABLE = (("core.fsync", "loose-object,reference"), ("core.fsyncMethod", "batch"))
+"""On the disk before it is named: after a power cut, a base whose commit is empty would stop all work (git-config(1); git 2.36, older ones do not know it)."""
 _FETCH_TIMEOUT_S = 600.0
 _CLONE_TIMEOUT_S = 3600.0
 
@@ -39,6 +41,7 @@ class Repository:
 
     def __init__(self, git: GitRunner, directory: Path, remote: str, base: str, git_version: tuple[int, ...], login: Sequence[tuple[str, str]] = ()) -> None:
         self.git = git.knowing(login)
+        self._fetching = git.knowing([*login, *_DURABLE])
         self.directory = directory
         self.remote = remote
         """Without a password: see :mod:`fabrik_node.git.remote_login`."""
@@ -99,7 +102,8 @@ class Repository:
                 # Which of them it was is asked, not read out of the message.
                 if self.base_ref not in await self.remote_refs(self.base_ref):
                     raise self._no_base()
-                await self.text("update-ref", self._tracking_ref, await self._fetch_in_spite(refspec, answer))
+                base = await self._fetch_in_spite(refspec, answer)
+                await self._fetching.run(self.directory, "update-ref", self._tracking_ref, base)
         return await self.base_oid()
 
     async def base_oid(self) -> str:
@@ -207,7 +211,7 @@ class Repository:
             raise await self._not_fetched(answer)
         known = (self._tracking_ref, found.stdout.decode().strip())
         try:
-            again, base = await fetch_apart(self.git, self.directory, known, self._fetch_args(refspec), _FETCH_TIMEOUT_S)
+            again, base = await fetch_apart(self._fetching, self.directory, known, self._fetch_args(refspec), _FETCH_TIMEOUT_S)
         except GitFailed as error:
             raise await self._not_fetched(answer) from error
         if not again.ok:
@@ -235,7 +239,7 @@ class Repository:
         return ("--quiet", "--no-tags", "--no-write-fetch-head", "--", self.remote, refspec)
 
     async def _fetch_into(self, directory: Path, refspec: str, timeout_s: float) -> Answer:
-        return await self.git.call(directory, "fetch", *self._fetch_args(refspec), timeout_s=timeout_s)
+        return await self._fetching.call(directory, "fetch", *self._fetch_args(refspec), timeout_s=timeout_s)
 
     async def _create(self) -> None:
         tip = (await self.remote_refs(self.base_ref)).get(self.base_ref)

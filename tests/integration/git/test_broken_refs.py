@@ -262,6 +262,25 @@ async def test_a_repository_with_longer_object_ids_is_fetched_in_spite_of_a_brok
     assert await alice.repository.fetch() == base
 
 
+@pytest.mark.parametrize("how", ["", "missing"])
+async def test_what_is_fetched_is_on_the_disk_before_the_base_names_it(
+    make_node: NodeFactory, remote: Remote, environ: dict[str, str], tmp_path: Path, how: str
+) -> None:
+    """A power cut right after a fetch would else leave a base that can not be read. Asked of git's own account of what it wrote."""
+    alice = await make_node("alice")
+    if alice.repository.git_version < (2, 36):
+        pytest.skip("this git can not be told to")
+    if how:
+        await _two(alice)
+        OTHERS[how](alice.repository)
+    _advance(remote)
+    account = tmp_path / "account"
+    Path(environ["HOME"], ".gitconfig").write_text(f"[trace2]\n\teventTarget = {account}\n")
+    await alice.repository.fetch()
+    flushed = [line for line in account.read_text().splitlines() if '"fsync/hardware-flush"' in line]
+    assert len(flushed) >= 2, "the objects, and the ref"
+
+
 async def test_a_remote_that_answers_and_gives_nothing_is_not_called_away(make_node: NodeFactory, remote: Remote) -> None:
     """And nothing here is taken away for it."""
     alice = await make_node("alice")
