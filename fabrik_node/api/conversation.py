@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fabrik_node.api.limits import PROTOCOL_VERSION, Limits
+from fabrik_node.api.lines import as_line, as_long_line
 from fabrik_node.api.use_cases import STREAMS, UseCases
 from fabrik_node.clock import Clock
 from fabrik_node.errors import FabrikError, Internal, Precondition, Unreachable, UsageError
@@ -20,7 +21,6 @@ from fabrik_node.service.callers import Caller
 __all__ = ["CallerLeft", "Conversation", "Tally", "refusal"]
 
 _log = logging.getLogger(__name__)
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _STOPPING = Unreachable("the node is stopping", "fabrik-node serve")
 
 
@@ -53,11 +53,7 @@ class Tally:
 
 def refusal(error: FabrikError) -> bytes:
     """The one way in which an error goes out: its class's code, its message, its hint."""
-    return _line({"ok": False, "error": {"code": error.code, "message": error.message, "hint": error.hint}})
-
-
-def _line(answer: Mapping[str, Any]) -> bytes:
-    return _JSON.encode(answer).encode("utf-8", "replace") + b"\n"
+    return as_line({"ok": False, "error": {"code": error.code, "message": error.message, "hint": error.hint}})
 
 
 class Conversation:
@@ -116,7 +112,7 @@ class Conversation:
             if is_last:
                 await self._stream(op, args, caller)
             else:
-                await self._send(self._packed({"ok": True, "data": await self._service.call(op, args, caller)}))
+                await self._send(await self._packed({"ok": True, "data": await self._service.call(op, args, caller)}))
                 self._tally.slowest_ms = max(self._tally.slowest_ms, (self._clock.now() - started) * 1000)
         except FabrikError as error:
             await self._refuse(error)
@@ -151,20 +147,20 @@ class Conversation:
         try:
             async for answer in answers:
                 if answer.get("end") is True:
-                    await self._send(self._packed({"ok": True, **answer}))
+                    await self._send(await self._packed({"ok": True, **answer}))
                     return
-                await self._send(self._packed({"ok": True, "more": answer}))
-            await self._send(_line({"ok": True, "end": True}))
+                await self._send(await self._packed({"ok": True, "more": answer}))
+            await self._send(as_line({"ok": True, "end": True}))
         finally:
             close = getattr(answers, "aclose", None)
             if close is not None:
                 await close()
 
-    def _packed(self, answer: Mapping[str, Any]) -> bytes:
-        line = _line(answer)
-        if len(line) > self._limits.answer_bytes:
-            raise Precondition(f"the answer has {len(line)} bytes, more than the {self._limits.answer_bytes} of one line", "ask for less with --limit N")
-        return line
+    async def _packed(self, answer: Mapping[str, Any]) -> bytes:
+        packed = await as_long_line(answer)
+        if len(packed) > self._limits.answer_bytes:
+            raise Precondition(f"the answer has {len(packed)} bytes, more than the {self._limits.answer_bytes} of one line", "ask for less with --limit N")
+        return packed
 
     async def _refuse(self, error: FabrikError) -> None:
         self._tally.errors[error.code] += 1
