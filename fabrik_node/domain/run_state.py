@@ -13,8 +13,10 @@ from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.requests import Asked
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 
-__all__ = ["STALE_S", "STILLS_S", "RunSignals", "RunVerdict", "judge_end", "judge_run"]
+__all__ = ["END_ARRIVES", "STALE_S", "STILLS_S", "RunSignals", "RunVerdict", "judge_end", "judge_run"]
 
+END_ARRIVES = "its end arrives"
+"""What is expected first of a run that its node let go of: its claim or its name in the heartbeat goes a moment before its end comes."""
 STALE_S = 300.0
 """News that are older are marked as stale, unless the configuration says otherwise."""
 STILLS_S = (60.0, 900.0)
@@ -186,7 +188,7 @@ def _judge_foreign(row: RunRow, signals: RunSignals, *, stale: bool) -> RunVerdi
     age_s = signals.lease_age_s
     if signals.claim_released:
         said_s = age_s if signals.lease_heard else None
-        return RunVerdict(RunState.UNKNOWN, "its claim was given back, and its end is not here yet", said_s, None, "its end arrives", stale=stale)
+        return RunVerdict(RunState.UNKNOWN, "its claim was given back, and its end is not here yet", said_s, None, END_ARRIVES, stale=stale)
     if signals.lease is None or age_s is None:
         return _unheard(signals, "nothing was heard of its lease here")
     heard = f"last heard of {age_s:.1f} s ago" if signals.lease_heard else f"nothing was heard of it in the {age_s:.1f} s that this node watches"
@@ -198,7 +200,7 @@ def _judge_foreign(row: RunRow, signals: RunSignals, *, stale: bool) -> RunVerdi
     over_s = max(0.0, signals.takeover_after_s - age_s)
     if owner_is_here and signals.lease_heard and not signals.renews:
         evidence = f"{heard}: its node is there, and does not name it among its work any more"
-        return RunVerdict(RunState.ORPHANED, evidence, news_s, age_s, "its end arrives, or its lease is over", over_s, stale=stale)
+        return RunVerdict(RunState.ORPHANED, evidence, news_s, age_s, f"{END_ARRIVES}, or its lease is over", over_s, stale=stale)
     if owner_is_here and signals.lease is LeaseState.UNREACHABLE:
         evidence = f"{heard}: its node is there, and does not renew the lease"
         return RunVerdict(RunState.UNKNOWN, evidence, news_s, age_s, "a heartbeat, or its lease is over", over_s, "heartbeat lost", stale)

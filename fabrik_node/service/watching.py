@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from fabrik_node.domain.run_state import END_ARRIVES
 from fabrik_node.domain.runs import FINAL_STATES, RunRow
 from fabrik_node.domain.schema import Kind
 from fabrik_node.node.node import Node
@@ -19,6 +20,8 @@ __all__ = ["Watching"]
 
 _LATE_S = 0.05
 """A look comes so much behind the moment at which a verdict ends: then it has ended."""
+_END_S = 2.0
+"""For so long the end of a run is waited for that its node let go of, before that is told: each run would be unknown for a moment before its end."""
 _TELLING = ("state", "recorded_state", "phase", "degraded", "stale")
 """What of a run is a change worth a line. Since when it is so is none: a date is made of an age anew with each look, so it trembles."""
 
@@ -33,6 +36,8 @@ class Watching:
         self._written = True
         self._shown: dict[bytes, tuple[Any, ...]] = {}
         self._open: dict[bytes, RunRow] = {}
+        self._ending: dict[bytes, float] = {}
+        """Since when the end of a run is expected, on our clock."""
 
     async def stream(self, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """``id``: one run, until it is over; else all, or those of ``item`` or ``node``, for ever; ``ended``: at first those that are over, too. Raises NotFound."""
@@ -80,14 +85,20 @@ class Watching:
         else:
             self._shown |= {row.run_id: () for row in rows if row.state in FINAL_STATES and row not in ended}
         self._open = {row.run_id: row for row in fresh}
+        self._ending = {run_id: since for run_id, since in self._ending.items() if run_id in self._open}
         return [*ended, *fresh]
 
     def _news(self, rows: list[RunRow]) -> list[dict[str, Any]]:
         views, board = self._reader.run_views(), self._reader.board
-        found = []
+        found, now = [], self._reader.now()
         for row in rows:
             view = board.item(row.item)
             run = views.run(row, claim=board.claim(row.item), title="" if view is None else view.title)
+            if run["next"].startswith(END_ARRIVES):
+                if now - self._ending.setdefault(row.run_id, now) < _END_S:
+                    continue
+            else:
+                self._ending.pop(row.run_id, None)
             telling = tuple(run[name] for name in _TELLING)
             if self._shown.get(row.run_id) != telling:
                 self._shown[row.run_id] = telling
@@ -98,6 +109,8 @@ class Watching:
         """Until something moves, or the first verdict ends."""
         views, board = self._reader.run_views(), self._reader.board
         ends = [views.ends_s(row, board.claim(row.item)) for row in self._open.values()]
+        now = self._reader.now()
+        ends += [left_s for since in self._ending.values() if (left_s := since + _END_S - now) > 0]
         known = [seconds for seconds in ends if seconds is not None]
         try:
             async with asyncio.timeout(min(known) + _LATE_S if known else None):

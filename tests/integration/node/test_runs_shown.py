@@ -270,6 +270,30 @@ async def test_silence_is_noticed_at_its_moment_and_not_by_asking(memory_rigs: R
     await asyncio.gather(watcher.task, return_exceptions=True)
 
 
+async def test_the_moment_between_a_claim_that_was_given_back_and_the_end_of_its_run_is_not_told(memory_rigs: Rigs, worker: Worker) -> None:
+    worker.beat()
+    worker.beat()
+    watcher = Watcher(worker.observer)
+    assert await watcher.state() == "running"
+    worker.owner.pipeline.stop_renewing(worker.claim.claim_id)
+    worker.say()
+    await worker.owner.pipeline.finish(worker.row.item, worker.claim, "done", {}, charge_attempt=False)
+    await sync(worker.owner, worker.observer)
+    assert (await worker.shown())["state"] == "unknown", "as who asks is told"
+    looks = watcher.looks
+    worker.observer.node.presence.publish({})
+    await eventually(lambda: watcher.looks > looks)
+    assert watcher.silent()
+    memory_rigs.clock.advance(3)
+    worker.observer.node.presence.publish({})
+    assert await watcher.state() == "unknown", "its end does not come"
+    await worker.owner.pipeline.put_run(replace(worker.row, state=RunState.COMPLETED, ended_ms=1_700_000_001_000, exit_code=0))
+    await sync(worker.owner, worker.observer)
+    assert await watcher.state() == "completed"
+    watcher.task.cancel()
+    await asyncio.gather(watcher.task, return_exceptions=True)
+
+
 async def test_a_date_that_trembles_is_no_change(memory_rigs: Rigs, worker: Worker) -> None:
     worker.beat()
     worker.beat()
