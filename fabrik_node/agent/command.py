@@ -129,7 +129,9 @@ class CommandRunner:
 
     def _judge(self, what: str, arguments: list[str], ended: ChildExit, *, of_branch: bool) -> Verdict:
         if ended.left:
-            self._folder.say(f"{what} left {ended.left} processes behind; they were ended")
+            self._folder.say(
+                f"{what} left 1 process behind; it was ended" if ended.left == 1 else f"{what} left {ended.left} processes behind; they were ended"
+            )
         if ended.group_error:
             self._folder.say(f"{what} was not in its control group: {ended.group_error}")
         if ended.log_error:

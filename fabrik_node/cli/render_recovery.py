@@ -17,7 +17,7 @@ def recovery(screen: Screen, data: Data) -> None:
         phase = f"in phase {entry['phase']}" if entry["kind"] == "open" else ""
         parts = (ids[entry["run_id"]], state, clean(f"{entry['node_name']}/{entry['agent']}"), phase, clean(entry.get("title") or entry["item"]))
         screen.line("  ".join(part for part in parts if part))
-        screen.block("; ".join(part for part in (entry["evidence"], entry["why"], f"work on {entry['branch']}" if entry.get("branch") else "") if part))
+        screen.block("; ".join(part for part in (entry["evidence"], entry["why"], f"its branch: {entry['branch']}" if entry.get("branch") else "") if part))
         screen.block(f"next: {entry['do']}")
     if not data["runs"]:
         screen.line("nothing was left incomplete", "dim")

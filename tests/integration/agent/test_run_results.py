@@ -348,7 +348,7 @@ async def test_what_a_command_leaves_behind_is_ended(rig: AgentRig) -> None:
         await rig.world.until(lambda: bool(rig.world.finishes))
         assert has_ended(process)
     assert rig.world.finish_of(item).outcome["result"] == "ok"
-    assert "left 1 processes behind" in rig.log(rig.pipeline.last_rows()[0])
+    assert "left 1 process behind; it was ended" in rig.log(rig.pipeline.last_rows()[0])
 
 
 @pytest.mark.promise("C2")
