@@ -76,6 +76,8 @@ def _marks(entry: Data) -> str:
         "STATE DIFFERS" if entry.get("diverged") else "",
         "stale" if entry.get("stale") and entry.get("last_contact_s") is not None and not entry.get("me") else "",
     ]
+    if entry.get("agent_problem"):
+        marks.append(f"can not claim work: {entry['agent_problem']}")
     if entry.get("clock_warning") and skew is not None:
         marks.append(f"its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}")
     return ", ".join(mark for mark in marks if mark)

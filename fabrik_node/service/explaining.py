@@ -21,6 +21,7 @@ from fabrik_node.ids import show_id, show_key, show_value
 from fabrik_node.node.limits import living
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import ItemView
+from fabrik_node.service.nodes import agent_problem
 from fabrik_node.service.reading import Reader, stage_json
 from fabrik_node.service.views import claim_json
 
@@ -28,7 +29,6 @@ __all__ = ["Explaining"]
 
 _CHANGES = 5
 _RUNS = 3
-_TEXT_CHARS = 200
 
 
 class Explaining:
@@ -226,14 +226,14 @@ def _agent(name: str, near: Any, heard: Heard) -> AgentFacts:
     """What a node said of its agent; another version may say anything, or nothing."""
     said = heard.payload.get("agent")
     said = said if isinstance(said, Mapping) else {}
-    labels, problem = said.get("labels"), said.get("problem")
+    labels = said.get("labels")
     return AgentFacts(
         name=name,
         near=near,
         labels=frozenset(label for label in labels if isinstance(label, str)) if isinstance(labels, list) else None,
         slots=_count(said.get("slots"), 1),
         busy=_count(said.get("busy"), 0),
-        problem=problem[:_TEXT_CHARS] if isinstance(problem, str) else "",
+        problem=agent_problem(heard),
     )
 
 

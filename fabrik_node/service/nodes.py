@@ -14,7 +14,7 @@ from fabrik_node.node.audit import Divergence
 from fabrik_node.node.presence import Heard
 from fabrik_node.ports import PeerStatus
 
-__all__ = ["CONNECTED", "Neighbour", "Neighbours", "NodeLines", "clock_warnings", "divergence_lines", "divergence_warnings", "said_text"]
+__all__ = ["CONNECTED", "Neighbour", "Neighbours", "NodeLines", "agent_problem", "clock_warnings", "divergence_lines", "divergence_warnings", "said_text"]
 
 CONNECTED = ("connected", "syncing", "behind")
 """States of a peer with which a proven session is open."""
@@ -100,6 +100,7 @@ class NodeLines:
             "clock_skew_s": None if skew is None else skew / 1000,
             "clock_warning": skew is not None and abs(skew) > SKEW_MS_MAX,
             "diverged": key in self._diverged,
+            "agent_problem": agent_problem(heard) if state in (Nearness.ALIVE, Nearness.SELF) else "",
         }
 
     def _lag(self, key: bytes, heard: Heard | None, link: PeerStatus | None) -> dict[str, Any]:
@@ -116,6 +117,13 @@ class NodeLines:
 
 def _shown(key: bytes | None) -> str | None:
     return None if key is None else show_key(key)
+
+
+def agent_problem(heard: Heard | None) -> str:
+    """Why its agent claims no work now, in its own words; empty when it can, or has no agent. Other nodes may say anything."""
+    agent = None if heard is None else heard.payload.get("agent")
+    problem = agent.get("problem") if isinstance(agent, Mapping) else None
+    return problem[:_TEXT_CHARS] if isinstance(problem, str) else ""
 
 
 def said_text(heard: Heard | None, name: str) -> str:

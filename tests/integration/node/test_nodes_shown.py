@@ -125,6 +125,22 @@ async def test_of_a_node_behind_a_relay_only_equality_is_known(speaker: Speaker)
     assert [shown[name] for name in ("lag_ops", "lag_out", "lag_in", "lag_s", "lag_source")] == [None] * 5
 
 
+async def test_why_the_agent_of_a_node_claims_nothing_is_shown_while_it_lives(memory_rigs: Rigs, speaker: Speaker) -> None:
+    for said, shown in (
+        ({"problem": "no remote"}, "no remote"),
+        ({"problem": ""}, ""),
+        ({}, ""),
+        ({"problem": 5}, ""),
+        ("x", ""),
+        ({"problem": "x" * 9_999}, "x" * 200),
+    ):
+        speaker.say(agent=said, beat_ms=10_000)
+        speaker.say(agent=said, beat_ms=10_000)
+        assert (await speaker.line())["agent_problem"] == shown
+    memory_rigs.clock.advance(31)
+    assert ((await speaker.line())["state"], (await speaker.line())["agent_problem"]) == ("silent", ""), "nobody knows what it can do now"
+
+
 @pytest.mark.promise("F7")
 async def test_every_node_is_shown_with_the_fingerprint_of_its_key(speaker: Speaker) -> None:
     nodes = (await speaker.listener.call("nodes.list"))["nodes"]

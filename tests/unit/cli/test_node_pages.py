@@ -54,6 +54,7 @@ def test_marks_are_for_people() -> None:
     entry = {"diverged": True, "stale": True, "last_contact_s": 400.0, "clock_warning": True, "clock_skew_s": 75.0}
     assert _marks(entry) == "STATE DIFFERS, stale, its clock is 75 s ahead"
     assert _marks({"stale": True, "last_contact_s": None}) == ""
+    assert _marks({"agent_problem": "operator: new disk"}) == "can not claim work: operator: new disk"
 
 
 @pytest.mark.promise("I25")
