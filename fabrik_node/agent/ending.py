@@ -35,18 +35,18 @@ def cancelled_by(view: ItemView | None, claim: Claim) -> str:
     return (reason or "no reason given") if word == Result.CANCELLED else ""
 
 
-async def keep_work(workspace: Workspace, claim: Claim, verdict: Verdict, *, hurried: bool) -> Verdict:
-    """Commit and push what there is. ``hurried``: leave it in its worktree, because git does not answer."""
+async def keep_work(workspace: Workspace, claim: Claim, verdict: Verdict, *, hurried: bool) -> tuple[Verdict, bool]:
+    """Commit and push what there is; false: it is in its worktree alone, as far as is known. ``hurried``: leave it there, because git does not answer."""
     if hurried:
-        return verdict.noting(f"its work is in {workspace.path}")
+        return verdict.noting(f"its work is in {workspace.path}"), False
     try:
         async with asyncio.timeout(KEEP_WORK_S):
             await workspace.keep_work(f"Unfinished work of {one_line(claim.agent)}\n\n{one_line(verdict.line)}\n")
     except TimeoutError:
-        return verdict.noting(f"its work is in {workspace.path}: it could not be pushed within {KEEP_WORK_S:.0f} s")
+        return verdict.noting(f"its work is in {workspace.path}: it could not be pushed within {KEEP_WORK_S:.0f} s"), False
     except (FabrikError, OSError) as error:
-        return verdict.noting(f"its work is in {workspace.path}: it could not be pushed: {error}")
-    return verdict
+        return verdict.noting(f"its work is in {workspace.path}: it could not be pushed: {error}"), False
+    return verdict, True
 
 
 async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdict, attempts: int, facts: dict[str, Any]) -> Verdict:
@@ -110,7 +110,7 @@ async def give_back_unused(setup: AgentSetup, item: bytes, claim: Claim, stop: S
 
 
 async def clear_up(setup: AgentSetup, workspace: Workspace, verdict: Verdict) -> Verdict:
-    """Remove the worktree as ``keep_worktrees`` says. The branch stays in any case."""
+    """Remove the worktree, whose work is kept, as ``keep_worktrees`` says. The branch stays in any case."""
     match setup.config.keep_worktrees:
         case "always":
             return verdict

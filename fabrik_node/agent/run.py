@@ -162,9 +162,9 @@ class AgentRun:
         """Keep the work, give the claim back, clear up, write the row down; the verdict with what went wrong on the way."""
         run = self._run
         run.row = replace(run.row, phase=Phase.CLOSING)
-        workspace = run.workspace
+        workspace, kept = run.workspace, True
         if verdict.result is not Result.OK and workspace is not None:
-            verdict = await keep_work(workspace, run.claim, verdict, hurried=self._hurried)
+            verdict, kept = await keep_work(workspace, run.claim, verdict, hurried=self._hurried)
         facts = {
             "run": run.row.run_id,
             "agent": run.claim.agent,
@@ -177,7 +177,7 @@ class AgentRun:
         if verdict.result is not Result.OK and not RESULT_RULES[verdict.result].charges:
             facts |= finished_facts(run.finished)
         verdict = await give_back(run.setup, run.item, run.claim, verdict, run.attempts, facts)
-        if workspace is not None:
+        if workspace is not None and kept:
             verdict = await clear_up(run.setup, workspace, verdict)
         if run.folder is not None:
             try:

@@ -52,7 +52,8 @@ async def _in_memory(repository: Repository, base_oid: str, work_oid: str) -> st
 async def _in_worktree(repository: Repository, base_oid: str, work_oid: str) -> str | Conflicts:
     git = repository.git
     name = f"merge-{secrets.token_hex(8)}"
-    with tempfile.TemporaryDirectory(prefix="fabrik-merge-") as folder:
+    # Beside the repository: a command in isolation can write to /tmp, where it could lead our git by another .git, and not there.
+    with tempfile.TemporaryDirectory(prefix=f"{repository.directory.name}.new-merge-", dir=repository.directory.parent) as folder:
         path = Path(folder)
         link_worktree(repository.directory, path, name, base_oid)
         try:

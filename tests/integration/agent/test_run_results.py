@@ -191,15 +191,18 @@ async def test_an_unreachable_remote_is_not_the_items_fault(rig: AgentRig, error
     assert not rig.world.finish_of(item).charged
 
 
-async def test_a_remote_that_goes_away_after_the_work_leaves_it_in_the_worktree(rig: AgentRig) -> None:
+@pytest.mark.parametrize("keep", ["failed", "never"])
+async def test_a_remote_that_goes_away_after_the_work_leaves_it_in_the_worktree(rig: AgentRig, keep: str) -> None:
+    """Also where none is to be left: it may have what is nowhere else."""
     item = rig.world.add()
 
     async def away() -> None:
         rig.remote.down = Unreachable("the remote went away")
 
     rig.workspaces.on_made = lambda made: setattr(made, "hang", away)
-    row = await rig.work(item, backoff_s=600.0, remote_wait_s=0.0)
+    row = await rig.work(item, backoff_s=600.0, remote_wait_s=0.0, keep_worktrees=keep)
     assert row.reason == f"infra_lost: the remote went away; its work is in {row.worktree}: it could not be pushed: the remote went away"
+    assert [made.removed for made in rig.workspaces.made] == [False]
     assert rig.world.stages[item][-1] == Backlog()
 
 

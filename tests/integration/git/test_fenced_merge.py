@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,9 @@ async def test_conflicts_name_the_files_and_change_nothing(make_node: NodeFactor
     assert await tree.has_changes() is False
 
 
-async def test_both_ways_to_merge_give_the_same_tree(make_node: NodeFactory, remote: Remote) -> None:
+async def test_both_ways_to_merge_give_the_same_tree(make_node: NodeFactory, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older way needs a folder: not where a command in isolation can write."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     alice, bob = await make_node("alice"), await make_node("bob")
     bob.repository.git_version = (2, 34, 1)
     tree, held = await claimed(alice, {"shared.txt": "zero\none\ntwo\nthree\n", "a.txt": "a\n"})
