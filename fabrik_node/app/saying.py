@@ -10,7 +10,7 @@ import msgspec
 from fabrik_node import __version__
 from fabrik_node.agent.halt import GO_ON
 from fabrik_node.agent.loop import ClaimLoop
-from fabrik_node.agent.obstacle import obstacle
+from fabrik_node.agent.obstacle import CUT_OFF, obstacle
 from fabrik_node.app.reconcile import DEATHS_OF_A_LOOP
 from fabrik_node.config import AgentConfig
 from fabrik_node.domain.lease_overlap import overlap_s
@@ -46,7 +46,7 @@ def agent_status(running: Running) -> Mapping[str, Any]:
         "halt": None if halt is None else {"code": str(halt.code), "reason": halt.reason, "since_ms": halt.since_ms, "next": GO_ON},
         "state": None if loop is None else loop.state.value,
         "warnings": _warnings(running),
-        "problem": running.barred or (None if loop is None or not loop.problem else loop.problem),
+        "problem": running.barred or (loop.problem if loop is not None else "") or (CUT_OFF if loop is not None and running.pipeline.is_cut_off() else None),
     }
 
 
@@ -98,6 +98,7 @@ def _agent_said(running: Running, loop: ClaimLoop | None) -> Mapping[str, Any]:
             stopping=running.draining,
             disk="" if full is None else full.message,
             refused=running.barred or ("" if loop is None else loop.problem),
+            alone=loop is not None and running.pipeline.is_cut_off(),
             wait_s=0.0 if loop is None else loop.wait_s,
         ),
     }

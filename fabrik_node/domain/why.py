@@ -158,7 +158,7 @@ def _claimed(item: str, claim: ClaimFacts, *, asks: bool) -> Cause:
             )
         return Cause("takeover", f"the lease of {claim.holder} is over: any agent may take it")
     if claim.lease is LeaseState.UNREACHABLE:
-        said = f"{claim.holder} has claimed it and was last heard {claim.age_s:.0f} s ago"
+        said = f"{claim.holder} has claimed it and was last heard {int(claim.age_s)} s ago"
         left_s = max(0.0, claim.takeover_s - claim.age_s)
         return Cause(
             "holder_unreachable",
@@ -167,8 +167,11 @@ def _claimed(item: str, claim: ClaimFacts, *, asks: bool) -> Cause:
         )
     if not claim.heard:
         return Cause("claimed", f"{claim.holder} has claimed it; no heartbeat was heard here yet", look)
-    if verdict is None or verdict.state in _PLAIN_WORK or (verdict.state is RunState.WAITING and asks):
-        return Cause("claimed", f"{claim.holder} has it in hand, heard {claim.age_s:.0f} s ago", look)
+    if verdict is None or (verdict.state is RunState.WAITING and asks):
+        return Cause("claimed", f"{claim.holder} has it in hand, heard {int(claim.age_s)} s ago", look)
+    if verdict.state in _PLAIN_WORK:
+        lost = f" ({verdict.degraded})" if verdict.degraded else ""
+        return Cause("claimed", f"{claim.holder} has it in hand: {verdict.evidence}{lost}", look)
     does = "has it in hand" if verdict.state in WORK_STATES else "has claimed it"
     return Cause("claimed", f"{claim.holder} {does}; its run is {verdict.state.value}: {verdict.evidence}", look)
 

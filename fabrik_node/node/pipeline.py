@@ -370,8 +370,15 @@ class NodePipeline:
 
     async def wait_connected(self) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.wait_connected`."""
-        while self._dials() and not any(peer.state == "connected" for peer in self._node.peers()):
+        if not self.is_cut_off():
+            return
+        while self.is_cut_off():
             await self._node.peers_moved()
+        self._node.beat_now()  # our newest message says that we are cut off, and peers have it now
+
+    def is_cut_off(self) -> bool:
+        """Peers are expected, and none is connected: nothing is claimed then."""
+        return self._dials() and not any(peer.state == "connected" for peer in self._node.peers())
 
     # ---- inside ---------------------------------------------------------------------------------
 

@@ -642,9 +642,11 @@ async def test_it_waits_for_company_only_when_it_has_somebody_to_call(memory_rig
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not waiting.done()
+    assert rig.pipeline.is_cut_off()
     rig.dials = False
     rig.node.tell_peers_moved()
     await asyncio.wait_for(waiting, BOUND_S)
+    assert not rig.pipeline.is_cut_off()
 
 
 # ---- what a superseded holder can still do ---------------------------------------------------------

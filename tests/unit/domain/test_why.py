@@ -25,6 +25,11 @@ def at_work(state: RunState, evidence: str, lease: LeaseState | None = LeaseStat
     return replace(CLAIM, lease=lease, verdict=RunVerdict(state, evidence))
 
 
+def lost_heartbeat() -> ClaimFacts:
+    """On its own node, cut off."""
+    return replace(CLAIM, verdict=RunVerdict(RunState.RUNNING, "process 7 is alive", degraded="heartbeat lost"))
+
+
 OPEN = Needed("OTHER", "the first part", Coding())
 
 CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
@@ -40,9 +45,10 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "claimed, at work",
         {"claim": at_work(RunState.RUNNING, "last heard of 3.0 s ago")},
         "claimed",
-        "beta/agent has it in hand, heard 3 s ago",
+        "beta/agent has it in hand: last heard of 3.0 s ago",
         "runs show RUN",
     ),
+    ("claimed, degraded", {"claim": lost_heartbeat()}, "claimed", "in hand: process 7 is alive (heartbeat lost)", "runs show"),
     (
         "claimed, no remote",
         {"claim": at_work(RunState.WAITING, "no remote; heard")},
