@@ -12,6 +12,9 @@ from fabrik_node.cli.table import Screen, age, clean, short_ids
 
 __all__ = ["Board", "added", "history", "item", "moved", "one_line", "tombstone", "tombstones"]
 
+_HOLD_CHARS = 40
+"""Of the reason of a hold on the board; the item's page has it whole."""
+
 
 class Board:
     """``items list``. ``filtered``: not all items are on the page, so ids are shown longer."""
@@ -23,7 +26,7 @@ class Board:
         """Draw it."""
         items: Sequence[Data] = data["items"]
         ids = short_ids([entry["id"] for entry in items], at_least=self._at_least)
-        rows = [(ids[entry["id"]], stage(entry), entry["title"], _occupied(entry), age(entry.get("age_s"))) for entry in items]
+        rows = [(ids[entry["id"]], stage(entry), entry["title"], _occupied(screen, entry), age(entry.get("age_s"))) for entry in items]
         screen.table(("ID", "STAGE", "TITLE", "HOLDER", "AGE"), rows, flexible="TITLE", empty="no items")
         cut_short(screen, data, items)
         footer(screen, data)
@@ -36,11 +39,12 @@ def stage(entry: Data) -> str:
     return " ".join(str(part) for part in (entry["stage"], own.get("reason"), None if ahead is None else f"+{ahead}") if part)
 
 
-def _occupied(entry: Data) -> str:
+def _occupied(screen: Screen, entry: Data) -> str:
+    """A claim with its age, whole; why it is held in short, for the title has to be read too."""
     if entry.get("claim"):
         return holder(entry["claim"])
     hold = entry.get("hold")
-    return "" if hold is None else f"held: {hold.get('reason') or 'no reason given'}"
+    return "" if hold is None else screen.shortened(f"held: {hold.get('reason') or 'no reason given'}", _HOLD_CHARS)
 
 
 def one_line(screen: Screen, data: Data) -> None:

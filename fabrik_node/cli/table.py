@@ -96,6 +96,10 @@ class Screen:
         for name, value in shown:
             self._lines.append(f"{self.paint(name.ljust(width), 'dim')}{_GAP}{value}")
 
+    def shortened(self, text: str, chars: int) -> str:
+        """``text`` in so many columns where there is a terminal: for what another page tells whole."""
+        return _cut(clean(text), chars) if self._columns else text
+
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]], *, flexible: str = "", empty: str = "") -> None:
         """Columns as wide as their cells. The ``flexible`` one is cut when the terminal is too narrow; ``empty`` stands for no rows."""
         if not rows:

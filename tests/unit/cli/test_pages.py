@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabrik_node.cli.render_claims import holder
+from fabrik_node.cli.render_items import Board
 from fabrik_node.cli.render_runs import run_state
 from fabrik_node.cli.table import Screen, age, clean, short_ids
 from fabrik_node.domain.runs import FINAL_STATES, RunState
@@ -150,6 +151,25 @@ def test_a_table_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch, col
     from fabrik_node.cli.table import _width
 
     assert max(map(_width, screen.text().splitlines())) <= columns
+
+
+def test_why_an_item_is_held_leaves_room_for_its_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    item = {
+        "id": "01k8qj3v6w0000000000000001",
+        "title": "Convert miles to kilometres",
+        "stage": "Coding",
+        "age_s": 4.0,
+        "hold": {"reason": "the tests fail " * 9},
+    }
+    texts = {}
+    for tty in (True, False):
+        screen = Screen(color=False, tty=tty)
+        Board(filtered=False)(screen, {"items": [item], "as_of": "2026-11-20T10:00:00.000Z", "source": "node", "node": "alpha"})
+        texts[tty] = screen.text()
+    assert "Convert miles to kilometres  held: the tests fail the tests fail" in texts[True]
+    assert max(map(len, texts[True].splitlines())) <= 100
+    assert ("the tests fail " * 9).strip() in texts[False], "whole, for who searches it"
 
 
 def test_nothing_is_cut_without_a_terminal() -> None:
