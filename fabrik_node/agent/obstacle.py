@@ -9,6 +9,7 @@ from fabrik_node.agent.halt import Halt
 __all__ = ["CUT_OFF", "TEXT_CHARS", "obstacle"]
 
 CUT_OFF = "no peer is connected, and cut off it would only lose its leases: it waits for one"
+"""Said on its own node alone: who hears an agent is there."""
 
 TEXT_CHARS = 200
 """Characters of the line, so that messages stay small."""
@@ -16,10 +17,10 @@ _REASON_CHARS = 120
 """Of a halt's reason: what to type comes after it, and is not cut off."""
 
 
-def obstacle(halt: Halt | None, *, stopping: bool, disk: str, refused: str, alone: bool, wait_s: float) -> str:
+def obstacle(halt: Halt | None, *, stopping: bool, disk: str, refused: str, wait_s: float) -> str:
     """Empty while nothing is in the way. What only a person can end comes first.
 
-    ``disk``: why nothing can be written; ``refused``: why nothing could be claimed at the last try; ``alone``: no peer is connected, although there should be; ``wait_s``: seconds for which the agent leaves
+    ``disk``: why nothing can be written; ``refused``: why nothing could be claimed at the last try; ``wait_s``: seconds for which the agent leaves
     everything alone after a rate limit, or after failures in a row.
     """
     if halt is not None:
@@ -30,8 +31,6 @@ def obstacle(halt: Halt | None, *, stopping: bool, disk: str, refused: str, alon
         said = f"{disk}: nothing is written until there is space"
     elif refused:
         said = refused
-    elif alone:
-        said = CUT_OFF
     elif wait_s > 0:
         said = f"it waits {wait_s:.0f} s after a rate limit or failures in a row"
     else:

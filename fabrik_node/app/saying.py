@@ -98,7 +98,6 @@ def _agent_said(running: Running, loop: ClaimLoop | None) -> Mapping[str, Any]:
             stopping=running.draining,
             disk="" if full is None else full.message,
             refused=running.barred or ("" if loop is None else loop.problem),
-            alone=loop is not None and running.pipeline.is_cut_off(),
             wait_s=0.0 if loop is None else loop.wait_s,
         ),
     }

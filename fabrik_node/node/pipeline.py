@@ -370,11 +370,8 @@ class NodePipeline:
 
     async def wait_connected(self) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.wait_connected`."""
-        if not self.is_cut_off():
-            return
         while self.is_cut_off():
             await self._node.peers_moved()
-        self._node.beat_now()  # our newest message says that we are cut off, and peers have it now
 
     def is_cut_off(self) -> bool:
         """Peers are expected, and none is connected: nothing is claimed then."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.groups import full_limit, limited_by
+from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.picking import required_labels
 from fabrik_node.domain.runs import FINAL_STATES, RunRow, RunState
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind
@@ -32,11 +33,15 @@ _RUNS = 3
 
 
 class Explaining:
-    """Reads through ``reader`` alone, so it works on a store that no node serves, too. ``limits``: those of this node's agent, by label."""
+    """Reads through ``reader`` alone, so it works on a store that no node serves, too. ``limits``: those of this node's agent, by label.
 
-    def __init__(self, reader: Reader, limits: Mapping[str, int] = MappingProxyType({})) -> None:
+    ``own_problem``: why that agent claims nothing now, as far as its message to the others does not say it.
+    """
+
+    def __init__(self, reader: Reader, limits: Mapping[str, int] = MappingProxyType({}), own_problem: Callable[[], str] = str) -> None:
         self._reader = reader
         self._limits = limits
+        self._own_problem = own_problem
 
     @property
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]]:
@@ -177,6 +182,8 @@ class Explaining:
         found = []
         for key, each in sorted(self._reader.heard().items()):
             agent = _agent(self._reader.name_of(key), near.judge(key).state, each)
+            if agent.near is Nearness.SELF and not agent.problem:
+                agent = replace(agent, problem=self._own_problem())
             if agent.problem or each.payload.get("accepting") is True:
                 found.append(agent)
         return found

@@ -98,7 +98,7 @@ class Service:
         node.inquiries.page = LogPages(reader).page
         self._operations: dict[str, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             **reader.operations,
-            **Explaining(reader, limits).operations,
+            **Explaining(reader, limits, lambda: str(agent.describe().get("problem") or "")).operations,
             **Conflicts(reader).operations,
             **StepReads(reader).operations,
             **StepOperators(node, reader).operations,

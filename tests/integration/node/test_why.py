@@ -116,6 +116,17 @@ async def test_only_what_the_same_agents_could_take_now_is_before_it(memory_rigs
     assert (await text()).endswith(", and 2 items are before it")
 
 
+async def test_what_keeps_the_own_agent_from_claiming_and_is_told_to_nobody_else_is_a_cause(memory_rigs: Rigs) -> None:
+    rig = await memory_rigs.open(0)
+    item = await rig.add()
+    said = {"accepting": True, "agent": {"labels": [], "slots": 1, "busy": 0, "problem": ""}}
+    rig.node.describe_self = lambda: said  # its own beats say it, too
+    rig.node.presence.publish(said)
+    assert (await Explaining(rig.reader).why({"id": item}))["state"] == "ready"
+    [cause] = (await Explaining(rig.reader, own_problem=lambda: "cut off").why({"id": item}))["causes"]
+    assert (cause["code"], cause["text"]) == ("agent_problem", "node0 can not claim work: cut off")
+
+
 async def test_what_is_asked_for_must_be_one_thing(memory_rigs: Rigs) -> None:
     rig = await memory_rigs.open(0)
     item = await rig.add()

@@ -11,7 +11,7 @@ from fabrik_node.agent.halt import Halt, HaltCode
 from fabrik_node.agent.obstacle import TEXT_CHARS, obstacle
 
 HALT = Halt(HaltCode.OPERATOR, "new disk", 1)
-FREE: dict[str, Any] = {"stopping": False, "disk": "", "refused": "", "alone": False, "wait_s": 0.0}
+FREE: dict[str, Any] = {"stopping": False, "disk": "", "refused": "", "wait_s": 0.0}
 
 
 @pytest.mark.promise("J6")
@@ -20,8 +20,7 @@ FREE: dict[str, Any] = {"stopping": False, "disk": "", "refused": "", "alone": F
     [
         ({}, ""),
         ({"wait_s": 29.6}, "it waits 30 s after a rate limit or failures in a row"),
-        ({"alone": True, "wait_s": 5.0}, "no peer is connected, and cut off it would only lose its leases: it waits for one"),
-        ({"refused": "no remote", "alone": True, "wait_s": 5.0}, "no remote"),
+        ({"refused": "no remote", "wait_s": 5.0}, "no remote"),
         ({"disk": "the disk is full", "refused": "x"}, "the disk is full: nothing is written until there is space"),
         ({"stopping": True, "disk": "x"}, "its node is stopping and takes nothing new"),
     ],
@@ -32,7 +31,7 @@ def test_what_is_in_the_way_is_named(change: dict[str, Any], said: str) -> None:
 
 @pytest.mark.promise("J6")
 def test_a_halt_comes_first_and_always_with_what_lifts_it() -> None:
-    assert obstacle(HALT, stopping=True, disk="x", refused="y", alone=True, wait_s=1.0) == "operator: new disk (fabrik-node drain --off)"
+    assert obstacle(HALT, stopping=True, disk="x", refused="y", wait_s=1.0) == "operator: new disk (fabrik-node drain --off)"
     long = obstacle(replace(HALT, reason="r" * 1000), **FREE)
     assert long.endswith("r (fabrik-node drain --off)")
     assert len(long) <= TEXT_CHARS
