@@ -192,10 +192,12 @@ def _judge_foreign(row: RunRow, signals: RunSignals, *, stale: bool) -> RunVerdi
     if signals.lease is None or age_s is None:
         return _unheard(signals, "nothing was heard of its lease here")
     heard = f"last heard of {age_s:.1f} s ago" if signals.lease_heard else f"nothing was heard of it in the {age_s:.1f} s that this node watches"
+    # Who never heard it can not say since when nobody does, but as far as its node was heard.
+    since_s = age_s if signals.lease_heard else signals.owner_age_s if signals.owner is Nearness.SILENT else None
     news_s = age_s if signals.lease_heard else None
     if signals.lease is LeaseState.LOST:
         waits = "another agent may take the item, or its node is heard again"
-        return RunVerdict(RunState.LOST, f"{heard}: its lease is over", news_s, age_s, waits, stale=stale)
+        return RunVerdict(RunState.LOST, f"{heard}: its lease is over", news_s, since_s, waits, stale=stale)
     owner_is_here = signals.owner is Nearness.ALIVE
     over_s = max(0.0, signals.takeover_after_s - age_s)
     if owner_is_here and signals.lease_heard and not signals.renews:
@@ -207,7 +209,7 @@ def _judge_foreign(row: RunRow, signals: RunSignals, *, stale: bool) -> RunVerdi
     if signals.owner is Nearness.SILENT or signals.lease is LeaseState.UNREACHABLE:
         silent = f": its node says nothing for {signals.owner_age_s:.1f} s" if signals.owner is Nearness.SILENT and signals.owner_age_s is not None else ""
         waits = "its node is heard again, or its lease is over"
-        return RunVerdict(RunState.UNREACHABLE, heard + silent, news_s, age_s, waits, over_s, stale=stale)
+        return RunVerdict(RunState.UNREACHABLE, heard + silent, news_s, since_s, waits, over_s, stale=stale)
     if not signals.lease_heard or not owner_is_here:
         return _unheard(signals, heard, news_s)
     return _at_work(row, signals, heard, age_s=age_s)

@@ -217,6 +217,18 @@ def test_a_superseded_run_whose_lease_nobody_watches_any_more_is_as_old_as_the_w
     assert (verdict.state, verdict.age_s, verdict.stale) == (RunState.SUPERSEDED, age_s, stale)
 
 
+@pytest.mark.promise("B5")
+@pytest.mark.parametrize(
+    ("change", "since_s"),
+    [({"lease_heard": True}, 500.0), ({}, None), ({"owner": Nearness.NEVER}, None), ({"owner": Nearness.SILENT, "owner_age_s": 90.0}, 90.0)],
+    ids=["heard", "not heard", "its node neither", "its node once"],
+)
+@pytest.mark.parametrize("lease", [LeaseState.UNREACHABLE, LeaseState.LOST])
+def test_since_when_nobody_hears_it_is_not_the_start_of_the_observer(lease: LeaseState, change: dict[str, Any], since_s: float | None) -> None:
+    known = replace(FOREIGN, lease=lease, lease_age_s=500.0, lease_heard=False, owner=Nearness.UNCONFIRMED)
+    assert judge_run(ROW, replace(known, **change)).since_s == since_s
+
+
 @pytest.mark.parametrize("state", sorted(FINAL_STATES, key=str))
 def test_what_has_ended_stays_as_it_was_written(state: RunState) -> None:
     row = replace(ROW, state=state, reason="because")
