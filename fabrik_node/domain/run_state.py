@@ -205,7 +205,7 @@ def _judge_foreign(row: RunRow, signals: RunSignals, *, stale: bool) -> RunVerdi
         return RunVerdict(RunState.ORPHANED, evidence, news_s, age_s, f"{END_ARRIVES}, or its lease is over", over_s, stale=stale)
     if owner_is_here and signals.lease is LeaseState.UNREACHABLE:
         evidence = f"{heard}: its node is there, and does not renew the lease"
-        return RunVerdict(RunState.UNKNOWN, evidence, news_s, age_s, "a heartbeat, or its lease is over", over_s, "heartbeat lost", stale)
+        return RunVerdict(RunState.UNKNOWN, evidence, news_s, since_s, "a heartbeat, or its lease is over", over_s, "heartbeat lost", stale)
     if signals.owner is Nearness.SILENT or signals.lease is LeaseState.UNREACHABLE:
         silent = f": its node says nothing for {signals.owner_age_s:.1f} s" if signals.owner is Nearness.SILENT and signals.owner_age_s is not None else ""
         waits = "its node is heard again, or its lease is over"

@@ -220,8 +220,14 @@ def test_a_superseded_run_whose_lease_nobody_watches_any_more_is_as_old_as_the_w
 @pytest.mark.promise("B5")
 @pytest.mark.parametrize(
     ("change", "since_s"),
-    [({"lease_heard": True}, 500.0), ({}, None), ({"owner": Nearness.NEVER}, None), ({"owner": Nearness.SILENT, "owner_age_s": 90.0}, 90.0)],
-    ids=["heard", "not heard", "its node neither", "its node once"],
+    [
+        ({"lease_heard": True}, 500.0),
+        ({}, None),
+        ({"owner": Nearness.NEVER}, None),
+        ({"owner": Nearness.ALIVE}, None),
+        ({"owner": Nearness.SILENT, "owner_age_s": 90.0}, 90.0),
+    ],
+    ids=["heard", "not heard", "its node neither", "its node is there", "its node once"],
 )
 @pytest.mark.parametrize("lease", [LeaseState.UNREACHABLE, LeaseState.LOST])
 def test_since_when_nobody_hears_it_is_not_the_start_of_the_observer(lease: LeaseState, change: dict[str, Any], since_s: float | None) -> None:
