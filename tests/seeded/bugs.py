@@ -49,6 +49,20 @@ BUGS = (
         ("tests/property/test_holds_agree.py",),
     ),
     Bug(
+        "a heartbeat that overtook the op of its claim is lost",
+        "fabrik_node/node/presence.py",
+        "            if heard.at >= since:\n",
+        "            if heard.at > since + 1e9:\n",
+        ("tests/integration/node/test_runs_shown.py",),
+    ),
+    Bug(
+        "a run of which nothing was heard is lost since the start of the observer",
+        "fabrik_node/domain/run_state.py",
+        "since_s = age_s if signals.lease_heard else",
+        "since_s = age_s if signals.lease_heard or age_s else",
+        ("tests/unit/domain/test_runs.py",),
+    ),
+    Bug(
         "an isolated command can take away what covers the home",
         "fabrik_node/agent/isolate.py",
         "    _renounce(libc)\n    if command:\n",
