@@ -569,18 +569,18 @@ class Replica:
     def rows(self, kind: int) -> list[tuple[bytes, dict[int, Value]]]:
         """All ids of a kind with their fields, in order of id."""
 
-    def tally(self, field: int, among: int) -> tuple[list[tuple[Value, int]], list[tuple[Value, Value]]]:
+    def tally(self, field: int, among: int) -> tuple[list[tuple[Value, int]], list[tuple[bytes, Value, Fence | None, Value]]]:
         """How many items that have field ``among`` have each value of ``field`` (None: no register, or a null). Cheap for any number of them.
 
-        Not counted but listed, ``(value, winning claim)``: those whose register has another fence than their claim, or none.
+        Not counted but listed, ``(item, value, its fence, winning claim)``: those whose value has a fence below that of their claim, or none.
         """
 
     def tombstoned(self, id: bytes) -> bool: ...
     def winning_fence(self, item: bytes) -> Fence | None:
         """The fence of the item's winning claim, whatever its state."""
 
-    def fence_beats(self, item: bytes, fence: Fence | None, other: Fence | None) -> bool:
-        """True when ``fence`` is strictly above ``other`` for this item."""
+def fence_beats(item: bytes, fence: Fence | None, other: Fence | None) -> bool:
+    """True when ``fence`` is strictly above ``other`` for this item."""
 
 def merge_rules() -> bytes:
     """32 bytes that name what ops mean in this build (the register table, the rules of merge.md, the limits of a log). States of builds with others may differ."""

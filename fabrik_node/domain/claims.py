@@ -51,6 +51,8 @@ class Claim:
     """How many attempts had failed when it was made, and the epoch of the claim under which that was counted: :mod:`fabrik_node.domain.inheritance`. None: it does not say so."""
     found_stage: tuple[Any, ...] | None = None
     """The stage then, as a register has it. None: it does not say so."""
+    follows_ended: bool = False
+    """The claim that it follows had ended when it was made, or there was none. False, too, when it does not say so."""
 
     def ttl_s(self, stage: Stage) -> float:
         """How long a renewal is believed while the item is in ``stage``."""
@@ -138,6 +140,7 @@ def encode_claim(claim: Claim) -> dict[int, Any]:
         12: dict(claim.stage_ttls),
         13: claim.found and list(claim.found),
         14: found_stage,
+        15: claim.follows_ended,
     }
     return value | {number: part for number, part in optional.items() if part}
 
@@ -160,6 +163,7 @@ def decode_claim(value: dict[int, Any]) -> Claim:
             stage_ttls=_read_ttls(value.get(12)),
             found=_read_found(value.get(13), value[2]),
             found_stage=stage_value(value.get(14)),
+            follows_ended=value.get(15) is True,
         )
     except (KeyError, ValueError) as error:
         raise InvalidOp(f"claim value is of a newer version: {error}", "upgrade this node") from error

@@ -52,17 +52,17 @@ class Board:
     def stages(self) -> Counter[type[Stage]]:
         """How many items are in which stage, without looking at each."""
         count: Counter[type[Stage]] = Counter()
-        counted, foreign = self._replica.tally(ItemField.STAGE, among=ItemField.TITLE)
+        counted, below = self._replica.tally(ItemField.STAGE, among=ItemField.TITLE)
         for value, items in counted:
             count[Backlog if value is None else type(decode_stage(value))] += items
-        for value, claim in foreign:
-            registers = {} if value is None else {ItemField.STAGE: Written(value, None)}
-            count[type(decode_stage(stage_of(registers, decode_claim(claim))))] += 1
+        for item, value, fence, claim in below:
+            registers = {} if value is None else {ItemField.STAGE: Written(value, fence)}
+            count[type(decode_stage(stage_of(item, registers, decode_claim(claim))))] += 1
         return count
 
     def stage(self, item: bytes) -> Stage:
         """What is read of the item's stage: not the late move of a superseded holder."""
-        return decode_stage(stage_of(self.registers(item, (ItemField.STAGE,)), self.claim(item)))
+        return decode_stage(stage_of(item, self.registers(item, (ItemField.STAGE,)), self.claim(item)))
 
     def claim(self, item: bytes) -> Claim | None:
         """The winning claim, whatever its state."""
@@ -76,20 +76,24 @@ class Board:
 
     def outcome(self, item: bytes) -> Any:
         """What is read of an item's outcome: not the late word of a superseded holder."""
-        return outcome_of(self.registers(item, (ItemField.OUTCOME,)), self.claim(item))
+        return outcome_of(item, self.registers(item, (ItemField.OUTCOME,)), self.claim(item))
 
-    def reads(self, item: bytes, field: ItemField, register: Register) -> bool:
-        """Whether the value of this register of the item is what is read: not of the late word of a superseded holder."""
+    def read(self, item: bytes, field: ItemField, register: Register) -> Any:
+        """What is read where the merge has this register of the item: of the late word of a superseded holder what the claim that follows found instead, None for nothing."""
         registers, claim = {field: Written(register.value, register.fence)}, self.claim(item)
         match field:
             case ItemField.STAGE:
-                return bool(register.value == stage_of(registers, claim))
+                return stage_of(item, registers, claim)
             case ItemField.OUTCOME:
-                return outcome_of(registers, claim) is not None
+                return outcome_of(item, registers, claim)
             case ItemField.ATTEMPTS:
-                return bool(register.value == attempts_of(registers, claim))
+                return attempts_of(item, registers, claim)
             case _:
-                return True
+                return register.value
+
+    def reads(self, item: bytes, field: ItemField, register: Register) -> bool:
+        """Whether that is what the register says."""
+        return bool(self.read(item, field, register) == register.value)
 
     def is_holder(self, author: bytes, item: bytes, claim_id: bytes) -> bool:
         """True when this claim wins on the item and is ``author``'s."""
@@ -151,14 +155,14 @@ class Board:
             id=item,
             title=row[ItemField.TITLE],
             body=row.get(ItemField.BODY, ""),
-            stage=decode_stage(stage_of(registers, claim)),
+            stage=decode_stage(stage_of(item, registers, claim)),
             labels=row.get(ItemField.LABELS, []),
             priority=row.get(ItemField.PRIORITY, 0),
             depends_on=row.get(ItemField.DEPENDS_ON, []),
             created_ms=row.get(ItemField.CREATED_MS, 0),
-            attempts=attempts_of(registers, claim),
+            attempts=attempts_of(item, registers, claim),
             hold=hold_in(self._replica, item, row, claim),
-            outcome=outcome_of(registers, claim),
+            outcome=outcome_of(item, registers, claim),
             claim=claim,
         )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from fabrik_node._core import Change, Changes, Replica
+from fabrik_node._core import Change, Changes, fence_beats
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim, decode_claim
 from fabrik_node.domain.conflicts import Conflict, Worked, find_conflicts, reason_of_victory
@@ -36,13 +37,13 @@ def newest_by_claim(rows: Sequence[RunRow]) -> dict[bytes, RunRow]:
 
 
 def conflicts_of(
-    item: bytes, title: str, current: Claim | None, rows: Sequence[RunRow], summaries: Summaries, replica: Replica, name_of: Callable[[bytes], str]
+    item: bytes, title: str, current: Claim | None, rows: Sequence[RunRow], summaries: Summaries, name_of: Callable[[bytes], str]
 ) -> list[dict[str, Any]]:
     """The conflicts of one item, newest first. ``rows``: its runs, newest first; ``summaries``: their registers, by run."""
     by_claim = newest_by_claim(rows)
     winning = None if current is None else current.claim_id
     worked = [_worked(row, summaries.get(row.run_id, {}), winning) for row in by_claim.values()]
-    found = find_conflicts(current, worked, lambda one, other: replica.fence_beats(item, one, other))
+    found = find_conflicts(current, worked, partial(fence_beats, item))
 
     def side(side: Worked) -> dict[str, Any]:
         row = by_claim.get(side.claim_id)
@@ -76,7 +77,7 @@ def conflicts_of(
     return [shown(conflict) for conflict in reversed(found)]
 
 
-def events_of(changes: Changes, board: Board, by_item: ByItem, replica: Replica, names: Mapping[bytes, str]) -> list[Event]:
+def events_of(changes: Changes, board: Board, by_item: ByItem, names: Mapping[bytes, str]) -> list[Event]:
     """All events of one batch that was just merged: :func:`~fabrik_node.node.happenings.happenings`, and the conflicts that it made, also of a batch that is told as a whole.
 
     The ops are stored and merged, so what they are shown as can not be a reason to stop: what we fail to tell is said in the log and in one event.
@@ -84,14 +85,14 @@ def events_of(changes: Changes, board: Board, by_item: ByItem, replica: Replica,
     events: list[Event] = []
     try:
         events += happenings(changes, names, board)
-        events += _conflicts(changes, board, by_item, replica, names)
+        events += _conflicts(changes, board, by_item, names)
     except Exception as error:  # noqa: BLE001  # whatever it is, the ops are merged, and it is said
         _log.exception("the events of a batch are not told")
         events.append(Event("events.untold", changes.newest_ms or 0, {"why": f"{type(error).__name__}: {error}"}))
     return events
 
 
-def _conflicts(changes: Changes, board: Board, by_item: ByItem, replica: Replica, names: Mapping[bytes, str]) -> list[Event]:
+def _conflicts(changes: Changes, board: Board, by_item: ByItem, names: Mapping[bytes, str]) -> list[Event]:
     if not changes.kinds & {Kind.CLAIM, Kind.RUN}:
         return []
     of_runs = {change.id: change for change in changes.of(Kind.RUN, RunField.SUMMARY)}
@@ -101,13 +102,13 @@ def _conflicts(changes: Changes, board: Board, by_item: ByItem, replica: Replica
     events = []
     for item in sorted(items):  # of a node that was away nearly each run is late: so only the runs of these items are read
         runs = by_item.runs(item)
-        found = _found(item, board.claim(item), runs, replica, names)
+        found = _found(item, board.claim(item), runs, names)
         if not found:
             continue
         change = of_claims.get(item)
         before = {run: of_runs[run].old if run in of_runs else summary for run, summary in runs.items()}
         known = _found(
-            item, _claim(change.old) if change is not None else board.claim(item), {run: old for run, old in before.items() if old is not None}, replica, names
+            item, _claim(change.old) if change is not None else board.claim(item), {run: old for run, old in before.items() if old is not None}, names
         )
         told = {conflict["loser"]["claim_id"] for conflict in known}
         view = board.item(item)
@@ -118,10 +119,10 @@ def _conflicts(changes: Changes, board: Board, by_item: ByItem, replica: Replica
     return events
 
 
-def _found(item: bytes, current: Claim | None, runs: Summaries, replica: Replica, names: Mapping[bytes, str]) -> list[dict[str, Any]]:
+def _found(item: bytes, current: Claim | None, runs: Summaries, names: Mapping[bytes, str]) -> list[dict[str, Any]]:
     """Work of a holder that was only thought lost is one as soon as its run says so: until then it may be dead."""
     rows = sorted((row for run, said in runs.items() if (row := run_from_summary(run, said)) is not None), key=lambda row: row.run_id, reverse=True)
-    found = conflicts_of(item, "", current, rows, runs, replica, lambda key: names.get(key) or show_key(key)[:8])
+    found = conflicts_of(item, "", current, rows, runs, lambda key: names.get(key) or show_key(key)[:8])
     return [each for each in found if each["kind"] == "rival" or each["loser"]["state"] == RunState.SUPERSEDED.value]
 
 

@@ -116,14 +116,12 @@ def _item(group: Sequence[Change], claims: Sequence[Change], names: Mapping[byte
 def _moved(stage: Change | None, claim: Change | None, names: Mapping[bytes, str], items: Items) -> list[Event]:
     """What the changes of an item's stage, and of its claim, did to the stage that is read: a late move of a superseded holder is none, and the claim that follows it takes one back."""
     change = stage or claim
-    if change is None or change.new is None:
-        return []
-    now = items.registers(change.id, (ItemField.STAGE,))
-    if stage is None and not now:
-        return []  # a claim came before its item
+    now = {} if change is None else items.registers(change.id, (ItemField.STAGE,))
+    if change is None or not now:
+        return []  # it was deleted, or a claim came before its item
     before = now if stage is None else {} if stage.old is None else {ItemField.STAGE: Written(stage.old, stage.old_fence)}
     then = items.claim(change.id) if claim is None else None if claim.old is None else decode_claim(claim.old)
-    old, new = stage_of(before, then), stage_of(now, items.claim(change.id))
+    old, new = stage_of(change.id, before, then), stage_of(change.id, now, items.claim(change.id))
     if new == old and (stage is None or stage.old is not None):
         return []
     came = None if stage is not None and stage.old is None else decode_stage(old).name

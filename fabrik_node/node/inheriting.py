@@ -22,7 +22,7 @@ _AGAIN_BYTES_MAX = 16_384
 
 def first_statement(board: Board, item: bytes, claim: Claim, *, stage: Stage | None = None) -> tuple[Claim, list[Write]]:
     """``claim`` as it is stated first, and the writes of that op; in the writer. ``stage``: where the item goes with it."""
-    stated, again = inherited(claim, board.claim(item), board.registers(item))
+    stated, again = inherited(item, claim, board.claim(item), board.registers(item))
     if stage is not None:
         again[ItemField.STAGE] = encode_stage(stage)
     writes: list[Write] = [(Kind.CLAIM, item, ClaimField.CLAIM, encode_claim(stated), None)]

@@ -170,7 +170,7 @@ class Node:
         for verified, data in await self.repair.waiting():
             self.writer.pending.put(verified, data)
         if loaded.late_pos:
-            self.stream.tell([] if loaded.changes is None else events_of(loaded.changes, self.board, self.by_item, self.replica, self._names), loaded.late_pos)
+            self.stream.tell([] if loaded.changes is None else events_of(loaded.changes, self.board, self.by_item, self._names), loaded.late_pos)
         for _, claim in self.held_claims.all():
             self.leases.first_seen(claim.claim_id, self.clock.now())
 
@@ -404,7 +404,7 @@ class Node:
         if kinds & {Kind.MEMBER, Kind.NODE, Kind.ROTATION}:
             self._names = self.board.names()
         self.quotas.note(committed.chained)
-        self.stream.tell(events_of(committed.changes, self.board, self.by_item, self.replica, self._names), committed.pos)
+        self.stream.tell(events_of(committed.changes, self.board, self.by_item, self._names), committed.pos)
         now = self.clock.now()
         for each in committed.chained:
             self.commit_times.note((each.author, each.epoch, each.branch), each.first_seq, each.last_seq, now)

@@ -44,7 +44,7 @@ def _epoch_of_count(replica: Replica, claim: Claim | None, item: bytes) -> int:
     Not when a run's summary was written: a node that comes back writes those of its lost runs anew, long after somebody has looked at the item.
     """
     register = replica.get(Kind.ITEM, item, ItemField.ATTEMPTS)
-    return counted_in({} if register is None else {ItemField.ATTEMPTS: Written(register.value, register.fence)}, claim)
+    return counted_in(item, {} if register is None else {ItemField.ATTEMPTS: Written(register.value, register.fence)}, claim)
 
 
 def _epoch_of_hold(replica: Replica, runs: Mapping[bytes, Mapping[str, Any]], claim: Claim | None, item: bytes) -> int:

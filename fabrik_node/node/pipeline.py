@@ -18,8 +18,8 @@ from fabrik_node.domain.leases import LeaseState
 from fabrik_node.domain.run_inputs import inputs_summary
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, Role, RunField
-from fabrik_node.domain.stages import Merge, Stage, check_holder_move, check_in_merge, encode_stage
-from fabrik_node.errors import ClaimLost, NotFound
+from fabrik_node.domain.stages import Archived, Done, Merge, Stage, check_holder_move, check_in_merge, encode_stage
+from fabrik_node.errors import ClaimLost, IllegalMove, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.finished import finished_under
 from fabrik_node.node.holds import claim_hold_writes
@@ -254,6 +254,8 @@ class NodePipeline:
             nonlocal stated
             if not may_state(self._node.board.claim(view.id), view.claim, claim):
                 return []
+            if not claim.receipt and isinstance(self._node.board.stage(view.id), Done | Archived):
+                return []  # in this moment; of a claim that the arbiter granted all must learn
             stated, writes = first_statement(self._node.board, view.id, claim)
             return writes
 
@@ -276,6 +278,17 @@ class NodePipeline:
             return [stage_write(item, stage, claim.fence)]
 
         await self._node.write(item, build)
+        self._must_be_in(item, stage, claim)
+
+    def _must_be_in(self, item: bytes, stage: Stage, claim: Claim) -> None:
+        """Where the run has just moved the item. Raises ClaimLost, and IllegalMove when somebody's word counts for more: who goes on as if it was there would write without end."""
+        self._must_win(item, claim)
+        now = self._node.board.stage(item)
+        if now != stage:
+            raise IllegalMove(
+                f"item {show_id(item)} is in {now.name}, and not in {stage.name}, where this run moved it: somebody else's word counts for more",
+                f"fabrik-node items history {show_id(item)}",
+            )
 
     async def change_branch(self, item: bytes, merge: Merge, claim: Claim) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.change_branch`."""
@@ -286,6 +299,7 @@ class NodePipeline:
             return [stage_write(item, merge, claim.fence)]
 
         await self._node.write(item, build)
+        self._must_be_in(item, merge, claim)
 
     async def finish(self, item: bytes, claim: Claim, reason: str, outcome: Mapping[str, Any], *, charge_attempt: bool, hold: str = "") -> None:
         """See :meth:`fabrik_node.ports.Pipeline.finish`."""

@@ -125,7 +125,7 @@ class Conflicts:
         view = board.item(item)
         registers = {row.run_id: replica.get(Kind.RUN, row.run_id, RunField.SUMMARY) for row in rows}
         summaries = {run_id: found.value for run_id, found in registers.items() if found is not None and isinstance(found.value, dict)}
-        return conflicts_of(item, "" if view is None else view.title, claim, rows, summaries, replica, self._reader.name_of)
+        return conflicts_of(item, "" if view is None else view.title, claim, rows, summaries, self._reader.name_of)
 
 
 def _op(touch: Touch) -> tuple[bytes, int, bytes]:

@@ -73,12 +73,13 @@ def write_shown(reader: Reader, write: Write) -> dict[str, Any]:
     kind, name, field, value, fence = write
     register = reader.replica.get(kind, name, field)
     said = write_says(kind, name, field, value, fence)
+    before = None if register is None else reader.board.read(name, ItemField(field), register) if kind == Kind.ITEM else register.value
     is_new = kind == Kind.ITEM and reader.board.item(name) is None
     return {
         "kind": said["kind"],
         "id": None if is_new else said["id"],
         "field": said["field"],
-        "before": None if register is None else _shown(reader, kind, field, register.value),
+        "before": None if register is None else _shown(reader, kind, field, before),
         "after": _shown(reader, kind, field, value),
     }
 

@@ -7,7 +7,7 @@ from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from fabrik_node._core import effects
+from fabrik_node._core import effects, fence_beats
 from fabrik_node.domain.finished import finished_from, without_finished
 from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Coding, Merge, Qa, Stage, check_move, decode_stage, is_working
@@ -24,7 +24,7 @@ from fabrik_node.service.reading import Reader
 from fabrik_node.service.returning import where_it_goes_on
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
-    from fabrik_node._core import Replica, Touch, Write
+    from fabrik_node._core import Touch, Write
 
 __all__ = ["HoldEnder"]
 
@@ -110,9 +110,9 @@ class HoldEnder:
             return None
         before: Touch | None = None
         for touch in writes:
-            if not _is_above(replica, item, archiving[-1], touch) or not _is_left(touch.value):
+            if not _is_above(item, archiving[-1], touch) or not _is_left(touch.value):
                 continue
-            if before is None or _is_above(replica, item, touch, before):
+            if before is None or _is_above(item, touch, before):
                 before = touch
         claim = self._node.board.claim(item)
         if claim is not None and claim.found_stage is not None and is_working(claim.found_stage) and (before is None or before.fence != claim.fence):
@@ -168,10 +168,10 @@ def _is_left(value: Any) -> bool:
         return False
 
 
-def _is_above(replica: Replica, item: bytes, one: Touch, other: Touch) -> bool:
+def _is_above(item: bytes, one: Touch, other: Touch) -> bool:
     """Whether the merge prefers ``one`` of two writes of one fenced register; the same write is not above itself."""
-    if replica.fence_beats(item, one.fence, other.fence):
+    if fence_beats(item, one.fence, other.fence):
         return True
-    if replica.fence_beats(item, other.fence, one.fence):
+    if fence_beats(item, other.fence, one.fence):
         return False
     return (one.lamport, one.digest, one.author, one.epoch) > (other.lamport, other.digest, other.author, other.epoch)

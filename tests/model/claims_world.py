@@ -23,10 +23,10 @@ from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, 
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ArbiterTaken
 
-__all__ = ["MERGE_COMMIT", "Bounds", "Run", "State", "World"]
+__all__ = ["ARCHIVED", "MERGE_COMMIT", "Bounds", "Run", "State", "World"]
 
 MERGE_COMMIT = b"m" * 20
-_ARCHIVED = Archived(0, ArchiveReason.ABANDONED)
+ARCHIVED = Archived(0, ArchiveReason.ABANDONED)
 _ACTIVE = ("settling", "claimed", "fresh", "coding", "merged")
 
 
@@ -44,6 +44,8 @@ class Bounds:
     """How often an operator who ended a claim goes on to move the item under the ending: ``claims keep``."""
     archives: int = 0
     """How often an operator archives the item, held or not."""
+    moves: int = 0
+    """How often an operator moves the item, from Backlog to Coding, when nobody holds it as far as is known to him."""
     crashes: int = 1
     arbiter: bool = True
     deaf: bool = False
@@ -75,6 +77,7 @@ class State:
     merges: tuple[bytes, ...] = ()
     keeps: int = 0
     archives: int = 0
+    moves: int = 0
 
     def known(self, node: int) -> frozenset[int]:
         """The ops that a node has."""
@@ -104,8 +107,8 @@ class World:
         """The claim under which an op writes the item's stage."""
         self.told: dict[int, tuple[bytes, Any, int]] = {}
         """What each op under a claim says of outcome and attempts: the first one what its author found, the last one what came of the work."""
-        self.found: dict[int, tuple[bytes, Stage]] = {}
-        """Of the first op of each claim: in which stage its author found the item."""
+        self.found: dict[int, tuple[bytes, Stage, bool]] = {}
+        """Of the first op of each claim: in which stage its author found the item, and whether the claim before had ended."""
 
     def start(self) -> State:
         """Nobody has claimed anything."""
@@ -241,6 +244,10 @@ class World:
             yield "moves the item under the claim that ended it", self._kept(state, node, view.claim)
         if state.archives < self.bounds.archives and run.phase != "down" and not isinstance(view.stage, Done | Archived):
             yield from self._archivist(replace(state, archives=state.archives + 1), node, view)
+        ended = view.claim is None or not view.claim.held
+        if state.moves < self.bounds.moves and run.phase != "down" and ended and isinstance(view.stage, Backlog):
+            moved = replace(state, moves=state.moves + 1)
+            yield "is told by its operator to move the item", self._written(moved, node, [self._person(Coding(), view)], run, view.claim)
         if self.bounds.whole:
             yield from self._syncs(state, node)
             return
@@ -257,11 +264,9 @@ class World:
 
     def _archivist(self, state: State, node: int, view: View) -> Iterator[Step]:
         if view.claim is not None and view.claim.held:
-            yield from ((f"{what} and to archive the item", then) for what, then in self._operator(state, node, view, view.claim, _ARCHIVED))
+            yield from ((f"{what} and to archive the item", then) for what, then in self._operator(state, node, view, view.claim, ARCHIVED))
         else:
-            fence = None if view.claim is None else view.claim.fence
-            writes = [(Kind.ITEM, ITEM, ItemField.STAGE, encode_stage(_ARCHIVED), fence)]
-            yield "is told by its operator to archive the item", self._written(state, node, writes, state.runs[node], view.claim)
+            yield "is told by its operator to archive the item", self._written(state, node, [self._person(ARCHIVED, view)], state.runs[node], view.claim)
 
     def _operator(self, state: State, node: int, view: View, held: Claim, to: Stage | None = None) -> Iterator[Step]:
         ending = override(held, claim_id=bytes([node + 1, 9]) * 8, node=self.core.keys[node].public, incarnation="", reason="by hand")
@@ -304,13 +309,18 @@ class World:
         fence = None if self._broken == "stages are not fenced" else claim.fence
         return (Kind.ITEM, ITEM, ItemField.STAGE, encode_stage(stage), fence)
 
+    def _person(self, stage: Stage, view: View) -> Any:
+        return (Kind.ITEM, ITEM, ItemField.STAGE, encode_stage(stage), None if view.claim is None else view.claim.fence)
+
     def _stated(self, state: State, node: int, view: View, claim: Claim, phase: str, *, to: Stage | None = None) -> State:
         """The first op of a claim; ``phase`` empty: an operator's, beside whatever the node does. ``to``: where the item goes with it."""
-        stated, again = inherited(claim, view.claim, view.registers)
+        stated, again = inherited(ITEM, claim, view.claim, view.registers)
         if self._broken == "a claim does not say what it found":
-            stated, again = replace(claim, found_stage=stated.found_stage), {}
+            stated, again = replace(stated, found=None), {}
         elif self._broken == "a claim does not say in which stage it found the item":
             stated = replace(stated, found_stage=None)
+        elif self._broken == "a claim does not say that the one before had ended":
+            stated = replace(stated, follows_ended=False)
         elif self._broken == "a claim writes the stage again":
             again[ItemField.STAGE] = encode_stage(view.stage)
         if to is not None:
@@ -318,7 +328,7 @@ class World:
         run = Run(phase, stated) if phase else state.runs[node]
         writes = [_claim(stated), *((Kind.ITEM, ITEM, field, value, stated.fence) for field, value in again.items())]
         told = (claim.claim_id, view.outcome, view.attempts)
-        return self._written(state, node, writes, run, claim if ItemField.STAGE in again else None, told, view.stage)
+        return self._written(state, node, writes, run, claim if ItemField.STAGE in again else None, told, view)
 
     def _given_back(self, state: State, node: int, claim: Claim, why: str, view: View, *, charges: bool = False) -> State:
         counted = [(Kind.ITEM, ITEM, ItemField.ATTEMPTS, view.attempts + 1, claim.fence)] if charges else []
@@ -345,7 +355,7 @@ class World:
         run: Run,
         stage_of: Claim | None = None,
         told: tuple[bytes, Any, int] | None = None,
-        found: Stage | None = None,
+        found: View | None = None,
     ) -> State:
         number = self.core.write(state.known(node), node, writes)
         if stage_of is not None:
@@ -353,7 +363,7 @@ class World:
         if told is not None:
             self.told[number] = told
             if found is not None:
-                self.found[number] = (told[0], found)
+                self.found[number] = (told[0], found.stage, found.claim is None or not found.claim.held)
         log = (*state.logs[node], number)
         grown = replace(state, logs=_put(state.logs, node, log), runs=_put(state.runs, node, run))
         return self._reacted(_knowing(grown, node, node, len(log)), node)

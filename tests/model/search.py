@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabrik_twin.merge import fence_beats
-from model.claims_world import State, World
+from model.claims_world import ARCHIVED, MERGE_COMMIT, State, World
 from model.core_view import ITEM
 
 from fabrik_node.domain.claiming import RemoteVerdict, is_free, judge_remote
@@ -17,6 +17,9 @@ from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import Archived, Done, Stage, decode_stage
 
 __all__ = ["Count", "Counterexample", "search"]
+
+
+_ENDS = (ARCHIVED, Done(0, MERGE_COMMIT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +74,13 @@ def broken_rules(world: World, state: State) -> Iterator[str]:
     written_by = b"" if after.stage_op is None else world.stage_of.get(after.stage_op, b"")
     if after.claim is not None and after.claim.claim_id in stages and written_by != after.claim.claim_id:
         yield "what the winning claim says of the stage stands"
-    found = dict(world.found[number] for number in everything if number in world.found)
-    if (
-        after.claim is not None
-        and after.claim.claim_id not in stages
-        and after.stage != found[after.claim.claim_id]
-        and not isinstance(after.stage, Done | Archived)
-    ):
-        yield "of the stage is read what the winning claim found, until it moves the item"
+    found = {claim: said for claim, *said in (world.found[number] for number in everything if number in world.found)}
+    is_of_people = after.claim is not None and found[after.claim.claim_id][1] and written_by == after.claim.follows
+    if after.claim is not None and after.claim.claim_id not in stages:
+        if not is_of_people and after.stage not in (found[after.claim.claim_id][0], *_ENDS):
+            yield "of the stage is read what the winning claim found, until it moves the item"
+        if is_of_people and after.stage_op is not None and after.stage != _moved_to(world, after.stage_op):
+            yield "what people say of the stage under a claim that ended stands until the next one moves the item"
     if any(written_by in _followed_by(world, everything, newer) for newer in stages):
         yield "a claim that was followed by another overwrites nothing that the other wrote"
     if after.claim is not None and (after.outcome, after.attempts) != _told_by(world, state, after.claim.claim_id):
@@ -92,6 +94,10 @@ def broken_rules(world: World, state: State) -> Iterator[str]:
         yield "every claim that was ever stated is listed, the losers' too"
     if state.is_converged:
         yield from _when_converged(world, state)
+
+
+def _moved_to(world: World, number: int) -> Stage:
+    return next(decode_stage(value) for kind, _, field, value, _ in world.core.writes[number][1] if (kind, field) == (Kind.ITEM, ItemField.STAGE))
 
 
 def _is_archived(world: World, ops: frozenset[int]) -> bool:

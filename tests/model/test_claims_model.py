@@ -18,6 +18,7 @@ WORLDS = {
     "no arbiter": Bounds(claims=1, overrides=0, arbiter=False),
     "a git remote, and an operator who archives the item": Bounds(claims=1, overrides=0, crashes=0, archives=1),
     "no arbiter, and an operator who archives the item": Bounds(claims=1, overrides=0, crashes=0, archives=1, arbiter=False),
+    "no arbiter, and an operator who moves the item": Bounds(claims=1, overrides=0, crashes=0, moves=1, arbiter=False, whole=True),
     "a third node": Bounds(nodes=3, claims=1, overrides=0, crashes=0, whole=True),
 }
 LARGE = {
@@ -64,8 +65,8 @@ BROKEN = {
     ),
     "stages are not fenced": (
         WORLDS["no arbiter"],
-        "what the winning claim says of the stage stands",
-        ["A begins to work", "B claims", "B confirms its claim", "B begins to work"],
+        "of the stage is read what the winning claim found, until it moves the item",
+        ["A begins to work", "B claims"],
     ),
     "a claim does not say what it found": (
         WORLDS["no arbiter"],
@@ -81,6 +82,11 @@ BROKEN = {
         WORLDS["no arbiter, and an operator who archives the item"],
         "an archived item stays so, unless somebody moved it under a claim above the archivist's",
         ["A claims", "B is told by its operator to archive the item"],
+    ),
+    "a claim does not say that the one before had ended": (
+        WORLDS["no arbiter, and an operator who moves the item"],
+        "what people say of the stage under a claim that ended stands until the next one moves the item",
+        ["A claims", "B is told by its operator to move the item"],
     ),
     "nobody looks whether it is merged": (
         WORLDS["no arbiter"],

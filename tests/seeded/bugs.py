@@ -93,8 +93,8 @@ BUGS = (
     Bug(
         "what a superseded holder writes late is read until its successor writes",
         "fabrik_node/domain/inheritance.py",
-        "not is_working(written.value) if field is ItemField.STAGE else claim.found is None",
-        "not is_working(written.value) if field is ItemField.STAGE else True",
+        "        return claim.found is not None\n",
+        "        return False\n",
         ("tests/unit/domain/test_inheritance.py", "tests/integration/node/test_pipeline.py"),
     ),
     Bug(
@@ -107,16 +107,37 @@ BUGS = (
     Bug(
         "the late move of a superseded holder is read until its successor moves the item",
         "fabrik_node/domain/inheritance.py",
-        "found_stage=stage_value(stage)",
-        "found_stage=None",
+        "found_stage=stage_value(stage), ",
+        "",
         ("tests/unit/domain/test_inheritance.py", "tests/integration/node/test_pipeline.py"),
     ),
     Bug(
         "a person's word that an item is archived is lost to the claim of that moment",
         "fabrik_node/domain/inheritance.py",
-        "claim.found_stage is None or not is_working(written.value) if",
-        "claim.found_stage is None if",
+        "claim.found_stage is not None and is_working(written.value) and",
+        "claim.found_stage is not None and",
         ("tests/unit/domain/test_inheritance.py", "tests/integration/node/test_pipeline.py"),
+    ),
+    Bug(
+        "what people say of an item that nobody holds is lost to the claim of that moment",
+        "fabrik_node/domain/inheritance.py",
+        " and not (claim.follows_ended and claim.follows == under)",
+        "",
+        ("tests/unit/domain/test_inheritance.py",),
+    ),
+    Bug(
+        "what people say under a claim that is not here yet is not read",
+        "fabrik_node/domain/inheritance.py",
+        "not fence_beats(item, claim.fence, written.fence)",
+        "claim.fence == written.fence",
+        ("tests/unit/domain/test_inheritance.py",),
+    ),
+    Bug(
+        "a run whose moves count for nothing goes on moving",
+        "fabrik_node/node/pipeline.py",
+        "        if now != stage:\n",
+        "        if now is stage is None:\n",
+        ("tests/integration/node/test_pipeline.py",),
     ),
     Bug(
         "an item that comes back from the archive goes on where a superseded holder moved it",
@@ -1039,7 +1060,7 @@ BUGS = (
     Bug(
         "an archived item returns to the stage of the claim that lost",
         "fabrik_node/service/requeueing.py",
-        "    if replica.fence_beats(item, other.fence, one.fence):\n        return False\n",
+        "    if fence_beats(item, other.fence, one.fence):\n        return False\n",
         "",
         ("tests/unit/service/test_returning.py",),
     ),

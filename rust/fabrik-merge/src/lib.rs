@@ -48,7 +48,7 @@ pub use digest::{CROWDED_SEQ, SUSPENDED_SEQ};
 pub use draft::Draft;
 pub use growth::Chained;
 pub use history::{Touch, history};
-pub use moment::{Foreign, HeldBucket, Moment, Tally};
+pub use moment::{Below, HeldBucket, Moment, Tally};
 pub use reading::{HeadView, MemberView, RegisterView, RowView};
 pub use record::{Record, Rotation, Spot};
 pub use replica::{LoadOutcome, Replica};

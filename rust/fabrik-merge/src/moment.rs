@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fabrik_op::Digest;
 use fabrik_op::cbor::Writer;
+use fabrik_op::{Digest, Fence};
 
 use crate::audit::EntryDigest;
 use crate::digest::{fold_buckets, hash_rows, write_entry};
+use crate::order::compare_fences;
 use crate::replica::Replica;
 use crate::row_key::RowKey;
 use crate::schema;
@@ -33,16 +34,18 @@ impl HeldBucket {
 /// The values of one field of all items; none: no register.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many items have each, but for those of `foreign`.
+    /// How many items have each, but for those of `below`.
     pub counts: BTreeMap<Option<Box<[u8]>>, u64>,
-    /// The value of each item that is not written under the item's winning claim, and that claim.
-    pub foreign: Vec<Foreign>,
+    /// The items whose value has a fence below that of their claim.
+    pub below: Vec<Below>,
 }
 
-/// A value under another fence than the claim's, or under none, with the claim.
+/// A value with a fence below that of its item's claim, or none, and that claim.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Foreign {
+pub struct Below {
+    pub item: Box<[u8]>,
     pub value: Option<Box<[u8]>>,
+    pub fence: Option<Fence>,
     pub claim: Box<[u8]>,
 }
 
@@ -117,7 +120,7 @@ impl Moment {
     #[must_use]
     pub fn tally(&self, field: u8, among: u8) -> Tally {
         let mut counts: BTreeMap<Option<&[u8]>, u64> = BTreeMap::new();
-        let mut foreign = Vec::new();
+        let mut below = Vec::new();
         for rows in self.buckets.iter().map(|held| &held.rows) {
             for (key, row) in rows.range(RowKey::all_of(schema::ITEM)) {
                 let register = |field| row.iter().find(|register| register.field == field);
@@ -125,16 +128,16 @@ impl Moment {
                     continue;
                 }
                 let (written, claim) = (register(field), rows.get(&RowKey::new(schema::CLAIM, key.id())).and_then(|row| row.first()));
-                let value = written.map(|register| &register.value[..]);
+                let (value, fence) = (written.map(|register| &register.value[..]), written.and_then(|register| register.fence.as_deref()));
                 match claim {
-                    Some(claim) if written.is_none_or(|register| register.fence != claim.fence) => {
-                        foreign.push(Foreign { value: value.map(Box::from), claim: claim.value.clone() });
+                    Some(claim) if compare_fences(claim.fence.as_deref(), fence, key.id()).is_gt() => {
+                        below.push(Below { item: key.id().into(), value: value.map(Box::from), fence: fence.copied(), claim: claim.value.clone() });
                     }
                     _ => *counts.entry(value).or_default() += 1,
                 }
             }
         }
-        Tally { counts: counts.into_iter().map(|(value, count)| (value.map(Box::from), count)).collect(), foreign }
+        Tally { counts: counts.into_iter().map(|(value, count)| (value.map(Box::from), count)).collect(), below }
     }
 
     /// The rows of each bucket, in order; each is let go when it was used.

@@ -64,6 +64,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(audit::merge_rules, module)?)?;
     module.add_function(wrap_pyfunction!(audit::digests, module)?)?;
     module.add_function(wrap_pyfunction!(audit::audit, module)?)?;
+    module.add_function(wrap_pyfunction!(registers::fence_beats, module)?)?;
     module.add_function(wrap_pyfunction!(registers::history, module)?)?;
     module.add_function(wrap_pyfunction!(registers::effects, module)?)?;
     module.add_function(wrap_pyfunction!(segments::segment_span, module)?)?;

@@ -9,17 +9,27 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::door::{detached, lock};
+use crate::draft::read_fence;
 use crate::replica::Replica;
 use crate::value;
 
 /// `(receipt, epoch, claim_id)`.
 pub type PyFence<'py> = (u64, u64, Bound<'py, PyBytes>);
 
-/// The values that were counted, with their counts; and those that were not, each with the claim of its item.
-pub type PyTally<'py> = (Vec<(Option<Bound<'py, PyAny>>, u64)>, Vec<(Option<Bound<'py, PyAny>>, Bound<'py, PyAny>)>);
+/// The values that were counted, with their counts; and those that were not.
+pub type PyTally<'py> = (Vec<(Option<Bound<'py, PyAny>>, u64)>, Vec<PyBelow<'py>>);
+
+/// An item, its value, the fence of that, and the item's claim.
+pub type PyBelow<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyAny>>, Option<PyFence<'py>>, Bound<'py, PyAny>);
 
 pub fn show_fence<'py>(py: Python<'py>, fence: &Fence) -> PyFence<'py> {
     (fence.receipt, fence.epoch, PyBytes::new(py, &fence.claim_id))
+}
+
+#[pyfunction]
+pub fn fence_beats(item: &[u8], fence: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let (fence, other) = (read_fence(fence)?, read_fence(other)?);
+    Ok(fabrik_merge::Replica::fence_beats(item, fence.as_ref(), other.as_ref()))
 }
 
 /// The end of a branch of a log.

@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::changes::Changes;
 use crate::door::{Failure, detached, fixed, invalid, lock, locked};
-use crate::draft::{Draft, read_fence};
+use crate::draft::Draft;
 use crate::keys::SigningKey;
 use crate::members::Member;
 use crate::outcomes::{ChainResult, LoadResult};
@@ -269,8 +269,11 @@ impl Replica {
         let tally = detached(py, || Ok({ lock(&self.inner)?.moment() }.tally(field, among)))?;
         let show = |data: &Option<Box<[u8]>>| data.as_deref().map(|data| value::decode(py, data)).transpose();
         let counts = tally.counts.iter().map(|(data, count)| Ok((show(data)?, *count))).collect::<PyResult<_>>()?;
-        let foreign = tally.foreign.iter().map(|each| Ok((show(&each.value)?, value::decode(py, &each.claim)?))).collect::<PyResult<_>>()?;
-        Ok((counts, foreign))
+        let below = tally.below.iter().map(|each| {
+            let fence = each.fence.map(|fence| show_fence(py, &fence));
+            Ok((PyBytes::new(py, &each.item), show(&each.value)?, fence, value::decode(py, &each.claim)?))
+        });
+        Ok((counts, below.collect::<PyResult<_>>()?))
     }
 
     fn tombstoned(&self, py: Python<'_>, id: &[u8]) -> PyResult<bool> {
@@ -280,12 +283,6 @@ impl Replica {
     fn winning_fence<'py>(&self, py: Python<'py>, item: &[u8]) -> PyResult<Option<PyFence<'py>>> {
         let fence = self.read(py, |replica| replica.winning_fence(item))?;
         Ok(fence.map(|fence| show_fence(py, &fence)))
-    }
-
-    #[allow(clippy::unused_self)] // Python calls it as a method.
-    fn fence_beats(&self, item: &[u8], fence: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let (fence, other) = (read_fence(fence)?, read_fence(other)?);
-        Ok(fabrik_merge::Replica::fence_beats(item, fence.as_ref(), other.as_ref()))
     }
 }
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from node_rig import BOUND_S, TIMING, FakeArbiter, NodeRig, Rigs, eventually, sync
 
+from fabrik_node.agent.walk import walk_to_merge, walk_to_qa
 from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
@@ -755,6 +757,37 @@ async def test_an_item_that_a_person_archives_at_the_moment_of_a_takeover_is_not
         assert isinstance(new.node.board.stage(item), Archived)
         with pytest.raises((IllegalMove, ClaimLost)):
             await new.pipeline.move(item, Coding(), after)
+
+
+async def test_a_run_whose_moves_count_for_nothing_is_told_so_and_does_not_write_without_end(memory_rigs: Rigs) -> None:
+    """Somebody wrote the stage under a fence above every claim."""
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    await rig.pipeline.move(item, Coding(), claim)
+    await rig.node.write(item, lambda: [stage_write(item, Backlog(), (2**40, 1, new_id(9)))])
+    before = rig.node.replica.ops
+    with pytest.raises(IllegalMove, match="is in Backlog, and not in Coding, where this run moved it"):
+        await rig.pipeline.move(item, Coding(), claim)
+    for walk in (walk_to_qa, partial(walk_to_merge, merge=Merge("own", 1))):
+        with pytest.raises(IllegalMove, match="is in Backlog, and not in Coding"):
+            await asyncio.wait_for(walk(rig.pipeline, item, claim), BOUND_S)
+    assert rig.node.replica.ops <= before + 3
+
+
+async def test_an_item_that_is_archived_while_its_claim_is_asked_for_is_not_claimed(memory_rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    write = rig.node.write
+
+    async def archived_first(*args: Any) -> Any:
+        monkeypatch.setattr(rig.node, "write", write)
+        await write(item, lambda: [stage_write(item, Archived(1, ArchiveReason.ABANDONED), None)])
+        return await write(*args)
+
+    monkeypatch.setattr(rig.node, "write", archived_first)
+    assert isinstance(await asyncio.wait_for(rig.pipeline.claim(item, "agent"), BOUND_S), ClaimRefused)
+    assert rig.node.board.claim(item) is None
 
 
 async def test_what_a_strange_member_says_of_epochs_and_attempts_stops_nobody(memory_rigs: Rigs) -> None:

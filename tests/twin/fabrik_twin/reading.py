@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fabrik_twin.cbor import plain
-from fabrik_twin.merge import State, Touch
+from fabrik_twin.merge import State, Touch, fence_beats
 
 STAGE, HOLD, PERSON, OWN, OUTCOME, ATTEMPTS = 3, 9, 11, 12, 4, 10
 DONE = 4
@@ -66,14 +66,22 @@ def stage_of(state: State, item: bytes) -> Any:
     touch, value = _said(state, item, STAGE)
     claim = _claim(state, item)
     found = None if claim is None or not _is_stage(claim.get(14)) else claim[14]
-    if touch is not None and (found is None or value[0] >= DONE or touch.fence == state.winners[2, item, 1].fence):
+    if touch is not None and (found is None or value[0] >= DONE or not _is_below(state, item, touch) or _is_of_people(claim, touch)):
         return value
     return found or [0]
 
 
-def _is_late(state: State, item: bytes, touch: Touch) -> bool:
+def _is_below(state: State, item: bytes, touch: Touch) -> bool:
     winner = state.winners.get((2, item, 1))
-    return _found(state, item) is not None and (winner is None or touch.fence != winner.fence)
+    return winner is not None and fence_beats(item, winner.fence, touch.fence)
+
+
+def _is_of_people(claim: Any, touch: Touch) -> bool:
+    return claim.get(15) is True and claim.get(11, b"") == (touch.fence[2] if touch.fence else b"")
+
+
+def _is_late(state: State, item: bytes, touch: Touch) -> bool:
+    return _found(state, item) is not None and _is_below(state, item, touch)
 
 
 def outcome_of(state: State, item: bytes) -> Any:

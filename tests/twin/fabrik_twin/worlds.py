@@ -37,8 +37,9 @@ ITEM_VALUES: dict[int, list[Any]] = {
     12: [None, *({"why": "failed", "claim": each} for each in CLAIMS[:2])],
 }
 FENCED = (3, 4, 10, 12)
+_ENDED: tuple[dict[int, Any], ...] = ({}, {15: True}, {11: CLAIMS[1], 15: True})
 _STAGES = ([1], [2], [3, "found", 2], [5, 5, 0], [9], [1, 1], [True], [3, "found", 0], "Coding")
-FOUND: list[dict[int, Any]] = [*[{}] * 9, *[{13: [2, 1]}] * 3, *[{13: [2, -1]}] * 3, *({13: [2, 1], 14: stage} for stage in _STAGES)]
+FOUND: list[dict[int, Any]] = [{}, {}, {13: [2, 1]}, {13: [2, -1]}, *({13: [2, 1], 14: stage} | _ENDED[number % 3] for number, stage in enumerate(_STAGES))]
 """What a claim says that it found, and what it can not have found."""
 STEPS = [(item, name) for item in ITEMS for name in ("build", "test")]
 

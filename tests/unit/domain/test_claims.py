@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabrik_node._core import Replica, SigningKey, genesis_encode
+from fabrik_node._core import Replica, SigningKey, fence_beats, genesis_encode
 from fabrik_node.domain.claims import Claim, ClaimState, decode_claim, encode_claim, override, stage_ttls, successor
 from fabrik_node.domain.schema import Kind
 from fabrik_node.domain.stages import Coding, Merge, Qa
@@ -114,8 +114,8 @@ def test_an_operators_override_wins_over_the_claim_and_ends_it(receipt: int) -> 
     assert register is not None
     assert decode_claim(register.value) == ending
     assert not ending.held
-    assert replica.fence_beats(ITEM, ending.fence, held.fence)
-    assert not replica.fence_beats(ITEM, held.fence, ending.fence)
+    assert fence_beats(ITEM, ending.fence, held.fence)
+    assert not fence_beats(ITEM, held.fence, ending.fence)
 
 
 @pytest.mark.promise("F11")
@@ -141,8 +141,6 @@ def test_the_order_of_arrival_does_not_choose_the_winner(claims: list[Claim], ra
     ("better", "worse"), [({"receipt": 2, "epoch": 1}, {"receipt": 1, "epoch": 9}), ({"receipt": 1, "epoch": 3}, {"receipt": 1, "epoch": 2})]
 )
 def test_receipts_count_before_epochs(better: dict[str, int], worse: dict[str, int]) -> None:
-    key = SigningKey.from_seed(b"s" * 32)
-    replica = Replica(genesis_encode(key.public, "m", b"n" * 16, 1))
     good, bad = first(claim_id=b"g" * 16, **better), first(claim_id=b"h" * 16, **worse)
-    assert replica.fence_beats(ITEM, good.fence, bad.fence)
-    assert not replica.fence_beats(ITEM, bad.fence, good.fence)
+    assert fence_beats(ITEM, good.fence, bad.fence)
+    assert not fence_beats(ITEM, bad.fence, good.fence)

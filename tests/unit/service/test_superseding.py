@@ -249,7 +249,7 @@ async def test_a_claim_that_comes_between_the_moves_ends_them_and_the_item_is_no
         with pytest.raises(Conflict, match="changed in this moment"):
             await one.call("claims.keep", item=item, claim=show_id(lost.claim_id))
         assert one.pipeline.is_winning(whole, claim.claim_id)
-        await two.pipeline.move(whole, Coding(), claim)
+        await two.pipeline.move(whole, Qa(), claim)
         await sync(one, two)
         for rig in (one, two):
             view = rig.node.board.item(whole)
