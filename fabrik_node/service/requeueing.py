@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fabrik_node._core import effects, fence_beats
 from fabrik_node.domain.finished import finished_from, without_finished
 from fabrik_node.domain.schema import ItemField, Kind
-from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Coding, Merge, Qa, Stage, check_move, decode_stage, is_working
+from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Coding, Done, Merge, Qa, Stage, check_move, decode_stage, is_working
 from fabrik_node.errors import Conflict, InvalidOp, NotFound, Precondition, UsageError
 from fabrik_node.ids import show_id
 from fabrik_node.node.finished import finished_under
@@ -122,7 +122,12 @@ class HoldEnder:
     def _held(self, args: Mapping[str, Any]) -> ItemView:
         view = self._reader.must_item(item_id(args))
         if view.hold is None:
-            raise Precondition(f"item {show_id(view.id)} is not held", f"fabrik-node items show {show_id(view.id)}")
+            over = isinstance(view.stage, Done | Archived)
+            said = f"in {view.stage.name}, and nobody holds it" if over else "not held"
+            raise Precondition(
+                f"item {show_id(view.id)} is {said}",
+                "for its work once more: fabrik-node items add TITLE" if over else f"fabrik-node items show {show_id(view.id)}",
+            )
         return view
 
     async def _end(self, view: ItemView, following: Callable[[Stage], Stage | None], *, anew: bool = False, left: Stage | None = None) -> dict[str, Any]:
@@ -142,7 +147,8 @@ class HoldEnder:
             if now.hold is not None:
                 writes += person_hold_writes(item, None)
             if anew or (now.hold is not None and not isinstance(stage or now.stage, Merge)):
-                writes += self._node.requests.withdrawals(item, "the item begins anew", self._node.clock.wall_ms(), anew=True)
+                reason = "the item begins anew" if anew else "the hold of its item ended, and its next run asks again"
+                writes += self._node.requests.withdrawals(item, reason, self._node.clock.wall_ms(), anew=True)
             if anew:  # what its steps made, and what was finished, stays on the branch that is left
                 writes += self._steps.reopening(item, fence)
                 if now.outcome is not None and finished_from(now.outcome) is not None:

@@ -21,7 +21,8 @@ def where_it_goes_on(view: ItemView, *, left: Stage, step: Step | None, finished
     ``left``: the stage in which it was held or from which it was archived; ``step``: the newest finished one; ``finished``: what an interrupted run left; ``run``: the newest one with a branch. Of another version's outcome nothing is said.
     """
     item, branch = show_id(view.id), left.feature_branch if isinstance(left, Merge) else "" if run is None else run.branch
-    kept = f"; what was done before stays on branch {branch}" if branch else ""
+    some = "" if isinstance(left, Merge) else ", if anything,"  # of a run it is not known here whether it came to a commit
+    kept = f"; what was committed before{some} stays on branch {branch}" if branch else ""
     match view.stage:
         case Merge():
             ahead = f"{view.stage.commits_ahead} commit{'s' if view.stage.commits_ahead > 1 else ''}"

@@ -327,7 +327,7 @@ async def test_an_item_that_begins_anew_is_asked_anew(rigs: Rigs) -> None:
     await rig.pipeline.finish(command.caller.item, claim, "agent_failed", {"result": "agent_failed"}, charge_attempt=True, hold="3 of 3 attempts failed")
     await rig.call("items.requeue", id=item)
     shown = (await rig.call("approvals.show", id=request))["request"]
-    assert (shown["state"], shown["end"]["said"], shown["end"]["reason"]) == ("withdrawn", "no", "the item begins anew")
+    assert (shown["state"], shown["end"]["said"], shown["end"]["reason"]) == ("withdrawn", "no", "the hold of its item ended, and its next run asks again")
     assert await (await Command.begin(rig, item)).ask() != request
 
 

@@ -51,7 +51,7 @@ async def test_finished_work_is_used_unless_all_is_to_begin_anew(rig: NodeRig) -
             "items.requeue",
             {"anew": True},
             Backlog(),
-            "begins anew in Backlog: the next run starts at the base; what was done before stays on branch fabrik/x/y",
+            "begins anew in Backlog: the next run starts at the base; what was committed before stays on branch fabrik/x/y",
         ),
     ):
         item = await held(rig, Coding(), Qa(), FINISHED)
@@ -103,7 +103,7 @@ async def test_work_that_an_interrupted_run_finished_is_used_unless_all_is_to_be
         await rig.pipeline.finish(whole, claim, "over", {"result": "cancelled", "branch": "fabrik/x/y"} | left, charge_attempt=False, hold=hold)
         note = (await rig.call("items.requeue", id=item, **args))["note"]
         assert ("the finished work on branch fabrik/x/y, commit 6666" in note) is kept
-        assert ("what was done before stays on branch fabrik/x/y" in note) is not kept
+        assert ("what was committed before, if anything, stays on branch fabrik/x/y" in note) is not kept
         assert rig.node.board.stage(whole) == (Qa() if kept else Backlog())
         following = await rig.pipeline.claim(whole, "agent")
         assert isinstance(following, Claim)
@@ -140,7 +140,7 @@ async def test_work_that_is_not_used_is_named_with_the_way_to_use_it(rig: NodeRi
     await rig.call("items.move", id=item, to="Archived", reason="ReviewHeld")
     note = (await rig.call("items.requeue", id=item, anew=anew))["note"]
     assert note == (
-        f"{'begins anew in Backlog' if anew else 'goes on in Qa'}: the next run starts at the base; what was done before stays on branch fabrik/x/y; "
+        f"{'begins anew in Backlog' if anew else 'goes on in Qa'}: the next run starts at the base; what was committed before, if anything, stays on branch fabrik/x/y; "
         f"to have that tested and merged instead: fabrik-node claims keep {item} {show_id(claim.claim_id)}"
     )
     await rig.call("claims.keep", item=item, claim=show_id(claim.claim_id))

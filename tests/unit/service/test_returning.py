@@ -91,7 +91,7 @@ async def test_what_is_finished_or_given_up_does_not_return(rigs: Rigs) -> None:
     item = await rig.add("given up")
     await rig.service.call("items.move", {"id": item, "to": "Archived", "reason": "Abandoned"})
     before = rig.facts()
-    with pytest.raises(Precondition, match="is not held"):
+    with pytest.raises(Precondition, match="is in Archived, and nobody holds it"):
         await rig.service.call("items.requeue", {"id": item})
     assert rig.facts() == before
 
