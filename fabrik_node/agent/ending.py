@@ -12,7 +12,7 @@ from fabrik_node.agent.folder import one_line
 from fabrik_node.agent.results import RESULT_RULES, Result, Verdict, not_allowed
 from fabrik_node.agent.setup import AgentSetup
 from fabrik_node.agent.stop import Stop
-from fabrik_node.agent.walk import walk_back
+from fabrik_node.agent.walk import left_where_it_is
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.finished import finished_facts
 from fabrik_node.errors import AuthError, ClaimLost, Conflict, FabrikError, IllegalMove, InvalidOp, NotFound, StoreFull
@@ -66,8 +66,8 @@ async def give_back(setup: AgentSetup, item: bytes, claim: Claim, verdict: Verdi
         hold = f"{attempt} of {most} attempts failed; the last: {verdict.line}"
     outcome = {"result": str(verdict.result), "reason": verdict.reason} | {name: value for name, value in facts.items() if value not in {None, "", b""}}
     try:
-        if verdict.result is not Result.OK:
-            await walk_back(setup.pipeline, item, claim, anew=charges, stays=bool(hold))
+        if verdict.result is not Result.OK and (why := await left_where_it_is(setup.pipeline, item, claim, anew=charges, stays=bool(hold))):
+            verdict = verdict.noting(why)
         await setup.pipeline.finish(item, claim, verdict.line, outcome, charge_attempt=charges, hold=hold)
     except ClaimLost as error:
         if verdict.result is Result.CANCELLED and cancelled_by(setup.pipeline.item(item), claim):

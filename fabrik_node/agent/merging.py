@@ -8,7 +8,7 @@ from fabrik_node.agent.results import Result, Verdict, conflict
 from fabrik_node.agent.underway import RunUnderWay
 from fabrik_node.agent.walk import held_item, walk_to_merge
 from fabrik_node.domain.stages import Merge
-from fabrik_node.errors import AuthError, ClaimLost, IllegalMove, Internal, NotFound
+from fabrik_node.errors import AuthError, Conflict, IllegalMove, Internal, NotFound
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Workspace
 
@@ -65,7 +65,7 @@ class Merging:
             raise Internal(f"a merge ended as {how!r} without a commit")
         try:
             await run.setup.pipeline.move(run.item, run.done(commit), run.claim)
-        except (ClaimLost, NotFound, IllegalMove) as error:
+        except (Conflict, NotFound, IllegalMove) as error:  # ClaimLost is a Conflict
             return Verdict(Result.SUPERSEDED, f"{how} as {commit.hex()}, but could not say so: {error}", merge_commit=commit)
         except AuthError as error:
             return forbidden(Verdict(Result.OK, f"{how} as {commit.hex()}", merge_commit=commit), error)

@@ -13,7 +13,7 @@ from fabrik_node.agent.halt import Halt, HaltCode, HaltSwitch
 from fabrik_node.agent.members import end_members, run_tag
 from fabrik_node.agent.results import RESULT_RULES, Result, not_allowed
 from fabrik_node.agent.underway import Phase
-from fabrik_node.agent.walk import walk_back, walk_to_done
+from fabrik_node.agent.walk import left_where_it_is, walk_to_done
 from fabrik_node.clock import Clock
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.finished import FinishedWork, finished_facts
@@ -132,7 +132,8 @@ async def _give_back(
         else:
             work, left = await _finished(pipeline, workspaces, row, claim, push=not unknown)
             outcome |= {"branch": row.branch} | finished_facts(work)
-            await walk_back(pipeline, row.item, claim, stays=bool(hold))
+            if why := await left_where_it_is(pipeline, row.item, claim, stays=bool(hold)):
+                left = f"{left}; {why}"
         await pipeline.finish(row.item, claim, f"{outcome['result']}: {reason}", outcome, charge_attempt=False, hold=hold)
     except AuthError as error:
         return f"; its claim could not be given back, and ends with its lease: {not_allowed(error).reason}", merged is not None

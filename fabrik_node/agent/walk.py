@@ -6,11 +6,11 @@ from typing import assert_never
 
 from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.stages import Archived, Backlog, Coding, Done, Merge, Qa, Stage
-from fabrik_node.errors import ClaimLost, NotFound
+from fabrik_node.errors import ClaimLost, Conflict, IllegalMove, NotFound
 from fabrik_node.ids import show_id
 from fabrik_node.ports import ItemView, Pipeline
 
-__all__ = ["held_item", "walk_back", "walk_to_coding", "walk_to_done", "walk_to_merge", "walk_to_qa"]
+__all__ = ["held_item", "left_where_it_is", "walk_back", "walk_to_coding", "walk_to_done", "walk_to_merge", "walk_to_qa"]
 
 
 def held_item(pipeline: Pipeline, item: bytes, claim: Claim) -> ItemView:
@@ -67,6 +67,17 @@ async def walk_back(pipeline: Pipeline, item: bytes, claim: Claim, *, anew: bool
             return
         case _:
             assert_never(stage)
+
+
+async def left_where_it_is(pipeline: Pipeline, item: bytes, claim: Claim, *, anew: bool = False, stays: bool = False) -> str:
+    """:func:`walk_back`, and why it could not be done, empty when it was: no reason to keep the claim. Raises NotFound, ClaimLost."""
+    try:
+        await walk_back(pipeline, item, claim, anew=anew, stays=stays)
+    except ClaimLost:
+        raise
+    except (IllegalMove, Conflict) as error:
+        return str(error)
+    return ""
 
 
 async def walk_to_merge(pipeline: Pipeline, item: bytes, claim: Claim, merge: Merge) -> None:

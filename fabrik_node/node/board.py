@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabrik_node._core import Register, Replica
-from fabrik_node.domain.claims import Claim, decode_claim
+from fabrik_node._core import Register, Replica, fence_beats
+from fabrik_node.domain.claims import Claim, Fence, decode_claim
 from fabrik_node.domain.inheritance import Written, attempts_of, outcome_of, stage_of
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, MemberField, NodeField, Role
 from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Done, Stage, decode_stage, is_working
@@ -77,6 +77,11 @@ class Board:
     def outcome(self, item: bytes) -> Any:
         """What is read of an item's outcome: not the late word of a superseded holder."""
         return outcome_of(item, self.registers(item, (ItemField.OUTCOME,)), self.claim(item))
+
+    def fence_of_people(self, item: bytes) -> Fence | None:
+        """What a person's word about the stage carries: the fence of the winning claim, or that of the present stage where that is above it, as when the claim that it is of is on its way."""
+        winning, stage = self._replica.winning_fence(item), self._replica.get(Kind.ITEM, item, ItemField.STAGE)
+        return stage.fence if stage is not None and fence_beats(item, stage.fence, winning) else winning
 
     def read(self, item: bytes, field: ItemField, register: Register) -> Any:
         """What is read where the merge has this register of the item: of the late word of a superseded holder what the claim that follows found instead, None for nothing."""

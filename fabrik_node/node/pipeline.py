@@ -19,7 +19,7 @@ from fabrik_node.domain.run_inputs import inputs_summary
 from fabrik_node.domain.runs import RunRow
 from fabrik_node.domain.schema import ClaimField, ItemField, Kind, Role, RunField
 from fabrik_node.domain.stages import Archived, Done, Merge, Stage, check_holder_move, check_in_merge, encode_stage
-from fabrik_node.errors import ClaimLost, IllegalMove, NotFound
+from fabrik_node.errors import ClaimLost, Conflict, NotFound
 from fabrik_node.ids import new_id, parse_id, show_id, show_key
 from fabrik_node.node.finished import finished_under
 from fabrik_node.node.holds import claim_hold_writes
@@ -281,11 +281,11 @@ class NodePipeline:
         self._must_be_in(item, stage, claim)
 
     def _must_be_in(self, item: bytes, stage: Stage, claim: Claim) -> None:
-        """Where the run has just moved the item. Raises ClaimLost, and IllegalMove when somebody's word counts for more: who goes on as if it was there would write without end."""
-        self._must_win(item, claim)
+        """Where the run has just moved the item. Else raises ClaimLost, or Conflict when somebody's word counts for more: who goes on as if it was there would write without end."""
         now = self._node.board.stage(item)
         if now != stage:
-            raise IllegalMove(
+            self._must_win(item, claim)
+            raise Conflict(
                 f"item {show_id(item)} is in {now.name}, and not in {stage.name}, where this run moved it: somebody else's word counts for more",
                 f"fabrik-node items history {show_id(item)}",
             )

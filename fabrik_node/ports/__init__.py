@@ -419,11 +419,11 @@ class Pipeline(FinishedRecords, Turns, Protocol):
         ...
 
     async def move(self, item: bytes, stage: Stage, claim: Claim) -> None:
-        """A fenced stage write. Raises ClaimLost, IllegalMove."""
+        """A fenced stage write. Raises ClaimLost, IllegalMove, Conflict when it is written and counts for nothing."""
         ...
 
     async def change_branch(self, item: bytes, merge: Merge, claim: Claim) -> None:
-        """An item in Merge stays there, with the branch of this claim: one fenced write. Raises ClaimLost, IllegalMove when it is not in Merge."""
+        """An item in Merge stays there, with the branch of this claim: one fenced write. Raises as :meth:`move` does."""
         ...
 
     async def finish(self, item: bytes, claim: Claim, reason: str, outcome: Mapping[str, Any], *, charge_attempt: bool, hold: str = "") -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabrik_node._core import effects, fence_beats
 from fabrik_node.domain.finished import finished_from, without_finished
+from fabrik_node.domain.inheritance import Written, stage_of
 from fabrik_node.domain.schema import ItemField, Kind
 from fabrik_node.domain.stages import RESUMABLE_REASONS, Archived, Backlog, Coding, Done, Merge, Qa, Stage, check_move, decode_stage, is_working
 from fabrik_node.errors import Conflict, InvalidOp, NotFound, Precondition, UsageError
@@ -114,9 +115,10 @@ class HoldEnder:
                 continue
             if before is None or _is_above(item, touch, before):
                 before = touch
-        claim = self._node.board.claim(item)
-        if claim is not None and claim.found_stage is not None and is_working(claim.found_stage) and (before is None or before.fence != claim.fence):
-            return decode_stage(list(claim.found_stage))
+        registers = {} if before is None else {ItemField.STAGE: Written(before.value, before.fence)}
+        read = stage_of(item, registers, self._node.board.claim(item))
+        if is_working(read):
+            return decode_stage(read)
         return Backlog() if before is None else decode_stage(before.value)
 
     def _held(self, args: Mapping[str, Any]) -> ItemView:
@@ -138,7 +140,7 @@ class HoldEnder:
             now = self._node.board.item(item)
             if now is None:
                 raise NotFound(f"item {show_id(item)} was deleted", "fabrik-node tombstones list")
-            fence, stage = self._node.replica.winning_fence(item), following(now.stage)
+            fence, stage = self._node.board.fence_of_people(item), following(now.stage)
             if (stage is not None or anew) and now.claim is not None and now.claim.held:
                 raise Conflict(f"{self._node.name_of(now.claim.node)} holds item {show_id(item)}", f"fabrik-node claims release {show_id(item)}")
             writes: list[Write] = [(Kind.ITEM, item, ItemField.ATTEMPTS, 0, fence)]

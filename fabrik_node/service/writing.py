@@ -118,9 +118,14 @@ class ItemWriter:
             check_move(self._node.board.stage(view.id), stage)
             now = self._node.board.claim(view.id)
             if now is None or not now.held:
-                return [stage_write(view.id, stage, None if now is None else now.fence)]
+                return [stage_write(view.id, stage, self._node.board.fence_of_people(view.id))]
             if ending is None or now.claim_id != ending.follows:
                 raise Conflict(f"item {show_id(view.id)} was claimed by {self._node.name_of(now.node)} in this moment", "look at it, then try again")
+            if self._node.board.fence_of_people(view.id) not in (now.fence, ending.fence):
+                said = f"what is said of the stage of item {show_id(view.id)} under a claim that is not known here counts for more"
+                raise Conflict(
+                    said, f"try again when this node is up to date: fabrik-node status; or fabrik-node claims release {show_id(view.id)}, then this again"
+                )
             return first_statement(self._node.board, view.id, ending, stage=stage)[1]
 
         await self._node.write(view.id, build)

@@ -133,6 +133,13 @@ BUGS = (
         ("tests/unit/domain/test_inheritance.py",),
     ),
     Bug(
+        "a person's word is lost to one under a claim that is not here yet",
+        "fabrik_node/node/board.py",
+        "return stage.fence if stage is not None and fence_beats(item, stage.fence, winning) else winning",
+        "return winning",
+        ("tests/integration/node/test_pipeline.py",),
+    ),
+    Bug(
         "a run whose moves count for nothing goes on moving",
         "fabrik_node/node/pipeline.py",
         "        if now != stage:\n",
@@ -142,8 +149,8 @@ BUGS = (
     Bug(
         "an item that comes back from the archive goes on where a superseded holder moved it",
         "fabrik_node/service/requeueing.py",
-        "(before is None or before.fence != claim.fence)",
-        "before is None",
+        "Written(before.value, before.fence)",
+        "Written(before.value, now.fence if now else None)",
         ("tests/unit/service/test_returning.py",),
     ),
     Bug(

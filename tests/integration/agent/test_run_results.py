@@ -12,10 +12,11 @@ import pytest
 from agent_rig import AgentRig
 
 from fabrik_node.agent.states import AgentState
+from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.leases import LeaseTiming
 from fabrik_node.domain.runs import RunState
 from fabrik_node.domain.stages import Backlog, Coding, Done, Merge, Qa, Stage
-from fabrik_node.errors import FabrikError, GitFailed, Precondition, Unreachable
+from fabrik_node.errors import Conflict, FabrikError, GitFailed, Precondition, Unreachable
 from fabrik_node.ids import show_id
 from fabrik_node.ports import MergeOutcome
 
@@ -189,6 +190,24 @@ async def test_an_unreachable_remote_is_not_the_items_fault(rig: AgentRig, error
     row = await rig.work(item, backoff_s=600.0)
     assert row.reason == f"infra_lost: {error}"
     assert not rig.world.finish_of(item).charged
+
+
+async def test_an_item_that_can_not_be_brought_back_is_given_back_all_the_same(rig: AgentRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = rig.world.add()
+    move = rig.pipeline.move
+
+    async def but_not_back(item: bytes, stage: Stage, claim: Claim) -> None:
+        if isinstance(stage, Backlog):
+            raise Conflict("somebody else's word counts for more")
+        await move(item, stage, claim)
+
+    monkeypatch.setattr(rig.pipeline, "move", but_not_back)
+    row = await rig.work(item, command="exit 3", backoff_s=600.0)
+    assert "agent_failed" in row.reason
+    assert row.reason.endswith("somebody else's word counts for more")
+    finish = rig.world.finish_of(item)
+    assert (finish.charged, finish.outcome["result"]) == (True, "agent_failed")
+    assert not rig.world.claim_of(item).held
 
 
 @pytest.mark.parametrize("keep", ["failed", "never"])

@@ -16,7 +16,7 @@ from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
 from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, Done, Merge, Qa
-from fabrik_node.errors import ClaimLost, IllegalMove, Precondition, Unreachable
+from fabrik_node.errors import ClaimLost, Conflict, IllegalMove, Precondition, Unreachable
 from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.node.pipeline import claim_write, stage_write
 from fabrik_node.ports import ArbiterTaken, ClaimRefused
@@ -767,12 +767,38 @@ async def test_a_run_whose_moves_count_for_nothing_is_told_so_and_does_not_write
     await rig.pipeline.move(item, Coding(), claim)
     await rig.node.write(item, lambda: [stage_write(item, Backlog(), (2**40, 1, new_id(9)))])
     before = rig.node.replica.ops
-    with pytest.raises(IllegalMove, match="is in Backlog, and not in Coding, where this run moved it"):
+    with pytest.raises(Conflict, match="is in Backlog, and not in Coding, where this run moved it"):
         await rig.pipeline.move(item, Coding(), claim)
     for walk in (walk_to_qa, partial(walk_to_merge, merge=Merge("own", 1))):
-        with pytest.raises(IllegalMove, match="is in Backlog, and not in Coding"):
+        with pytest.raises(Conflict, match="is in Backlog, and not in Coding"):
             await asyncio.wait_for(walk(rig.pipeline, item, claim), BOUND_S)
     assert rig.node.replica.ops <= before + 3
+    await rig.call("claims.release", item=show_id(item))
+    await rig.call("items.move", id=show_id(item), to="Coding")
+    assert rig.node.board.stage(item) == Coding(), "a person's word counts all the same"
+
+
+async def test_what_a_person_says_before_the_claim_that_it_is_about_is_here_counts(memory_rigs: Rigs) -> None:
+    """A node that has another person's word about an item, and not yet the claim under which that was said: what is said here is not lost to it."""
+    async with memory_rigs.pair() as (one, two):
+        third = await memory_rigs.open(2)
+        item = await added(one)
+        await sync(one, two)
+        await sync(one, third)
+        claim = await claimed(two, item)
+        await two.pipeline.finish(item, claim, "failed", {}, charge_attempt=False)
+        await sync(one, two)
+        await one.call("items.move", id=show_id(item), to="Coding")
+        [word] = [row.data async for batch in one.node.store.load() for row in batch][-1:]
+        await third.node.ingest([word], one.node.public)
+        assert third.node.board.claim(item) is None, "the claim is on its way"
+        assert third.node.board.stage(item) == Coding()
+        await third.call("items.move", id=show_id(item), to="Archived", reason="Abandoned")
+        await sync(one, third)
+        await sync(two, third)
+        await sync(one, two)
+        for rig in (one, two, third):
+            assert isinstance(rig.node.board.stage(item), Archived)
 
 
 async def test_an_item_that_is_archived_while_its_claim_is_asked_for_is_not_claimed(memory_rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,25 @@ async def test_it_does_not_return_to_the_late_move_of_a_superseded_holder(rigs: 
 
 
 @pytest.mark.promise("E4")
+async def test_it_returns_to_where_a_person_had_sent_it_in_the_moment_of_a_claim_that_came_to_nothing(rigs: Rigs) -> None:
+    async with rigs.pair() as (one, two):
+        item = await one.add("found wanting")
+        whole = parse_id(item) or b""
+        for stage, more in (("Coding", {}), ("Qa", {}), ("Merge", {"branch": "bad", "commits_ahead": 1})):
+            await one.call("items.move", id=item, to=stage, **more)
+        await sync(one, two)
+        claim = await two.pipeline.claim(whole, "agent")
+        assert isinstance(claim, Claim)
+        await one.call("items.requeue", id=item, anew=True)
+        await two.pipeline.finish(whole, claim, "cancelled", {}, charge_attempt=False)
+        await sync(one, two)
+        assert (stage_of(one, item), stage_of(two, item)) == (Backlog(), Backlog())
+        await two.call("items.move", id=item, to="Archived", reason="Blocked")
+        await two.call("items.requeue", id=item)
+        assert stage_of(two, item) == Backlog(), "and not to the branch that was rejected"
+
+
+@pytest.mark.promise("E4")
 async def test_without_the_op_that_archived_it_it_goes_on_in_backlog_and_that_is_said(rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = await rigs.open()
     item = await rig.add("under review")
