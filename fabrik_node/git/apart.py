@@ -9,15 +9,16 @@ Invariant: nothing is tidied up from there, as all that other refs keep would lo
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from fabrik_node.errors import GitFailed
+from fabrik_node.errors import GitFailed, Unreachable
 from fabrik_node.git.file_lock import file_lock
 from fabrik_node.git.runner import Answer, GitRunner
 
-__all__ = ["fetch_apart"]
+__all__ = ["fetch_apart", "move_ref"]
 
 _LOCK_TIMEOUT_S = 300.0
 _KEEPS_STILL = ("--no-auto-maintenance", "--no-write-commit-graph")
@@ -47,6 +48,22 @@ async def fetch_apart(git: GitRunner, directory: Path, known: tuple[str, str], f
             raise GitFailed(f"{apart} can not be made: {error}", f"look at the space and the permissions of {apart.parent}") from error
         finally:
             shutil.rmtree(apart, ignore_errors=True)
+
+
+async def move_ref(git: GitRunner, directory: Path, ref: str, oid: str) -> None:
+    """Let ``ref`` of the bare repository ``directory`` name what was fetched beside it.
+
+    Raises :class:`Unreachable` when git can not, as for a fetch that fails: that passes (no space, another git that writes the ref), or a person mends it, and
+    runs wait with what they have finished. It names the lock of the ref when that is there: git never takes one away that a killed git left.
+    """
+    answer = await git.call(directory, "update-ref", ref, oid)
+    if answer.ok:
+        return
+    lock = directory / f"{ref}.lock"
+    if lock.exists():
+        told = f"{ref} in {directory} can not be moved to what was fetched, as {lock} is there: {answer.cause}"
+        raise Unreachable(told, f"pgrep -a git; when no git is at work there, rm {shlex.quote(str(lock))}")
+    raise Unreachable(f"{ref} in {directory} can not be moved to what was fetched: {answer.cause}", "try again; look at the cause that git names")
 
 
 def _make(apart: Path, ref: str, oid: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from fabrik_node.errors import GitFailed, Precondition, Unreachable
-from fabrik_node.git.apart import fetch_apart
+from fabrik_node.git.apart import fetch_apart, move_ref
 from fabrik_node.git.file_lock import file_lock
 from fabrik_node.git.names import check_base, check_remote, repository_name
 from fabrik_node.git.remote_login import split_login
@@ -103,7 +103,7 @@ class Repository:
                 if self.base_ref not in await self.remote_refs(self.base_ref):
                     raise self._no_base()
                 base = await self._fetch_in_spite(refspec, answer)
-                await self._fetching.run(self.directory, "update-ref", self._tracking_ref, base)
+                await move_ref(self._fetching, self.directory, self._tracking_ref, base)
         return await self.base_oid()
 
     async def base_oid(self) -> str:

@@ -953,6 +953,13 @@ BUGS = (
         ("tests/integration/git/test_broken_refs.py::test_a_broken_ref_stops_nobody_else_and_stays_as_it_is",),
     ),
     Bug(
+        "a lock that is left on the base ends the runs instead of letting them wait",
+        "fabrik_node/git/apart.py",
+        '    answer = await git.call(directory, "update-ref", ref, oid)\n',
+        '    await git.run(directory, "update-ref", ref, oid)\n    return\n',
+        ("tests/integration/git/test_broken_refs.py::test_the_lock_that_a_killed_git_left_on_the_base_is_named_and_all_wait",),
+    ),
+    Bug(
         "a finisher that may merge loses its place in the queue at once",
         "fabrik_node/git/queue.py",
         "is_over = bool(self._first_claim) and refs.get(self._first_claim) != first.oid\n",

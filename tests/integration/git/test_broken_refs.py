@@ -207,6 +207,20 @@ async def test_where_the_base_can_not_be_read_all_wait_and_nothing_is_taken_away
     assert _git(alice.repository, "rev-parse", broken.branch) == kept
 
 
+async def test_the_lock_that_a_killed_git_left_on_the_base_is_named_and_all_wait(make_node: NodeFactory, remote: Remote) -> None:
+    """As for a remote that is away: what is finished is not lost for it."""
+    alice = await make_node("alice")
+    base = _advance(remote)
+    lock = alice.repository.directory / "refs/remotes/origin/main.lock"
+    lock.touch()
+    with pytest.raises(Unreachable, match=f"can not be moved to what was fetched, as {lock} is there: ") as failure:
+        await alice.repository.fetch()
+    assert failure.value.hint == f"pgrep -a git; when no git is at work there, rm {lock}"
+    assert lock.exists(), "another git may be at work"
+    lock.unlink()
+    assert await alice.repository.fetch() == base
+
+
 async def test_objects_that_can_not_be_read_for_the_moment_are_fetched_again_and_no_ref_goes(make_node: NodeFactory, remote: Remote) -> None:
     alice = await make_node("alice")
     broken, _ = await _two(alice)
