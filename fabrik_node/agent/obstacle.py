@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from fabrik_node.agent.halt import Halt
 
-__all__ = ["CUT_OFF", "TEXT_CHARS", "obstacle"]
+__all__ = ["CATCHING_UP", "CUT_OFF", "TEXT_CHARS", "obstacle"]
 
 CUT_OFF = "no peer is connected, and cut off it would only lose its leases: it waits for one"
 """Said on its own node alone: who hears an agent is there."""
+CATCHING_UP = "a peer is connected, and what each of the two lacks is still on its way: it waits until it has caught up with one"
+"""Said on its own node alone, too: it is over in moments, but for a long sync."""
 
 TEXT_CHARS = 200
 """Characters of the line, so that messages stay small."""

@@ -21,7 +21,7 @@ from fabrik_node.errors import FabrikError
 from fabrik_node.git.examining import RemoteState, examine_remote, examine_repositories
 from fabrik_node.git.runner import GIT_VERSION_MIN, GitRunner, check_git
 from fabrik_node.paths import HomePaths
-from fabrik_node.service.nodes import CONNECTED
+from fabrik_node.ports import CONNECTED
 from fabrik_node.store.readonly import open_readonly
 
 __all__ = ["examine"]

@@ -10,13 +10,14 @@ import msgspec
 from fabrik_node import __version__
 from fabrik_node.agent.halt import GO_ON
 from fabrik_node.agent.loop import ClaimLoop
-from fabrik_node.agent.obstacle import CUT_OFF, obstacle
+from fabrik_node.agent.obstacle import CATCHING_UP, CUT_OFF, obstacle
 from fabrik_node.app.reconcile import DEATHS_OF_A_LOOP
 from fabrik_node.config import AgentConfig
 from fabrik_node.domain.lease_overlap import overlap_s
 from fabrik_node.domain.targets import given_labels
 from fabrik_node.ids import show_id
 from fabrik_node.node.node import Node
+from fabrik_node.node.pipeline import NodePipeline
 
 if TYPE_CHECKING:
     from fabrik_node.app.running import Running
@@ -46,8 +47,15 @@ def agent_status(running: Running) -> Mapping[str, Any]:
         "halt": None if halt is None else {"code": str(halt.code), "reason": halt.reason, "since_ms": halt.since_ms, "next": GO_ON},
         "state": None if loop is None else loop.state.value,
         "warnings": _warnings(running),
-        "problem": running.barred or (loop.problem if loop is not None else "") or (CUT_OFF if loop is not None and running.pipeline.is_cut_off() else None),
+        "problem": running.barred or (loop.problem if loop is not None else "") or (None if loop is None else _lonely(running.pipeline)),
     }
+
+
+def _lonely(pipeline: NodePipeline) -> str | None:
+    """Why it claims nothing for want of a peer; None when it does not want for one."""
+    if not pipeline.waits_for_company():
+        return None
+    return CUT_OFF if pipeline.is_cut_off() else CATCHING_UP
 
 
 def _warnings(running: Running) -> list[str]:

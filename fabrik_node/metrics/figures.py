@@ -13,9 +13,8 @@ from fabrik_node.domain.nearness import Nearness
 from fabrik_node.domain.stages import STAGE_TYPES
 from fabrik_node.ids import fingerprint
 from fabrik_node.node.node import Node
-from fabrik_node.ports import PeerStatus
+from fabrik_node.ports import CONNECTED, PeerStatus
 from fabrik_node.service.health import limit_hits
-from fabrik_node.service.nodes import CONNECTED
 from fabrik_node.service.reading import Reader
 
 __all__ = ["PEER_STATES", "Figures"]

@@ -30,7 +30,7 @@ from fabrik_node.node.open_items import OpenItem, OpenItems
 from fabrik_node.node.past_runs import interruptions_of
 from fabrik_node.node.rights import check_allowed
 from fabrik_node.node.turns import Turns
-from fabrik_node.ports import Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
+from fabrik_node.ports import CONNECTED, Arbiter, ArbiterTaken, ClaimIntent, ClaimRefused, ItemView
 
 if TYPE_CHECKING:  # names of the stub, not of the extension
     from fabrik_node._core import Write
@@ -384,12 +384,16 @@ class NodePipeline:
 
     async def wait_connected(self) -> None:
         """See :meth:`fabrik_node.ports.Pipeline.wait_connected`."""
-        while self.is_cut_off():
+        while self.waits_for_company():
             await self._node.peers_moved()
 
-    def is_cut_off(self) -> bool:
-        """Peers are expected, and none is connected: nothing is claimed then."""
+    def waits_for_company(self) -> bool:
+        """Peers are expected, and it has caught up with none that is connected: nothing is claimed then."""
         return self._dials() and not any(peer.state == "connected" for peer in self._node.peers())
+
+    def is_cut_off(self) -> bool:
+        """Peers are expected, and none is connected, not even one with which it still catches up."""
+        return self._dials() and not any(peer.state in CONNECTED for peer in self._node.peers())
 
     # ---- inside ---------------------------------------------------------------------------------
 

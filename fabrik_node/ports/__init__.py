@@ -20,6 +20,7 @@ from fabrik_node.ports.store import DamagedRow, Event, ForkRow, Invite, JoinRow,
 from fabrik_node.ports.turns import Turns
 
 __all__ = [
+    "CONNECTED",
     "Arbiter",
     "ArbiterReceipt",
     "ArbiterTaken",
@@ -70,6 +71,10 @@ class IngestReport:
     """What was committed of it."""
     forks: int = 0
     unknown_authors: Sequence[bytes] = ()
+
+
+CONNECTED = ("connected", "syncing", "behind")
+"""States of a peer with which a proven session is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +464,7 @@ class Pipeline(FinishedRecords, Turns, Protocol):
         ...
 
     async def wait_connected(self) -> None:
-        """Returns when there is a peer, or when no peer is to be expected."""
+        """Returns when there is a peer with which this node has caught up, or when no peer is to be expected."""
         ...
 
 

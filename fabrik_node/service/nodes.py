@@ -12,12 +12,10 @@ from fabrik_node.domain.schema import Role
 from fabrik_node.ids import fingerprint, show_key
 from fabrik_node.node.audit import Divergence
 from fabrik_node.node.presence import Heard
-from fabrik_node.ports import PeerStatus
+from fabrik_node.ports import CONNECTED, PeerStatus
 
-__all__ = ["CONNECTED", "Neighbour", "Neighbours", "NodeLines", "agent_problem", "clock_warnings", "divergence_lines", "divergence_warnings", "said_text"]
+__all__ = ["Neighbour", "Neighbours", "NodeLines", "agent_problem", "clock_warnings", "divergence_lines", "divergence_warnings", "said_text"]
 
-CONNECTED = ("connected", "syncing", "behind")
-"""States of a peer with which a proven session is open."""
 _TEXT_CHARS = 200
 
 

@@ -30,14 +30,14 @@ from fabrik_node.node.past_runs import interruptions_of
 from fabrik_node.node.presence import Heard
 from fabrik_node.node.requests import Requests, asked
 from fabrik_node.node.steps import StepBook
-from fabrik_node.ports import ItemView, OpReads, PeerStatus
+from fabrik_node.ports import CONNECTED, ItemView, OpReads, PeerStatus
 from fabrik_node.process import is_alive
 from fabrik_node.service.checking import Checking, SetAside
 from fabrik_node.service.drift import Drift, InputsNow
 from fabrik_node.service.health import log_health
 from fabrik_node.service.keys import KeyLines
 from fabrik_node.service.listing import claims_page, items_page, limited, run_state
-from fabrik_node.service.nodes import CONNECTED, Neighbours, NodeLines, said_text
+from fabrik_node.service.nodes import Neighbours, NodeLines, said_text
 from fabrik_node.service.one_state import Watch
 from fabrik_node.service.proving import Proving
 from fabrik_node.service.run_rows import RunRows

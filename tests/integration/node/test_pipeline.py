@@ -19,7 +19,7 @@ from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, 
 from fabrik_node.errors import ClaimLost, Conflict, IllegalMove, Precondition, Unreachable
 from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.node.pipeline import claim_write, stage_write
-from fabrik_node.ports import ArbiterTaken, ClaimRefused
+from fabrik_node.ports import ArbiterTaken, ClaimRefused, PeerStatus
 
 TAKEOVER_S = TIMING.takeover_after_s(TIMING.ttl_s)
 
@@ -645,10 +645,16 @@ async def test_it_waits_for_company_only_when_it_has_somebody_to_call(memory_rig
     await asyncio.sleep(0)
     assert not waiting.done()
     assert rig.pipeline.is_cut_off()
+    rig.node.peers = lambda: [PeerStatus("", b"", "", "syncing", "out", 0, None, None)]
+    rig.node.tell_peers_moved()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not waiting.done(), "what each of the two lacks is on its way"
+    assert (rig.pipeline.is_cut_off(), rig.pipeline.waits_for_company()) == (False, True)
     rig.dials = False
     rig.node.tell_peers_moved()
     await asyncio.wait_for(waiting, BOUND_S)
-    assert not rig.pipeline.is_cut_off()
+    assert not rig.pipeline.waits_for_company()
 
 
 # ---- what a superseded holder can still do ---------------------------------------------------------
