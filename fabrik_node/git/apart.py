@@ -20,7 +20,8 @@ from fabrik_node.git.runner import Answer, GitRunner
 
 __all__ = ["fetch_apart", "move_ref"]
 
-_LOCK_TIMEOUT_S = 300.0
+_OTHERS_S = 300.0
+"""What one that has its turn takes besides its fetch."""
 _KEEPS_STILL = ("--no-auto-maintenance", "--no-write-commit-graph")
 _FORMAT = {40: "\trepositoryformatversion = 0\n", 64: "\trepositoryformatversion = 1\n[extensions]\n\tobjectFormat = sha256\n"}
 """By the length of an object id. See gitrepository-layout(5) and the document on repository versions of git."""
@@ -35,19 +36,20 @@ async def fetch_apart(git: GitRunner, directory: Path, known: tuple[str, str], f
     ref, oid = known
     objects = directory.resolve() / "objects"
     apart = objects.parent.with_name(f"{objects.parent.name}.apart")
-    async with file_lock(apart.with_name(f"{apart.name}.lock"), _LOCK_TIMEOUT_S):
-        try:
-            shutil.rmtree(apart, ignore_errors=True)  # of one that was killed
-            _make(apart, ref, oid)
-            # Whatever somebody set there for reaching the remote counts here, too.
-            await git.run(apart, "config", "--file", str(apart / "config"), "--add", "include.path", str(objects.parent / "config"))
-            env = {"GIT_DIR": str(apart), "GIT_OBJECT_DIRECTORY": str(objects)}
-            answer = await git.call(apart, "fetch", *_KEEPS_STILL, *fetch, env=env, timeout_s=timeout_s)
-            return answer, await git.text(apart, "rev-parse", "--verify", "--end-of-options", ref, env=env)
-        except OSError as error:
-            raise GitFailed(f"{apart} can not be made: {error}", f"look at the space and the permissions of {apart.parent}") from error
-        finally:
-            shutil.rmtree(apart, ignore_errors=True)
+    try:
+        async with file_lock(apart.with_name(f"{apart.name}.lock"), timeout_s + _OTHERS_S):
+            try:
+                shutil.rmtree(apart, ignore_errors=True)  # of one that was killed
+                _make(apart, ref, oid)
+                # Whatever somebody set there for reaching the remote counts here, too.
+                await git.run(apart, "config", "--file", str(apart / "config"), "--add", "include.path", str(objects.parent / "config"))
+                env = {"GIT_DIR": str(apart), "GIT_OBJECT_DIRECTORY": str(objects)}
+                answer = await git.call(apart, "fetch", *_KEEPS_STILL, *fetch, env=env, timeout_s=timeout_s)
+                return answer, await git.text(apart, "rev-parse", "--verify", "--end-of-options", ref, env=env)
+            finally:
+                shutil.rmtree(apart, ignore_errors=True)
+    except OSError as error:
+        raise GitFailed(f"{apart} can not be made: {error}", f"look at the space and the permissions of {apart.parent}") from error
 
 
 async def move_ref(git: GitRunner, directory: Path, ref: str, oid: str) -> None:

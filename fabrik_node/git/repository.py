@@ -28,6 +28,8 @@ _LS_TIMEOUT_S = 60.0
 _DURABLE = (("core.fsync", "loose-object,reference"), ("core.fsyncMethod", "batch"))
 """On the disk before it is named: after a power cut, a base whose commit is empty would stop all work (git-config(1); git 2.36, older ones do not know it)."""
 _FETCH_TIMEOUT_S = 600.0
+_TURN_TIMEOUT_S = 4 * _FETCH_TIMEOUT_S
+"""Longer than a fetch takes at most, with the one beside and its wait for others there: nobody whose turn only comes late is told that a fetch failed."""
 _CLONE_TIMEOUT_S = 3600.0
 
 
@@ -190,7 +192,7 @@ class Repository:
         return (await self.git.call(self.directory, "show-ref", "--verify", "--quiet", "--", self._tracking_ref)).ok
 
     def _lock(self) -> AbstractAsyncContextManager[None]:
-        return file_lock(self.directory / "fabrik.lock", _LOCK_TIMEOUT_S)
+        return file_lock(self.directory / "fabrik.lock", _TURN_TIMEOUT_S)
 
     def _no_base(self) -> Precondition:
         return Precondition(
@@ -213,9 +215,9 @@ class Repository:
         try:
             again, base = await fetch_apart(self._fetching, self.directory, known, self._fetch_args(refspec), _FETCH_TIMEOUT_S)
         except GitFailed as error:
-            raise await self._not_fetched(answer) from error
+            raise await self._not_fetched(answer, str(error)) from error
         if not again.ok:
-            raise await self._not_fetched(answer)
+            raise await self._not_fetched(answer, again.cause)
         self._tell(await unreadable(self.git, self.directory))
         return base
 
@@ -226,14 +228,14 @@ class Repository:
             _log.warning(told, self.directory, cause, to_mend(self.directory))
         self._told = cause
 
-    async def _not_fetched(self, answer: Answer) -> Unreachable:
-        """The error for a fetch that failed though the remote answers."""
+    async def _not_fetched(self, answer: Answer, beside: str = "") -> Unreachable:
+        """The error for a fetch that failed though the remote answers. ``beside``: why the one in spite of what can not be read failed, too."""
         cause = await unreadable(self.git, self.directory)
+        more = f"; nor beside it: {beside}" if beside not in ("", answer.cause) else ""
         if not cause:
-            return Unreachable(
-                f"git remote {self.shown_remote} answers, but nothing could be fetched from it: {answer.cause}", "try again; look at the cause that git names"
-            )
-        return Unreachable(f"git can not read all of {self.directory}, so nothing can be fetched into it: {cause}", to_mend(self.directory))
+            told = f"git remote {self.shown_remote} answers, but nothing could be fetched from it: {answer.cause}{more}"
+            return Unreachable(told, "try again; look at the cause that git names")
+        return Unreachable(f"git can not read all of {self.directory}, so nothing can be fetched into it: {cause}{more}", to_mend(self.directory))
 
     def _fetch_args(self, refspec: str) -> tuple[str, ...]:
         return ("--quiet", "--no-tags", "--no-write-fetch-head", "--", self.remote, refspec)

@@ -32,7 +32,8 @@ def to_mend(directory: Path) -> str:
 async def has_ref(git: GitRunner, directory: Path, ref: str) -> bool:
     """Is there a ref of this name, whatever it names? Raises :class:`GitFailed`."""
     listed = await git.text(directory, "for-each-ref", "--format=%(refname)", "--", ref)
-    return ref in listed.splitlines() or os.path.lexists(directory / ref)  # git does not list one in which there is no object id
+    file = directory / ref  # git does not list one in which there is no object id; a folder only holds refs of longer names
+    return ref in listed.splitlines() or (os.path.lexists(file) and not file.is_dir())
 
 
 async def _naming_nothing(git: GitRunner, directory: Path) -> list[str]:

@@ -934,9 +934,30 @@ BUGS = (
     Bug(
         "a branch in which there is no object id counts as one that is not there",
         "fabrik_node/git/unreadable.py",
-        "return ref in listed.splitlines() or os.path.lexists(directory / ref)",
+        "return ref in listed.splitlines() or (os.path.lexists(file) and not file.is_dir())",
         "return ref in listed.splitlines()",
         ("tests/integration/git/test_origin.py",),
+    ),
+    Bug(
+        "a folder with a branch of a longer name counts as a branch that git can not read",
+        "fabrik_node/git/unreadable.py",
+        "(os.path.lexists(file) and not file.is_dir())",
+        "os.path.lexists(file)",
+        ("tests/integration/git/test_broken_refs.py::test_a_branch_that_was_renamed_below_itself_is_gone",),
+    ),
+    Bug(
+        "what a killed fetch left stops those in spite of a broken ref for ever",
+        "fabrik_node/git/apart.py",
+        "shutil.rmtree(apart, ignore_errors=True)  # of one that was killed",
+        "",
+        ("tests/integration/git/test_broken_refs.py::test_what_a_killed_fetch_left_and_the_settings_of_the_repository_count_in_spite_of_a_broken_ref",),
+    ),
+    Bug(
+        "what is set in the repository for reaching the remote does not count in spite of a broken ref",
+        "fabrik_node/git/apart.py",
+        '"--add", "include.path",',
+        '"--add", "include.none",',
+        ("tests/integration/git/test_broken_refs.py::test_what_a_killed_fetch_left_and_the_settings_of_the_repository_count_in_spite_of_a_broken_ref",),
     ),
     Bug(
         "a fetch in spite of a broken ref tidies the work of all away",

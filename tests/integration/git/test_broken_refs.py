@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -115,6 +116,8 @@ NAMED = dict.fromkeys(OTHERS, f"{BRANCHES}/{C1}") | {
 READ_BY_GIT = {"garbage in head"}
 """Git itself goes on."""
 NO_BRANCH = ("missing", "garbage", "empty", "packed", "empty object")
+FLUSHES = ("fsync/hardware-flush", "hardware-flush")
+"""git's own account of a flush."""
 BASE = {"missing": _file("refs/remotes/origin/main", f"{NOTHING}\n"), "garbage": _file("refs/remotes/origin/main", "garbage\n")}
 """What the others begin from. All wait."""
 
@@ -221,6 +224,48 @@ async def test_the_lock_that_a_killed_git_left_on_the_base_is_named_and_all_wait
     assert await alice.repository.fetch() == base
 
 
+async def test_why_it_can_not_be_fetched_beside_a_broken_ref_is_said(make_node: NodeFactory, remote: Remote) -> None:
+    alice = await make_node("alice")
+    await _two(alice)
+    OTHERS["missing"](alice.repository)
+    base = _advance(remote)
+    apart = alice.repository.directory.with_name(f"{alice.repository.directory.name}.apart")
+    lock = apart.with_name(f"{apart.name}.lock")
+    for place, put, away in ((lock, lock.mkdir, lock.rmdir), (apart, apart.touch, apart.unlink)):
+        put()
+        with pytest.raises(Unreachable, match=rf"git can not read all of .* {BRANCHES}/{C1}.*; nor beside it: {apart} can not be made: .*{place}"):
+            await alice.repository.fetch()
+        away()
+    assert await alice.repository.fetch() == base
+
+
+async def test_what_a_killed_fetch_left_and_the_settings_of_the_repository_count_in_spite_of_a_broken_ref(make_node: NodeFactory, remote: Remote) -> None:
+    """What was left does not, and is gone; how somebody told git to reach the remote does."""
+    alice = await make_node("alice")
+    await _two(alice)
+    OTHERS["empty object behind the tip"](alice.repository)
+    base = _advance(remote)
+    apart = alice.repository.directory.with_name(f"{alice.repository.directory.name}.apart")
+    for path, content in (("refs/remotes/origin/main", f"{NOTHING}\n"), ("config", "rubbish"), ("HEAD.lock", ""), ("refs/remotes/origin/main.lock", "")):
+        (apart / path).parent.mkdir(parents=True, exist_ok=True)
+        (apart / path).write_text(content)
+    moved = remote.path.rename(remote.path.with_name("moved.git"))
+    _git(alice.repository, "config", f"url.{moved}.insteadOf", str(remote.path))
+    assert await alice.repository.fetch() == base
+    assert not apart.exists()
+
+
+async def test_a_branch_that_was_renamed_below_itself_is_gone(make_node: NodeFactory, remote: Remote) -> None:
+    """Where its file was, there is a folder: no branch that git can not read."""
+    alice = await make_node("alice")
+    renamed, _ = await _two(alice)
+    _git(alice.repository, "branch", "-m", renamed.branch, f"{renamed.branch}/wip")
+    assert await alice.repository.branch_tip(renamed.branch) is None
+    assert await renamed.missing() == f"the branch {renamed.branch}"
+    with pytest.raises(GitFailed, match=f"branch {renamed.branch} is gone from"):
+        await renamed.head_oid()
+
+
 async def test_objects_that_can_not_be_read_for_the_moment_are_fetched_again_and_no_ref_goes(make_node: NodeFactory, remote: Remote) -> None:
     alice = await make_node("alice")
     broken, _ = await _two(alice)
@@ -276,11 +321,14 @@ async def test_a_repository_with_longer_object_ids_is_fetched_in_spite_of_a_brok
     assert await alice.repository.fetch() == base
 
 
-@pytest.mark.parametrize("how", ["", "missing"])
+@pytest.mark.parametrize("how", ["", "missing", "empty object behind the tip"])
 async def test_what_is_fetched_is_on_the_disk_before_the_base_names_it(
     make_node: NodeFactory, remote: Remote, environ: dict[str, str], tmp_path: Path, how: str
 ) -> None:
-    """A power cut right after a fetch would else leave a base that can not be read. Asked of git's own account of what it wrote."""
+    """A power cut right after a fetch would else leave a base that can not be read. Asked of git's own account of what it wrote: once the objects, once each ref.
+
+    For "missing" git has the objects before it ends; at an object behind the tip it ends before, and only the fetch beside brings them.
+    """
     alice = await make_node("alice")
     if alice.repository.git_version < (2, 36):
         pytest.skip("this git can not be told to")
@@ -291,8 +339,12 @@ async def test_what_is_fetched_is_on_the_disk_before_the_base_names_it(
     account = tmp_path / "account"
     Path(environ["HOME"], ".gitconfig").write_text(f"[trace2]\n\teventTarget = {account}\n")
     await alice.repository.fetch()
-    flushed = [line for line in account.read_text().splitlines() if '"fsync/hardware-flush"' in line]
-    assert len(flushed) >= 2, "the objects, and the ref"
+    events = [json.loads(line) for line in account.read_text().splitlines()]
+    commands = {event["sid"]: event["hierarchy"] for event in events if event["event"] == "cmd_name"}
+    # "data" with a key, and from git 2.43 "counter" with a name.
+    counted = [event for event in events if event.get("category") == "fsync" and event.get("key", event.get("name")) in FLUSHES]
+    flushed = sorted(commands[event["sid"]] for event in counted if int(event.get("value", event.get("count"))))
+    assert flushed == ["fetch", "fetch/unpack-objects", *(["update-ref"] if how else [])], "the ref of the fetch, the objects, and the ref here"
 
 
 async def test_a_remote_that_answers_and_gives_nothing_is_not_called_away(make_node: NodeFactory, remote: Remote) -> None:
