@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from fabrik_node.errors import GitFailed
+from fabrik_node.git.file_lock import file_lock
 from fabrik_node.git.repository import Repository
-from fabrik_node.git.runner import Answer, failed
+from fabrik_node.git.runner import Answer, GitRunner, failed
 from fabrik_node.git.worktree_link import link_worktree, unlink_worktree
 
 __all__ = ["Conflicts", "merge_tree"]
 
 _MERGE_TREE_SINCE = (2, 38)
+_TURN_TIMEOUT_S = 3600.0
+"""A merge in a folder takes five git commands of at most two minutes each, and several may be waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +53,41 @@ async def _in_memory(repository: Repository, base_oid: str, work_oid: str) -> st
 
 
 async def _in_worktree(repository: Repository, base_oid: str, work_oid: str) -> str | Conflicts:
-    git = repository.git
-    name = f"merge-{secrets.token_hex(8)}"
+    """One after the other, in all processes: so what lies there before is of one that was killed, and goes."""
     # Beside the repository: a command in isolation can write to /tmp, where it could lead our git by another .git, and not there.
-    with tempfile.TemporaryDirectory(prefix=f"{repository.directory.name}.new-merge-", dir=repository.directory.parent) as folder:
-        path = Path(folder)
-        link_worktree(repository.directory, path, name, base_oid)
-        try:
-            await git.run(path, "read-tree", "-u", "--reset", "HEAD")
-            args = ("merge", "--quiet", "--no-ff", "--no-commit", "--no-verify", work_oid)
-            answer = await git.call(path, *args)
-            unmerged = await git.call(path, "diff", "--name-only", "--diff-filter=U", "-z")
-            files = [file for file in _names(unmerged) if file]
-            if files:
-                return Conflicts(tuple(files))
-            if not answer.ok:
-                raise failed(args, answer)
-            return await git.text(path, "write-tree")
-        finally:
-            unlink_worktree(repository.directory, name)
+    beside = repository.directory.parent
+    async with file_lock(beside / f"{repository.directory.name}.merge.lock", _TURN_TIMEOUT_S):
+        prefix = f"{repository.directory.name}.new-merge-"
+        for left in beside.glob(f"{prefix}*"):
+            # First the record, as below: one without a folder would never be found again.
+            unlink_worktree(repository.directory, _record(left, prefix))
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=beside) as folder:
+            path = Path(folder)
+            name = _record(path, prefix)
+            link_worktree(repository.directory, path, name, base_oid)
+            try:
+                return await _merged_in(repository.git, path, work_oid)
+            finally:
+                unlink_worktree(repository.directory, name)
+
+
+async def _merged_in(git: GitRunner, path: Path, work_oid: str) -> str | Conflicts:
+    await git.run(path, "read-tree", "-u", "--reset", "HEAD")
+    args = ("merge", "--quiet", "--no-ff", "--no-commit", "--no-verify", work_oid)
+    answer = await git.call(path, *args)
+    unmerged = await git.call(path, "diff", "--name-only", "--diff-filter=U", "-z")
+    files = [file for file in _names(unmerged) if file]
+    if files:
+        return Conflicts(tuple(files))
+    if not answer.ok:
+        raise failed(args, answer)
+    return await git.text(path, "write-tree")
+
+
+def _record(folder: Path, prefix: str) -> str:
+    """The name of its worktree in the repository: no claim has such a one."""
+    return f"merge-{folder.name.removeprefix(prefix)}"
 
 
 def _names(answer: Answer) -> list[str]:

@@ -981,6 +981,13 @@ BUGS = (
         ("tests/integration/git/test_broken_refs.py::test_the_lock_that_a_killed_git_left_on_the_base_is_named_and_all_wait",),
     ),
     Bug(
+        "what a killed merge left in the local repository stays for ever",
+        "fabrik_node/git/merge_tree.py",
+        "            unlink_worktree(repository.directory, _record(left, prefix))\n",
+        "",
+        ("tests/integration/git/test_fenced_merge.py::test_what_a_killed_merge_in_a_folder_left_goes_with_the_next_one",),
+    ),
+    Bug(
         "a finisher that may merge loses its place in the queue at once",
         "fabrik_node/git/queue.py",
         "is_over = bool(self._first_claim) and refs.get(self._first_claim) != first.oid\n",

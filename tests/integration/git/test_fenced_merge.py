@@ -182,6 +182,22 @@ async def test_both_ways_to_merge_give_the_same_tree(make_node: NodeFactory, rem
     assert remote.git("rev-parse", "main^{tree}") == expected
 
 
+async def test_what_a_killed_merge_in_a_folder_left_goes_with_the_next_one(make_node: NodeFactory, remote: Remote, tmp_path: Path) -> None:
+    """And nothing else: not a worktree of somebody that is called alike."""
+    alice = await make_node("alice")
+    repository = alice.repository
+    tree, held = await claimed(alice, {"new.txt": "new\n"})
+    left = repository.directory.with_name(f"{repository.directory.name}.new-merge-dead")
+    for name in ("merge-dead", "merge-mine"):
+        subprocess.run(["git", "-C", str(repository.directory), "worktree", "add", "-q", "--detach", str(tmp_path / name), remote.ref("main")], check=True)
+    (tmp_path / "merge-dead").rename(left)
+    repository.git_version = (2, 34, 1)
+    assert isinstance(await merge(alice, tree, held), Merged)
+    assert sorted(path.name for path in (repository.directory / "worktrees").iterdir()) == sorted([tree.claim_id, "merge-mine"])
+    assert (tmp_path / "merge-mine" / "readme.txt").exists()
+    assert not list(left.parent.glob("*.new-merge-*"))
+
+
 def wrapped_git(folder: Path, environ: dict[str, str], first_push: str) -> GitRunner:
     """A git whose first push is the shell command ``first_push`` instead, in which ``"$git" "$@"`` is the push itself."""
     folder.mkdir()
