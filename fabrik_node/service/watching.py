@@ -7,6 +7,7 @@ Nothing is asked again at intervals. A look follows what was written, what a nod
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -37,7 +38,9 @@ class Watching:
         self._shown: dict[bytes, tuple[Any, ...]] = {}
         self._open: dict[bytes, RunRow] = {}
         self._ending: dict[bytes, float] = {}
-        """Since when the end of a run is expected, on our clock."""
+        """Since when the end of a run is expected, on our clock; for ever, when it was so at the first look."""
+        self._untold: list[bytes] = []
+        """Runs that the last look kept to itself, because their end may come in this moment."""
 
     async def stream(self, args: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """``id``: one run, until it is over; else all, or those of ``item`` or ``node``, for ever; ``ended``: at first those that are over, too. Raises NotFound."""
@@ -51,9 +54,9 @@ class Watching:
             while True:
                 self._moved.clear()
                 rows = await self._rows(only, item, args.get("node"), first=first, with_ended=only is not None or bool(args.get("ended")))
-                first = False
-                for run in self._news(rows):
+                for run in self._news(rows, first=first):
                     yield self._reader.stamp({"run": run})
+                first = False
                 if only is not None and not self._open:
                     yield {"end": True}
                     return
@@ -88,14 +91,17 @@ class Watching:
         self._ending = {run_id: since for run_id, since in self._ending.items() if run_id in self._open}
         return [*ended, *fresh]
 
-    def _news(self, rows: list[RunRow]) -> list[dict[str, Any]]:
+    def _news(self, rows: list[RunRow], *, first: bool) -> list[dict[str, Any]]:
+        """What is to be told of ``rows``. At first each is shown as it is: whoever begins to watch has to see it."""
         views, board = self._reader.run_views(), self._reader.board
+        self._untold = []
         found, now = [], self._reader.now()
         for row in rows:
             view = board.item(row.item)
             run = views.run(row, claim=board.claim(row.item), title="" if view is None else view.title)
             if run["next"].startswith(END_ARRIVES):
-                if now - self._ending.setdefault(row.run_id, now) < _END_S:
+                if now - self._ending.setdefault(row.run_id, -math.inf if first else now) < _END_S:
+                    self._untold.append(row.run_id)
                     continue
             else:
                 self._ending.pop(row.run_id, None)
@@ -106,11 +112,11 @@ class Watching:
         return found
 
     async def _rest(self) -> None:
-        """Until something moves, or the first verdict ends."""
+        """Until something moves, the first verdict ends, or what was kept back is to be told; at once when the reader took longer than that."""
         views, board = self._reader.run_views(), self._reader.board
         ends = [views.ends_s(row, board.claim(row.item)) for row in self._open.values()]
         now = self._reader.now()
-        ends += [left_s for since in self._ending.values() if (left_s := since + _END_S - now) > 0]
+        ends += [max(0.0, self._ending[run_id] + _END_S - now) for run_id in self._untold]
         known = [seconds for seconds in ends if seconds is not None]
         try:
             async with asyncio.timeout(min(known) + _LATE_S if known else None):

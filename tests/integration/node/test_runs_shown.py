@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from node_rig import BOUND_S, TIMING, NodeRig, Rigs, eventually, sync
+from store_doubles import HandClock
 
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim
@@ -195,6 +197,8 @@ class Watcher:
     def __init__(self, rig: NodeRig, **args: Any) -> None:
         self._lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.looks = 0
+        self.takes: Callable[[], object] = lambda: None
+        """What happens while the reader deals with a line."""
         views = rig.reader.run_views
 
         def counted() -> Any:
@@ -207,6 +211,7 @@ class Watcher:
     async def _read(self, rig: NodeRig, args: dict[str, Any]) -> None:
         async for line in rig.service.stream("runs.watch", args):
             self._lines.put_nowait(line)
+            self.takes()
 
     async def state(self) -> str:
         line = await asyncio.wait_for(self._lines.get(), BOUND_S)
@@ -292,6 +297,107 @@ async def test_the_moment_between_a_claim_that_was_given_back_and_the_end_of_its
     assert await watcher.state() == "completed"
     watcher.task.cancel()
     await asyncio.gather(watcher.task, return_exceptions=True)
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, clock: HandClock, *, short_s: float) -> list[float | None]:
+    """How long each rest of a watcher may be, as it is found. Those up to ``short_s`` are over at once, on the clock too; longer ones when something moves."""
+    bounds: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def noted(seconds: float | None) -> Any:
+        bounds.append(seconds)
+        if seconds is None or seconds > short_s:
+            return timeout(None)
+        clock.advance(seconds)
+        return timeout(0)
+
+    monkeypatch.setattr("fabrik_node.service.watching.asyncio", SimpleNamespace(timeout=noted, Event=asyncio.Event))  # not for the nodes' own tasks
+    return bounds
+
+
+async def given_back(worker: Worker) -> None:
+    """The claim is over, and the observer knows; the end of its run is not there yet."""
+    worker.owner.pipeline.stop_renewing(worker.claim.claim_id)
+    worker.say()
+    await worker.owner.pipeline.finish(worker.row.item, worker.claim, "done", {}, charge_attempt=False)
+    await sync(worker.owner, worker.observer)
+
+
+async def another_look(watcher: Watcher, looks: int) -> None:
+    await eventually(lambda: watcher.looks > looks)
+
+
+async def over(watcher: Watcher) -> None:
+    watcher.task.cancel()
+    await asyncio.gather(watcher.task, return_exceptions=True)
+
+
+async def test_an_end_that_does_not_come_is_told_though_nobody_says_anything(memory_rigs: Rigs, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker.beat()
+    worker.beat()
+    bounds = timed(monkeypatch, memory_rigs.clock, short_s=3)
+    watcher = Watcher(worker.observer)
+    assert await watcher.state() == "running"
+    await given_back(worker)
+    assert (await watcher.state()) in ("orphaned", "unknown")
+    assert pytest.approx(2.05) in [seconds for seconds in bounds if seconds is not None]
+    await over(watcher)
+
+
+async def test_an_end_that_does_not_come_is_told_to_a_reader_who_takes_his_time(memory_rigs: Rigs, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for which it is waited for ends between the look that kept it back and the rest."""
+    timed(monkeypatch, memory_rigs.clock, short_s=1)
+    worker.beat()
+    worker.beat()
+    watcher = Watcher(worker.observer)
+    assert await watcher.state() == "running"
+    looks = watcher.looks
+    await given_back(worker)
+    await eventually(lambda: watcher.looks > looks)
+    assert watcher.silent()
+    watcher.takes = lambda: memory_rigs.clock.advance(3)
+    await worker.owner.pipeline.put_run(replace(worker.row, run_id=new_id(2), state=RunState.FAILED, ended_ms=1_700_000_001_000))
+    await sync(worker.owner, worker.observer)
+    assert [await watcher.state() for _ in range(2)] == ["failed", "unknown"]
+    await over(watcher)
+
+
+async def test_each_end_that_is_expected_has_its_own_time(memory_rigs: Rigs, worker: Worker) -> None:
+    for _ in range(2):
+        worker.beat()
+    watcher = Watcher(worker.observer)
+    assert await watcher.state() == "running"
+    for _ in range(2):
+        looks = watcher.looks
+        worker.owner.pipeline.stop_renewing(worker.claim.claim_id)
+        worker.say()
+        assert (await worker.shown())["state"] == "orphaned", "as who asks is told"
+        await another_look(watcher, looks)
+        assert watcher.silent()
+        looks = watcher.looks
+        for _ in range(3):
+            worker.beat()
+        assert (await worker.shown())["state"] == "running"
+        await another_look(watcher, looks)
+        memory_rigs.clock.advance(3)
+    assert watcher.silent(), "its node named it again each time"
+    await over(watcher)
+
+
+async def test_who_begins_to_watch_sees_a_run_of_which_the_end_is_due(worker: Worker) -> None:
+    worker.beat()
+    worker.beat()
+    await given_back(worker)
+    watcher = Watcher(worker.observer)
+    assert await watcher.state() == "unknown"
+    looks = watcher.looks
+    worker.observer.node.presence.publish({})
+    await eventually(lambda: watcher.looks > looks)
+    assert watcher.silent(), "once"
+    await worker.owner.pipeline.put_run(replace(worker.row, state=RunState.COMPLETED, ended_ms=1_700_000_001_000, exit_code=0))
+    await sync(worker.owner, worker.observer)
+    assert await watcher.state() == "completed"
+    await over(watcher)
 
 
 async def test_a_date_that_trembles_is_no_change(memory_rigs: Rigs, worker: Worker) -> None:
