@@ -408,10 +408,10 @@ class Node:
         now = self.clock.now()
         for each in committed.chained:
             self.commit_times.note((each.author, each.epoch, each.branch), each.first_seq, each.last_seq, now)
-        for claim_id in (change.new[1] for change in committed.changes.of(Kind.CLAIM) if change.new is not None):
+        holders: dict[bytes, bytes] = {change.new[1]: change.new[5] for change in committed.changes.of(Kind.CLAIM) if change.new is not None}  # by claim id
+        for claim_id in holders:
             self.leases.first_seen(claim_id, now)
-        if Kind.CLAIM in kinds:
-            self.presence.handle_claims()
+        self.presence.handle_claims(holders)
         if kinds & {Kind.MEMBER, Kind.ROTATION} or not committed.chained:  # after a rebuild everything may be judged otherwise
             self.presence.handle_members()
             self.audit.forget(self.is_admitted)

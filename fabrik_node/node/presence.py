@@ -6,7 +6,7 @@ Lease renewals travel here. Observers time them on their own clock since the las
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,12 +144,16 @@ class Presence:
             if heard.author != self._key.public and (known is None or heard.counter > known.counter):
                 self._take(heard)
 
-    def handle_claims(self) -> None:
-        """Claims changed. A renewal that overtook the op of its claim counts from when it came; a message older than a beat has a newer one under way."""
+    def handle_claims(self, changed: Mapping[bytes, bytes]) -> None:
+        """These claims changed; by their ids, whose each is. Nothing else is looked at, however many leases the nodes hold.
+
+        A renewal that overtook the op of its claim counts from when it came; a message older than a beat has a newer one under way.
+        """
         since = self._clock.now() - self._leases.timing.beat_s
-        for heard in self._heard.values():
-            if heard.at >= since:
-                self._observe(heard.author, heard.payload, heard.at)
+        for holder in set(changed.values()):
+            heard = self._heard.get(holder)
+            if heard is not None and heard.at >= since:
+                self._observe(holder, heard.payload, heard.at, only=changed)
 
     def heard(self) -> Mapping[bytes, Heard]:
         """The newest message of each node, our own included."""
@@ -166,10 +170,10 @@ class Presence:
         for listener in tuple(self._listeners):
             listener(heard.author, heard.counter, heard.message)
 
-    def _observe(self, author: bytes, payload: Mapping[str, Any], at: float, besides: Collection[bytes] = ()) -> None:
-        """Renewals that ``author`` tells of. ``besides``: our own, which another home with our key can not renew for us."""
+    def _observe(self, author: bytes, payload: Mapping[str, Any], at: float, *, only: Container[bytes] | None = None, besides: Container[bytes] = ()) -> None:
+        """Renewals that ``author`` tells of. ``only``: of these claims; ``besides``: our own, which another home with our key can not renew for us."""
         for claim_id, item, renew_n, progress_n, run_id in leases_of(payload):
-            if claim_id not in besides and self._is_holder(author, item, claim_id):
+            if (only is None or claim_id in only) and claim_id not in besides and self._is_holder(author, item, claim_id):
                 self._leases.observe(claim_id, renew_n, progress_n, run_id, at)
 
 

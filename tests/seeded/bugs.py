@@ -51,8 +51,8 @@ BUGS = (
     Bug(
         "a heartbeat that overtook the op of its claim is lost",
         "fabrik_node/node/presence.py",
-        "            if heard.at >= since:\n",
-        "            if heard.at > since + 1e9:\n",
+        "if heard is not None and heard.at >= since:",
+        "if heard is not None and heard.at > since + 1e9:",
         ("tests/integration/node/test_runs_shown.py",),
     ),
     Bug(
