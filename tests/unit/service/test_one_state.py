@@ -119,6 +119,47 @@ async def test_what_is_merged_and_not_told_yet_is_waited_for(monkeypatch: pytest
     assert await writers.seen(look) == {b"a": 2, b"b": 2}
 
 
+async def test_a_merge_that_is_told_late_is_waited_for_however_often_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_state, "_UNTOLD_S", 60)
+    monkeypatch.setattr(one_state, "_SLICES_MAX", 5)
+    writers, loop, real = Writers(a=1), asyncio.get_running_loop(), Writers.state
+    seen: list[int] = []
+
+    def turn(left: int) -> None:
+        if left:
+            loop.call_soon(turn, left - 1)
+        else:
+            writers.tell(b"a")
+
+    def state(board: Writers) -> int:
+        if board.merged and 1 not in seen:  # from when somebody in the event loop has seen that there is one
+            turn(1_000)
+        seen.append(board.merged)
+        return real(board)
+
+    monkeypatch.setattr(Writers, "state", state)
+
+    def look() -> dict[bytes, int]:
+        found = dict(writers.items)
+        writers.merge(b"a", 2)
+        return found
+
+    assert await writers.seen(look) == {b"a": 2}
+
+
+async def test_a_merge_that_nobody_is_told_of_holds_it_up_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_state, "_UNTOLD_S", 0)
+    writers = Writers(a=1)
+
+    def look() -> dict[bytes, int]:
+        found = dict(writers.items)
+        writers.merge(b"a", 2)
+        return found
+
+    assert await writers.seen(look) == {b"a": 1}
+    assert writers.followers == []
+
+
 async def test_others_have_their_turn_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(one_state, "_SLICE", 10)
     names = [f"i{number}" for number in range(35)]
