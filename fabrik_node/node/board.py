@@ -62,7 +62,11 @@ class Board:
 
     def stage(self, item: bytes) -> Stage:
         """What is read of the item's stage: not the late move of a superseded holder."""
-        return decode_stage(stage_of(item, self.registers(item, (ItemField.STAGE,)), self.claim(item)))
+        return self.stage_under(item, self.claim(item))
+
+    def stage_under(self, item: bytes, claim: Claim | None) -> Stage:
+        """The same for who has the winning claim at hand."""
+        return decode_stage(stage_of(item, self.registers(item, (ItemField.STAGE,)), claim))
 
     def claim(self, item: bytes) -> Claim | None:
         """The winning claim, whatever its state."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fabrik_node.clock import Clock
+from fabrik_node.domain.claims import Claim
 from fabrik_node.domain.leases import LeaseState, LeaseTable
 from fabrik_node.domain.nearness import silent_after_s
 from fabrik_node.domain.stages import Archived, Done
@@ -51,7 +52,7 @@ class LeaseWatch:
     def look(self) -> None:
         """See :meth:`LeaseTable.watch`. Claims that are suspected from now on are told, once; so is a brake."""
         now, leases = self._clock.now(), self._leases
-        held = {claim.claim_id: claim.ttl_s(self._board.stage(item)) for item, claim in self._held.all()}
+        held = {claim.claim_id: self._ttl_s(item, claim) for item, claim in self._held.all()}
         self.strays = {item: stray for item, stray in self.strays.items() if self._is_stray(item, stray[0])}
         for claim_id in leases.watch(now, {**dict(self.strays.values()), **held}, listens=self.listens()):
             self._tell("claim.suspected", {"claim_id": show_id(claim_id)})
@@ -59,6 +60,10 @@ class LeaseWatch:
         if leases.timing.mass_loss and self._brake.look(now, lost, len(held)):
             self._tell("claim.mass_loss", {"lost": len(lost), "held": len(held), "waits_s": self._brake.wait_s})
         leases.held_back = self._held_back(now)
+
+    def _ttl_s(self, item: bytes, claim: Claim) -> float:
+        """The stage is read only where it matters: this is for each held claim, in each look."""
+        return claim.ttl_s(self._board.stage_under(item, claim)) if claim.stage_ttls else claim.ttl_ms / 1000
 
     def others(self) -> tuple[dict[bytes, float], set[bytes]]:
         """Seconds since the last message of each other node that was seen to live since our start, and those that are seen to live now.

@@ -15,7 +15,7 @@ from fabrik_node.agent.walk import walk_to_merge, walk_to_qa
 from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.runs import RunRow, RunState
 from fabrik_node.domain.schema import ItemField, Kind, MemberField, Role
-from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, Done, Merge, Qa
+from fabrik_node.domain.stages import Archived, ArchiveReason, Backlog, Coding, Done, Merge, Qa, Stage
 from fabrik_node.errors import ClaimLost, Conflict, IllegalMove, Precondition, Unreachable
 from fabrik_node.ids import new_id, parse_id, show_id
 from fabrik_node.node.pipeline import claim_write, stage_write
@@ -655,6 +655,20 @@ async def test_it_waits_for_company_only_when_it_has_somebody_to_call(memory_rig
     rig.node.tell_peers_moved()
     await asyncio.wait_for(waiting, BOUND_S)
     assert not rig.pipeline.waits_for_company()
+
+
+async def test_a_look_at_the_leases_reads_no_stage_of_a_claim_that_has_one_ttl_for_all(memory_rigs: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made for each claim, and at each claim."""
+    rig = await memory_rigs.open()
+    claim = await claimed(rig, await added(rig))
+    assert claim.stage_ttls == ()
+
+    def read(*_: object) -> Stage:
+        raise AssertionError("the stage was read")
+
+    monkeypatch.setattr(rig.node.board, "stage_under", read)
+    monkeypatch.setattr(rig.node.board, "stage", read)
+    rig.node.lease_watch.look()
 
 
 # ---- what a superseded holder can still do ---------------------------------------------------------
