@@ -69,7 +69,7 @@ previous: setup  ## the previous build from this repository's history, for the t
 jitter: setup  ## tests of one process with everything that may be late late, by SEED=1; ONLY=tests/unit/node for some
 	FABRIK_JITTER=$(SEED) $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(if $(ONLY),$(ONLY),tests/unit tests/integration)
 
-seeded: setup  ## plant known bugs in a copy of the sources, one by one: the tests must notice each; ONLY=word for some, SHARE=2 for half of them
+seeded: setup  ## plant known bugs in a copy of the sources, one by one: the tests must notice each; ONLY=word for some, SHARE=3 for a third of them
 	@$(PY) tests/seeded/run.py --share $(SHARE) $(if $(ONLY),--only "$(ONLY)")
 
 soak: setup  ## 8 agents, 100 items, nodes and commands killed at random: each merged once; SOAK="--seed 7 --items 20" for another one
