@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
+from fabrik_node._core import fence_beats
 from fabrik_node.clock import iso
 from fabrik_node.domain.claims import Claim, override
 from fabrik_node.domain.schema import ItemField, Kind, TombstoneField
@@ -121,7 +122,7 @@ class ItemWriter:
                 return [stage_write(view.id, stage, self._node.board.fence_of_people(view.id))]
             if ending is None or now.claim_id != ending.follows:
                 raise Conflict(f"item {show_id(view.id)} was claimed by {self._node.name_of(now.node)} in this moment", "look at it, then try again")
-            if self._node.board.fence_of_people(view.id) not in (now.fence, ending.fence):
+            if not fence_beats(view.id, ending.fence, self._node.board.fence_of_people(view.id)):
                 said = f"what is said of the stage of item {show_id(view.id)} under a claim that is not known here counts for more"
                 raise Conflict(
                     said, f"try again when this node is up to date: fabrik-node status; or fabrik-node claims release {show_id(view.id)}, then this again"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from node_rig import BOUND_S, TIMING, FakeArbiter, NodeRig, Rigs, eventually, sync
 
+from fabrik_node._core import fence_beats
 from fabrik_node.agent.walk import walk_to_merge, walk_to_qa
 from fabrik_node.domain.claims import Claim, ClaimState
 from fabrik_node.domain.runs import RunRow, RunState
@@ -793,9 +794,24 @@ async def test_a_run_whose_moves_count_for_nothing_is_told_so_and_does_not_write
         with pytest.raises(Conflict, match="is in Backlog, and not in Coding"):
             await asyncio.wait_for(walk(rig.pipeline, item, claim), BOUND_S)
     assert rig.node.replica.ops <= before + 3
+    before = rig.node.replica.ops
+    with pytest.raises(Conflict, match="not known here counts for more"):
+        await rig.call("items.move", id=show_id(item), to="Coding")
+    assert rig.node.replica.ops == before, "what would count for nothing is not written"
     await rig.call("claims.release", item=show_id(item))
     await rig.call("items.move", id=show_id(item), to="Coding")
     assert rig.node.board.stage(item) == Coding(), "a person's word counts all the same"
+
+
+async def test_a_person_moves_a_held_item_though_a_rival_that_is_not_here_ranks_above_its_holder(memory_rigs: Rigs) -> None:
+    """The claim that ends the holder's is above both."""
+    rig = await memory_rigs.open()
+    item = await added(rig)
+    claim = await claimed(rig, item)
+    rival = next(fence for number in range(50) if fence_beats(item, fence := (claim.receipt, claim.epoch, new_id(number)), claim.fence))
+    await rig.node.write(item, lambda: [stage_write(item, Backlog(), rival)])
+    await rig.call("items.move", id=show_id(item), to="Coding")
+    assert rig.node.board.stage(item) == Coding()
 
 
 async def test_what_a_person_says_before_the_claim_that_it_is_about_is_here_counts(memory_rigs: Rigs) -> None:
